@@ -1,1 +1,14 @@
-//! placeholder
+//! What every network is made of: layers, the operations under them, and where weights come from.
+//!
+//! Two rules hold everywhere. Activations are channels last: `[batch, height, width, channels]`, so
+//! that tokens `[batch, height · width, channels]` are a free reshape. Networks are built only from the
+//! [`layers`] and [`ops`] of this crate, which pick the fastest form of an operation for the device.
+
+pub mod checkpoint;
+pub mod layers;
+pub mod ops;
+pub mod params;
+
+pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+pub use burn::tensor::{Device, Tensor, TensorData};
+pub use params::{Params, WeightError};

@@ -1,0 +1,10 @@
+//! CPU kernels on plain slices, channels last, with their backward passes.
+//!
+//! Nothing here knows of tensors or devices: every function takes slices in `[batch, height, width,
+//! channels]` order and returns a new vector, so that a kernel can be tested by itself. Work is split
+//! over pixels, images or channels and reductions run over fixed chunks in a fixed order, so a result
+//! does not depend on the number of threads.
+
+pub mod conv;
+pub mod matrix;
+pub mod norm;

@@ -1,0 +1,365 @@
+//! SwinIR on unshuffled pixels, the degradation remover of DiffBIR's stage 1 (paper section 3.1,
+//! arXiv 2308.15070; SwinIR: arXiv 2108.10257).
+//!
+//! An 8x pixel-unshuffle brings the picture to a small grid of deep pixels; windowed self-attention works
+//! there; nearest-neighbour upsampling with convolutions brings it back to full size.
+
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Int, Tensor, TensorData, activation};
+use diffbir_nn::layers::{Conv2d, Conv2dConfig, LayerNorm, Linear};
+use diffbir_nn::params::Init;
+use diffbir_nn::{Device, Params, WeightError, ops};
+use serde::{Deserialize, Serialize};
+
+/// Mean colour of DIV2K, taken off before and put back after the network.
+const MEAN_RGB: [f32; 3] = [0.4488, 0.4371, 0.4040];
+
+/// The value that keeps a token from attending to one of another region (finite, as the reference's).
+const MASKED: f32 = -100.0;
+
+/// The sizes of a [`SwinIr`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SwinIrConfig {
+    /// Pixels of the picture per side of one deep pixel; a power of two.
+    pub unshuffle: usize,
+    /// Token width, a multiple of the heads.
+    pub embed: usize,
+    /// Attention layers of each residual group.
+    pub depths: Vec<usize>,
+    /// Attention heads of each residual group.
+    pub heads: Vec<usize>,
+    /// Side of an attention window in tokens.
+    pub window: usize,
+    /// Hidden width of the perceptron over the token width.
+    pub mlp_ratio: usize,
+    /// Width of the upsampling convolutions.
+    pub upsampling_features: usize,
+    /// Token grid of the stored mask: the training size over `unshuffle`.
+    pub nominal_grid: usize,
+    /// Whether the input is added to the output and the last convolution starts at zero. Not in the
+    /// official network; a small one need not learn the identity with it.
+    pub global_skip: bool,
+}
+
+impl SwinIrConfig {
+    /// The official cleaner: 15,792,587 parameters, 732 tensors.
+    pub fn official() -> Self {
+        Self {
+            unshuffle: 8,
+            embed: 180,
+            depths: vec![6; 8],
+            heads: vec![6; 8],
+            window: 8,
+            mlp_ratio: 2,
+            upsampling_features: 64,
+            nominal_grid: 64,
+            global_skip: false,
+        }
+    }
+
+    /// The network, its tensors at `params`.
+    pub fn build(&self, params: &Params) -> Result<SwinIr, WeightError> {
+        let features = self.upsampling_features;
+        let deep = 3 * self.unshuffle * self.unshuffle;
+        let conv_first = Conv2dConfig::new(deep, self.embed, 3).build(&params.at("conv_first.1"))?;
+        let patch_norm = LayerNorm::new(&params.at("patch_embed.norm"), self.embed)?;
+        let groups = self
+            .depths
+            .iter()
+            .zip(&self.heads)
+            .enumerate()
+            .map(|(index, (&depth, &heads))| {
+                Group::new(&params.at("layers").at(index), self, depth, heads)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let norm = LayerNorm::new(&params.at("norm"), self.embed)?;
+        let conv_after_body =
+            Conv2dConfig::new(self.embed, self.embed, 3).build(&params.at("conv_after_body"))?;
+        let conv_before =
+            Conv2dConfig::new(self.embed, features, 3).build(&params.at("conv_before_upsample.0"))?;
+        let upsampling = (1..=self.unshuffle.ilog2())
+            .map(|step| {
+                Conv2dConfig::new(features, features, 3).build(&params.at(format_args!("conv_up{step}")))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let conv_hr = Conv2dConfig::new(features, features, 3).build(&params.at("conv_hr"))?;
+        let last = Conv2dConfig::new(features, 3, 3);
+        let last = if self.global_skip { last.zero() } else { last };
+        Ok(SwinIr {
+            conv_first,
+            patch_norm,
+            groups,
+            norm,
+            conv_after_body,
+            conv_before,
+            upsampling,
+            conv_hr,
+            conv_last: last.build(&params.at("conv_last"))?,
+            window: self.window,
+            unshuffle: self.unshuffle,
+            global_skip: self.global_skip,
+        })
+    }
+}
+
+/// The network; see the module.
+#[derive(Module, Debug)]
+pub struct SwinIr {
+    conv_first: Conv2d,
+    patch_norm: LayerNorm,
+    groups: Vec<Group>,
+    norm: LayerNorm,
+    conv_after_body: Conv2d,
+    conv_before: Conv2d,
+    upsampling: Vec<Conv2d>,
+    conv_hr: Conv2d,
+    conv_last: Conv2d,
+    #[module(skip)]
+    window: usize,
+    #[module(skip)]
+    unshuffle: usize,
+    #[module(skip)]
+    global_skip: bool,
+}
+
+impl SwinIr {
+    /// RGB in 0..1 `[b, h, w, 3]` to the same size, not clamped. Sizes that are no multiple of
+    /// `unshuffle · window` are reflected up to one.
+    ///
+    /// # Panics
+    /// When a side is shorter than the reflection that it needs.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let [_, height, width, _] = x.dims();
+        // The reference reflects up to a multiple of the window in pixels, and its pipeline pads to
+        // unshuffle · window beforehand; one rule does both.
+        let multiple = self.unshuffle * self.window;
+        let x = ops::pad_reflect_end(x, height.next_multiple_of(multiple) - height, width.next_multiple_of(multiple) - width);
+        let device = x.device();
+        let mean = Tensor::<1>::from_floats(MEAN_RGB, &device).unsqueeze::<4>();
+        let centred = x - mean.clone();
+        let shallow = self.conv_first.forward(ops::pixel_unshuffle(centred.clone(), self.unshuffle));
+        let [_, rows, columns, _] = shallow.dims();
+        let mask = shift_mask(rows, columns, self.window, &device);
+        let mut tokens = self.patch_norm.forward(shallow.clone());
+        for group in &self.groups {
+            tokens = group.forward(tokens, &mask);
+        }
+        let deep = self.conv_after_body.forward(self.norm.forward(tokens)) + shallow;
+        let mut features = ops::leaky_relu(self.conv_before.forward(deep), 0.01);
+        for conv in &self.upsampling {
+            features = ops::leaky_relu(conv.forward(ops::upsample_nearest2x(features)), 0.2);
+        }
+        let mut out = self.conv_last.forward(ops::leaky_relu(self.conv_hr.forward(features), 0.2));
+        if self.global_skip {
+            out = out + centred;
+        }
+        (out + mean).slice_dim(1, 0..height).slice_dim(2, 0..width)
+    }
+}
+
+/// Residual group: attention layers, a convolution, and the group's input added.
+#[derive(Module, Debug)]
+struct Group {
+    layers: Vec<Layer>,
+    conv: Conv2d,
+}
+
+impl Group {
+    fn new(params: &Params, config: &SwinIrConfig, depth: usize, heads: usize) -> Result<Self, WeightError> {
+        let blocks = params.at("residual_group.blocks");
+        Ok(Self {
+            layers: (0..depth)
+                .map(|index| Layer::new(&blocks.at(index), config, heads, index % 2 == 1))
+                .collect::<Result<_, _>>()?,
+            conv: Conv2dConfig::new(config.embed, config.embed, 3).build(&params.at("conv"))?,
+        })
+    }
+
+    fn forward(&self, x: Tensor<4>, mask: &Tensor<3>) -> Tensor<4> {
+        let y = self.layers.iter().fold(x.clone(), |x, layer| layer.forward(x, mask));
+        self.conv.forward(y) + x
+    }
+}
+
+/// Swin layer: windowed attention and a perceptron, each behind a norm and with a skip.
+#[derive(Module, Debug)]
+struct Layer {
+    norm1: LayerNorm,
+    attention: WindowAttention,
+    norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    /// Whether the windows are moved by half a window.
+    #[module(skip)]
+    shifted: bool,
+}
+
+impl Layer {
+    fn new(params: &Params, config: &SwinIrConfig, heads: usize, shifted: bool) -> Result<Self, WeightError> {
+        let (embed, window, grid) = (config.embed, config.window, config.nominal_grid);
+        if shifted {
+            let windows = (grid / window).pow(2);
+            let tokens = window * window;
+            params.buffer("attn_mask", &[windows, tokens, tokens], move || {
+                TensorData::new(mask_values(grid, grid, window), [windows, tokens, tokens])
+            });
+        }
+        Ok(Self {
+            norm1: LayerNorm::new(&params.at("norm1"), embed)?,
+            attention: WindowAttention::new(&params.at("attn"), embed, heads, window)?,
+            norm2: LayerNorm::new(&params.at("norm2"), embed)?,
+            fc1: Linear::new(&params.at("mlp.fc1"), embed, embed * config.mlp_ratio)?,
+            fc2: Linear::new(&params.at("mlp.fc2"), embed * config.mlp_ratio, embed)?,
+            shifted,
+        })
+    }
+
+    fn forward(&self, x: Tensor<4>, mask: &Tensor<3>) -> Tensor<4> {
+        let y = self.attention.forward(self.norm1.forward(x.clone()), self.shifted.then_some(mask));
+        let x = x + y;
+        let y = self.fc2.forward(activation::gelu(self.fc1.forward(self.norm2.forward(x.clone()))));
+        x + y
+    }
+}
+
+/// Self-attention inside windows, with a learned bias for each relative position.
+#[derive(Module, Debug)]
+struct WindowAttention {
+    /// `[(2·window - 1)², heads]`.
+    bias_table: Param<Tensor<2>>,
+    qkv: Linear,
+    proj: Linear,
+    #[module(skip)]
+    heads: usize,
+    #[module(skip)]
+    window: usize,
+}
+
+impl WindowAttention {
+    fn new(params: &Params, embed: usize, heads: usize, window: usize) -> Result<Self, WeightError> {
+        let side = 2 * window - 1;
+        let bias_table =
+            params.tensor("relative_position_bias_table", [side * side, heads], Init::Normal(0.02))?;
+        let tokens = window * window;
+        params.buffer("relative_position_index", &[tokens, tokens], move || {
+            TensorData::new(relative_index(window), [tokens, tokens])
+        });
+        Ok(Self {
+            bias_table,
+            qkv: Linear::new(&params.at("qkv"), embed, 3 * embed)?,
+            proj: Linear::new(&params.at("proj"), embed, embed)?,
+            heads,
+            window,
+        })
+    }
+
+    /// `x[b, rows, columns, embed]`; `mask[windows, tokens, tokens]` if the windows are shifted.
+    fn forward(&self, x: Tensor<4>, mask: Option<&Tensor<3>>) -> Tensor<4> {
+        let [batch, rows, columns, embed] = x.dims();
+        let (window, heads) = (self.window, self.heads);
+        let tokens = window * window;
+        let shift = (window / 2) as i64;
+        let x = if mask.is_some() { x.roll(&[-shift, -shift], &[1, 2]) } else { x };
+        let (down, across) = (rows / window, columns / window);
+        let windows = x
+            .reshape([batch, down, window, across, window, embed])
+            .permute([0, 1, 3, 2, 4, 5])
+            .reshape([batch * down * across, tokens, embed]);
+        let qkv = self
+            .qkv
+            .forward(windows)
+            .reshape([batch * down * across, tokens, 3, heads, embed / heads])
+            .permute([2, 0, 3, 1, 4]);
+        let part = |index: usize| {
+            qkv.clone().slice_dim(0, index..index + 1).reshape([
+                batch * down * across,
+                heads,
+                tokens,
+                embed / heads,
+            ])
+        };
+        let index = Tensor::<1, Int>::from_data(
+            TensorData::new(relative_index(window), [tokens * tokens]),
+            &qkv.device(),
+        );
+        let bias = self.bias_table.val().select(0, index).reshape([tokens, tokens, heads]).permute([2, 0, 1]);
+        let mut bias = bias.unsqueeze::<4>();
+        if let Some(mask) = mask {
+            let mask = mask.clone().reshape([down * across, 1, tokens, tokens]).repeat_dim(0, batch);
+            bias = bias + mask;
+        }
+        let y = ops::attention_biased(part(0), part(1), part(2), bias)
+            .permute([0, 2, 1, 3])
+            .reshape([batch * down * across, tokens, embed]);
+        let y = self
+            .proj
+            .forward(y)
+            .reshape([batch, down, across, window, window, embed])
+            .permute([0, 1, 3, 2, 4, 5])
+            .reshape([batch, rows, columns, embed]);
+        if mask.is_some() { y.roll(&[shift, shift], &[1, 2]) } else { y }
+    }
+}
+
+/// For each pair of tokens of a window the row of the bias table.
+fn relative_index(window: usize) -> Vec<i64> {
+    let side = 2 * window - 1;
+    let tokens = window * window;
+    let mut index = Vec::with_capacity(tokens * tokens);
+    for p in 0..tokens {
+        for q in 0..tokens {
+            let dy = p / window + window - 1 - q / window;
+            let dx = p % window + window - 1 - q % window;
+            index.push((dy * side + dx) as i64);
+        }
+    }
+    index
+}
+
+/// The mask of shifted windows as a tensor `[windows, tokens, tokens]`.
+fn shift_mask(rows: usize, columns: usize, window: usize, device: &Device) -> Tensor<3> {
+    let tokens = window * window;
+    let shape = [rows * columns / tokens, tokens, tokens];
+    Tensor::from_data(TensorData::new(mask_values(rows, columns, window), shape), (device, DType::F32))
+}
+
+/// 0 where two tokens of a shifted window come from the same region of the picture, else [`MASKED`].
+fn mask_values(rows: usize, columns: usize, window: usize) -> Vec<f32> {
+    let shift = window / 2;
+    // Three regions a direction: whole windows, the last window's first part, its wrapped part.
+    let region = |at: usize, length: usize| usize::from(at + window >= length) + usize::from(at + shift >= length);
+    let mut values = Vec::with_capacity(rows * columns * window * window);
+    for top in (0..rows).step_by(window) {
+        for left in (0..columns).step_by(window) {
+            let label = |token: usize| {
+                3 * region(top + token / window, rows) + region(left + token % window, columns)
+            };
+            for p in 0..window * window {
+                for q in 0..window * window {
+                    values.push(if label(p) == label(q) { 0.0 } else { MASKED });
+                }
+            }
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_relative_index_has_its_known_corners() {
+        let index = relative_index(8);
+        assert_eq!(index[0], 7 * 15 + 7);
+        assert_eq!(index[63], 0);
+        assert_eq!(index[63 * 64], 14 * 15 + 14);
+    }
+
+    #[test]
+    fn the_first_window_of_a_larger_grid_is_not_masked() {
+        let mask = mask_values(16, 16, 8);
+        assert!(mask[..64 * 64].iter().all(|&value| value == 0.0));
+        assert!(mask[3 * 64 * 64..].iter().any(|&value| value == MASKED));
+    }
+}

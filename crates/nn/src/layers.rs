@@ -1,0 +1,185 @@
+//! The layers that networks are built from. Each is made by asking [`Params`] for its tensors under the
+//! names that PyTorch's module of the same kind has.
+
+use crate::ops;
+use crate::params::{Init, Params, WeightError};
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, activation};
+
+/// A convolution over `[batch, height, width, channels]`.
+#[derive(Module, Debug)]
+pub struct Conv2d {
+    /// `[out, kernel, kernel, in]`.
+    weight: Param<Tensor<4>>,
+    /// `[out]`.
+    bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    stride: usize,
+    #[module(skip)]
+    padding: (usize, usize),
+}
+
+/// The shape of a [`Conv2d`].
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2dConfig {
+    input: usize,
+    output: usize,
+    kernel: usize,
+    stride: usize,
+    padding: (usize, usize),
+    bias: bool,
+    init: Init,
+}
+
+impl Conv2dConfig {
+    /// Step 1, a bias, and the padding that keeps height and width for an odd kernel.
+    pub fn new(input: usize, output: usize, kernel: usize) -> Self {
+        let half = kernel / 2;
+        Self { input, output, kernel, stride: 1, padding: (half, half), bias: true, init: Init::FanIn }
+    }
+
+    /// With this step between output pixels.
+    pub fn stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// With zeros `before` the first and `after` the last row and column.
+    pub fn padding(self, before: usize, after: usize) -> Self {
+        Self { padding: (before, after), ..self }
+    }
+
+    /// Without a bias.
+    pub fn no_bias(self) -> Self {
+        Self { bias: false, ..self }
+    }
+
+    /// Zero weights and bias at the start of training.
+    pub fn zero(self) -> Self {
+        Self { init: Init::Constant(0.0), ..self }
+    }
+
+    /// The layer, its tensors at `params`.
+    pub fn build(self, params: &Params) -> Result<Conv2d, WeightError> {
+        let fan_in = self.input * self.kernel * self.kernel;
+        let bias_init = if self.init == Init::FanIn { Init::BiasOf(fan_in) } else { self.init };
+        Ok(Conv2d {
+            weight: params.convolution("weight", [self.output, self.kernel, self.input], self.init)?,
+            bias: self.bias.then(|| params.tensor("bias", [self.output], bias_init)).transpose()?,
+            stride: self.stride,
+            padding: self.padding,
+        })
+    }
+}
+
+impl Conv2d {
+    /// `[batch, height, width, in]` to `[batch, height', width', out]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        ops::conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), self.stride, self.padding)
+    }
+}
+
+/// A linear map of the last dimension.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[out, in]`.
+    weight: Param<Tensor<2>>,
+    /// `[out]`.
+    bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    /// A map from `input` to `output` features with a bias.
+    pub fn new(params: &Params, input: usize, output: usize) -> Result<Self, WeightError> {
+        let bias = Some(params.tensor("bias", [output], Init::BiasOf(input))?);
+        Ok(Self { bias, ..Self::without_bias(params, input, output)? })
+    }
+
+    /// A map without a bias.
+    pub fn without_bias(params: &Params, input: usize, output: usize) -> Result<Self, WeightError> {
+        Ok(Self { weight: params.tensor("weight", [output, input], Init::FanIn)?, bias: None })
+    }
+
+    /// `[.., in]` to `[.., out]`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    }
+}
+
+/// Normalisation over groups of channels and all pixels of an image.
+#[derive(Module, Debug)]
+pub struct GroupNorm {
+    weight: Param<Tensor<1>>,
+    bias: Param<Tensor<1>>,
+    #[module(skip)]
+    groups: usize,
+    #[module(skip)]
+    epsilon: f32,
+}
+
+impl GroupNorm {
+    /// Over `groups` groups of `channels` channels, `epsilon` added to the variance.
+    pub fn new(params: &Params, groups: usize, channels: usize, epsilon: f32) -> Result<Self, WeightError> {
+        Ok(Self {
+            weight: params.tensor("weight", [channels], Init::Constant(1.0))?,
+            bias: params.tensor("bias", [channels], Init::Constant(0.0))?,
+            groups,
+            epsilon,
+        })
+    }
+
+    /// `[batch, height, width, channels]`, normalised.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        ops::group_norm(x, self.weight.val(), self.bias.val(), self.groups, self.epsilon, false)
+    }
+
+    /// The same, followed by SiLU.
+    pub fn forward_silu(&self, x: Tensor<4>) -> Tensor<4> {
+        ops::group_norm(x, self.weight.val(), self.bias.val(), self.groups, self.epsilon, true)
+    }
+}
+
+/// Normalisation of the last dimension.
+#[derive(Module, Debug)]
+pub struct LayerNorm {
+    weight: Param<Tensor<1>>,
+    bias: Param<Tensor<1>>,
+}
+
+impl LayerNorm {
+    /// PyTorch's default, which every network here uses.
+    const EPSILON: f64 = 1e-5;
+
+    /// Over `features` features.
+    pub fn new(params: &Params, features: usize) -> Result<Self, WeightError> {
+        Ok(Self {
+            weight: params.tensor("weight", [features], Init::Constant(1.0))?,
+            bias: params.tensor("bias", [features], Init::Constant(0.0))?,
+        })
+    }
+
+    /// `[.., features]`, normalised.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        burn::tensor::module::layer_norm(x, self.weight.val(), Some(self.bias.val()), Self::EPSILON)
+    }
+}
+
+/// A leaky ReLU with one learned slope a channel, in the last dimension.
+#[derive(Module, Debug)]
+pub struct PRelu {
+    /// `[channels]`.
+    weight: Param<Tensor<1>>,
+}
+
+impl PRelu {
+    /// Slopes for `channels` channels, .25 at the start of training as in PyTorch.
+    pub fn new(params: &Params, channels: usize) -> Result<Self, WeightError> {
+        Ok(Self { weight: params.tensor("weight", [channels], Init::Constant(0.25))? })
+    }
+
+    /// `x` where positive, else `slope · x`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let positive = activation::relu(x.clone());
+        // min(x, 0) = x - max(x, 0)
+        positive.clone() + (x - positive) * self.weight.val().unsqueeze()
+    }
+}

@@ -1,0 +1,180 @@
+//! The operations under the layers: on the CPU a kernel of ours where there is one, elsewhere burn's.
+//!
+//! All activations are channels last. Every function gives the same result on every device up to
+//! rounding.
+
+mod flex;
+
+use burn::backend::{Dispatch, DispatchDevice};
+use burn::tensor::module::{attention as burn_attention, conv2d as burn_conv2d};
+use burn::tensor::ops::{AttentionModuleOptions, ConvOptions};
+use burn::tensor::{Device, Tensor, activation};
+use diffbir_kernels::conv::Conv2d;
+use diffbir_kernels::norm::GroupNorm;
+use flex::Kernels;
+
+/// Whether tensors of this device are on burn's CPU backend, where our kernels run.
+fn on_cpu(device: &Device) -> bool {
+    match device.as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        DispatchDevice::Autodiff(device) => matches!(device.clone().inner(), DispatchDevice::Flex(_)),
+        #[allow(unreachable_patterns, reason = "other devices exist in a gpu build")]
+        _ => false,
+    }
+}
+
+/// Convolution: `x[batch, height, width, in]`, `weight[out, kernel, kernel, in]`, `bias[out]`, zeros
+/// `padding.0` before and `padding.1` after each of height and width.
+pub fn conv2d(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    stride: usize,
+    padding: (usize, usize),
+) -> Tensor<4> {
+    let [batch, height, width, in_channels] = x.dims();
+    let [out_channels, kernel, _, _] = weight.dims();
+    let device = x.device();
+    if on_cpu(&device) {
+        let sizes = Conv2d {
+            batch,
+            height,
+            width,
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            pad_before: padding.0,
+            pad_after: padding.1,
+        };
+        let bias = bias.unwrap_or_else(|| Tensor::zeros([out_channels], &device));
+        return Tensor::from_dispatch(<Dispatch as Kernels>::convolution(
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            sizes,
+        ));
+    }
+    let options = ConvOptions::new_with_padding([stride; 2], [padding; 2], [1, 1], 1);
+    burn_conv2d(x.permute([0, 3, 1, 2]), weight.permute([0, 3, 1, 2]), bias, options).permute([0, 2, 3, 1])
+}
+
+/// Group normalisation of `x[batch, height, width, channels]`, followed by SiLU if `silu`.
+pub fn group_norm(
+    x: Tensor<4>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    groups: usize,
+    epsilon: f32,
+    silu: bool,
+) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    if on_cpu(&x.device()) {
+        let sizes = GroupNorm { batch, pixels: height * width, channels, groups, epsilon, silu };
+        return Tensor::from_dispatch(<Dispatch as Kernels>::group_norm(
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            sizes,
+        ));
+    }
+    let grouped = x.reshape([batch, height * width, groups, channels / groups]);
+    let mean = grouped.clone().mean_dim(1).mean_dim(3);
+    let centred = grouped - mean;
+    let variance = (centred.clone() * centred.clone()).mean_dim(1).mean_dim(3);
+    let normal = (centred / (variance + epsilon).sqrt()).reshape([batch, height, width, channels]);
+    let y = normal * weight.unsqueeze() + bias.unsqueeze();
+    if silu { activation::silu(y) } else { y }
+}
+
+/// Linear map of the last dimension: `x[.., in]`, `weight[out, in]`, `bias[out]`.
+pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    let mut shape = x.dims();
+    let [out_features, in_features] = weight.dims();
+    let rows: usize = shape[..D - 1].iter().product();
+    shape[D - 1] = out_features;
+    let y = x.reshape([rows, in_features]).matmul(weight.transpose());
+    let y = match bias {
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
+    };
+    y.reshape(shape)
+}
+
+/// Scaled dot-product attention over heads: `q[batch, heads, n, d]`, `k` and `v` `[batch, heads, m, d]`.
+pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    // burn's fused attention takes no scale of its own, so the query carries it.
+    let scale = (q.dims()[3] as f64).powf(-0.5);
+    burn_attention(q * scale, k, v, None, None, AttentionModuleOptions { scale: Some(1.0), ..Default::default() })
+}
+
+/// Softmax attention with a bias added to the scores; shapes as [`attention`], bias broadcastable to
+/// `[batch, heads, n, m]`.
+pub fn attention_biased(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
+    let scale = (q.dims()[3] as f64).powf(-0.5);
+    activation::softmax((q * scale).matmul(k.transpose()) + bias, 3).matmul(v)
+}
+
+/// Doubles height and width by repeating each pixel.
+pub fn upsample_nearest2x(x: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    x.reshape([batch, height, 1, width, channels])
+        .repeat(&[1, 1, 2, 1, 1])
+        .reshape([batch, 2 * height, width, 1, channels])
+        .repeat(&[1, 1, 1, 2, 1])
+        .reshape([batch, 2 * height, 2 * width, channels])
+}
+
+/// `[b, h·f, w·f, c]` to `[b, h, w, c·f·f]`, channel `c·f·f + i·f + j` from offset (row i, column j),
+/// the order of PyTorch's `PixelUnshuffle`.
+pub fn pixel_unshuffle(x: Tensor<4>, factor: usize) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    let (h, w) = (height / factor, width / factor);
+    x.reshape([batch, h, factor, w, factor, channels]).permute([0, 1, 3, 5, 2, 4]).reshape([
+        batch,
+        h,
+        w,
+        channels * factor * factor,
+    ])
+}
+
+/// The inverse of [`pixel_unshuffle`].
+pub fn pixel_shuffle(x: Tensor<4>, factor: usize) -> Tensor<4> {
+    let [batch, h, w, deep] = x.dims();
+    let channels = deep / (factor * factor);
+    x.reshape([batch, h, w, channels, factor, factor]).permute([0, 1, 4, 2, 5, 3]).reshape([
+        batch,
+        h * factor,
+        w * factor,
+        channels,
+    ])
+}
+
+/// Zeros around height and width: `(before, after)` each.
+pub fn pad_zero(x: Tensor<4>, height: (usize, usize), width: (usize, usize)) -> Tensor<4> {
+    let [batch, h, w, channels] = x.dims();
+    let device = x.device();
+    let full = Tensor::zeros([batch, h + height.0 + height.1, w + width.0 + width.1, channels], &device);
+    full.slice_assign([0..batch, height.0..height.0 + h, width.0..width.0 + w, 0..channels], x)
+}
+
+/// Reflection at the bottom and right edge by fewer pixels than the picture has (the edge itself is not
+/// repeated).
+pub fn pad_reflect_end(x: Tensor<4>, rows: usize, columns: usize) -> Tensor<4> {
+    let [_, height, width, _] = x.dims();
+    let mut x = x;
+    if rows > 0 {
+        let tail = x.clone().slice_dim(1, height - 1 - rows..height - 1).flip([1]);
+        x = Tensor::cat(vec![x, tail], 1);
+    }
+    if columns > 0 {
+        let tail = x.clone().slice_dim(2, width - 1 - columns..width - 1).flip([2]);
+        x = Tensor::cat(vec![x, tail], 2);
+    }
+    x
+}
+
+/// `max(x, slope · x)` for a slope below 1.
+pub fn leaky_relu<const D: usize>(x: Tensor<D>, slope: f64) -> Tensor<D> {
+    activation::leaky_relu(x, slope)
+}

@@ -1,0 +1,327 @@
+//! Where the parameters of a network come from while it is built, and under which names.
+//!
+//! Every network is a function from [`Params`] to itself: it asks for each tensor by its official name
+//! and shape. The same function therefore loads a checkpoint, starts a training run and lists the names
+//! that an official file must have. A parameter's id is a hash of its name, so that optimizer state,
+//! averages and files find it again.
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Device, Shape, Tensor, TensorData};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::rc::Rc;
+
+/// What can be wrong with a set of weights.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightError {
+    /// A tensor that the network needs is not there.
+    #[error("the weights lack the tensor `{key}` of shape {shape:?}: is this file for another network?")]
+    Missing {
+        /// Official name.
+        key: String,
+        /// Official shape.
+        shape: Vec<usize>,
+    },
+    /// A tensor has another shape than the network needs.
+    #[error("the tensor `{key}` has shape {found:?} where {expected:?} is needed: is this file for another size of the network?")]
+    Shape {
+        /// Official name.
+        key: String,
+        /// The shape that the network needs.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// Tensors that the network has no place for.
+    #[error("the weights hold {} tensors that the network does not know, first `{}`: is this file for another network?", .0.len(), .0[0])]
+    Unknown(Vec<String>),
+    /// The file itself cannot be read.
+    #[error("{file}: {reason}")]
+    File {
+        /// Which file.
+        file: String,
+        /// What is wrong and what may help.
+        reason: String,
+    },
+}
+
+/// How a parameter starts when a network is trained from nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Uniform in ±1/√fan-in, fan-in being the product of all dimensions but the first (PyTorch's
+    /// default for convolutions and linear maps).
+    FanIn,
+    /// Uniform in ±1/√n, for a bias of a map with fan-in n.
+    BiasOf(usize),
+    /// Normal with this standard deviation.
+    Normal(f32),
+    /// A constant.
+    Constant(f32),
+}
+
+/// How a tensor's dimensions in a checkpoint relate to ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// As stored.
+    Same,
+    /// Stored `[out, in, kernel, kernel]`, held `[out, kernel, kernel, in]`.
+    Convolution,
+}
+
+/// One named tensor of a network.
+#[derive(Clone)]
+pub struct Entry {
+    /// Official name.
+    pub key: String,
+    /// Official shape.
+    pub shape: Vec<usize>,
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Parameter(Order),
+    /// A tensor that files hold and that we compute: written when saving, not read.
+    Buffer(Rc<dyn Fn() -> TensorData>),
+}
+
+/// Where values come from.
+pub trait Source {
+    /// The values of `key` in row-major order of `shape`.
+    fn values(&mut self, key: &str, shape: &[usize], init: Init) -> Result<Vec<f32>, WeightError>;
+
+    /// Told of each tensor that files hold and that the network computes for itself.
+    fn skip(&mut self, _key: &str) {}
+}
+
+/// The names and shapes of a network's tensors, in the order in which it asked for them.
+#[derive(Clone, Default)]
+pub struct Keys {
+    entries: Vec<Entry>,
+    by_id: HashMap<ParamId, usize>,
+}
+
+struct Shared<'a> {
+    /// Nothing: only names are wanted.
+    source: Option<&'a mut dyn Source>,
+    keys: Keys,
+}
+
+/// A place in a network from which tensors are asked for by the rest of their name.
+#[derive(Clone)]
+pub struct Params<'a> {
+    shared: Rc<RefCell<Shared<'a>>>,
+    prefix: String,
+    device: Device,
+}
+
+/// Builds a network from a source of values on a device.
+pub fn build<N>(
+    source: &mut dyn Source,
+    device: &Device,
+    network: impl FnOnce(&Params) -> Result<N, WeightError>,
+) -> Result<(N, Keys), WeightError> {
+    run(Some(source), device, network)
+}
+
+/// The names and shapes of a network, without any values.
+pub fn keys_of<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> Result<Keys, WeightError> {
+    Ok(run(None, &Device::flex(), network)?.1)
+}
+
+fn run<N>(
+    source: Option<&mut dyn Source>,
+    device: &Device,
+    network: impl FnOnce(&Params) -> Result<N, WeightError>,
+) -> Result<(N, Keys), WeightError> {
+    let shared = Rc::new(RefCell::new(Shared { source, keys: Keys::default() }));
+    let params = Params { shared: shared.clone(), prefix: String::new(), device: device.clone() };
+    let network = network(&params)?;
+    let keys = std::mem::take(&mut shared.borrow_mut().keys);
+    Ok((network, keys))
+}
+
+impl<'a> Params<'a> {
+    /// The place `name` below this one.
+    pub fn at(&self, name: impl Display) -> Params<'a> {
+        let prefix =
+            if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
+        Params { prefix, ..self.clone() }
+    }
+
+    /// The device that the network is built on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A tensor of this name and shape, held as it is stored.
+    pub fn tensor<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+        init: Init,
+    ) -> Result<Param<Tensor<D>>, WeightError> {
+        self.parameter(name, shape, init, Order::Same)
+    }
+
+    /// A convolution's weight, stored `[out, in, kernel, kernel]` and held `[out, kernel, kernel, in]`.
+    pub fn convolution(
+        &self,
+        name: &str,
+        [out, kernel, input]: [usize; 3],
+        init: Init,
+    ) -> Result<Param<Tensor<4>>, WeightError> {
+        self.parameter(name, [out, input, kernel, kernel], init, Order::Convolution)
+    }
+
+    /// A tensor that official files hold but that we compute: accepted and ignored on loading, computed
+    /// and written on saving.
+    pub fn buffer(&self, name: &str, shape: &[usize], values: impl Fn() -> TensorData + 'static) {
+        let key = self.at(name).prefix;
+        let mut shared = self.shared.borrow_mut();
+        if let Some(source) = &mut shared.source {
+            source.skip(&key);
+        }
+        shared.keys.entries.push(Entry {
+            key,
+            shape: shape.to_vec(),
+            kind: Kind::Buffer(Rc::new(values)),
+        });
+    }
+
+    fn parameter<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+        init: Init,
+        order: Order,
+    ) -> Result<Param<Tensor<D>>, WeightError> {
+        let key = self.at(name).prefix;
+        let id = id_of(&key);
+        let mut shared = self.shared.borrow_mut();
+        let index = shared.keys.entries.len();
+        shared.keys.by_id.insert(id, index);
+        shared.keys.entries.push(Entry {
+            key: key.clone(),
+            shape: shape.to_vec(),
+            kind: Kind::Parameter(order),
+        });
+        let held: [usize; D] = std::array::from_fn(|d| match order {
+            Order::Same => shape[d],
+            Order::Convolution => shape[[0, 2, 3, 1][d]],
+        });
+        let Some(source) = &mut shared.source else {
+            let zeros = move |device: &Device, _: bool| Tensor::zeros(held, device);
+            return Ok(Param::uninitialized(id, zeros, self.device.clone(), true, Shape::from(held)));
+        };
+        let mut values = source.values(&key, &shape, init)?;
+        if order == Order::Convolution {
+            values = permute(&values, [shape[0], shape[1], shape[2] * shape[3]]);
+        }
+        let tensor = Tensor::from_data(TensorData::new(values, held), &self.device);
+        let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
+        Ok(Param::initialized(id, tensor))
+    }
+}
+
+/// `[a, b, c]` to `[a, c, b]`.
+fn permute(values: &[f32], [a, b, c]: [usize; 3]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.len());
+    for i in 0..a {
+        for k in 0..c {
+            out.extend((0..b).map(|j| values[(i * b + j) * c + k]));
+        }
+    }
+    out
+}
+
+/// FNV-1a, 64 bit.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+fn id_of(key: &str) -> ParamId {
+    ParamId::from(hash(key))
+}
+
+impl Keys {
+    /// Names and shapes in order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The official name of a parameter.
+    ///
+    /// # Panics
+    /// When the parameter belongs to another network.
+    pub fn name(&self, id: ParamId) -> &str {
+        &self.entries[self.by_id[&id]].key
+    }
+
+    /// All tensors of `network` under their official names and in their official order of dimensions.
+    pub fn tensors(&self, network: &impl Module) -> BTreeMap<String, TensorData> {
+        struct Collect<'a>(&'a Keys, BTreeMap<String, TensorData>);
+        impl ModuleVisitor for Collect<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                let entry = &self.0.entries[self.0.by_id[&param.id]];
+                let data = param.val().into_data();
+                let data = match entry.kind {
+                    Kind::Parameter(Order::Convolution) => {
+                        let values: Vec<f32> = data.iter::<f32>().collect();
+                        let [out, input, kh, kw] = entry.shape[..] else { unreachable!("a convolution") };
+                        TensorData::new(permute(&values, [out, kh * kw, input]), entry.shape.clone())
+                    }
+                    _ => data,
+                };
+                self.1.insert(entry.key.clone(), data);
+            }
+        }
+        let mut collect = Collect(self, BTreeMap::new());
+        network.visit(&mut collect);
+        for entry in &self.entries {
+            if let Kind::Buffer(values) = &entry.kind {
+                collect.1.insert(entry.key.clone(), values());
+            }
+        }
+        collect.1
+    }
+}
+
+/// Values for a training run: drawn from a seed and the tensor's name, so that the order in which a
+/// network asks changes nothing.
+pub struct RandomInit {
+    /// The run's seed.
+    pub seed: u64,
+}
+
+impl Source for RandomInit {
+    fn values(&mut self, key: &str, shape: &[usize], init: Init) -> Result<Vec<f32>, WeightError> {
+        let count = shape.iter().product();
+        let mut state = hash(key) ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut uniform = move || (split_mix(&mut state) >> 40) as f32 / (1 << 24) as f32;
+        let fan_in = shape.iter().skip(1).product::<usize>();
+        Ok(match init {
+            Init::FanIn | Init::BiasOf(_) => {
+                let fan_in = if let Init::BiasOf(n) = init { n } else { fan_in };
+                let bound = (fan_in.max(1) as f32).powf(-0.5);
+                (0..count).map(|_| (2.0 * uniform() - 1.0) * bound).collect()
+            }
+            Init::Normal(std) => (0..count)
+                .map(|_| {
+                    let (u, v) = (1.0 - uniform(), uniform());
+                    std * (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
+                })
+                .collect(),
+            Init::Constant(value) => vec![value; count],
+        })
+    }
+}
+
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
