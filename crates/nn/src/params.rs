@@ -251,6 +251,14 @@ impl Keys {
         &self.entries
     }
 
+    /// Ids and official names of the parameters, without buffers.
+    pub fn parameters(&self) -> impl Iterator<Item = (ParamId, &str)> {
+        self.entries
+            .iter()
+            .filter(|entry| matches!(entry.kind, Kind::Parameter(_)))
+            .map(|entry| (id_of(&entry.key), entry.key.as_str()))
+    }
+
     /// The official name of a parameter.
     ///
     /// # Panics

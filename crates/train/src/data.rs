@@ -1,0 +1,152 @@
+//! Training pictures: held in memory, cropped and degraded on the fly by threads that run ahead of the
+//! training steps. What a step sees follows from the seed and the step alone.
+
+use crate::degrade::{self, Degradation, Ranges};
+use diffbir_imaging::Raster;
+use rand::Rng;
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// What can be wrong with a folder of training pictures.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The folder cannot be read.
+    #[error("{}: cannot be read: {source}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A picture cannot be decoded.
+    #[error(transparent)]
+    Picture(#[from] diffbir_imaging::DecodeError),
+    /// No picture is large enough.
+    #[error("{}: holds no picture of at least {crop_px} x {crop_px} pixels", folder.display())]
+    Empty {
+        /// The folder.
+        folder: PathBuf,
+        /// The crop that is wanted.
+        crop_px: usize,
+    },
+}
+
+/// A picture in memory: 8 bits a value to hold many.
+struct Stored {
+    width_px: usize,
+    height_px: usize,
+    rgb: Vec<u8>,
+}
+
+/// Pictures to train on.
+#[derive(Clone)]
+pub struct Pictures(Arc<Vec<Stored>>);
+
+/// One training example: both RGB, values about 0..1.
+pub struct Example {
+    /// The true crop.
+    pub truth: Raster,
+    /// What is left of it.
+    pub degraded: Raster,
+}
+
+/// How examples are made.
+#[derive(Clone)]
+pub struct ExampleConfig {
+    /// Side of the true crop, pixels.
+    pub crop_px: usize,
+    /// The degraded crop is smaller by this factor.
+    pub factor: usize,
+    /// From which the degradation is drawn.
+    pub ranges: Ranges,
+}
+
+impl Pictures {
+    /// Reads all pictures in these folders that are at least `crop_px` a side.
+    pub fn open(folders: &[PathBuf], crop_px: usize) -> Result<Self, DataError> {
+        let mut files = Vec::new();
+        for folder in folders {
+            let fail = |source| DataError::Folder { folder: folder.clone(), source };
+            for entry in std::fs::read_dir(folder).map_err(fail)? {
+                files.push(entry.map_err(fail)?.path());
+            }
+        }
+        files.retain(|file| is_picture(file));
+        // The order of a folder's entries differs between machines.
+        files.sort();
+        let stored = files
+            .par_iter()
+            .map(|file| {
+                let raster = diffbir_imaging::decode(file)?.to_raster();
+                Ok(Stored {
+                    width_px: raster.width_px,
+                    height_px: raster.height_px,
+                    rgb: raster.to_u8_rounding(),
+                })
+            })
+            .filter(|stored| stored.as_ref().map_or(true, |s| s.width_px.min(s.height_px) >= crop_px))
+            .collect::<Result<Vec<_>, diffbir_imaging::DecodeError>>()?;
+        if stored.is_empty() {
+            let folder = folders.first().cloned().unwrap_or_default();
+            return Err(DataError::Empty { folder, crop_px });
+        }
+        Ok(Self(Arc::new(stored)))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none; never true for an opened set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Example `index` of `step`.
+    fn example(&self, config: &ExampleConfig, seed: u64, step: u64, index: usize) -> Example {
+        let mut random = degrade::generator(seed, &format!("{step}/{index}"));
+        let picture = &self.0[random.random_range(0..self.0.len())];
+        let crop = config.crop_px;
+        let left = random.random_range(0..=picture.width_px - crop);
+        let top = random.random_range(0..=picture.height_px - crop);
+        let (mirrored, turned) = (random.random::<bool>(), random.random::<bool>());
+        let mut data = Vec::with_capacity(crop * crop * 3);
+        for y in 0..crop {
+            for x in 0..crop {
+                let (x, y) = if turned { (y, x) } else { (x, y) };
+                let x = if mirrored { crop - 1 - x } else { x };
+                let at = ((top + y) * picture.width_px + left + x) * 3;
+                data.extend(picture.rgb[at..at + 3].iter().map(|&value| f32::from(value) / 255.0));
+            }
+        }
+        let truth = Raster { width_px: crop, height_px: crop, channels: 3, data };
+        let degradation = Degradation::draw(&config.ranges, config.factor, &mut random);
+        let degraded = degradation.apply(&truth, &mut random);
+        Example { truth, degraded }
+    }
+
+    /// Batches for the steps from `first` on, made by a thread a few steps ahead of the reader. It ends
+    /// when the receiver is dropped.
+    pub fn batches(&self, config: ExampleConfig, seed: u64, batch: usize, first: u64) -> Receiver<Vec<Example>> {
+        let (sender, receiver) = sync_channel(4);
+        let pictures = self.clone();
+        std::thread::spawn(move || {
+            for step in first.. {
+                let examples =
+                    (0..batch).map(|index| pictures.example(&config, seed, step, index)).collect();
+                if sender.send(examples).is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+}
+
+fn is_picture(file: &Path) -> bool {
+    let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp"].contains(&extension.as_str())
+}

@@ -1,0 +1,141 @@
+//! Training of stage 1, the degradation remover (paper section 3.1): plain squared error between its
+//! output and the true picture.
+
+use crate::data::{ExampleConfig, Pictures};
+use crate::degrade::{Degradation, Preset, Ranges, generator};
+use crate::run::{Report, Run, RunConfig, TrainError, pair, to_tensor};
+use burn::tensor::{Device, Tensor};
+use diffbir_imaging::Raster;
+use diffbir_imaging::resize::{self, Filter};
+use diffbir_models::srvgg::{Srvgg, SrvggConfig};
+use diffbir_models::swinir::{SwinIr, SwinIrConfig};
+use std::path::PathBuf;
+
+/// Which network is trained.
+#[derive(Clone, Debug)]
+pub enum Stage1Config {
+    /// Works on the enlarged picture.
+    SwinIr(SwinIrConfig),
+    /// Enlarges by four itself.
+    Srvgg(SrvggConfig),
+}
+
+/// The ranges of training: wider than every preset, so that none lies at their edge.
+pub fn training_ranges() -> Ranges {
+    Ranges { blur_sigma_px: 0.2..=3.6, noise_levels: 0.0..=18.0, jpeg_quality: 30..=95, second_chance: 0.25 }
+}
+
+/// Trains stage 1 on the pictures of `folders`; validates on those of `validation` degraded by `medium`.
+pub fn train(
+    network: &Stage1Config,
+    config: &RunConfig,
+    folders: &[PathBuf],
+    validation: &[PathBuf],
+    crop_px: usize,
+    device: &Device,
+    report: &mut dyn FnMut(Report),
+) -> Result<(), TrainError> {
+    let pictures = Pictures::open(folders, crop_px)?;
+    let held_out = validation_pairs(validation)?;
+    let device = device.clone().autodiff();
+    let examples = ExampleConfig { crop_px, factor: 4, ranges: training_ranges() };
+    match network {
+        Stage1Config::SwinIr(sizes) => {
+            let run = Run::start(config, "stage1", &device, |params| sizes.build(params))?;
+            let batches = pictures.batches(examples, config.seed, config.batch, run.steps());
+            run.train(
+                || batches.recv().expect("the loader runs as long as the receiver lives"),
+                |network: &SwinIr, mut batch| {
+                    for example in &mut batch {
+                        example.degraded =
+                            resize::float(&example.degraded, crop_px, crop_px, Filter::Bicubic);
+                    }
+                    let (degraded, truth) = pair(&batch, &device);
+                    log_squared_error(network.forward(degraded), truth)
+                },
+                |network| {
+                    gain(&held_out, |small, truth| {
+                        let large = resize::float(small, truth.width_px, truth.height_px, Filter::Bicubic);
+                        network.forward(to_tensor([&large], &device.clone().inner()))
+                    })
+                },
+                report,
+            )?;
+        }
+        Stage1Config::Srvgg(sizes) => {
+            let run = Run::start(config, "stage1", &device, |params| sizes.build(params))?;
+            let batches = pictures.batches(examples, config.seed, config.batch, run.steps());
+            run.train(
+                || batches.recv().expect("the loader runs as long as the receiver lives"),
+                |network: &Srvgg, batch| {
+                    let (degraded, truth) = pair(&batch, &device);
+                    log_squared_error(network.forward(degraded), truth)
+                },
+                |network| {
+                    gain(&held_out, |small, _| network.forward(to_tensor([small], &device.clone().inner())))
+                },
+                report,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Mean over the batch of the logarithm of each picture's squared error: every picture counts alike,
+/// however hard it is, as it does in a mean of decibels.
+fn log_squared_error(output: Tensor<4>, truth: Tensor<4>) -> Tensor<1> {
+    let [batch, ..] = output.dims();
+    let errors = (output - truth).square().reshape([batch as i32, -1]).mean_dim(1);
+    (errors + 1e-6).log().mean()
+}
+
+/// A held-out picture, degraded by `medium`, and its truth.
+type Pair = (Raster, Raster);
+
+fn validation_pairs(folders: &[PathBuf]) -> Result<Vec<Pair>, TrainError> {
+    let mut pairs = Vec::new();
+    for folder in folders {
+        let fail = |source| crate::data::DataError::Folder { folder: folder.clone(), source };
+        let mut files = std::fs::read_dir(folder)
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>())
+            .map_err(fail)?;
+        files.sort();
+        for file in files {
+            let truth = diffbir_imaging::decode(&file).map_err(crate::data::DataError::from)?.to_raster();
+            // A whole multiple of four, and no more than what a validation should take.
+            let side = |px: usize| px.min(384) / 4 * 4;
+            let truth = truth.crop(0, 0, side(truth.width_px), side(truth.height_px));
+            let mut random = generator(1, &file.file_name().unwrap_or_default().to_string_lossy());
+            let degradation = Degradation::draw(&Preset::Medium.ranges(), 4, &mut random);
+            pairs.push((degradation.apply(&truth, &mut random), truth));
+        }
+    }
+    Ok(pairs)
+}
+
+/// Mean PSNR of the network and its gain over bicubic, in words.
+fn gain(pairs: &[Pair], restore: impl Fn(&Raster, &Raster) -> Tensor<4>) -> String {
+    if pairs.is_empty() {
+        return "no validation pictures".into();
+    }
+    let (mut restored, mut enlarged) = (0.0, 0.0);
+    for (small, truth) in pairs {
+        let output: Vec<f32> = restore(small, truth).into_data().iter::<f32>().collect();
+        restored += psnr(&output, &truth.data);
+        let bicubic = resize::float(small, truth.width_px, truth.height_px, Filter::Bicubic);
+        enlarged += psnr(&bicubic.data, &truth.data);
+    }
+    let count = pairs.len() as f64;
+    format!(
+        "{:.2} dB over {} pictures, {:+.2} dB over bicubic",
+        restored / count,
+        pairs.len(),
+        (restored - enlarged) / count
+    )
+}
+
+/// Peak signal to noise ratio over all values, clamped to 0..1, in dB.
+fn psnr(a: &[f32], b: &[f32]) -> f64 {
+    let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.clamp(0.0, 1.0) - b).powi(2)).sum();
+    -10.0 * (sum / a.len() as f64).max(1e-12).log10()
+}
