@@ -3,5 +3,11 @@
 //! All work on `[batch, height, width, channels]`. The official configuration of a network asks for
 //! exactly the tensors of the official checkpoint; a smaller one differs in numbers only.
 
+pub mod autoencoder;
+pub mod controlnet;
+pub mod kl;
 pub mod srvgg;
+pub mod steps;
 pub mod swinir;
+pub mod taef2;
+pub mod unet;

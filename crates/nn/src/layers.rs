@@ -127,6 +127,21 @@ impl GroupNorm {
         })
     }
 
+    /// Number of groups.
+    pub fn groups(&self) -> usize {
+        self.groups
+    }
+
+    /// What is added to the variance.
+    pub fn epsilon(&self) -> f32 {
+        self.epsilon
+    }
+
+    /// The affine part alone, for activations that are already normalised.
+    pub fn scale_and_shift(&self, x: Tensor<4>) -> Tensor<4> {
+        x * self.weight.val().unsqueeze() + self.bias.val().unsqueeze()
+    }
+
     /// `[batch, height, width, channels]`, normalised.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         ops::group_norm(x, self.weight.val(), self.bias.val(), self.groups, self.epsilon, false)

@@ -68,14 +68,8 @@ impl Pictures {
     pub fn open(folders: &[PathBuf], crop_px: usize) -> Result<Self, DataError> {
         let mut files = Vec::new();
         for folder in folders {
-            let fail = |source| DataError::Folder { folder: folder.clone(), source };
-            for entry in std::fs::read_dir(folder).map_err(fail)? {
-                files.push(entry.map_err(fail)?.path());
-            }
+            files.extend(pictures_in(folder)?);
         }
-        files.retain(|file| is_picture(file));
-        // The order of a folder's entries differs between machines.
-        files.sort();
         let stored = files
             .par_iter()
             .map(|file| {
@@ -146,7 +140,17 @@ impl Pictures {
     }
 }
 
-fn is_picture(file: &Path) -> bool {
-    let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
-    ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp"].contains(&extension.as_str())
+/// The pictures directly in a folder, by name: the order of a folder's entries differs between machines.
+pub fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let fail = |source| DataError::Folder { folder: folder.to_path_buf(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        files.push(entry.map_err(fail)?.path());
+    }
+    files.retain(|file| {
+        let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+        ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp"].contains(&extension.as_str())
+    });
+    files.sort();
+    Ok(files)
 }

@@ -150,7 +150,7 @@ impl Damage {
 }
 
 /// A standard normal number (Box-Muller, one of the pair).
-fn normal(random: &mut ChaCha8Rng) -> f32 {
+pub(crate) fn normal(random: &mut ChaCha8Rng) -> f32 {
     let (u, v) = (1.0 - random.random::<f32>(), random.random::<f32>());
     (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }

@@ -2,6 +2,8 @@
 
 pub mod data;
 pub mod degrade;
+pub mod latents;
 pub mod optimizer;
 pub mod run;
 pub mod stage1;
+pub mod stage2;

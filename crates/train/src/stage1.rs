@@ -1,7 +1,7 @@
 //! Training of stage 1, the degradation remover (paper section 3.1): plain squared error between its
 //! output and the true picture.
 
-use crate::data::{ExampleConfig, Pictures};
+use crate::data::{ExampleConfig, Pictures, pictures_in};
 use crate::degrade::{Degradation, Preset, Ranges, generator};
 use crate::run::{Report, Run, RunConfig, TrainError, pair, to_tensor};
 use burn::tensor::{Device, Tensor};
@@ -95,12 +95,7 @@ type Pair = (Raster, Raster);
 fn validation_pairs(folders: &[PathBuf]) -> Result<Vec<Pair>, TrainError> {
     let mut pairs = Vec::new();
     for folder in folders {
-        let fail = |source| crate::data::DataError::Folder { folder: folder.clone(), source };
-        let mut files = std::fs::read_dir(folder)
-            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>())
-            .map_err(fail)?;
-        files.sort();
-        for file in files {
+        for file in pictures_in(folder)? {
             let truth = diffbir_imaging::decode(&file).map_err(crate::data::DataError::from)?.to_raster();
             // A whole multiple of four, and no more than what a validation should take.
             let side = |px: usize| px.min(384) / 4 * 4;

@@ -103,9 +103,9 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
 
 /// Scaled dot-product attention over heads: `q[batch, heads, n, d]`, `k` and `v` `[batch, heads, m, d]`.
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    // burn's fused attention takes no scale of its own, so the query carries it.
-    let scale = (q.dims()[3] as f64).powf(-0.5);
-    burn_attention(q * scale, k, v, None, None, AttentionModuleOptions { scale: Some(1.0), ..Default::default() })
+    // Without options: burn's fused attention falls back to the naive one if it is told a scale, and its
+    // own is 1 / sqrt(d).
+    burn_attention(q, k, v, None, None, AttentionModuleOptions::default())
 }
 
 /// Softmax attention with a bias added to the scores; shapes as [`attention`], bias broadcastable to

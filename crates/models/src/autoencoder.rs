@@ -1,0 +1,42 @@
+//! What all autoencoders have in common: pictures to latents and back, whole or in tiles.
+
+use crate::steps::{Step, run, run_tiled};
+use burn::tensor::Tensor;
+
+/// From RGB pictures to latents of unit size and back.
+///
+/// Pictures are `[b, h, w, 3]` with values about 0..1; latents `[b, h / f, w / f, c]` with a standard
+/// deviation of about 1, as the denoiser sees them.
+pub trait Autoencoder {
+    /// Pixels per side of one latent cell, `f`.
+    fn downsampling(&self) -> usize;
+
+    /// Channels of the latent, `c`.
+    fn latent_channels(&self) -> usize;
+
+    /// From the picture to the latent.
+    fn encoder_steps(&self) -> Vec<Step<'_>>;
+
+    /// From the latent to the picture.
+    fn decoder_steps(&self) -> Vec<Step<'_>>;
+
+    /// The latent of a picture, deterministic. Height and width are multiples of `f`.
+    fn encode(&self, picture: Tensor<4>) -> Tensor<4> {
+        run(&self.encoder_steps(), picture)
+    }
+
+    /// The picture of a latent, not clamped.
+    fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
+        run(&self.decoder_steps(), latent)
+    }
+
+    /// [`Autoencoder::encode`] of tiles that share the statistics of norms.
+    fn encode_tiles(&self, tiles: Vec<Tensor<4>>, done: &mut dyn FnMut(usize, Tensor<4>)) {
+        run_tiled(&self.encoder_steps(), tiles, done);
+    }
+
+    /// [`Autoencoder::decode`] of tiles that share the statistics of norms.
+    fn decode_tiles(&self, tiles: Vec<Tensor<4>>, done: &mut dyn FnMut(usize, Tensor<4>)) {
+        run_tiled(&self.decoder_steps(), tiles, done);
+    }
+}

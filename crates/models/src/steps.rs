@@ -1,0 +1,141 @@
+//! An autoencoder's half as a list of steps, so that one description runs whole or in tiles.
+//!
+//! Tiles share nothing but the statistics of the group norms: all tiles go up to a norm, the norm's mean
+//! and variance are pooled over them, and they go on (reference 3.4, the Tiled VAE in its exact mode).
+//! After the last norm each tile runs to the end by itself, so that only one is large at a time.
+
+use burn::tensor::{Tensor, activation};
+use diffbir_nn::layers::{Conv2d, GroupNorm};
+
+/// What follows a norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+/// One step over `[b, h, w, c]`.
+pub enum Step<'a> {
+    /// Any function that looks at neighbouring pixels at most.
+    Map(Box<dyn Fn(Tensor<4>) -> Tensor<4> + 'a>),
+    /// A group norm and what follows it; pooled over tiles.
+    Norm(&'a GroupNorm, Activation),
+    /// Remembers the activations.
+    Keep,
+    /// Adds what was remembered last, through a convolution if it has another width.
+    AddKept(Option<&'a Conv2d>),
+}
+
+impl<'a> Step<'a> {
+    /// A step of one function.
+    pub fn map(f: impl Fn(Tensor<4>) -> Tensor<4> + 'a) -> Self {
+        Self::Map(Box::new(f))
+    }
+
+    /// A convolution.
+    pub fn conv(conv: &'a Conv2d) -> Self {
+        Self::map(|x| conv.forward(x))
+    }
+}
+
+/// Activations on their way, with what was kept.
+struct State {
+    x: Tensor<4>,
+    kept: Vec<Tensor<4>>,
+}
+
+impl State {
+    fn new(x: Tensor<4>) -> Self {
+        Self { x, kept: Vec::new() }
+    }
+
+    /// One step that is not a pooled norm.
+    fn advance(self, step: &Step) -> Self {
+        let Self { x, mut kept } = self;
+        let x = match step {
+            Step::Map(f) => f(x),
+            Step::Norm(norm, Activation::None) => norm.forward(x),
+            Step::Norm(norm, Activation::Silu) => norm.forward_silu(x),
+            Step::Norm(norm, Activation::Relu) => activation::relu(norm.forward(x)),
+            Step::Keep => {
+                kept.push(x.clone());
+                x
+            }
+            Step::AddKept(shortcut) => {
+                let skip = kept.pop().expect("every addition follows a keep");
+                shortcut.iter().fold(skip, |skip, conv| conv.forward(skip)) + x
+            }
+        };
+        Self { x, kept }
+    }
+}
+
+/// Runs all steps on a whole picture.
+pub fn run(steps: &[Step], x: Tensor<4>) -> Tensor<4> {
+    steps.iter().fold(State::new(x), State::advance).x
+}
+
+/// Runs all steps on tiles that share the statistics of their norms, and hands each result, by its
+/// index, to `done`.
+pub fn run_tiled(steps: &[Step], tiles: Vec<Tensor<4>>, mut done: impl FnMut(usize, Tensor<4>)) {
+    let mut states: Vec<State> = tiles.into_iter().map(State::new).collect();
+    let mut rest = steps;
+    while let Some(at) = rest.iter().position(|step| matches!(step, Step::Norm(..))) {
+        let Step::Norm(norm, after) = &rest[at] else { unreachable!("found as a norm") };
+        states = states.into_iter().map(|state| rest[..at].iter().fold(state, State::advance)).collect();
+        let pooled = Pooled::over(states.iter().map(|state| &state.x), norm);
+        for state in &mut states {
+            let y = pooled.apply(state.x.clone(), norm);
+            state.x = match after {
+                Activation::None => y,
+                Activation::Silu => activation::silu(y),
+                Activation::Relu => activation::relu(y),
+            };
+        }
+        rest = &rest[at + 1..];
+    }
+    for (index, state) in states.into_iter().enumerate() {
+        done(index, rest.iter().fold(state, State::advance).x);
+    }
+}
+
+/// Mean and variance of each group, `[b, 1, groups, 1]`, pooled over tiles by their numbers of pixels. As
+/// in the reference the variance between the tiles' means is left out and overlaps count twice.
+struct Pooled {
+    mean: Tensor<4>,
+    variance: Tensor<4>,
+}
+
+impl Pooled {
+    fn over<'a>(tiles: impl Iterator<Item = &'a Tensor<4>> + Clone, norm: &GroupNorm) -> Self {
+        let pixels = |x: &Tensor<4>| (x.dims()[1] * x.dims()[2]) as f64;
+        let total: f64 = tiles.clone().map(pixels).sum();
+        tiles
+            .map(|x| {
+                let share = pixels(x) / total;
+                let grouped = grouped(x.clone(), norm.groups());
+                let mean = grouped.clone().mean_dim(1).mean_dim(3);
+                let variance = (grouped - mean.clone()).square().mean_dim(1).mean_dim(3);
+                Self { mean: mean * share, variance: variance * share }
+            })
+            .reduce(|a, b| Self { mean: a.mean + b.mean, variance: a.variance + b.variance })
+            .expect("at least one tile")
+    }
+
+    fn apply(&self, x: Tensor<4>, norm: &GroupNorm) -> Tensor<4> {
+        let shape = x.dims();
+        let deviation = (self.variance.clone() + norm.epsilon()).sqrt();
+        let normal = (grouped(x, norm.groups()) - self.mean.clone()) / deviation;
+        norm.scale_and_shift(normal.reshape(shape))
+    }
+}
+
+/// `[b, h, w, c]` as `[b, h · w, groups, c / groups]`.
+fn grouped(x: Tensor<4>, groups: usize) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    x.reshape([batch, height * width, groups, channels / groups])
+}

@@ -1,0 +1,414 @@
+//! The denoiser: Stable Diffusion 2.1's UNet (reference 1.1; arXiv 2112.10752), with a place where the
+//! control branch adds to its skips (paper section 3.2).
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, activation};
+use diffbir_nn::layers::{Conv2d, Conv2dConfig, GroupNorm, LayerNorm, Linear};
+use diffbir_nn::params::Init;
+use diffbir_nn::{Params, WeightError, ops};
+use serde::{Deserialize, Serialize};
+
+/// The sizes of a [`Unet`] and of the control branch that goes with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnetConfig {
+    /// Channels of the latent.
+    pub latent_channels: usize,
+    /// Width of the first level.
+    pub model_channels: usize,
+    /// Width of each level over `model_channels`; each but the last halves height and width.
+    pub multipliers: Vec<usize>,
+    /// Residual blocks a level on the way down; one more on the way up.
+    pub blocks: usize,
+    /// Whether each level has attention; the middle always has.
+    pub attention: Vec<bool>,
+    /// Channels of one attention head.
+    pub head_channels: usize,
+    /// Groups of each group norm.
+    pub norm_groups: usize,
+    /// Width of the text tokens.
+    pub context_channels: usize,
+    /// Whether the network brings one learned token in place of text.
+    pub learned_context: bool,
+}
+
+impl UnetConfig {
+    /// Stable Diffusion 2.1: 865,910,724 parameters, 686 tensors.
+    pub fn official() -> Self {
+        Self {
+            latent_channels: 4,
+            model_channels: 320,
+            multipliers: vec![1, 2, 4, 4],
+            blocks: 2,
+            attention: vec![true, true, true, false],
+            head_channels: 64,
+            norm_groups: 32,
+            context_channels: 1024,
+            learned_context: false,
+        }
+    }
+
+    /// Latent cells per side must be a multiple of this.
+    pub fn multiple(&self) -> usize {
+        1 << (self.multipliers.len() - 1)
+    }
+
+    /// Width of the embedding of time.
+    fn time_channels(&self) -> usize {
+        4 * self.model_channels
+    }
+
+    /// The network, its tensors at `params`.
+    pub fn build(&self, params: &Params) -> Result<Unet, WeightError> {
+        let encoder = Encoder::new(params, self, self.latent_channels)?;
+        let mut widths = encoder_widths(self);
+        let mut width = *widths.last().expect("at least the first convolution");
+        let mut output_blocks = Vec::new();
+        for (level, multiplier) in self.multipliers.iter().enumerate().rev() {
+            for index in 0..=self.blocks {
+                let skip = widths.pop().expect("as many outputs as inputs");
+                let out = multiplier * self.model_channels;
+                let at = params.at("output_blocks").at(output_blocks.len());
+                let res = ResBlock::new(&at.at(0), self, width + skip, out)?;
+                let attention = self.attention[level].then(|| Transformer::new(&at.at(1), self, out)).transpose()?;
+                let up = (index == self.blocks && level > 0)
+                    .then(|| {
+                        let place = at.at(1 + usize::from(attention.is_some())).at("conv");
+                        Conv2dConfig::new(out, out, 3).build(&place)
+                    })
+                    .transpose()?;
+                output_blocks.push(OutputBlock { res, attention, up });
+                width = out;
+            }
+        }
+        let out_norm = GroupNorm::new(&params.at("out.0"), self.norm_groups, width, ResBlock::EPSILON)?;
+        let out_conv = Conv2dConfig::new(width, self.latent_channels, 3).zero().build(&params.at("out.2"))?;
+        let context = self
+            .learned_context
+            .then(|| params.tensor("context", [1, self.context_channels], Init::Normal(1.0)))
+            .transpose()?;
+        Ok(Unet { encoder, output_blocks, out_norm, out_conv, context })
+    }
+}
+
+/// Widths of the outputs of the input blocks, in order.
+pub(crate) fn encoder_widths(config: &UnetConfig) -> Vec<usize> {
+    let mut widths = vec![config.model_channels];
+    for (level, multiplier) in config.multipliers.iter().enumerate() {
+        widths.extend(vec![multiplier * config.model_channels; config.blocks]);
+        if level + 1 < config.multipliers.len() {
+            widths.push(multiplier * config.model_channels);
+        }
+    }
+    widths
+}
+
+/// What the control branch adds: one tensor for each skip and, last, one for the middle.
+pub struct Control(pub Vec<Tensor<4>>);
+
+/// The network; see the module.
+#[derive(Module, Debug)]
+pub struct Unet {
+    encoder: Encoder,
+    output_blocks: Vec<OutputBlock>,
+    out_norm: GroupNorm,
+    out_conv: Conv2d,
+    /// `[1, context_channels]`.
+    context: Option<Param<Tensor<2>>>,
+}
+
+impl Unet {
+    /// The prediction (eps or v, as it was trained) for latents `x[b, h, w, c]` at `timesteps[b]`
+    /// (0..1000, fractions allowed), with text tokens `context[b, tokens, context_channels]`.
+    ///
+    /// # Panics
+    /// Without `context` when the network brings no token of its own, and when height or width is no
+    /// multiple of [`UnetConfig::multiple`].
+    pub fn forward(
+        &self,
+        x: Tensor<4>,
+        timesteps: Tensor<1>,
+        context: Option<Tensor<3>>,
+        control: Option<Control>,
+    ) -> Tensor<4> {
+        let context = self.context(context, x.dims()[0]);
+        let time = self.encoder.time(timesteps);
+        let (mut skips, mut h) = self.encoder.forward(x, &time, &context);
+        let mut control = control.map(|control| control.0);
+        if let Some(control) = &mut control {
+            h = h + control.pop().expect("one for the middle");
+        }
+        for block in &self.output_blocks {
+            let mut skip = skips.pop().expect("as many skips as output blocks");
+            if let Some(control) = &mut control {
+                skip = skip + control.pop().expect("one for each skip");
+            }
+            h = block.forward(Tensor::cat(vec![h, skip], 3), &time, &context);
+        }
+        self.out_conv.forward(self.out_norm.forward_silu(h))
+    }
+
+    /// The given tokens, or the network's own for each image of the batch.
+    pub fn context(&self, given: Option<Tensor<3>>, batch: usize) -> Tensor<3> {
+        match (given, &self.context) {
+            (Some(given), _) => given,
+            (None, Some(own)) => own.val().unsqueeze::<3>().repeat_dim(0, batch),
+            (None, None) => panic!("this network has no context token of its own: it needs text"),
+        }
+    }
+}
+
+/// The way down and the middle, which the control branch has once more.
+#[derive(Module, Debug)]
+pub(crate) struct Encoder {
+    time1: Linear,
+    time2: Linear,
+    input_blocks: Vec<InputBlock>,
+    middle1: ResBlock,
+    middle_attention: Transformer,
+    middle2: ResBlock,
+    #[module(skip)]
+    model_channels: usize,
+}
+
+impl Encoder {
+    pub(crate) fn new(params: &Params, config: &UnetConfig, input: usize) -> Result<Self, WeightError> {
+        let base = config.model_channels;
+        let time1 = Linear::new(&params.at("time_embed.0"), base, config.time_channels())?;
+        let time2 = Linear::new(&params.at("time_embed.2"), config.time_channels(), config.time_channels())?;
+        let blocks = params.at("input_blocks");
+        let first = Conv2dConfig::new(input, base, 3).build(&blocks.at("0.0"))?;
+        let mut input_blocks = vec![InputBlock { conv: Some(first), res: None, attention: None }];
+        let mut width = base;
+        for (level, multiplier) in config.multipliers.iter().enumerate() {
+            let out = multiplier * base;
+            for _ in 0..config.blocks {
+                let at = blocks.at(input_blocks.len());
+                let res = Some(ResBlock::new(&at.at(0), config, width, out)?);
+                let attention =
+                    config.attention[level].then(|| Transformer::new(&at.at(1), config, out)).transpose()?;
+                input_blocks.push(InputBlock { conv: None, res, attention });
+                width = out;
+            }
+            if level + 1 < config.multipliers.len() {
+                let at = blocks.at(input_blocks.len());
+                let down = Conv2dConfig::new(width, width, 3).stride(2).build(&at.at("0.op"))?;
+                input_blocks.push(InputBlock { conv: Some(down), res: None, attention: None });
+            }
+        }
+        let middle = params.at("middle_block");
+        Ok(Self {
+            time1,
+            time2,
+            input_blocks,
+            middle1: ResBlock::new(&middle.at(0), config, width, width)?,
+            middle_attention: Transformer::new(&middle.at(1), config, width)?,
+            middle2: ResBlock::new(&middle.at(2), config, width, width)?,
+            model_channels: base,
+        })
+    }
+
+    /// `timesteps[b]` as `[b, 4 · model_channels]`, SiLU applied, as every residual block wants it.
+    pub(crate) fn time(&self, timesteps: Tensor<1>) -> Tensor<2> {
+        let half = self.model_channels / 2;
+        let frequencies: Vec<f32> =
+            (0..half).map(|i| (-(10000f64.ln()) * i as f64 / half as f64).exp() as f32).collect();
+        let frequencies = Tensor::<1>::from_floats(frequencies.as_slice(), &timesteps.device());
+        let angles = timesteps.unsqueeze_dim::<2>(1) * frequencies.unsqueeze::<2>();
+        let wave = Tensor::cat(vec![angles.clone().cos(), angles.sin()], 1);
+        activation::silu(self.time2.forward(activation::silu(self.time1.forward(wave))))
+    }
+
+    /// The output of each input block, and that of the middle.
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<4>,
+        time: &Tensor<2>,
+        context: &Tensor<3>,
+    ) -> (Vec<Tensor<4>>, Tensor<4>) {
+        let mut skips = Vec::with_capacity(self.input_blocks.len());
+        let mut h = x;
+        for block in &self.input_blocks {
+            h = block.forward(h, time, context);
+            skips.push(h.clone());
+        }
+        let h = self.middle1.forward(h, time);
+        let h = self.middle_attention.forward(h, context);
+        (skips, self.middle2.forward(h, time))
+    }
+}
+
+/// One step on the way down: a convolution (the first, or one that halves the size), or a residual
+/// block with or without attention.
+#[derive(Module, Debug)]
+struct InputBlock {
+    conv: Option<Conv2d>,
+    res: Option<ResBlock>,
+    attention: Option<Transformer>,
+}
+
+impl InputBlock {
+    fn forward(&self, x: Tensor<4>, time: &Tensor<2>, context: &Tensor<3>) -> Tensor<4> {
+        let x = self.conv.iter().fold(x, |x, conv| conv.forward(x));
+        let x = self.res.iter().fold(x, |x, res| res.forward(x, time));
+        self.attention.iter().fold(x, |x, attention| attention.forward(x, context))
+    }
+}
+
+/// One step on the way up.
+#[derive(Module, Debug)]
+struct OutputBlock {
+    res: ResBlock,
+    attention: Option<Transformer>,
+    /// After doubling the size.
+    up: Option<Conv2d>,
+}
+
+impl OutputBlock {
+    fn forward(&self, x: Tensor<4>, time: &Tensor<2>, context: &Tensor<3>) -> Tensor<4> {
+        let x = self.res.forward(x, time);
+        let x = self.attention.iter().fold(x, |x, attention| attention.forward(x, context));
+        self.up.iter().fold(x, |x, conv| conv.forward(ops::upsample_nearest2x(x)))
+    }
+}
+
+/// Residual block that is told the time.
+#[derive(Module, Debug)]
+struct ResBlock {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    time: Linear,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    skip: Option<Conv2d>,
+}
+
+impl ResBlock {
+    const EPSILON: f32 = 1e-5;
+
+    fn new(params: &Params, config: &UnetConfig, input: usize, output: usize) -> Result<Self, WeightError> {
+        let groups = config.norm_groups;
+        Ok(Self {
+            norm1: GroupNorm::new(&params.at("in_layers.0"), groups, input, Self::EPSILON)?,
+            conv1: Conv2dConfig::new(input, output, 3).build(&params.at("in_layers.2"))?,
+            time: Linear::new(&params.at("emb_layers.1"), config.time_channels(), output)?,
+            norm2: GroupNorm::new(&params.at("out_layers.0"), groups, output, Self::EPSILON)?,
+            conv2: Conv2dConfig::new(output, output, 3).zero().build(&params.at("out_layers.3"))?,
+            skip: (input != output)
+                .then(|| Conv2dConfig::new(input, output, 1).build(&params.at("skip_connection")))
+                .transpose()?,
+        })
+    }
+
+    fn forward(&self, x: Tensor<4>, time: &Tensor<2>) -> Tensor<4> {
+        let h = self.conv1.forward(self.norm1.forward_silu(x.clone()));
+        let time = self.time.forward(time.clone());
+        let [batch, channels] = time.dims();
+        let h = h + time.reshape([batch, 1, 1, channels]);
+        let h = self.conv2.forward(self.norm2.forward_silu(h));
+        self.skip.iter().fold(x, |x, skip| skip.forward(x)) + h
+    }
+}
+
+/// Attention of each pixel to all others and to the text (`SpatialTransformer`, depth 1, linear
+/// projections).
+#[derive(Module, Debug)]
+struct Transformer {
+    norm: GroupNorm,
+    proj_in: Linear,
+    self_attention: Attention,
+    feed_forward: FeedForward,
+    cross_attention: Attention,
+    norm1: LayerNorm,
+    norm2: LayerNorm,
+    norm3: LayerNorm,
+    proj_out: Linear,
+}
+
+impl Transformer {
+    const EPSILON: f32 = 1e-6;
+
+    fn new(params: &Params, config: &UnetConfig, channels: usize) -> Result<Self, WeightError> {
+        let block = params.at("transformer_blocks.0");
+        let head = config.head_channels;
+        Ok(Self {
+            norm: GroupNorm::new(&params.at("norm"), config.norm_groups, channels, Self::EPSILON)?,
+            proj_in: Linear::new(&params.at("proj_in"), channels, channels)?,
+            self_attention: Attention::new(&block.at("attn1"), channels, channels, head)?,
+            feed_forward: FeedForward::new(&block.at("ff.net"), channels)?,
+            cross_attention: Attention::new(&block.at("attn2"), channels, config.context_channels, head)?,
+            norm1: LayerNorm::new(&block.at("norm1"), channels)?,
+            norm2: LayerNorm::new(&block.at("norm2"), channels)?,
+            norm3: LayerNorm::new(&block.at("norm3"), channels)?,
+            proj_out: Linear::new(&params.at("proj_out"), channels, channels)?,
+        })
+    }
+
+    fn forward(&self, x: Tensor<4>, context: &Tensor<3>) -> Tensor<4> {
+        let [batch, height, width, channels] = x.dims();
+        let tokens = self.norm.forward(x.clone()).reshape([batch, height * width, channels]);
+        let h = self.proj_in.forward(tokens);
+        let normed = self.norm1.forward(h.clone());
+        let h = h + self.self_attention.forward(normed.clone(), normed);
+        let h = h.clone() + self.cross_attention.forward(self.norm2.forward(h), context.clone());
+        let h = h.clone() + self.feed_forward.forward(self.norm3.forward(h));
+        x + self.proj_out.forward(h).reshape([batch, height, width, channels])
+    }
+}
+
+/// Multi-head attention without biases on query, key and value.
+#[derive(Module, Debug)]
+struct Attention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    out: Linear,
+    #[module(skip)]
+    head_channels: usize,
+}
+
+impl Attention {
+    fn new(params: &Params, channels: usize, context: usize, head_channels: usize) -> Result<Self, WeightError> {
+        Ok(Self {
+            query: Linear::without_bias(&params.at("to_q"), channels, channels)?,
+            key: Linear::without_bias(&params.at("to_k"), context, channels)?,
+            value: Linear::without_bias(&params.at("to_v"), context, channels)?,
+            out: Linear::new(&params.at("to_out.0"), channels, channels)?,
+            head_channels,
+        })
+    }
+
+    /// `x[b, n, channels]` attends to `context[b, m, context]`.
+    fn forward(&self, x: Tensor<3>, context: Tensor<3>) -> Tensor<3> {
+        let [batch, tokens, channels] = x.dims();
+        let heads = |x: Tensor<3>| {
+            let [_, length, _] = x.dims();
+            let heads = channels / self.head_channels;
+            x.reshape([batch, length, heads, self.head_channels]).swap_dims(1, 2)
+        };
+        let (q, k, v) =
+            (self.query.forward(x), self.key.forward(context.clone()), self.value.forward(context));
+        let y = ops::attention(heads(q), heads(k), heads(v));
+        self.out.forward(y.swap_dims(1, 2).reshape([batch, tokens, channels]))
+    }
+}
+
+/// GEGLU perceptron, four times as wide inside.
+#[derive(Module, Debug)]
+struct FeedForward {
+    proj: Linear,
+    out: Linear,
+}
+
+impl FeedForward {
+    fn new(params: &Params, channels: usize) -> Result<Self, WeightError> {
+        Ok(Self {
+            proj: Linear::new(&params.at("0.proj"), channels, 8 * channels)?,
+            out: Linear::new(&params.at("2"), 4 * channels, channels)?,
+        })
+    }
+
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let parts = self.proj.forward(x).chunk(2, 2);
+        self.out.forward(parts[0].clone() * activation::gelu(parts[1].clone()))
+    }
+}

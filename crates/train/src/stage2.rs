@@ -1,0 +1,170 @@
+//! Training of stage 2: the prior (an unconditional latent diffusion model) and, on it, the control
+//! branch (paper section 3.2; reference 5.3), on the latents of any autoencoder.
+
+use crate::degrade::generator;
+use crate::latents::{Latent, LatentBatch, batch};
+use crate::run::{Report, Run, RunConfig, TrainError};
+use burn::tensor::{Device, Tensor, TensorData};
+use diffbir_diffusion::schedule::{Prediction, Schedule};
+use diffbir_models::controlnet::ControlNet;
+use diffbir_models::unet::{Unet, UnetConfig};
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::build;
+use std::path::Path;
+
+/// What both trainers have.
+pub struct Stage2Config {
+    /// The network.
+    pub unet: UnetConfig,
+    /// Its schedule.
+    pub schedule: Schedule,
+    /// What it predicts.
+    pub prediction: Prediction,
+    /// Side of a latent crop, cells.
+    pub side: usize,
+}
+
+/// Trains the UNet alone.
+pub fn train_prior(
+    config: &Stage2Config,
+    run: &RunConfig,
+    truths: &[Latent],
+    held_out: &[Latent],
+    device: &Device,
+    report: &mut dyn FnMut(Report),
+) -> Result<(), TrainError> {
+    let device = device.clone().autodiff();
+    let trainee = Run::start(run, "unet", &device, |params| config.unet.build(params))?;
+    let mut step = trainee.steps();
+    let loss = |unet: &Unet, batch: LatentBatch| {
+        let (x, t, target) = noisy(config, &batch, &batch.truth.device());
+        (unet.forward(x, t, None, None) - target).square().mean()
+    };
+    trainee.train(
+        || {
+            step += 1;
+            batch(truths, &[], config.side, run.batch, generator(run.seed, &step.to_string()), &device)
+        },
+        loss,
+        |unet| {
+            validate(held_out, &[], config, &device.clone().inner(), |batch| loss(unet, batch))
+        },
+        report,
+    )?;
+    Ok(())
+}
+
+/// Trains the control branch on a frozen UNet. A new branch starts as the UNet's copy.
+pub fn train_control(
+    config: &Stage2Config,
+    run: &RunConfig,
+    unet_file: &Path,
+    latents: (&[Latent], &[Vec<Latent>]),
+    held_out: (&[Latent], &[Vec<Latent>]),
+    device: &Device,
+    report: &mut dyn FnMut(Report),
+) -> Result<(), TrainError> {
+    let device = device.clone().autodiff();
+    let mut weights = Checkpoint::open(unet_file)?;
+    let (unet, _) = build(&mut weights, &device.clone().inner(), |params| config.unet.build(params))?;
+    // A frozen network on the differentiating device: its parameters are constants there.
+    let unet = burn::module::Module::no_grad(burn::module::Module::train(unet));
+    let mut run = run.clone();
+    if run.init.is_none() {
+        let start = run.out.join("control.start.safetensors");
+        let copy = control_start(&weights, config)?;
+        std::fs::create_dir_all(&run.out)
+            .and_then(|()| std::fs::write(&start, copy.to_safetensors(false)))
+            .map_err(|source| TrainError::Write { file: start.clone(), source })?;
+        run.init = Some(start);
+    }
+    let trainee = Run::start(&run, "control", &device, |params| ControlNet::new(params, &config.unet))?;
+    let mut step = trainee.steps();
+    let loss = |control: &ControlNet, unet: &Unet, batch: LatentBatch| {
+        let (x, t, target) = noisy(config, &batch, &batch.truth.device());
+        let condition = batch.condition.expect("control is trained on pairs");
+        let context = unet.context(None, x.dims()[0]);
+        let control = control.forward(x.clone(), condition, t.clone(), context, 1.0);
+        (unet.forward(x, t, None, Some(control)) - target).square().mean()
+    };
+    let plain = burn::module::Module::valid(&unet);
+    trainee.train(
+        || {
+            step += 1;
+            let random = generator(run.seed, &step.to_string());
+            batch(latents.0, latents.1, config.side, run.batch, random, &device)
+        },
+        |control, batch| loss(control, &unet, batch),
+        |control| {
+            let device = device.clone().inner();
+            validate(held_out.0, held_out.1, config, &device, |batch| loss(control, &plain, batch))
+        },
+        report,
+    )?;
+    Ok(())
+}
+
+/// The control branch's first weights: the UNet's where the name is the same, the first convolution
+/// with zeros for the hint, zeros for what only the branch has (reference 1.2).
+fn control_start(unet: &Checkpoint, config: &Stage2Config) -> Result<Checkpoint, TrainError> {
+    let keys = diffbir_nn::params::keys_of(|params| ControlNet::new(params, &config.unet))?;
+    let mut tensors = std::collections::BTreeMap::new();
+    for entry in keys.entries() {
+        let count: usize = entry.shape.iter().product();
+        let values = match unet.get(&entry.key) {
+            Some((shape, values)) if shape == entry.shape => values.to_vec(),
+            Some((shape, values)) => {
+                let inner: usize = shape[1..].iter().product();
+                let mut extended = Vec::with_capacity(count);
+                for row in values.chunks_exact(inner) {
+                    extended.extend_from_slice(row);
+                    extended.resize(extended.len() + count / entry.shape[0] - inner, 0.0);
+                }
+                extended
+            }
+            None => vec![0.0; count],
+        };
+        tensors.insert(entry.key.clone(), TensorData::new(values, entry.shape.clone()));
+    }
+    Ok(Checkpoint::from_tensors(tensors))
+}
+
+/// Noisy latents, times and what the network should say of them.
+fn noisy(config: &Stage2Config, batch: &LatentBatch, device: &Device) -> (Tensor<4>, Tensor<1>, Tensor<4>) {
+    let count = batch.timesteps.len();
+    let (signal, spread): (Vec<f32>, Vec<f32>) =
+        batch.timesteps.iter().map(|&t| config.schedule.shares(t)).unzip();
+    let column = |values: Vec<f32>| -> Tensor<4> {
+        Tensor::from_data(TensorData::new(values, [count, 1, 1, 1]), device)
+    };
+    let (signal, spread) = (column(signal), column(spread));
+    let (truth, noise) = (batch.truth.clone(), batch.noise.clone());
+    let x = truth.clone() * signal.clone() + noise.clone() * spread.clone();
+    let target = match config.prediction {
+        Prediction::Eps => noise,
+        Prediction::V => noise * signal - truth * spread,
+    };
+    let times: Vec<f32> = batch.timesteps.iter().map(|&t| t as f32).collect();
+    (x, Tensor::from_floats(times.as_slice(), device), target)
+}
+
+/// The loss on pictures that are not trained on, with the same crops, times and noise each time.
+fn validate(
+    truths: &[Latent],
+    conditions: &[Vec<Latent>],
+    config: &Stage2Config,
+    device: &Device,
+    loss: impl Fn(LatentBatch) -> Tensor<1>,
+) -> String {
+    if truths.is_empty() {
+        return "no validation pictures".into();
+    }
+    const BATCHES: usize = 4;
+    let total: f32 = (0..BATCHES)
+        .map(|index| {
+            let random = generator(index as u64, "validation");
+            loss(batch(truths, conditions, config.side, 16, random, device)).into_scalar::<f32>()
+        })
+        .sum();
+    format!("loss {:.4}", total / BATCHES as f32)
+}
