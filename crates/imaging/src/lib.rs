@@ -1,1 +1,20 @@
-//! placeholder
+//! Pictures outside the networks: decoding and encoding with their metadata, resampling, the colour fix,
+//! and the geometry of tiles. No tensors.
+
+pub mod colour_fix;
+mod decode;
+mod encode;
+mod error;
+mod metadata;
+mod photo;
+mod profile;
+mod raster;
+pub mod resize;
+pub mod tiles;
+
+pub use decode::{decode, decode_bytes, describe};
+pub use encode::{Encoded, Format, write_atomic};
+pub use error::{DecodeError, EncodeError};
+pub use metadata::{Density, Metadata};
+pub use photo::{Photo, Samples};
+pub use raster::Raster;

@@ -1,0 +1,330 @@
+//! From pixels to a file's bytes, with the metadata that the format can carry, and onto the disk without
+//! ever leaving half a file.
+
+use crate::error::EncodeError;
+use crate::metadata::{Density, Metadata};
+use crate::photo::Samples;
+use image::codecs::jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::codecs::webp::WebPEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+use img_parts::Bytes;
+use std::io::{Cursor, Write};
+use std::path::Path;
+
+/// Formats that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Lossless, 8 or 16 bits.
+    Png,
+    /// Lossy, 8 bits, no opacity.
+    Jpeg,
+    /// Lossless, 8 bits.
+    WebP,
+    /// Lossless, 8 or 16 bits.
+    Tiff,
+}
+
+impl Format {
+    /// By a file name's extension.
+    pub fn from_extension(extension: &str) -> Option<Self> {
+        match extension.to_lowercase().as_str() {
+            "png" => Some(Self::Png),
+            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "webp" => Some(Self::WebP),
+            "tif" | "tiff" => Some(Self::Tiff),
+            _ => None,
+        }
+    }
+
+    /// The usual extension.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Jpeg => "jpg",
+            Self::WebP => "webp",
+            Self::Tiff => "tiff",
+        }
+    }
+
+    /// Whether it can hold 16 bits a channel.
+    pub fn is_deep(self) -> bool {
+        matches!(self, Self::Png | Self::Tiff)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Png => "PNG",
+            Self::Jpeg => "JPEG",
+            Self::WebP => "WebP",
+            Self::Tiff => "TIFF",
+        }
+    }
+}
+
+/// A picture to be encoded.
+pub struct Encoded<'a> {
+    /// Pixels a row.
+    pub width_px: usize,
+    /// Rows.
+    pub height_px: usize,
+    /// 1 for grey, 3 for RGB.
+    pub channels: usize,
+    /// Interleaved colours.
+    pub samples: &'a Samples,
+    /// Opacity, at the same depth. JPEG lays the picture on white.
+    pub alpha: Option<&'a Samples>,
+    /// Written as far as the format can carry it: WebP carries neither IPTC nor a density, TIFF no EXIF.
+    pub metadata: &'a Metadata,
+}
+
+impl Encoded<'_> {
+    /// The file's bytes; `quality` (1 to 100) is JPEG's.
+    pub fn to_bytes(&self, format: Format, quality: u8) -> Result<Vec<u8>, EncodeError> {
+        let fail = |reason: String| EncodeError::Format { format: format.name(), reason };
+        match format {
+            Format::Png => self.png().map_err(fail),
+            Format::Jpeg => self.jpeg(quality).map_err(fail),
+            Format::WebP => self.webp().map_err(fail),
+            Format::Tiff => self.tiff().map_err(fail),
+        }
+    }
+
+    fn size(&self) -> (u32, u32) {
+        (self.width_px as u32, self.height_px as u32)
+    }
+
+    /// Bytes in native order, opacity interleaved, and what they mean.
+    fn interleaved(&self) -> (Vec<u8>, ExtendedColorType) {
+        use ExtendedColorType::{L8, L16, La8, La16, Rgb8, Rgb16, Rgba8, Rgba16};
+        let grey = self.channels == 1;
+        match (self.samples, self.alpha) {
+            (Samples::U8(samples), None) => (samples.clone(), if grey { L8 } else { Rgb8 }),
+            (Samples::U8(samples), Some(Samples::U8(alpha))) => {
+                (join(samples, alpha, self.channels), if grey { La8 } else { Rgba8 })
+            }
+            (Samples::U16(samples), Some(Samples::U16(alpha))) => {
+                let joined = join(samples, alpha, self.channels);
+                (to_bytes(&joined), if grey { La16 } else { Rgba16 })
+            }
+            (Samples::U16(samples), _) => (to_bytes(samples), if grey { L16 } else { Rgb16 }),
+            (Samples::U8(samples), Some(Samples::U16(alpha))) => {
+                let alpha: Vec<u8> = alpha.iter().map(|value| (value >> 8) as u8).collect();
+                (join(samples, &alpha, self.channels), if grey { La8 } else { Rgba8 })
+            }
+        }
+    }
+
+    fn png(&self) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        let mut encoder =
+            PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive);
+        set_blocks(&mut encoder, self.metadata);
+        let (pixels, colour) = self.interleaved();
+        let (width, height) = self.size();
+        encoder.write_image(&pixels, width, height, colour).map_err(|error| error.to_string())?;
+        let Metadata { xmp, iptc, density, .. } = self.metadata;
+        let mut chunks = Vec::new();
+        if let Some(Density { x_dpi, y_dpi }) = density {
+            let per_metre = |dpi: f64| ((dpi / 0.0254).round() as u32).to_be_bytes();
+            chunks.push((*b"pHYs", [&per_metre(*x_dpi)[..], &per_metre(*y_dpi), &[1]].concat()));
+        }
+        if let Some(xmp) = xmp {
+            // Keyword, no compression, no language, no translation.
+            chunks.push((*b"iTXt", [b"XML:com.adobe.xmp\0\0\0\0\0", xmp.as_slice()].concat()));
+        }
+        if let Some(iptc) = iptc {
+            let hex: String = iptc.iter().map(|byte| format!("{byte:02x}")).collect();
+            let lines: Vec<&str> = hex
+                .as_bytes()
+                .chunks(72)
+                .map(|line| std::str::from_utf8(line).expect("hex is ASCII"))
+                .collect();
+            let text = format!("\niptc\n{:>8}\n{}\n", iptc.len(), lines.join("\n"));
+            chunks.push((*b"tEXt", [b"Raw profile type iptc\0", text.as_bytes()].concat()));
+        }
+        if chunks.is_empty() {
+            return Ok(bytes);
+        }
+        let mut png = img_parts::png::Png::from_bytes(bytes.into()).map_err(|error| error.to_string())?;
+        for (kind, contents) in chunks {
+            // Behind the header, before the pixels.
+            png.chunks_mut().insert(1, img_parts::png::PngChunk::new(kind, contents.into()));
+        }
+        Ok(png.encoder().bytes().to_vec())
+    }
+
+    fn jpeg(&self, quality: u8) -> Result<Vec<u8>, String> {
+        let (width, height) = self.size();
+        if width.max(height) > 65535 {
+            return Err("a side is longer than 65535 pixels: choose --format png".into());
+        }
+        let Samples::U8(samples) = self.samples else { return Err("it holds 8 bits a channel only".into()) };
+        let flat;
+        let pixels = match self.alpha {
+            Some(Samples::U8(alpha)) => {
+                flat = on_white(samples, alpha, self.channels);
+                &flat
+            }
+            _ => samples,
+        };
+        let mut bytes = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
+        if let Some(Density { x_dpi, y_dpi }) = self.metadata.density {
+            let density = (x_dpi.round() as u16, y_dpi.round() as u16);
+            encoder.set_pixel_density(PixelDensity { density, unit: PixelDensityUnit::Inches });
+        }
+        set_blocks(&mut encoder, self.metadata);
+        let colour = if self.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+        encoder.write_image(pixels, width, height, colour).map_err(|error| error.to_string())?;
+        let mut segments = Vec::new();
+        if let Some(xmp) = &self.metadata.xmp {
+            segments.push((0xe1, [b"http://ns.adobe.com/xap/1.0/\0", xmp.as_slice()].concat()));
+        }
+        if let Some(iptc) = &self.metadata.iptc {
+            segments.push((0xed, [b"Photoshop 3.0\0", iptc.as_slice()].concat()));
+        }
+        // A segment holds 65533 bytes: a larger block would need the extended forms that few read.
+        segments.retain(|(_, contents)| contents.len() <= 65533);
+        if segments.is_empty() {
+            return Ok(bytes);
+        }
+        let mut jpeg = img_parts::jpeg::Jpeg::from_bytes(bytes.into()).map_err(|error| error.to_string())?;
+        for (marker, contents) in segments {
+            let segment = img_parts::jpeg::JpegSegment::new_with_contents(marker, Bytes::from(contents));
+            // Behind JFIF's own.
+            jpeg.segments_mut().insert(1, segment);
+        }
+        Ok(jpeg.encoder().bytes().to_vec())
+    }
+
+    fn webp(&self) -> Result<Vec<u8>, String> {
+        let (width, height) = self.size();
+        if width.max(height) > 16383 {
+            return Err("a side is longer than 16383 pixels: choose --format png".into());
+        }
+        if !matches!(self.samples, Samples::U8(_)) {
+            return Err("it holds 8 bits a channel only".into());
+        }
+        let mut bytes = Vec::new();
+        let mut encoder = WebPEncoder::new_lossless(&mut bytes);
+        set_blocks(&mut encoder, self.metadata);
+        let (pixels, colour) = self.interleaved();
+        encoder.write_image(&pixels, width, height, colour).map_err(|error| error.to_string())?;
+        Ok(bytes)
+    }
+
+    fn tiff(&self) -> Result<Vec<u8>, String> {
+        use tiff::encoder::{Compression, TiffEncoder, colortype as kind};
+        let mut bytes = Cursor::new(Vec::new());
+        let mut encoder = TiffEncoder::new(&mut bytes)
+            .map_err(|error| error.to_string())?
+            .with_compression(Compression::Deflate(tiff::encoder::DeflateLevel::Balanced))
+            .with_predictor(tiff::encoder::Predictor::Horizontal);
+        let (width, height) = self.size();
+        let alpha8 = |alpha: &Samples| match alpha {
+            Samples::U8(alpha) => alpha.clone(),
+            Samples::U16(alpha) => alpha.iter().map(|value| (value >> 8) as u8).collect(),
+        };
+        macro_rules! write {
+            ($kind:ty, $pixels:expr) => {{
+                let mut image =
+                    encoder.new_image::<$kind>(width, height).map_err(|error| error.to_string())?;
+                self.tiff_tags(image.encoder()).map_err(|error| error.to_string())?;
+                image.write_data($pixels).map_err(|error| error.to_string())?;
+            }};
+        }
+        match (self.samples, self.alpha, self.channels) {
+            (Samples::U8(samples), None, 1) => write!(kind::Gray8, samples),
+            (Samples::U8(samples), None, _) => write!(kind::RGB8, samples),
+            (Samples::U16(samples), None, 1) => write!(kind::Gray16, samples),
+            (Samples::U16(samples), None, _) => write!(kind::RGB16, samples),
+            (Samples::U8(samples), Some(alpha), channels) => {
+                write!(kind::RGBA8, &join(&three(samples, channels), &alpha8(alpha), 3))
+            }
+            (Samples::U16(samples), Some(Samples::U16(alpha)), channels) => {
+                write!(kind::RGBA16, &join(&three(samples, channels), alpha, 3))
+            }
+            (Samples::U16(_), Some(Samples::U8(_)), _) => {
+                return Err("colour and opacity differ in depth".into());
+            }
+        }
+        Ok(bytes.into_inner())
+    }
+
+    fn tiff_tags<W: Write + std::io::Seek, K: tiff::encoder::TiffKind>(
+        &self,
+        directory: &mut tiff::encoder::DirectoryEncoder<W, K>,
+    ) -> tiff::TiffResult<()> {
+        use tiff::encoder::Rational;
+        use tiff::tags::{ResolutionUnit, Tag};
+        let Metadata { xmp, iptc, icc, density, .. } = self.metadata;
+        if let Some(Density { x_dpi, y_dpi }) = density {
+            let ratio = |dpi: f64| Rational { n: (dpi * 100.0).round() as u32, d: 100 };
+            directory.write_tag(Tag::XResolution, ratio(*x_dpi))?;
+            directory.write_tag(Tag::YResolution, ratio(*y_dpi))?;
+            directory.write_tag(Tag::ResolutionUnit, ResolutionUnit::Inch.to_u16())?;
+        }
+        for (tag, block) in [(700, xmp), (34377, iptc), (34675, icc)] {
+            if let Some(block) = block {
+                directory.write_tag(Tag::from_u16_exhaustive(tag), block.as_slice())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The blocks that the library's encoders carry themselves; one that cannot leaves the block out.
+fn set_blocks(encoder: &mut impl ImageEncoder, metadata: &Metadata) {
+    if let Some(icc) = &metadata.icc {
+        let _ = encoder.set_icc_profile(icc.clone());
+    }
+    if let Some(exif) = &metadata.exif {
+        let _ = encoder.set_exif_metadata(exif.clone());
+    }
+}
+
+fn to_bytes(samples: &[u16]) -> Vec<u8> {
+    samples.iter().flat_map(|value| value.to_ne_bytes()).collect()
+}
+
+/// Colour and opacity interleaved.
+fn join<T: Copy>(samples: &[T], alpha: &[T], channels: usize) -> Vec<T> {
+    let pixels = samples.chunks_exact(channels).zip(alpha);
+    pixels.flat_map(|(pixel, &alpha)| pixel.iter().copied().chain([alpha])).collect()
+}
+
+fn three<T: Copy>(samples: &[T], channels: usize) -> Vec<T> {
+    if channels == 3 { samples.to_vec() } else { samples.iter().flat_map(|&value| [value; 3]).collect() }
+}
+
+fn on_white(samples: &[u8], alpha: &[u8], channels: usize) -> Vec<u8> {
+    let mut flat = samples.to_vec();
+    for (pixel, &alpha) in flat.chunks_exact_mut(channels).zip(alpha) {
+        for value in pixel {
+            let (colour, cover) = (u32::from(*value), u32::from(alpha));
+            *value = ((colour * cover + 255 * (255 - cover) + 127) / 255) as u8;
+        }
+    }
+    flat
+}
+
+/// Writes a file beside its place under a temporary name, then moves it there: whoever looks sees the old
+/// file, or none, or the whole new one.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), EncodeError> {
+    let fail = |source| EncodeError::Write { file: path.display().to_string(), source };
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".diffbir-").suffix(".partial");
+    // The usual rights, not the private ones of a temporary file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(fail)?;
+    file.write_all(bytes).map_err(fail)?;
+    file.as_file().sync_all().map_err(fail)?;
+    file.persist(path).map_err(|error| fail(error.error))?;
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! A decoded photograph, and the way between its own colours and the networks' sRGB.
+
+use crate::Raster;
+use crate::metadata::Metadata;
+use crate::profile::Profile;
+use crate::resize::{self, Filter};
+
+/// Interleaved samples at the depth of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Samples {
+    /// 8 bits.
+    U8(Vec<u8>),
+    /// 16 bits.
+    U16(Vec<u16>),
+}
+
+/// A photograph: upright pixels in the file's own colours, and what else the file said.
+#[derive(Clone, Debug)]
+pub struct Photo {
+    /// Pixels a row.
+    pub width_px: usize,
+    /// Rows.
+    pub height_px: usize,
+    /// 1 for grey, 3 for RGB.
+    pub channels: usize,
+    /// `height · width · channels` values.
+    pub samples: Samples,
+    /// Opacity, `height · width` values.
+    pub alpha: Option<Samples>,
+    /// Kept for the output.
+    pub metadata: Metadata,
+    pub(crate) profile: Option<Profile>,
+}
+
+impl Photo {
+    /// Whether samples have more than 8 bits.
+    pub fn is_deep(&self) -> bool {
+        matches!(self.samples, Samples::U16(_))
+    }
+
+    /// The picture in sRGB, three channels.
+    pub fn to_raster(&self) -> Raster {
+        self.resized(self.width_px, self.height_px, Filter::Bicubic)
+    }
+
+    /// The picture in sRGB, three channels, at another size: by Pillow's arithmetic if it has 8 bits, in
+    /// floats if it has more.
+    pub fn resized(&self, width: usize, height: usize, filter: Filter) -> Raster {
+        let size = (self.width_px, self.height_px);
+        match &self.samples {
+            Samples::U8(samples) => {
+                let rgb = match &self.profile {
+                    Some(profile) => profile.to_srgb_u8(samples),
+                    None => to_rgb(samples, self.channels),
+                };
+                let rgb = resize::pil(&rgb, size, 3, (width, height), filter);
+                Raster::from_u8(width, height, 3, &rgb)
+            }
+            Samples::U16(samples) => {
+                let rgb = match &self.profile {
+                    Some(profile) => profile.to_srgb_u16(samples),
+                    None => to_rgb(samples, self.channels),
+                };
+                resize::float(&from_u16(size, 3, &rgb), width, height, filter)
+            }
+        }
+    }
+
+    /// The opacity at another size, one channel.
+    pub fn resized_alpha(&self, width: usize, height: usize, filter: Filter) -> Option<Raster> {
+        let size = (self.width_px, self.height_px);
+        Some(match self.alpha.as_ref()? {
+            Samples::U8(alpha) => {
+                Raster::from_u8(width, height, 1, &resize::pil(alpha, size, 1, (width, height), filter))
+            }
+            Samples::U16(alpha) => resize::float(&from_u16(size, 1, alpha), width, height, filter),
+        })
+    }
+
+    /// A result of the networks (sRGB, three channels) in this photograph's own colours, channels and
+    /// depth. 8-bit values are cut off, not rounded, as the reference does.
+    pub fn from_srgb(&self, result: &Raster, deep: bool) -> Samples {
+        if deep {
+            let rgb = result.to_u16_rounding();
+            return Samples::U16(match &self.profile {
+                Some(profile) => profile.from_srgb_u16(&rgb),
+                None if self.channels == 1 => rgb.chunks_exact(3).map(|p| luma(p).round() as u16).collect(),
+                None => rgb,
+            });
+        }
+        let rgb = result.to_u8_truncating();
+        Samples::U8(match &self.profile {
+            Some(profile) => profile.from_srgb_u8(&rgb),
+            None if self.channels == 1 => rgb.chunks_exact(3).map(|p| luma(p).round() as u8).collect(),
+            None => rgb,
+        })
+    }
+}
+
+fn luma<T: Copy + Into<f64>>(pixel: &[T]) -> f64 {
+    0.299 * pixel[0].into() + 0.587 * pixel[1].into() + 0.114 * pixel[2].into()
+}
+
+/// Three channels of one.
+fn to_rgb<T: Copy>(samples: &[T], channels: usize) -> Vec<T> {
+    if channels == 3 { samples.to_vec() } else { samples.iter().flat_map(|&value| [value; 3]).collect() }
+}
+
+fn from_u16((width_px, height_px): (usize, usize), channels: usize, samples: &[u16]) -> Raster {
+    let data = samples.iter().map(|&value| f32::from(value) / 65535.0).collect();
+    Raster { width_px, height_px, channels, data }
+}
