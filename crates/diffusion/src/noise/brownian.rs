@@ -1,0 +1,148 @@
+//! The noise of the SDE samplers: torchsde's BrownianTree. An increment between two sigmas is the same
+//! however many steps lie between them, because it follows from a tree of halvings.
+
+use super::{SeedSequence, TorchCpu};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Words of the seed pool that torchsde uses for a tree.
+const POOL: usize = 24;
+
+/// A place in the tree: its index among those of its depth, and the depth.
+type Place = (u64, u32);
+
+/// A Brownian motion over an interval of sigma, of `count` values.
+pub struct BrownianTree {
+    entropy: u64,
+    count: usize,
+    start: f64,
+    end: f64,
+    root: Rc<Vec<f32>>,
+    /// Increments of the nodes that the last query went through: the next one shares an end with it.
+    cache: HashMap<Place, Rc<Vec<f32>>>,
+}
+
+/// A node: the interval, and its increment.
+struct Node {
+    place: Place,
+    start: f64,
+    end: f64,
+    increment: Rc<Vec<f32>>,
+}
+
+impl BrownianTree {
+    /// Over `start..end`.
+    pub fn new(entropy: u64, count: usize, start: f64, end: f64) -> Self {
+        let seed = SeedSequence::new(entropy, &[], POOL).state(3)[0];
+        let scale = (end - start).sqrt() as f32;
+        let root = TorchCpu::new(u64::from(seed)).normal(count).into_iter().map(|n| n * scale).collect();
+        let (start, end) = (rounded(start), rounded(end));
+        Self { entropy, count, start, end, root: Rc::new(root), cache: HashMap::new() }
+    }
+
+    /// `(W(sigma_next) - W(sigma)) / sqrt(sigma - sigma_next)`, standard normal values.
+    pub fn normalised(&mut self, sigma: f32, sigma_next: f32) -> Vec<f32> {
+        let scale = -1.0 / (f64::from(sigma) - f64::from(sigma_next)).sqrt() as f32;
+        let within = |sigma: f32| rounded(f64::from(sigma)).clamp(self.start, self.end);
+        let (low, high) = (within(sigma_next), within(sigma));
+        self.increment(low, high).into_iter().map(|value| value * scale).collect()
+    }
+
+    /// `W(high) - W(low)`.
+    fn increment(&mut self, low: f64, high: f64) -> Vec<f32> {
+        let before = std::mem::take(&mut self.cache);
+        let root = Node { place: (0, 0), start: self.start, end: self.end, increment: self.root.clone() };
+        let mut total = vec![0.0; self.count];
+        self.add(&root, low, high, &before, &mut total);
+        total
+    }
+
+    /// Adds the parts of `low..high` in this node, from left to right.
+    fn add(
+        &mut self,
+        node: &Node,
+        low: f64,
+        high: f64,
+        before: &HashMap<Place, Rc<Vec<f32>>>,
+        total: &mut [f32],
+    ) {
+        if low >= high {
+            return;
+        }
+        if low == node.start && high == node.end {
+            total.iter_mut().zip(node.increment.iter()).for_each(|(total, value)| *total += value);
+            return;
+        }
+        let middle = rounded(0.5 * (node.start + node.end));
+        let (left, right) = self.halves(node, middle, before);
+        if low < middle {
+            self.add(&left, low, high.min(middle), before, total);
+        }
+        if high > middle {
+            self.add(&right, low.max(middle), high, before, total);
+        }
+    }
+
+    /// Both halves of a node: the left drawn as a Brownian bridge, the right what is left over.
+    fn halves(&mut self, node: &Node, middle: f64, before: &HashMap<Place, Rc<Vec<f32>>>) -> (Node, Node) {
+        let (index, depth) = node.place;
+        let place = (2 * index, depth + 1);
+        let left = match before.get(&place).or_else(|| self.cache.get(&place)) {
+            Some(known) => known.clone(),
+            None => {
+                let (l, r) = (middle - node.start, node.end - middle);
+                let inverse = 1.0 / (node.end - node.start);
+                let seed = SeedSequence::new(self.entropy, &[index, u64::from(depth)], POOL).state(4)[0];
+                let noise = TorchCpu::new(u64::from(seed)).normal(self.count);
+                let (share, inverse, spread) = (l as f32, inverse as f32, (l * r * inverse).sqrt() as f32);
+                let bridge = node.increment.iter().zip(noise);
+                Rc::new(bridge.map(|(whole, n)| share * whole * inverse + spread * n).collect::<Vec<f32>>())
+            }
+        };
+        self.cache.insert(place, left.clone());
+        let right = node.increment.iter().zip(left.iter()).map(|(whole, left)| whole - left).collect();
+        (
+            Node { place, start: node.start, end: middle, increment: left },
+            Node {
+                place: (2 * index + 1, depth + 1),
+                start: middle,
+                end: node.end,
+                increment: Rc::new(right),
+            },
+        )
+    }
+}
+
+/// To six decimals, correctly rounded in decimal.
+fn rounded(sigma: f64) -> f64 {
+    format!("{sigma:.6}").parse().expect("a number that was just printed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTROPY: u64 = 5_192_648_547_598_042_289;
+    const SIGMAS: [f32; 3] = [10_000.0, 18.130_049, 7.410_702_7];
+
+    #[test]
+    fn increments_are_those_of_torchsde() {
+        let mut tree = BrownianTree::new(ENTROPY, 16, f64::from(0.354_989_02f32), 10_000.0);
+        let first = tree.normalised(SIGMAS[0], SIGMAS[1]);
+        for (got, known) in first.iter().zip([-0.01772, -0.49759, 1.37852, -1.43064]) {
+            assert!((got - known).abs() < 5e-5, "{got} is not {known}");
+        }
+        let second = tree.normalised(SIGMAS[1], SIGMAS[2]);
+        for (got, known) in second.iter().zip([0.08382, -0.89084, 1.11793, -1.03865]) {
+            assert!((got - known).abs() < 5e-5, "{got} is not {known}");
+        }
+    }
+
+    #[test]
+    fn an_increment_does_not_depend_on_what_was_asked_before() {
+        let new = || BrownianTree::new(ENTROPY, 16, 0.35, 10_000.0);
+        let mut warm = new();
+        warm.normalised(SIGMAS[0], SIGMAS[1]);
+        assert_eq!(warm.normalised(SIGMAS[1], SIGMAS[2]), new().normalised(SIGMAS[1], SIGMAS[2]));
+    }
+}
