@@ -1,1 +1,15 @@
-//! placeholder
+//! DiffBIR as a library: load a [`Model`], give it a photograph, get it back restored.
+//!
+//! The way of a picture: resize, stage 1 (removes the degradation), encode to a latent, sample from noise
+//! with the UNet steered by the control branch, decode, fix the colours.
+
+pub mod device;
+mod error;
+pub mod model;
+pub mod restore;
+mod stage1;
+mod stage2;
+
+pub use error::{Error, Stage};
+pub use model::{Model, ModelConfig};
+pub use restore::{Options, Progress, Restored};

@@ -181,9 +181,9 @@ impl Autoencoder for KlAutoencoder {
         self.decoder_middle.steps(&mut steps);
         for level in &self.up {
             level.blocks.iter().for_each(|block| block.steps(&mut steps));
-            steps.extend(level.resize.iter().map(|conv| {
-                Step::map(|x| conv.forward(ops::upsample_nearest2x(x)))
-            }));
+            steps.extend(
+                level.resize.iter().map(|conv| Step::map(|x| conv.forward(ops::upsample_nearest2x(x)))),
+            );
         }
         steps.push(Step::Norm(&self.decoder_norm, Activation::Silu));
         steps.push(Step::map(|x| (self.decoder_out.forward(x) + 1.0) / 2.0));

@@ -7,6 +7,7 @@ pub mod autoencoder;
 pub mod controlnet;
 pub mod kl;
 pub mod srvgg;
+pub mod stage1;
 pub mod steps;
 pub mod swinir;
 pub mod taef2;

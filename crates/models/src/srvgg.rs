@@ -62,7 +62,8 @@ impl Srvgg {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, height, width, channels] = x.dims();
         let scale = self.upscale;
-        let nearest = x.clone().reshape([batch, height, 1, width, 1, channels]).repeat(&[1, 1, scale, 1, scale, 1]);
+        let nearest =
+            x.clone().reshape([batch, height, 1, width, 1, channels]).repeat(&[1, 1, scale, 1, scale, 1]);
         let nearest = nearest.reshape([batch, height * scale, width * scale, channels]);
         let features = self.hidden.iter().fold(x, |x, (conv, prelu)| prelu.forward(conv.forward(x)));
         nearest + ops::pixel_shuffle(self.last.forward(features), scale)

@@ -68,9 +68,7 @@ impl SwinIrConfig {
             .iter()
             .zip(&self.heads)
             .enumerate()
-            .map(|(index, (&depth, &heads))| {
-                Group::new(&params.at("layers").at(index), self, depth, heads)
-            })
+            .map(|(index, (&depth, &heads))| Group::new(&params.at("layers").at(index), self, depth, heads))
             .collect::<Result<Vec<_>, _>>()?;
         let norm = LayerNorm::new(&params.at("norm"), self.embed)?;
         let conv_after_body =
@@ -133,7 +131,11 @@ impl SwinIr {
         // The reference reflects up to a multiple of the window in pixels, and its pipeline pads to
         // unshuffle · window beforehand; one rule does both.
         let multiple = self.unshuffle * self.window;
-        let x = ops::pad_reflect_end(x, height.next_multiple_of(multiple) - height, width.next_multiple_of(multiple) - width);
+        let x = ops::pad_reflect_end(
+            x,
+            height.next_multiple_of(multiple) - height,
+            width.next_multiple_of(multiple) - width,
+        );
         let device = x.device();
         let mean = Tensor::<1>::from_floats(MEAN_RGB, &device).unsqueeze::<4>();
         let centred = x - mean.clone();
@@ -288,9 +290,11 @@ impl WindowAttention {
             let mask = mask.clone().reshape([down * across, 1, tokens, tokens]).repeat_dim(0, batch);
             bias = bias + mask;
         }
-        let y = ops::attention_biased(part(0), part(1), part(2), bias)
-            .permute([0, 2, 1, 3])
-            .reshape([batch * down * across, tokens, embed]);
+        let y = ops::attention_biased(part(0), part(1), part(2), bias).permute([0, 2, 1, 3]).reshape([
+            batch * down * across,
+            tokens,
+            embed,
+        ]);
         let y = self
             .proj
             .forward(y)
@@ -327,7 +331,8 @@ fn shift_mask(rows: usize, columns: usize, window: usize, device: &Device) -> Te
 fn mask_values(rows: usize, columns: usize, window: usize) -> Vec<f32> {
     let shift = window / 2;
     // Three regions a direction: whole windows, the last window's first part, its wrapped part.
-    let region = |at: usize, length: usize| usize::from(at + window >= length) + usize::from(at + shift >= length);
+    let region =
+        |at: usize, length: usize| usize::from(at + window >= length) + usize::from(at + shift >= length);
     let mut values = Vec::with_capacity(rows * columns * window * window);
     for top in (0..rows).step_by(window) {
         for left in (0..columns).step_by(window) {

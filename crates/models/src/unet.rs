@@ -69,7 +69,8 @@ impl UnetConfig {
                 let out = multiplier * self.model_channels;
                 let at = params.at("output_blocks").at(output_blocks.len());
                 let res = ResBlock::new(&at.at(0), self, width + skip, out)?;
-                let attention = self.attention[level].then(|| Transformer::new(&at.at(1), self, out)).transpose()?;
+                let attention =
+                    self.attention[level].then(|| Transformer::new(&at.at(1), self, out)).transpose()?;
                 let up = (index == self.blocks && level > 0)
                     .then(|| {
                         let place = at.at(1 + usize::from(attention.is_some())).at("conv");
@@ -367,7 +368,12 @@ struct Attention {
 }
 
 impl Attention {
-    fn new(params: &Params, channels: usize, context: usize, head_channels: usize) -> Result<Self, WeightError> {
+    fn new(
+        params: &Params,
+        channels: usize,
+        context: usize,
+        head_channels: usize,
+    ) -> Result<Self, WeightError> {
         Ok(Self {
             query: Linear::without_bias(&params.at("to_q"), channels, channels)?,
             key: Linear::without_bias(&params.at("to_k"), context, channels)?,

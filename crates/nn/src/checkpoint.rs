@@ -95,7 +95,8 @@ impl Checkpoint {
 
     /// Adds all tensors of `other` under `prefix` and a dot.
     pub fn insert(&mut self, prefix: &str, other: Checkpoint) {
-        self.tensors.extend(other.tensors.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
+        self.tensors
+            .extend(other.tensors.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
     }
 
     /// Names and shapes.

@@ -24,7 +24,9 @@ pub enum WeightError {
         shape: Vec<usize>,
     },
     /// A tensor has another shape than the network needs.
-    #[error("the tensor `{key}` has shape {found:?} where {expected:?} is needed: is this file for another size of the network?")]
+    #[error(
+        "the tensor `{key}` has shape {found:?} where {expected:?} is needed: is this file for another size of the network?"
+    )]
     Shape {
         /// Official name.
         key: String,
@@ -183,11 +185,7 @@ impl<'a> Params<'a> {
         if let Some(source) = &mut shared.source {
             source.skip(&key);
         }
-        shared.keys.entries.push(Entry {
-            key,
-            shape: shape.to_vec(),
-            kind: Kind::Buffer(Rc::new(values)),
-        });
+        shared.keys.entries.push(Entry { key, shape: shape.to_vec(), kind: Kind::Buffer(Rc::new(values)) });
     }
 
     fn parameter<const D: usize>(

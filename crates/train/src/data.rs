@@ -124,13 +124,18 @@ impl Pictures {
 
     /// Batches for the steps from `first` on, made by a thread a few steps ahead of the reader. It ends
     /// when the receiver is dropped.
-    pub fn batches(&self, config: ExampleConfig, seed: u64, batch: usize, first: u64) -> Receiver<Vec<Example>> {
+    pub fn batches(
+        &self,
+        config: ExampleConfig,
+        seed: u64,
+        batch: usize,
+        first: u64,
+    ) -> Receiver<Vec<Example>> {
         let (sender, receiver) = sync_channel(4);
         let pictures = self.clone();
         std::thread::spawn(move || {
             for step in first.. {
-                let examples =
-                    (0..batch).map(|index| pictures.example(&config, seed, step, index)).collect();
+                let examples = (0..batch).map(|index| pictures.example(&config, seed, step, index)).collect();
                 if sender.send(examples).is_err() {
                     return;
                 }

@@ -58,8 +58,7 @@ pub fn encode_all(
         Kind::Truth => cache.join("truth"),
         Kind::Stage1 { draw, .. } => cache.join(format!("stage1-{draw}")),
     };
-    std::fs::create_dir_all(&folder)
-        .map_err(|source| TrainError::Write { file: folder.clone(), source })?;
+    std::fs::create_dir_all(&folder).map_err(|source| TrainError::Write { file: folder.clone(), source })?;
     let mut files = Vec::new();
     for folder in folders {
         files.extend(crate::data::pictures_in(folder)?);

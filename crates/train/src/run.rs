@@ -131,12 +131,12 @@ impl<N: Module> Run<N> {
         };
         let (network, keys) = build(source, device, network)?;
         let optimizer = match &saved {
-            Some(saved) if resume => AdamW::load(config.optimizer, saved, &keys, device).ok_or_else(|| {
-                WeightError::File {
+            Some(saved) if resume => {
+                AdamW::load(config.optimizer, saved, &keys, device).ok_or_else(|| WeightError::File {
                     file: weights_file.display().to_string(),
                     reason: "its training state is not whole: remove it to start anew".into(),
-                }
-            })?,
+                })?
+            }
             _ => AdamW::new(config.optimizer),
         };
         Ok(Self { network, keys, optimizer, config: config.clone(), name })

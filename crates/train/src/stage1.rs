@@ -7,18 +7,10 @@ use crate::run::{Report, Run, RunConfig, TrainError, pair, to_tensor};
 use burn::tensor::{Device, Tensor};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
-use diffbir_models::srvgg::{Srvgg, SrvggConfig};
-use diffbir_models::swinir::{SwinIr, SwinIrConfig};
+use diffbir_models::srvgg::Srvgg;
+use diffbir_models::stage1::Stage1Config;
+use diffbir_models::swinir::SwinIr;
 use std::path::PathBuf;
-
-/// Which network is trained.
-#[derive(Clone, Debug)]
-pub enum Stage1Config {
-    /// Works on the enlarged picture.
-    SwinIr(SwinIrConfig),
-    /// Enlarges by four itself.
-    Srvgg(SrvggConfig),
-}
 
 /// The ranges of training: wider than every preset, so that none lies at their edge.
 pub fn training_ranges() -> Ranges {

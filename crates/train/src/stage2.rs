@@ -46,9 +46,7 @@ pub fn train_prior(
             batch(truths, &[], config.side, run.batch, generator(run.seed, &step.to_string()), &device)
         },
         loss,
-        |unet| {
-            validate(held_out, &[], config, &device.clone().inner(), |batch| loss(unet, batch))
-        },
+        |unet| validate(held_out, &[], config, &device.clone().inner(), |batch| loss(unet, batch)),
         report,
     )?;
     Ok(())

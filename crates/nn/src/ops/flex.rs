@@ -33,8 +33,11 @@ pub trait Kernels: Backend {
     ) -> FloatTensor<Self>;
 
     /// Gradient of the convolution's weight.
-    fn convolution_backward_weight(x: FloatTensor<Self>, dy: FloatTensor<Self>, sizes: Conv2d)
-    -> FloatTensor<Self>;
+    fn convolution_backward_weight(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        sizes: Conv2d,
+    ) -> FloatTensor<Self>;
 
     /// Gradient of the convolution's bias.
     fn convolution_backward_bias(dy: FloatTensor<Self>, sizes: Conv2d) -> FloatTensor<Self>;
@@ -103,9 +106,7 @@ impl Kernels for Flex {
         sizes: GroupNorm,
     ) -> FlexTensor {
         let grads = with_slice(&x, |x| {
-            with_slice(&weight, |w| {
-                with_slice(&bias, |b| with_slice(&dy, |dy| sizes.backward(x, w, b, dy)))
-            })
+            with_slice(&weight, |w| with_slice(&bias, |b| with_slice(&dy, |dy| sizes.backward(x, w, b, dy))))
         });
         let all = [grads.input, grads.weight, grads.bias].concat();
         let length = all.len();
@@ -201,11 +202,19 @@ impl<B: Backend + Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         }
     }
 
-    fn convolution_backward_input(_: FloatTensor<Self>, _: FloatTensor<Self>, _: Conv2d) -> FloatTensor<Self> {
+    fn convolution_backward_input(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Conv2d,
+    ) -> FloatTensor<Self> {
         unreachable!("{FIRST_ORDER}")
     }
 
-    fn convolution_backward_weight(_: FloatTensor<Self>, _: FloatTensor<Self>, _: Conv2d) -> FloatTensor<Self> {
+    fn convolution_backward_weight(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Conv2d,
+    ) -> FloatTensor<Self> {
         unreachable!("{FIRST_ORDER}")
     }
 

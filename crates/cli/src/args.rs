@@ -1,0 +1,340 @@
+//! All flags, each explained in one sentence.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use diffbir::device::DeviceChoice;
+use diffbir_diffusion::Sampler;
+use diffbir_imaging::Format;
+use std::path::PathBuf;
+
+/// Restore photographs that are small, blurred, noisy or old.
+#[derive(Parser)]
+#[command(name = "diffbir", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Restore pictures.
+    Restore(Box<Restore>),
+    /// Make small, blurred, noisy, compressed pictures of good ones.
+    Degrade(Degrade),
+    /// Train the networks on your own pictures.
+    Train(Train),
+    /// Say what picture and model files are.
+    Info {
+        /// Files to describe.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Print a script that completes commands in a shell.
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+#[derive(Args)]
+pub struct Restore {
+    /// Pictures, folders or patterns such as `old/*.jpg`.
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+
+    /// A folder for the results, or the result's file for one input; beside each input if left out.
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+
+    /// Look into the folders inside folders too, and keep them in the output.
+    #[arg(short, long)]
+    pub recursive: bool,
+
+    /// The format of results [default: png, or what the output's name says].
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    pub format: Option<Format>,
+
+    /// JPEG quality from 1 to 100; other formats are lossless and refuse it [default: 95].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub quality: Option<u8>,
+
+    /// What to do where a result's file exists.
+    #[arg(long, value_enum, default_value_t = Existing::Error)]
+    pub existing: Existing,
+
+    /// What is to be done: enlarge and clean, only call it denoising, or an aligned face.
+    #[arg(long, value_enum, default_value_t = Task::Sr)]
+    pub task: Task,
+
+    /// `auto` for the best model that is present, `nano` for the built-in one, or a model file.
+    #[arg(long, default_value = "auto")]
+    pub model: String,
+
+    /// Size of the output over that of the input; lowered, and said so, above 24 megapixels.
+    #[arg(long, default_value_t = 4.0, value_parser = positive)]
+    pub upscale: f64,
+
+    /// Steps of the sampler: more are slower and finer.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub steps: u16,
+
+    /// How stage 2 gets from noise to a picture: spaced or edm_dpm++_3m_sde.
+    #[arg(long, default_value_t = Sampler::Dpmpp3mSde)]
+    pub sampler: Sampler,
+
+    /// How much more than the negative prompt the prompt counts; needs a model with text.
+    #[arg(long)]
+    pub cfg_scale: Option<f64>,
+
+    /// What the picture shows; needs a model with text.
+    #[arg(long)]
+    pub prompt: Option<String>,
+
+    /// What the result should not be; needs a model with text.
+    #[arg(long)]
+    pub negative_prompt: Option<String>,
+
+    /// How strongly the stage-1 picture steers stage 2: 1 as trained, 0 not at all.
+    #[arg(long, default_value_t = 1.0, value_parser = not_negative)]
+    pub strength: f64,
+
+    /// Timestep (0 to 199) of noise laid on the stage-1 latent: more frees stage 2 to invent.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..200))]
+    pub noise_aug: u16,
+
+    /// Number from which all noise follows, anew for each picture.
+    #[arg(long, default_value_t = 231)]
+    pub seed: u64,
+
+    /// Results a picture, from seed, seed + 1 and so on.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub samples: u16,
+
+    /// Where the networks run: auto, cpu, vulkan[:N] or metal[:N].
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+
+    /// Numbers that the networks compute with.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
+
+    /// Stop after stage 1: clean and faithful, without new detail.
+    #[arg(long, conflicts_with = "no_stage1")]
+    pub stage1_only: bool,
+
+    /// Skip stage 1: for pictures that are clean already.
+    #[arg(long)]
+    pub no_stage1: bool,
+
+    /// How the colours of stage 1 are brought back into the result.
+    #[arg(long, value_enum, default_value_t = ColourFix::Wavelet)]
+    pub color_fix: ColourFix,
+
+    /// Print events as JSON, one a line, on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Existing {
+    /// Leave it and go on: a folder goes on where it stopped.
+    Skip,
+    /// Replace it.
+    Overwrite,
+    /// Stop before any work.
+    Error,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Task {
+    /// Super-resolution of any picture.
+    Sr,
+    /// Removal of noise; the same networks as sr.
+    Denoise,
+    /// One aligned face that fills the picture.
+    Face,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats with the range of 32.
+    Bf16,
+    /// 16-bit floats.
+    F16,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ColourFix {
+    /// The low frequencies.
+    Wavelet,
+    /// Mean and deviation of each channel.
+    Adain,
+    /// Not at all.
+    None,
+}
+
+#[derive(Args)]
+pub struct Degrade {
+    /// Pictures, folders or patterns.
+    #[arg(required = true, value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+
+    /// The folder for the degraded pictures.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: PathBuf,
+
+    /// How badly they are treated.
+    #[arg(long, value_enum, default_value_t = Preset::Medium)]
+    pub preset: Preset,
+
+    /// Number from which, with the file's name, each degradation follows.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Preset {
+    /// A good small picture from the web.
+    Mild,
+    /// A small picture that has been around.
+    Medium,
+    /// A picture that was treated badly twice.
+    Heavy,
+}
+
+#[derive(Args)]
+pub struct Train {
+    #[command(subcommand)]
+    pub part: TrainPart,
+}
+
+#[derive(Subcommand)]
+pub enum TrainPart {
+    /// The degradation remover.
+    Stage1 {
+        /// Which network.
+        #[arg(long, value_enum, default_value_t = Stage1Network::Srvgg)]
+        network: Stage1Network,
+        #[command(flatten)]
+        run: TrainRun,
+    },
+    /// The unconditional latent diffusion model under stage 2.
+    Prior {
+        /// Folder with the autoencoder's `taef2_encoder` and `taef2_decoder` checkpoints.
+        #[arg(long)]
+        autoencoder: PathBuf,
+        /// Folder for latents, which are made once.
+        #[arg(long)]
+        latents: PathBuf,
+        #[command(flatten)]
+        run: TrainRun,
+    },
+    /// The control branch on a trained prior.
+    Control {
+        /// Folder with the autoencoder's `taef2_encoder` and `taef2_decoder` checkpoints.
+        #[arg(long)]
+        autoencoder: PathBuf,
+        /// Folder for latents, which are made once.
+        #[arg(long)]
+        latents: PathBuf,
+        /// The trained stage 1 whose pictures are the condition.
+        #[arg(long)]
+        stage1: PathBuf,
+        /// The trained prior.
+        #[arg(long)]
+        unet: PathBuf,
+        /// Degradations of each picture.
+        #[arg(long, default_value_t = 2)]
+        draws: usize,
+        #[command(flatten)]
+        run: TrainRun,
+    },
+    /// Put trained parts together into one model file.
+    Pack {
+        /// The trained stage 1.
+        #[arg(long)]
+        stage1: PathBuf,
+        /// Which network it is.
+        #[arg(long, value_enum, default_value_t = Stage1Network::Srvgg)]
+        network: Stage1Network,
+        /// Folder with the autoencoder's checkpoints; without it the model has no stage 2.
+        #[arg(long, requires = "unet", requires = "control")]
+        autoencoder: Option<PathBuf>,
+        /// The trained prior.
+        #[arg(long)]
+        unet: Option<PathBuf>,
+        /// The trained control branch.
+        #[arg(long)]
+        control: Option<PathBuf>,
+        /// The model's name.
+        #[arg(long, default_value = "custom")]
+        name: String,
+        /// A line on origin and licence of the weights; may be given several times.
+        #[arg(long)]
+        origin: Vec<String>,
+        /// The model file.
+        #[arg(short, long)]
+        output: PathBuf,
+    },
+}
+
+#[derive(Args)]
+pub struct TrainRun {
+    /// Folders of training pictures.
+    #[arg(long, required = true, num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Folders of pictures that are only measured on.
+    #[arg(long, num_args = 1..)]
+    pub validation: Vec<PathBuf>,
+    /// Folder for checkpoints; a run goes on from those that it finds.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Steps of the whole run.
+    #[arg(long)]
+    pub steps: u64,
+    /// Examples a step.
+    #[arg(long, default_value_t = 4)]
+    pub batch: usize,
+    /// Highest learning rate.
+    #[arg(long, default_value_t = 2e-4)]
+    pub rate: f64,
+    /// Number from which examples and first weights follow.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Steps between checkpoints.
+    #[arg(long, default_value_t = 500)]
+    pub checkpoint_every: u64,
+    /// Weights to start from.
+    #[arg(long)]
+    pub init: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Stage1Network {
+    /// SRVGGNetCompact, 1.2 M parameters, works at the small size.
+    Srvgg,
+    /// A small SwinIR of 2.2 M parameters.
+    Swinir,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    Format::from_extension(text).ok_or_else(|| "there are png, jpeg, webp and tiff".into())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value = number(text)?;
+    if value > 0.0 { Ok(value) } else { Err("it must be larger than 0".into()) }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let value = number(text)?;
+    if value >= 0.0 { Ok(value) } else { Err("it must not be negative".into()) }
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(|| "it must be a number".into())
+}

@@ -1,0 +1,48 @@
+//! `diffbir info`.
+
+use anyhow::{Context, Result};
+use diffbir::ModelConfig;
+use diffbir_nn::checkpoint::Checkpoint;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+pub fn run(files: &[PathBuf]) -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        match describe(file) {
+            Ok(text) => println!("{}: {text}", file.display()),
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn describe(file: &Path) -> Result<String> {
+    let name = file.display().to_string();
+    let bytes = std::fs::read(file).with_context(|| format!("{name}: cannot be read"))?;
+    let is_weights =
+        bytes.get(8) == Some(&b'{') || bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80");
+    if !is_weights {
+        return Ok(diffbir_imaging::describe(&bytes, &name)?);
+    }
+    drop(bytes);
+    let checkpoint = Checkpoint::open(file)?;
+    let (tensors, parameters) = checkpoint.shapes().fold((0, 0), |(tensors, parameters), (_, shape)| {
+        (tensors + 1, parameters + shape.iter().product::<usize>())
+    });
+    let size = format!("{tensors} tensors, {:.2} M parameters", parameters as f64 / 1e6);
+    Ok(match ModelConfig::of(&checkpoint, &name) {
+        Ok(config) => {
+            let stages = if config.stage2.is_some() { "stage 1 and stage 2" } else { "stage 1 only" };
+            let origin: String = config.origin.iter().map(|line| format!("\n  {line}")).collect();
+            format!("diffbir model `{}`, {stages}, {size}{origin}", config.name)
+        }
+        Err(_) => {
+            let first: Vec<&str> = checkpoint.shapes().map(|(name, _)| name).take(3).collect();
+            format!("weights, {size}: {}, ...", first.join(", "))
+        }
+    })
+}

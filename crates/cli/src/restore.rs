@@ -1,0 +1,201 @@
+//! `diffbir restore`.
+
+use crate::args::{ColourFix, Precision, Restore, Task};
+use crate::inputs::{self, Job};
+use crate::progress::{Event, Reporter};
+use anyhow::{Context, Result, bail};
+use diffbir::restore::{self, output_size};
+use diffbir::{Error, Model, Options};
+use diffbir_imaging::{Encoded, Format, Raster, decode, write_atomic};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// JPEG quality where none is asked for.
+const QUALITY: u8 = 95;
+
+/// Exit code of a run that was stopped by Ctrl-C, as shells count it.
+const STOPPED: u8 = 130;
+
+pub fn run(arguments: &Restore) -> Result<ExitCode> {
+    let format = output_format(arguments)?;
+    let found = inputs::expand(&arguments.inputs, arguments.recursive)?;
+    let output = arguments.output.as_deref();
+    let samples = u64::from(arguments.samples);
+    let (jobs, skipped) = inputs::plan(&found, output, format, samples, arguments.existing)?;
+    let (device, device_name) = arguments.device.open()?;
+    let model = open_model(&arguments.model, &device)?;
+    let mut reporter = Reporter::new(arguments.json);
+    let options = options(arguments, &model, &reporter)?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        // The second time nobody wants to wait for the end of a step.
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(STOPPED));
+        }
+        eprintln!("stopping after this step; press Ctrl-C again to leave at once");
+    })
+    .context("Ctrl-C cannot be listened for")?;
+
+    let name = &model.config.name;
+    reporter.event(&Event::Start { pictures: jobs.len(), model: name, device: &device_name });
+    let (mut restored, mut failed) = (0, 0);
+    for (index, job) in jobs.iter().enumerate() {
+        reporter.picture(index + 1, jobs.len(), &job.input.display().to_string());
+        let quality = arguments.quality.unwrap_or(QUALITY);
+        match one(job, &model, &options, format, quality, &stop, &mut reporter) {
+            Ok(count) => restored += count,
+            Err(error) if matches!(error.downcast_ref(), Some(Error::Stopped)) => {
+                reporter.event(&Event::End { restored, skipped, failed });
+                return Ok(ExitCode::from(STOPPED));
+            }
+            Err(error) => {
+                failed += 1;
+                reporter.event(&Event::Error { input: &job.input, message: &format!("{error:#}") });
+            }
+        }
+    }
+    reporter.event(&Event::End { restored, skipped, failed });
+    Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Restores one picture; returns how many results were written.
+fn one(
+    job: &Job,
+    model: &Model,
+    options: &Options,
+    format: Format,
+    quality: u8,
+    stop: &AtomicBool,
+    reporter: &mut Reporter,
+) -> Result<usize> {
+    let photo = decode(&job.input)?;
+    let (_, upscale) = output_size(photo.width_px, photo.height_px, options.upscale);
+    if upscale < options.upscale {
+        reporter.say(&format!(
+            "  upscale lowered from {} to {upscale:.2}: the result would exceed {} megapixels",
+            options.upscale,
+            restore::MAX_OUTPUT_PIXELS / 1_000_000
+        ));
+    }
+    for (count, (path, sample)) in job.outputs.iter().enumerate() {
+        let started = Instant::now();
+        let options = Options { seed: options.seed.wrapping_add(*sample), ..options.clone() };
+        let result = model.restore(&photo, &options, &mut |progress| {
+            reporter.step(&job.input, progress);
+            if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let result = result.with_context(|| job.input.display().to_string()).map_err(|error| {
+            // The stop is nobody's fault and names no picture.
+            if matches!(error.downcast_ref(), Some(Error::Stopped)) { Error::Stopped.into() } else { error }
+        })?;
+        let deep = photo.is_deep() && format.is_deep();
+        let samples = photo.from_srgb(&result.picture, deep);
+        let alpha = result.alpha.as_ref().map(|alpha| depth(alpha, deep));
+        let encoded = Encoded {
+            width_px: result.picture.width_px,
+            height_px: result.picture.height_px,
+            channels: photo.channels,
+            samples: &samples,
+            alpha: alpha.as_ref(),
+            metadata: &photo.metadata,
+        };
+        let bytes = encoded.to_bytes(format, quality).with_context(|| job.input.display().to_string())?;
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+        }
+        write_atomic(path, &bytes)?;
+        reporter.event(&Event::Done {
+            input: &job.input,
+            output: path,
+            seed: options.seed,
+            width: encoded.width_px,
+            height: encoded.height_px,
+            seconds: started.elapsed().as_secs_f64(),
+        });
+        let _ = count;
+    }
+    Ok(job.outputs.len())
+}
+
+fn depth(plane: &Raster, deep: bool) -> diffbir_imaging::Samples {
+    if deep {
+        diffbir_imaging::Samples::U16(plane.to_u16_rounding())
+    } else {
+        diffbir_imaging::Samples::U8(plane.to_u8_rounding())
+    }
+}
+
+fn output_format(arguments: &Restore) -> Result<Format> {
+    let by_name = arguments
+        .output
+        .as_deref()
+        .filter(|output| inputs::is_file_name(output))
+        .and_then(|output: &Path| Format::from_extension(&output.extension()?.to_string_lossy()));
+    let format = match (arguments.format, by_name) {
+        (Some(asked), Some(named)) if asked != named => {
+            bail!("--format and the name of --output say different formats: leave one of them out")
+        }
+        (asked, named) => asked.or(named).unwrap_or(Format::Png),
+    };
+    if arguments.quality.is_some() && format != Format::Jpeg {
+        bail!("--quality is JPEG's: {} is written without loss", format.extension());
+    }
+    Ok(format)
+}
+
+fn open_model(name: &str, device: &diffbir_nn::Device) -> Result<Model> {
+    Ok(match name {
+        "auto" | "nano" => Model::nano(device)?,
+        file if Path::new(file).exists() => Model::open(Path::new(file), device)?,
+        _ => bail!("--model {name}: is neither auto, nano nor a file"),
+    })
+}
+
+/// The options, or why this model cannot honour them.
+fn options(arguments: &Restore, model: &Model, reporter: &Reporter) -> Result<Options> {
+    let name = &model.config.name;
+    if arguments.precision != Precision::F32 {
+        bail!("--precision: this version computes in f32 only");
+    }
+    if arguments.task == Task::Face {
+        bail!("--task face: {name} has no networks for faces: use --task sr");
+    }
+    if !model.has_text() {
+        let texts = [
+            ("--prompt", arguments.prompt.is_some()),
+            ("--negative-prompt", arguments.negative_prompt.is_some()),
+            ("--cfg-scale", arguments.cfg_scale.is_some()),
+        ];
+        for (flag, _) in texts.into_iter().filter(|(_, given)| *given) {
+            reporter.say(&format!("warning: {flag} changes nothing: {name} reads no text"));
+        }
+    }
+    if arguments.no_stage1 && !model.has_stage2() {
+        bail!("--no-stage1: {name} has no stage 2, so nothing would be left to do");
+    }
+    if !model.has_stage2() && !arguments.stage1_only {
+        reporter.say(&format!("{name} has no stage 2: it cleans and enlarges, and adds no detail"));
+    }
+    Ok(Options {
+        upscale: arguments.upscale,
+        stage1: !arguments.no_stage1,
+        stage2: !arguments.stage1_only,
+        sampler: arguments.sampler,
+        steps: usize::from(arguments.steps),
+        strength: arguments.strength,
+        noise_aug: usize::from(arguments.noise_aug),
+        seed: arguments.seed,
+        colour_fix: match arguments.color_fix {
+            ColourFix::Wavelet => restore::ColourFix::Wavelet,
+            ColourFix::Adain => restore::ColourFix::Adain,
+            ColourFix::None => restore::ColourFix::None,
+        },
+    })
+}

@@ -1,0 +1,96 @@
+//! The devices that networks run on.
+
+use crate::Error;
+use burn::tensor::Device;
+use std::str::FromStr;
+
+/// A device as a person asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best hardware device of this build that starts.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The graphics card of this number through Vulkan.
+    Vulkan(usize),
+    /// The graphics card of this number through Metal.
+    Metal(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, number) = text.split_once(':').unwrap_or((text, "0"));
+        let index = number.parse().map_err(|_| format!("`{number}` is not the number of a device"));
+        match kind {
+            "auto" if kind == text => Ok(Self::Auto),
+            "cpu" if kind == text => Ok(Self::Cpu),
+            "vulkan" => Ok(Self::Vulkan(index?)),
+            "metal" => Ok(Self::Metal(index?)),
+            _ => Err(format!("no device `{text}`: there are auto, cpu, vulkan[:N] and metal[:N]")),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device, and its name for a person.
+    pub fn open(self) -> Result<(Device, String), Error> {
+        match self {
+            Self::Cpu => Ok((Device::flex(), "cpu".into())),
+            Self::Auto => Ok(hardware(None, 0).unwrap_or_else(|| (Device::flex(), "cpu".into()))),
+            Self::Vulkan(index) => graphics("vulkan", index),
+            Self::Metal(index) => graphics("metal", index),
+        }
+    }
+}
+
+fn graphics(kind: &'static str, index: usize) -> Result<(Device, String), Error> {
+    if cfg!(not(feature = "gpu")) {
+        return Err(Error::Option(format!(
+            "this build knows no {kind}: build it with `cargo build --release --features gpu`, or use --device cpu"
+        )));
+    }
+    hardware(Some(kind), index)
+        .ok_or_else(|| Error::Option(format!("there is no {kind} device {index} here: try --device cpu")))
+}
+
+/// The hardware device of this kind (any if none) and number, if this build has it and it starts.
+#[cfg(feature = "gpu")]
+fn hardware(kind: Option<&str>, index: usize) -> Option<(Device, String)> {
+    use burn::tensor::DeviceKind;
+    let kinds = [DeviceKind::DiscreteGpu(index), DeviceKind::IntegratedGpu(index)];
+    let name = if cfg!(target_os = "macos") { "metal" } else { "vulkan" };
+    if kind.is_some_and(|kind| kind != name) {
+        return None;
+    }
+    kinds.into_iter().find_map(|kind| {
+        // A driver that is not there makes the library panic, not fail.
+        std::panic::catch_unwind(|| {
+            let device = if name == "metal" { Device::metal(kind) } else { Device::vulkan(kind) };
+            device.sync().ok()?;
+            Some((device, format!("{name}:{index}")))
+        })
+        .ok()
+        .flatten()
+    })
+}
+
+#[cfg(not(feature = "gpu"))]
+fn hardware(_: Option<&str>, _: usize) -> Option<(Device, String)> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read() {
+        assert_eq!("vulkan:1".parse(), Ok(DeviceChoice::Vulkan(1)));
+        assert_eq!("cpu".parse(), Ok(DeviceChoice::Cpu));
+        assert!("cuda".parse::<DeviceChoice>().is_err());
+        assert!("vulkan:x".parse::<DeviceChoice>().is_err());
+        assert!("cpu:0".parse::<DeviceChoice>().is_err());
+    }
+}

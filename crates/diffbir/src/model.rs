@@ -1,0 +1,149 @@
+//! Models: a set of networks that belong together, in one file.
+
+use crate::Error;
+use burn::tensor::Device;
+use diffbir_diffusion::{Prediction, Schedule, Terminal};
+use diffbir_models::autoencoder::Autoencoder;
+use diffbir_models::controlnet::ControlNet;
+use diffbir_models::kl::KlConfig;
+use diffbir_models::stage1::{Stage1, Stage1Config};
+use diffbir_models::taef2::Taef2Config;
+use diffbir_models::unet::{Unet, UnetConfig};
+use diffbir_nn::WeightError;
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::build;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Where a model file keeps its [`ModelConfig`], as JSON in the metadata.
+pub const CONFIG_KEY: &str = "diffbir";
+
+/// What a model is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// By which people ask for it.
+    pub name: String,
+    /// Where the weights come from and under which licence, for `info`.
+    pub origin: Vec<String>,
+    /// The degradation remover.
+    pub stage1: Stage1Config,
+    /// What gives the detail back, if the model has it.
+    pub stage2: Option<Stage2Config>,
+}
+
+/// The networks of stage 2.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stage2Config {
+    /// Pictures to latents and back.
+    pub autoencoder: AutoencoderConfig,
+    /// The denoiser, and with it the control branch.
+    pub unet: UnetConfig,
+    /// What the denoiser predicts.
+    pub prediction: Prediction,
+    /// Its noise schedule.
+    pub terminal: Terminal,
+}
+
+/// Which autoencoder, and its sizes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AutoencoderConfig {
+    /// Stable Diffusion's.
+    Kl(KlConfig),
+    /// The tiny one.
+    Taef2(Taef2Config),
+}
+
+/// A loaded model.
+pub struct Model {
+    /// What it is made of.
+    pub config: ModelConfig,
+    pub(crate) device: Device,
+    pub(crate) stage1: Stage1,
+    pub(crate) stage2: Option<Stage2>,
+}
+
+pub(crate) struct Stage2 {
+    pub autoencoder: Box<dyn Autoencoder>,
+    pub unet: Unet,
+    pub control: ControlNet,
+    pub multiple: usize,
+    pub prediction: Prediction,
+    pub schedule: Schedule,
+}
+
+impl ModelConfig {
+    /// The configuration that a model file carries.
+    pub fn of(checkpoint: &Checkpoint, file: &str) -> Result<Self, WeightError> {
+        let fail = |reason: String| WeightError::File { file: file.into(), reason };
+        let text = checkpoint.metadata.get(CONFIG_KEY).ok_or_else(|| {
+            fail("is no diffbir model: it holds tensors but does not say of which networks".into())
+        })?;
+        serde_json::from_str(text).map_err(|error| fail(format!("its description cannot be read: {error}")))
+    }
+}
+
+impl Model {
+    /// The model that is built in.
+    pub fn nano(device: &Device) -> Result<Self, Error> {
+        let checkpoint = Checkpoint::from_safetensors(diffbir_nano::NANO)
+            .map_err(|reason| WeightError::File { file: "the built-in model".into(), reason })?;
+        Self::load(&checkpoint, "the built-in model", device)
+    }
+
+    /// A model file.
+    pub fn open(path: &Path, device: &Device) -> Result<Self, Error> {
+        Self::load(&Checkpoint::open(path)?, &path.display().to_string(), device)
+    }
+
+    fn load(checkpoint: &Checkpoint, file: &str, device: &Device) -> Result<Self, Error> {
+        let config = ModelConfig::of(checkpoint, file)?;
+        let stage1 = part(checkpoint, "stage1", device, |params| config.stage1.build(params))?;
+        let stage2 = config
+            .stage2
+            .as_ref()
+            .map(|stage2| -> Result<_, WeightError> {
+                let autoencoder: Box<dyn Autoencoder> = match &stage2.autoencoder {
+                    AutoencoderConfig::Kl(sizes) => {
+                        Box::new(part(checkpoint, "autoencoder", device, |params| sizes.build(params))?)
+                    }
+                    AutoencoderConfig::Taef2(sizes) => {
+                        Box::new(part(checkpoint, "autoencoder", device, |params| sizes.build(params))?)
+                    }
+                };
+                Ok(Stage2 {
+                    autoencoder,
+                    unet: part(checkpoint, "unet", device, |params| stage2.unet.build(params))?,
+                    control: part(checkpoint, "control", device, |p| ControlNet::new(p, &stage2.unet))?,
+                    multiple: stage2.unet.multiple(),
+                    prediction: stage2.prediction,
+                    schedule: Schedule::new(stage2.terminal),
+                })
+            })
+            .transpose()?;
+        Ok(Self { config, device: device.clone(), stage1, stage2 })
+    }
+
+    /// Whether it can give detail back.
+    pub fn has_stage2(&self) -> bool {
+        self.stage2.is_some()
+    }
+
+    /// Whether it reads prompts.
+    pub fn has_text(&self) -> bool {
+        self.config.stage2.as_ref().is_some_and(|stage2| !stage2.unet.learned_context)
+    }
+}
+
+/// One network from the tensors below `prefix`, all of which it must use.
+fn part<N>(
+    checkpoint: &Checkpoint,
+    prefix: &str,
+    device: &Device,
+    network: impl FnOnce(&diffbir_nn::Params) -> Result<N, WeightError>,
+) -> Result<N, WeightError> {
+    let mut tensors = checkpoint.part(prefix);
+    let (network, _) = build(&mut tensors, device, network)?;
+    tensors.expect_all_used()?;
+    Ok(network)
+}

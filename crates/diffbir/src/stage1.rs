@@ -1,0 +1,55 @@
+//! Stage 1 on a photograph of any size (reference 3.2).
+
+use crate::error::{Error, Stage};
+use crate::model::Model;
+use crate::restore::{Watch, report, to_raster, to_size, to_tensor};
+use diffbir_imaging::resize::Filter;
+use diffbir_imaging::tiles::{Blend, gaussian_weights, sliding_windows};
+use diffbir_imaging::{Photo, Raster};
+
+/// Side of a tile, pixels of the network's input, and the step between tiles.
+const TILE_PX: usize = 512;
+const STRIDE_PX: usize = 256;
+
+/// Above this side a picture is cut into tiles: twice a tile takes about a gigabyte.
+const WHOLE_PX: usize = 1024;
+
+/// The photograph without its degradation, at `size`.
+pub(crate) fn clean(
+    model: &Model,
+    photo: &Photo,
+    size: (usize, usize),
+    watch: &mut Watch,
+) -> Result<Raster, Error> {
+    let config = &model.config.stage1;
+    // A network that enlarges sees the photograph as it is, one that does not sees it at the final size.
+    let input = match config.upscale() {
+        1 => photo.resized(size.0, size.1, Filter::Bicubic),
+        _ => photo.to_raster(),
+    };
+    let run = |tile: &Raster| -> Result<Raster, Error> {
+        let padded = tile.pad_end(config.multiple_px());
+        let out = to_raster(model.stage1.forward(to_tensor(&padded, &model.device)), Stage::Stage1)?;
+        let scale = config.upscale();
+        Ok(out.crop(0, 0, tile.width_px * scale, tile.height_px * scale))
+    };
+    let (width, height) = (input.width_px, input.height_px);
+    // The reference tiles only what is at least one tile in both directions.
+    if width.max(height) <= WHOLE_PX || width.min(height) < TILE_PX {
+        report(watch, Stage::Stage1, 0, 1)?;
+        let out = run(&input)?;
+        report(watch, Stage::Stage1, 1, 1)?;
+        return Ok(to_size(out, size));
+    }
+    let scale = config.upscale();
+    let windows = sliding_windows(height, width, TILE_PX, STRIDE_PX);
+    let weights = gaussian_weights(TILE_PX * scale);
+    let mut blend = Blend::new(width * scale, height * scale, 3);
+    for (index, window) in windows.iter().enumerate() {
+        report(watch, Stage::Stage1, index, windows.len())?;
+        let tile = run(&input.crop(window.x0, window.y0, TILE_PX, TILE_PX))?;
+        blend.add(&tile, window.map(|border| border * scale), &weights);
+    }
+    report(watch, Stage::Stage1, windows.len(), windows.len())?;
+    Ok(to_size(blend.finish(), size))
+}

@@ -1,0 +1,62 @@
+//! Stage 1, the degradation remover: one of several networks behind one face.
+
+use crate::srvgg::{Srvgg, SrvggConfig};
+use crate::swinir::{SwinIr, SwinIrConfig};
+use burn::tensor::Tensor;
+use diffbir_nn::{Params, WeightError};
+use serde::{Deserialize, Serialize};
+
+/// Which network, and its sizes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage1Config {
+    /// Works at the size of the output.
+    SwinIr(SwinIrConfig),
+    /// Enlarges by itself.
+    Srvgg(SrvggConfig),
+}
+
+impl Stage1Config {
+    /// How many times larger the network's output is than its input.
+    pub fn upscale(&self) -> usize {
+        match self {
+            Self::SwinIr(_) => 1,
+            Self::Srvgg(config) => config.upscale,
+        }
+    }
+
+    /// Sides of the input are brought to a multiple of this.
+    pub fn multiple_px(&self) -> usize {
+        match self {
+            Self::SwinIr(config) => config.unshuffle * config.window,
+            Self::Srvgg(_) => 1,
+        }
+    }
+
+    /// The network, its tensors at `params`.
+    pub fn build(&self, params: &Params) -> Result<Stage1, WeightError> {
+        Ok(match self {
+            Self::SwinIr(config) => Stage1::SwinIr(config.build(params)?),
+            Self::Srvgg(config) => Stage1::Srvgg(config.build(params)?),
+        })
+    }
+}
+
+/// A loaded stage 1.
+#[derive(Debug)]
+pub enum Stage1 {
+    /// See [`SwinIr`].
+    SwinIr(SwinIr),
+    /// See [`Srvgg`].
+    Srvgg(Srvgg),
+}
+
+impl Stage1 {
+    /// RGB in 0..1 `[b, h, w, 3]` to the same, [`Stage1Config::upscale`] times as large, not clamped.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::SwinIr(network) => network.forward(x),
+            Self::Srvgg(network) => network.forward(x),
+        }
+    }
+}
