@@ -95,7 +95,7 @@ fn one(
             if matches!(error.downcast_ref(), Some(Error::Stopped)) { Error::Stopped.into() } else { error }
         })?;
         let deep = photo.is_deep() && format.is_deep();
-        let samples = photo.from_srgb(&result.picture, deep);
+        let samples = photo.to_own_colours(&result.picture, deep);
         let alpha = result.alpha.as_ref().map(|alpha| depth(alpha, deep));
         let encoded = Encoded {
             width_px: result.picture.width_px,

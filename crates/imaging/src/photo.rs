@@ -79,18 +79,18 @@ impl Photo {
 
     /// A result of the networks (sRGB, three channels) in this photograph's own colours, channels and
     /// depth. 8-bit values are cut off, not rounded, as the reference does.
-    pub fn from_srgb(&self, result: &Raster, deep: bool) -> Samples {
+    pub fn to_own_colours(&self, result: &Raster, deep: bool) -> Samples {
         if deep {
             let rgb = result.to_u16_rounding();
             return Samples::U16(match &self.profile {
-                Some(profile) => profile.from_srgb_u16(&rgb),
+                Some(profile) => profile.to_own_u16(&rgb),
                 None if self.channels == 1 => rgb.chunks_exact(3).map(|p| luma(p).round() as u16).collect(),
                 None => rgb,
             });
         }
         let rgb = result.to_u8_truncating();
         Samples::U8(match &self.profile {
-            Some(profile) => profile.from_srgb_u8(&rgb),
+            Some(profile) => profile.to_own_u8(&rgb),
             None if self.channels == 1 => rgb.chunks_exact(3).map(|p| luma(p).round() as u8).collect(),
             None => rgb,
         })

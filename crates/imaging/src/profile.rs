@@ -45,7 +45,7 @@ impl Profile {
         transform_u8(&self.own, &self.srgb, rgb)
     }
 
-    pub(crate) fn from_srgb_u8(&self, rgb: &[u8]) -> Vec<u8> {
+    pub(crate) fn to_own_u8(&self, rgb: &[u8]) -> Vec<u8> {
         transform_u8(&self.srgb, &self.own, rgb)
     }
 
@@ -53,7 +53,7 @@ impl Profile {
         transform_u16(&self.own, &self.srgb, rgb)
     }
 
-    pub(crate) fn from_srgb_u16(&self, rgb: &[u16]) -> Vec<u16> {
+    pub(crate) fn to_own_u16(&self, rgb: &[u16]) -> Vec<u16> {
         transform_u16(&self.srgb, &self.own, rgb)
     }
 }
