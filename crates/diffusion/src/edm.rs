@@ -85,7 +85,7 @@ pub fn sample_dpmpp_3m_sde<E>(
         ));
     }
     let steps = settings.steps;
-    if steps < 1 || steps > TIMESTEPS {
+    if !(1..=TIMESTEPS).contains(&steps) {
         return Err(SampleError::Setting(format!("steps must be 1 to {TIMESTEPS}, not {steps}")));
     }
     let sigmas = Sigmas::new(settings.schedule, steps);

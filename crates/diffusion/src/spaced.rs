@@ -54,7 +54,7 @@ pub fn sample<E>(
     denoise: &mut Denoise<E>,
     on_step: &mut dyn FnMut(Step),
 ) -> Result<Latent, SampleError<E>> {
-    if settings.steps < 2 || settings.steps > TIMESTEPS {
+    if !(2..=TIMESTEPS).contains(&settings.steps) {
         return Err(SampleError::Setting(format!(
             "the sampler `spaced` takes 2 to {TIMESTEPS} steps, not {}",
             settings.steps

@@ -36,8 +36,8 @@ impl Stage1Config {
     /// The network, its tensors at `params`.
     pub fn build(&self, params: &Params) -> Result<Stage1, WeightError> {
         Ok(match self {
-            Self::SwinIr(config) => Stage1::SwinIr(config.build(params)?),
-            Self::Srvgg(config) => Stage1::Srvgg(config.build(params)?),
+            Self::SwinIr(config) => Stage1::SwinIr(Box::new(config.build(params)?)),
+            Self::Srvgg(config) => Stage1::Srvgg(Box::new(config.build(params)?)),
         })
     }
 }
@@ -46,9 +46,9 @@ impl Stage1Config {
 #[derive(Debug)]
 pub enum Stage1 {
     /// See [`SwinIr`].
-    SwinIr(SwinIr),
+    SwinIr(Box<SwinIr>),
     /// See [`Srvgg`].
-    Srvgg(Srvgg),
+    Srvgg(Box<Srvgg>),
 }
 
 impl Stage1 {

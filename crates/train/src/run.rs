@@ -183,7 +183,7 @@ impl<N: Module> Run<N> {
             let rate = cosine_rate(self.config.rate, self.config.warm_up, step - 1, self.config.steps);
             let norm;
             (self.network, norm) = self.optimizer.step(self.network, &gradients, rate);
-            if step % 50 == 0 || step == self.config.steps {
+            if step.is_multiple_of(50) || step == self.config.steps {
                 let elapsed = since.elapsed();
                 report(Report::Step {
                     step,
@@ -195,7 +195,7 @@ impl<N: Module> Run<N> {
                 });
                 (losses, count, waited, since) = (0.0, 0, Duration::ZERO, Instant::now());
             }
-            if step % self.config.checkpoint_every == 0 || step == self.config.steps {
+            if step.is_multiple_of(self.config.checkpoint_every) || step == self.config.steps {
                 self.save()?;
                 report(Report::Validation { step, text: validate(&self.averaged()) });
                 since = Instant::now();
