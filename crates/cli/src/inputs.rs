@@ -94,7 +94,7 @@ pub fn plan(
     samples: u64,
     existing: Existing,
 ) -> Result<(Vec<Job>, usize)> {
-    let as_file = output.is_some_and(|output| is_file_name(output));
+    let as_file = output.is_some_and(is_file_name);
     if as_file && inputs.len() > 1 {
         bail!(
             "{}: is a file's name, but there are {} inputs: give a folder",

@@ -83,7 +83,7 @@ fn one(
             restore::MAX_OUTPUT_PIXELS / 1_000_000
         ));
     }
-    for (count, (path, sample)) in job.outputs.iter().enumerate() {
+    for (path, sample) in &job.outputs {
         let started = Instant::now();
         let options = Options { seed: options.seed.wrapping_add(*sample), ..options.clone() };
         let result = model.restore(&photo, &options, &mut |progress| {
@@ -119,7 +119,6 @@ fn one(
             height: encoded.height_px,
             seconds: started.elapsed().as_secs_f64(),
         });
-        let _ = count;
     }
     Ok(job.outputs.len())
 }

@@ -1,0 +1,220 @@
+//! `diffbir` as a person uses it: files in, files out.
+
+use assert_cmd::Command;
+use image::{DynamicImage, ImageBuffer, Luma, Rgb, RgbImage};
+use predicates::prelude::*;
+use predicates::str::contains;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+fn diffbir() -> Command {
+    let mut command = Command::cargo_bin("diffbir").expect("the binary is built");
+    // A few pixels are enough, and the first stage alone is quick.
+    command.env_remove("DIFFBIR_MODELS");
+    command
+}
+
+fn restore(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> assert_cmd::assert::Assert {
+    let mut command = diffbir();
+    command.args(["restore", "--stage1-only", "--device", "cpu"]);
+    for argument in arguments {
+        command.arg(argument);
+    }
+    command.assert()
+}
+
+fn picture(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| Rgb([(x * 9) as u8, (y * 7) as u8, ((x + y) * 5) as u8]))
+}
+
+fn save(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    picture(16, 12).save(&path).unwrap();
+    path
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn one_picture_goes_to_a_file_or_beside_itself() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    let output = folder.path().join("out.jpg");
+    restore(&[&input, &"-o", &output]).success();
+    let result = image::open(&output).unwrap();
+    assert_eq!((result.width(), result.height()), (64, 48));
+    assert_eq!(std::fs::read(&output).unwrap()[..2], [0xff, 0xd8]);
+    restore(&[&input, &"--upscale", &"2"]).success();
+    assert_eq!(image::open(folder.path().join("a_restored.png")).unwrap().width(), 32);
+}
+
+#[test]
+fn folders_keep_their_shape_and_go_on_where_they_stopped() {
+    let folder = TempDir::new().unwrap();
+    let (inputs, outputs) = (folder.path().join("in"), folder.path().join("out"));
+    save(&inputs, "a.png");
+    save(&inputs, "deep/ä ß 字.PNG");
+    restore(&[&inputs, &"-o", &outputs, &"--recursive"]).success();
+    assert_eq!(names(&outputs), ["a.png", "deep"]);
+    assert_eq!(names(&outputs.join("deep")), ["ä ß 字.png"]);
+    restore(&[&inputs, &"-o", &outputs, &"-r"]).code(2).stderr(contains("exists already"));
+    std::fs::remove_file(outputs.join("a.png")).unwrap();
+    restore(&[&inputs, &"-o", &outputs, &"-r", &"--existing", &"skip"])
+        .success()
+        .stderr(contains("1 result written, 1 left as they were"));
+}
+
+#[test]
+fn inputs_are_never_written_over_and_results_never_collide() {
+    let folder = TempDir::new().unwrap();
+    let png = save(folder.path(), "a.png");
+    let jpg = save(folder.path(), "a.jpg");
+    restore(&[&png, &jpg, &"-o", &folder.path()]).code(2).stderr(contains("would lie over an input"));
+    let output = folder.path().join("out");
+    restore(&[&png, &jpg, &"-o", &output]).code(2).stderr(contains("would both become"));
+    assert!(!output.exists(), "an error before work leaves nothing behind");
+}
+
+#[test]
+fn bad_files_are_named_and_the_rest_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let good = save(folder.path(), "in/good.png");
+    let inputs = folder.path().join("in");
+    let whole = std::fs::read(&good).unwrap();
+    let mut jpeg = Vec::new();
+    picture(40, 40).write_with_encoder(image::codecs::jpeg::JpegEncoder::new(&mut jpeg)).unwrap();
+    std::fs::write(inputs.join("short.jpg"), &jpeg[..jpeg.len() * 2 / 3]).unwrap();
+    std::fs::write(inputs.join("cut.png"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(inputs.join("empty.png"), b"").unwrap();
+    std::fs::write(inputs.join("heic.png"), b"\0\0\0\x18ftypheic\0\0\0\0").unwrap();
+    std::fs::write(inputs.join("text.png"), b"this is not a picture").unwrap();
+    // A header that claims 100,000 x 100,000 pixels, with its checksum.
+    let mut huge = whole[..33].to_vec();
+    huge[16..24].copy_from_slice(&[0, 1, 0x86, 0xa0, 0, 1, 0x86, 0xa0]);
+    let checksum = crc(&huge[12..29]);
+    huge[29..33].copy_from_slice(&checksum.to_be_bytes());
+    huge.extend_from_slice(&whole[33..]);
+    std::fs::write(inputs.join("huge.png"), huge).unwrap();
+
+    let output = folder.path().join("out");
+    restore(&[&inputs, &"-o", &output]).code(1).stderr(
+        contains("short.jpg: is damaged")
+            .and(contains("cut.png: is damaged"))
+            .and(contains("empty.png: is empty"))
+            .and(contains("heic.png: HEIC is not supported"))
+            .and(contains("text.png: is not a picture"))
+            .and(contains("huge.png: claims 100000 x 100000 pixels"))
+            .and(contains("1 result written, 6 failed")),
+    );
+    assert_eq!(names(&output), ["good.png"]);
+}
+
+/// The checksum of PNG chunks.
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    })
+}
+
+#[test]
+fn sixteen_bits_grey_and_alpha_survive() {
+    let folder = TempDir::new().unwrap();
+    let ramp: ImageBuffer<Rgb<u16>, Vec<u16>> =
+        ImageBuffer::from_fn(128, 64, |x, y| Rgb([((y * 128 + x) * 8) as u16; 3]));
+    let deep = folder.path().join("deep.tiff");
+    DynamicImage::ImageRgb16(ramp).save(&deep).unwrap();
+    let output = folder.path().join("deep.png");
+    restore(&[&deep, &"-o", &output, &"--upscale", &"1"]).success();
+    let DynamicImage::ImageRgb16(result) = image::open(&output).unwrap() else { panic!("16 bits are lost") };
+    let levels: std::collections::HashSet<u16> = result.pixels().map(|pixel| pixel[1]).collect();
+    assert!(levels.len() > 4096, "{} levels", levels.len());
+
+    let grey = folder.path().join("grey.png");
+    ImageBuffer::from_fn(16, 16, |x, y| Luma([(x * y) as u8])).save(&grey).unwrap();
+    let output = folder.path().join("grey_out.png");
+    restore(&[&grey, &"-o", &output]).success();
+    assert!(matches!(image::open(&output).unwrap(), DynamicImage::ImageLuma8(_)));
+
+    let clear = folder.path().join("clear.png");
+    let rgba = ImageBuffer::from_fn(16, 16, |x, _| image::Rgba([9, 99, 199, (x * 16) as u8]));
+    rgba.save(&clear).unwrap();
+    let output = folder.path().join("clear_out.png");
+    restore(&[&clear, &"-o", &output]).success();
+    let DynamicImage::ImageRgba8(result) = image::open(&output).unwrap() else { panic!("opacity is lost") };
+    assert!(result.get_pixel(2, 30)[3] < 16 && result.get_pixel(61, 30)[3] > 220);
+}
+
+#[test]
+fn events_are_json_and_a_picture_is_the_same_in_any_company() {
+    let folder = TempDir::new().unwrap();
+    let (a, b) = (save(folder.path(), "a.png"), folder.path().join("b.png"));
+    picture(20, 9).save(&b).unwrap();
+    let (alone, both) = (folder.path().join("alone"), folder.path().join("both"));
+    restore(&[&b, &"-o", &alone]).success();
+    let output = restore(&[&a, &b, &"-o", &both, &"--json"]).success().get_output().stdout.clone();
+    let events: Vec<serde_json::Value> = String::from_utf8(output)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("each line is JSON"))
+        .collect();
+    assert_eq!(events[0]["event"], "start");
+    assert_eq!(events.last().unwrap()["restored"], 2);
+    assert!(events.iter().any(|event| event["event"] == "progress" && event["stage"] == "stage 1"));
+    assert_eq!(std::fs::read(alone.join("b.png")).unwrap(), std::fs::read(both.join("b.png")).unwrap());
+}
+
+#[test]
+fn options_act_or_say_why_not() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    restore(&[&input, &"--prompt", &"a city"]).success().stderr(contains("--prompt changes nothing"));
+    restore(&[&input, &"--task", &"face", &"--existing", &"overwrite"])
+        .code(2)
+        .stderr(contains("no networks for faces"));
+    restore(&[&input, &"--precision", &"f16", &"--existing", &"overwrite"])
+        .code(2)
+        .stderr(contains("f32 only"));
+    restore(&[&input, &"--quality", &"80", &"--existing", &"overwrite"])
+        .code(2)
+        .stderr(contains("written without loss"));
+    restore(&[&input, &"--model", &"missing", &"--existing", &"overwrite"])
+        .code(2)
+        .stderr(contains("neither auto, nano nor a file"));
+    restore(&[&"nothing.png"]).code(2).stderr(contains("nothing.png: no such file or folder"));
+    diffbir()
+        .args(["restore", "--device", "vulkan", "--existing", "overwrite"])
+        .arg(&input)
+        .assert()
+        .code(2)
+        .stderr(contains(if cfg!(feature = "gpu") { "vulkan" } else { "--features gpu" }));
+}
+
+#[test]
+fn degrading_follows_the_seed_and_the_name() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    let run = |seed: &str, name: &str| {
+        let output = folder.path().join(name);
+        diffbir().arg("degrade").arg(&input).arg("-o").arg(&output).args(["--seed", seed]).assert().success();
+        std::fs::read(output.join("a.png")).unwrap()
+    };
+    assert_eq!(run("5", "x"), run("5", "y"));
+    assert_ne!(run("5", "x"), run("6", "z"));
+}
+
+#[test]
+fn info_and_completions_speak_on_stdout() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    diffbir().arg("info").arg(&input).assert().success().stdout(contains("PNG, 16 x 12 pixels, 8 bits, RGB"));
+    diffbir().args(["completions", "bash"]).assert().success().stdout(contains("restore"));
+    diffbir().arg("man").assert().success().stdout(contains("diffbir"));
+}
