@@ -31,7 +31,7 @@ pub enum Event<'a> {
     /// A picture could not be restored.
     Error { input: &'a Path, message: &'a str },
     /// The run is over.
-    End { restored: usize, skipped: usize, failed: usize },
+    End { model: &'a str, restored: usize, skipped: usize, failed: usize },
 }
 
 impl Reporter {
@@ -111,12 +111,15 @@ impl Reporter {
                 self.say(&format!("  {} ({width} x {height}) in {seconds:.1} s", output.display()));
             }
             Event::Error { message, .. } => self.say(&format!("error: {message}")),
-            Event::End { restored, skipped, failed } => {
+            Event::End { model, restored, skipped, failed } => {
                 self.finish();
                 let skipped =
                     if *skipped > 0 { format!(", {skipped} left as they were") } else { String::new() };
                 let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
-                self.say(&format!("{restored} result{} written{skipped}{failed}", plural(*restored)));
+                self.say(&format!(
+                    "{restored} result{} written by {model}{skipped}{failed}",
+                    plural(*restored)
+                ));
             }
             Event::Progress { .. } => {}
         }

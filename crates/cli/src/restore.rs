@@ -51,7 +51,7 @@ pub fn run(arguments: &Restore) -> Result<ExitCode> {
         match one(job, &model, &options, format, quality, &stop, &mut reporter) {
             Ok(count) => restored += count,
             Err(error) if matches!(error.downcast_ref(), Some(Error::Stopped)) => {
-                reporter.event(&Event::End { restored, skipped, failed });
+                reporter.event(&Event::End { model: name, restored, skipped, failed });
                 return Ok(ExitCode::from(STOPPED));
             }
             Err(error) => {
@@ -60,7 +60,7 @@ pub fn run(arguments: &Restore) -> Result<ExitCode> {
             }
         }
     }
-    reporter.event(&Event::End { restored, skipped, failed });
+    reporter.event(&Event::End { model: name, restored, skipped, failed });
     Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -69,7 +69,7 @@ fn folders_keep_their_shape_and_go_on_where_they_stopped() {
     std::fs::remove_file(outputs.join("a.png")).unwrap();
     restore(&[&inputs, &"-o", &outputs, &"-r", &"--existing", &"skip"])
         .success()
-        .stderr(contains("1 result written, 1 left as they were"));
+        .stderr(contains("1 result written by nano, 1 left as they were"));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn bad_files_are_named_and_the_rest_goes_on() {
             .and(contains("heic.png: HEIC is not supported"))
             .and(contains("text.png: is not a picture"))
             .and(contains("huge.png: claims 100000 x 100000 pixels"))
-            .and(contains("1 result written, 6 failed")),
+            .and(contains("1 result written by nano, 6 failed")),
     );
     assert_eq!(names(&output), ["good.png"]);
 }
