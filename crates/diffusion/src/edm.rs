@@ -140,6 +140,7 @@ pub fn sample_dpmpp_3m_sde<E>(
 }
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision, reason = "known values stand as they are published")]
 mod tests {
     use super::*;
     use crate::schedule::Terminal;

@@ -170,6 +170,7 @@ fn best_size(side: usize, limit: usize) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision, reason = "known values stand as they are published")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

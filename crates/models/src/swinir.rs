@@ -365,6 +365,6 @@ mod tests {
     fn the_first_window_of_a_larger_grid_is_not_masked() {
         let mask = mask_values(16, 16, 8);
         assert!(mask[..64 * 64].iter().all(|&value| value == 0.0));
-        assert!(mask[3 * 64 * 64..].iter().any(|&value| value == MASKED));
+        assert!(mask[3 * 64 * 64..].contains(&MASKED));
     }
 }

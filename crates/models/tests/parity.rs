@@ -3,6 +3,8 @@
 //!
 //! Weights and inputs follow from their names by a formula that both sides evaluate.
 
+#![allow(clippy::excessive_precision, reason = "known values stand as they are published")]
+
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::controlnet::ControlNet;

@@ -119,6 +119,7 @@ fn rounded(sigma: f64) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::excessive_precision, reason = "known values stand as they are published")]
 mod tests {
     use super::*;
 
