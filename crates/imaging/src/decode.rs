@@ -121,15 +121,16 @@ fn read<D: ImageDecoder>(mut decoder: D, mut metadata: Metadata, file: &str) -> 
         let file = file.into();
         return Err(DecodeError::TooLarge { file, width, height, limit_megapixels: LIMIT_MEGAPIXELS });
     }
-    let mut limits = Limits::no_limits();
-    // Decoders with buffers of their own need a multiple of the picture.
-    limits.max_alloc = Some(u64::from(width) * u64::from(height) * 32 + (64 << 20));
-    decoder.set_limits(limits).map_err(damaged)?;
     // Metadata that cannot be read is no reason to refuse the pixels.
     metadata.icc = decoder.icc_profile().ok().flatten();
     metadata.exif = decoder.exif_metadata().ok().flatten();
     metadata.xmp = decoder.xmp_metadata().ok().flatten();
     metadata.iptc = metadata.iptc.or(decoder.iptc_metadata().ok().flatten());
+    // Behind the metadata, because the TIFF decoder counts the size of tags against the limit of pixels.
+    let mut limits = Limits::no_limits();
+    // Decoders with buffers of their own need a multiple of the picture.
+    limits.max_alloc = Some(u64::from(width) * u64::from(height) * 32 + (64 << 20));
+    decoder.set_limits(limits).map_err(damaged)?;
     let orientation = match metadata.take_orientation() {
         image::metadata::Orientation::NoTransforms => {
             decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms)

@@ -1,0 +1,197 @@
+//! The whole pipeline with every official kind of network, made small and filled with random numbers.
+
+use diffbir::model::{AutoencoderConfig, CONFIG_KEY, Stage2Config};
+use diffbir::restore::ColourFix;
+use diffbir::{Error, Model, ModelConfig, Options, Stage};
+use diffbir_diffusion::{Prediction, Sampler, Terminal};
+use diffbir_imaging::{Encoded, Format, Metadata, Photo, Samples, decode_bytes};
+use diffbir_models::controlnet::ControlNet;
+use diffbir_models::kl::KlConfig;
+use diffbir_models::stage1::Stage1Config;
+use diffbir_models::swinir::SwinIrConfig;
+use diffbir_models::unet::UnetConfig;
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::{Init, RandomInit, Source, build};
+use diffbir_nn::{Device, Module, Params, WeightError};
+use std::ops::ControlFlow;
+
+/// Random numbers also where training starts at zero: a zero convolution would hide what is behind it.
+struct Lively(f32);
+
+impl Source for Lively {
+    fn values(&mut self, key: &str, shape: &[usize], init: Init) -> Result<Vec<f32>, WeightError> {
+        let init = if init == Init::Constant(0.0) { Init::Normal(0.1) } else { init };
+        let values = RandomInit { seed: 3 }.values(key, shape, init)?;
+        Ok(values.into_iter().map(|value| value * self.0).collect())
+    }
+}
+
+fn swinir() -> SwinIrConfig {
+    SwinIrConfig {
+        unshuffle: 4,
+        embed: 12,
+        depths: vec![2],
+        heads: vec![2],
+        window: 4,
+        mlp_ratio: 2,
+        upsampling_features: 8,
+        nominal_grid: 16,
+        global_skip: true,
+    }
+}
+
+fn stage2() -> Stage2Config {
+    Stage2Config {
+        autoencoder: AutoencoderConfig::Kl(kl()),
+        unet: unet(),
+        prediction: Prediction::V,
+        terminal: Terminal::ZeroSnr,
+    }
+}
+
+fn kl() -> KlConfig {
+    KlConfig { channels: 8, multipliers: vec![1, 1, 2, 2], norm_groups: 4, ..KlConfig::official() }
+}
+
+fn unet() -> UnetConfig {
+    UnetConfig {
+        latent_channels: 4,
+        model_channels: 8,
+        multipliers: vec![1, 2],
+        blocks: 1,
+        attention: vec![false, true],
+        head_channels: 4,
+        norm_groups: 4,
+        context_channels: 6,
+        learned_context: true,
+    }
+}
+
+/// A model file; `scale` is on the control branch's weights.
+fn model(scale: f32) -> Model {
+    fn add<N: Module>(
+        file: &mut Checkpoint,
+        name: &str,
+        mut source: Lively,
+        network: impl Fn(&Params) -> Result<N, WeightError>,
+    ) {
+        let (network, keys) = build(&mut source, &Device::flex(), network).unwrap();
+        file.insert(name, Checkpoint::from_tensors(keys.tensors(&network)));
+    }
+    let mut file = Checkpoint::default();
+    add(&mut file, "stage1", Lively(1.0), |params| swinir().build(params));
+    add(&mut file, "autoencoder", Lively(1.0), |params| kl().build(params));
+    add(&mut file, "unet", Lively(1.0), |params| unet().build(params));
+    add(&mut file, "control", Lively(scale), |params| ControlNet::new(params, &unet()));
+    let config = ModelConfig {
+        name: "small".into(),
+        origin: Vec::new(),
+        stage1: Stage1Config::SwinIr(swinir()),
+        stage2: Some(stage2()),
+    };
+    file.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config).unwrap());
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("small.safetensors");
+    std::fs::write(&path, file.to_safetensors(false)).unwrap();
+    Model::open(&path, &Device::flex()).unwrap()
+}
+
+fn photo(width: usize, height: usize) -> Photo {
+    let samples: Vec<u8> = (0..width * height * 3).map(|i| (i * i / 7) as u8).collect();
+    let encoded = Encoded {
+        width_px: width,
+        height_px: height,
+        channels: 3,
+        samples: &Samples::U8(samples),
+        alpha: None,
+        metadata: &Metadata::default(),
+    };
+    decode_bytes(&encoded.to_bytes(Format::Png, 0).unwrap(), "test").unwrap()
+}
+
+fn options() -> Options {
+    Options {
+        upscale: 2.0,
+        stage1: true,
+        stage2: true,
+        sampler: Sampler::Dpmpp3mSde,
+        steps: 3,
+        strength: 1.0,
+        noise_aug: 0,
+        seed: 231,
+        colour_fix: ColourFix::Wavelet,
+    }
+}
+
+fn run(model: &Model, photo: &Photo, options: &Options) -> Vec<f32> {
+    let restored = model.restore(photo, options, &mut |_| ControlFlow::Continue(())).unwrap();
+    let size = (restored.picture.width_px, restored.picture.height_px);
+    assert_eq!(size, (photo.width_px * 2, photo.height_px * 2));
+    restored.picture.data
+}
+
+#[test]
+fn every_option_acts_and_nothing_else_does() {
+    let model = model(1.0);
+    let (small, other) = (photo(21, 17), photo(16, 16));
+    let first = run(&model, &small, &options());
+    run(&model, &other, &options());
+    assert_eq!(first, run(&model, &small, &options()), "what was restored before must not matter");
+    let differs = |options: Options| assert_ne!(first, run(&model, &small, &options), "{options:?}");
+    differs(Options { seed: 232, ..options() });
+    differs(Options { steps: 4, ..options() });
+    differs(Options { sampler: Sampler::Spaced, ..options() });
+    differs(Options { strength: 0.5, ..options() });
+    differs(Options { noise_aug: 100, ..options() });
+    differs(Options { colour_fix: ColourFix::Adain, ..options() });
+    differs(Options { colour_fix: ColourFix::None, ..options() });
+    differs(Options { stage1: false, ..options() });
+    differs(Options { stage2: false, ..options() });
+}
+
+#[test]
+fn large_pictures_run_in_tiles() {
+    let mut stages = Vec::new();
+    let model = model(1.0);
+    let options = Options { steps: 2, ..options() };
+    let restored = model
+        .restore(&photo(560, 300), &options, &mut |progress| {
+            stages.push((progress.stage, progress.total));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!((restored.picture.width_px, restored.picture.height_px), (1120, 600));
+    assert!(restored.picture.is_finite());
+    for stage in [Stage::Stage1, Stage::Encode, Stage::Decode] {
+        assert!(stages.iter().any(|&(s, total)| s == stage && total > 1), "{stage} ran whole");
+    }
+}
+
+#[test]
+fn values_that_are_no_numbers_name_their_stage() {
+    let broken = model(f32::INFINITY);
+    let error = broken.restore(&photo(16, 16), &options(), &mut |_| ControlFlow::Continue(())).err();
+    assert!(matches!(error, Some(Error::NotFinite(Stage::Sample))), "{error:?}");
+}
+
+#[test]
+fn a_run_stops_when_it_is_asked_to() {
+    let model = model(1.0);
+    let error = model.restore(&photo(16, 16), &options(), &mut |progress| {
+        if progress.stage == Stage::Sample && progress.done == 1 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    assert!(matches!(error.err(), Some(Error::Stopped)));
+}
+
+#[test]
+fn a_file_that_is_no_model_says_so() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("other.safetensors");
+    std::fs::write(&path, Checkpoint::default().to_safetensors(false)).unwrap();
+    let error = Model::open(&path, &Device::flex()).err().expect("refused").to_string();
+    assert!(error.contains("other.safetensors") && error.contains("no diffbir model"), "{error}");
+}

@@ -1,0 +1,83 @@
+//! The operations of the seam against burn's own, with their gradients.
+
+use burn::tensor::module::conv2d as burn_conv2d;
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Tensor, TensorData, activation};
+use diffbir_nn::{Device, ops};
+
+fn wave<const D: usize>(shape: [usize; D], step: f32) -> Tensor<D> {
+    let count = shape.iter().product::<usize>();
+    let values: Vec<f32> = (0..count).map(|i| (i as f32 * step).sin()).collect();
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex().autodiff())
+}
+
+fn close<const D: usize>(name: &str, got: Tensor<D>, want: Tensor<D>) {
+    assert_eq!(got.dims(), want.dims(), "{name}");
+    let largest = want.clone().abs().max().into_scalar::<f32>();
+    let error = (got - want).abs().max().into_scalar::<f32>();
+    assert!(error <= 2e-5 * largest.max(1.0), "{name}: {error} of {largest}");
+}
+
+#[test]
+fn convolution_and_its_gradients_are_burns() {
+    for (stride, padding) in [(1, (1, 1)), (2, (1, 1)), (2, (0, 1))] {
+        let [x, w] = [wave([2, 10, 12, 3], 0.3), wave([5, 3, 3, 3], 0.7)].map(Tensor::require_grad);
+        let b = wave([5], 1.1).require_grad();
+        let options = ConvOptions::new_with_padding([stride; 2], [padding; 2], [1, 1], 1);
+        let ours = ops::conv2d(x.clone(), w.clone(), Some(b.clone()), stride, padding);
+        let theirs = burn_conv2d(
+            x.clone().permute([0, 3, 1, 2]),
+            w.clone().permute([0, 3, 1, 2]),
+            Some(b.clone()),
+            options,
+        )
+        .permute([0, 2, 3, 1]);
+        close("output", ours.clone(), theirs.clone());
+        let weights = wave(ours.dims(), 0.13);
+        let (ours, theirs) = ((ours * weights.clone()).sum().backward(), (theirs * weights).sum().backward());
+        close("input", x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
+        close("weight", w.grad(&ours).unwrap(), w.grad(&theirs).unwrap());
+        close("bias", b.grad(&ours).unwrap(), b.grad(&theirs).unwrap());
+    }
+}
+
+#[test]
+fn group_norm_and_its_gradients_are_burns() {
+    let x = wave([2, 5, 6, 8], 0.31).require_grad();
+    let [w, b] = [wave([8], 0.9), wave([8], 1.7)].map(Tensor::require_grad);
+    let ours = ops::group_norm(x.clone(), w.clone(), b.clone(), 4, 1e-5, true);
+    let grouped = x.clone().reshape([2, 30, 4, 2]);
+    let mean = grouped.clone().mean_dim(1).mean_dim(3);
+    let centred = grouped - mean;
+    let variance = centred.clone().square().mean_dim(1).mean_dim(3);
+    let normal = (centred / (variance + 1e-5).sqrt()).reshape([2, 5, 6, 8]);
+    let theirs = activation::silu(normal * w.clone().unsqueeze() + b.clone().unsqueeze());
+    close("output", ours.clone(), theirs.clone());
+    let weights = wave([2, 5, 6, 8], 0.17);
+    let (ours, theirs) = ((ours * weights.clone()).sum().backward(), (theirs * weights).sum().backward());
+    close("input", x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
+    close("weight", w.grad(&ours).unwrap(), w.grad(&theirs).unwrap());
+    close("bias", b.grad(&ours).unwrap(), b.grad(&theirs).unwrap());
+}
+
+#[test]
+fn shuffling_is_undone_by_unshuffling() {
+    let x = wave([1, 8, 12, 3], 0.2);
+    let deep = ops::pixel_unshuffle(x.clone(), 4);
+    assert_eq!(deep.dims(), [1, 2, 3, 48]);
+    // Channel c·16 + i·4 + j comes from row i and column j.
+    let value = |x: &Tensor<4>, at: [usize; 4]| {
+        x.clone()
+            .slice([at[0]..at[0] + 1, at[1]..at[1] + 1, at[2]..at[2] + 1, at[3]..at[3] + 1])
+            .into_scalar::<f32>()
+    };
+    assert_eq!(value(&deep, [0, 1, 2, 2 * 16 + 3 * 4 + 1]), value(&x, [0, 7, 9, 2]));
+    close("round trip", ops::pixel_shuffle(deep, 4), x);
+}
+
+#[test]
+fn reflection_leaves_the_edge_out() {
+    let x = Tensor::<4>::from_data(TensorData::new(vec![1f32, 2.0, 3.0], [1, 1, 3, 1]), &Device::flex());
+    let padded: Vec<f32> = ops::pad_reflect_end(x, 0, 2).into_data().iter::<f32>().collect();
+    assert_eq!(padded, [1.0, 2.0, 3.0, 2.0, 1.0]);
+}
