@@ -4,10 +4,10 @@ use crate::error::{Error, Stage};
 use crate::model::Model;
 use crate::restore::{Watch, report, to_raster, to_size, to_tensor};
 use diffbir_imaging::resize::Filter;
-use diffbir_imaging::tiles::{Blend, gaussian_weights, sliding_windows};
+use diffbir_imaging::tiles::{Blend, VaeTile, Window, gaussian_weights, sliding_windows, vae_tiles};
 use diffbir_imaging::{Photo, Raster};
 
-/// Side of a tile, pixels of the network's input, and the step between tiles.
+/// Side of a tile, pixels of the network's input, and the step between blended tiles.
 const TILE_PX: usize = 512;
 const STRIDE_PX: usize = 256;
 
@@ -42,13 +42,27 @@ pub(crate) fn clean(
         return Ok(to_size(out, size));
     }
     let scale = config.upscale();
+    let cut = |window: Window| input.crop(window.x0, window.y0, window.width(), window.height());
+    if let Some(reach_px) = config.reach_px() {
+        // Tiles that see as far around them as the network does: what is kept of them is exact.
+        let tiles = vae_tiles(height, width, TILE_PX, reach_px);
+        let mut out = Raster::new(width * scale, height * scale, 3);
+        for (index, VaeTile { input, output }) in tiles.iter().enumerate() {
+            report(watch, Stage::Stage1, index, tiles.len())?;
+            let tile = run(&cut(*input))?;
+            let (x, y) = ((output.x0 - input.x0) * scale, (output.y0 - input.y0) * scale);
+            let kept = tile.crop(x, y, output.width() * scale, output.height() * scale);
+            out.paste(&kept, output.x0 * scale, output.y0 * scale);
+        }
+        report(watch, Stage::Stage1, tiles.len(), tiles.len())?;
+        return Ok(to_size(out, size));
+    }
     let windows = sliding_windows(height, width, TILE_PX, STRIDE_PX);
     let weights = gaussian_weights(TILE_PX * scale);
     let mut blend = Blend::new(width * scale, height * scale, 3);
     for (index, window) in windows.iter().enumerate() {
         report(watch, Stage::Stage1, index, windows.len())?;
-        let tile = run(&input.crop(window.x0, window.y0, TILE_PX, TILE_PX))?;
-        blend.add(&tile, window.map(|border| border * scale), &weights);
+        blend.add(&run(&cut(*window))?, window.map(|border| border * scale), &weights);
     }
     report(watch, Stage::Stage1, windows.len(), windows.len())?;
     Ok(to_size(blend.finish(), size))

@@ -7,6 +7,7 @@ use diffbir_diffusion::{Prediction, Sampler, Terminal};
 use diffbir_imaging::{Encoded, Format, Metadata, Photo, Samples, decode_bytes};
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
+use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
@@ -67,33 +68,33 @@ fn unet() -> UnetConfig {
     }
 }
 
-/// A model file; `scale` is on the control branch's weights.
-fn model(scale: f32) -> Model {
-    fn add<N: Module>(
-        file: &mut Checkpoint,
-        name: &str,
-        mut source: Lively,
-        network: impl Fn(&Params) -> Result<N, WeightError>,
-    ) {
-        let (network, keys) = build(&mut source, &Device::flex(), network).unwrap();
-        file.insert(name, Checkpoint::from_tensors(keys.tensors(&network)));
-    }
-    let mut file = Checkpoint::default();
-    add(&mut file, "stage1", Lively(1.0), |params| swinir().build(params));
-    add(&mut file, "autoencoder", Lively(1.0), |params| kl().build(params));
-    add(&mut file, "unet", Lively(1.0), |params| unet().build(params));
-    add(&mut file, "control", Lively(scale), |params| ControlNet::new(params, &unet()));
-    let config = ModelConfig {
-        name: "small".into(),
-        origin: Vec::new(),
-        stage1: Stage1Config::SwinIr(swinir()),
-        stage2: Some(stage2()),
-    };
+fn add<N: Module>(
+    file: &mut Checkpoint,
+    name: &str,
+    mut source: Lively,
+    network: impl Fn(&Params) -> Result<N, WeightError>,
+) {
+    let (network, keys) = build(&mut source, &Device::flex(), network).unwrap();
+    file.insert(name, Checkpoint::from_tensors(keys.tensors(&network)));
+}
+
+fn open(mut file: Checkpoint, stage1: Stage1Config, stage2: Option<Stage2Config>) -> Model {
+    let config = ModelConfig { name: "small".into(), origin: Vec::new(), stage1, stage2 };
     file.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config).unwrap());
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("small.safetensors");
     std::fs::write(&path, file.to_safetensors(false)).unwrap();
     Model::open(&path, &Device::flex()).unwrap()
+}
+
+/// A model file; `scale` is on the control branch's weights.
+fn model(scale: f32) -> Model {
+    let mut file = Checkpoint::default();
+    add(&mut file, "stage1", Lively(1.0), |params| swinir().build(params));
+    add(&mut file, "autoencoder", Lively(1.0), |params| kl().build(params));
+    add(&mut file, "unet", Lively(1.0), |params| unet().build(params));
+    add(&mut file, "control", Lively(scale), |params| ControlNet::new(params, &unet()));
+    open(file, Stage1Config::SwinIr(swinir()), Some(stage2()))
 }
 
 fn photo(width: usize, height: usize) -> Photo {
@@ -165,6 +166,28 @@ fn large_pictures_run_in_tiles() {
     for stage in [Stage::Stage1, Stage::Encode, Stage::Decode] {
         assert!(stages.iter().any(|&(s, total)| s == stage && total > 1), "{stage} ran whole");
     }
+}
+
+#[test]
+fn tiles_of_a_convolutional_stage_1_leave_no_seam() {
+    let sizes = SrvggConfig { features: 4, convolutions: 1, upscale: 2 };
+    let mut file = Checkpoint::default();
+    add(&mut file, "stage1", Lively(1.0), |params| sizes.build(params));
+    let model = open(file, Stage1Config::Srvgg(sizes), None);
+    let restore =
+        |photo: &Photo| model.restore(photo, &options(), &mut |_| ControlFlow::Continue(())).unwrap().picture;
+    let large = photo(1100, 520);
+    let Samples::U8(samples) = &large.samples else { unreachable!("eight bits") };
+    // The columns around the first seam by themselves, which fit into one tile.
+    let (from, width) = (450, 120);
+    let part: Vec<u8> =
+        samples.chunks_exact(1100 * 3).flat_map(|row| &row[from * 3..(from + width) * 3]).copied().collect();
+    let mut alone = large.clone();
+    (alone.width_px, alone.samples) = (width, Samples::U8(part));
+    let whole = restore(&large).crop((from + 10) * 2, 0, 200, 1040);
+    let alone = restore(&alone).crop(20, 0, 200, 1040);
+    let error = whole.data.iter().zip(&alone.data).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(error < 1e-5, "the seam shows: {error}");
 }
 
 #[test]

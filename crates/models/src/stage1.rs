@@ -33,6 +33,15 @@ impl Stage1Config {
         }
     }
 
+    /// How far an output pixel sees, in pixels of the input; nothing for a network whose windows pass
+    /// context on without a sharp end.
+    pub fn reach_px(&self) -> Option<usize> {
+        match self {
+            Self::SwinIr(_) => None,
+            Self::Srvgg(config) => Some(config.convolutions + 2),
+        }
+    }
+
     /// The network, its tensors at `params`.
     pub fn build(&self, params: &Params) -> Result<Stage1, WeightError> {
         Ok(match self {
