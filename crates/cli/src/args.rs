@@ -84,8 +84,9 @@ pub struct Restore {
     #[arg(long, default_value_t = Sampler::Dpmpp3mSde)]
     pub sampler: Sampler,
 
-    /// How much more than the negative prompt the prompt counts; needs a model with text.
-    #[arg(long)]
+    /// How far to go from the unguided guess: from the negative prompt's, or, in a model without text, from
+    /// that of a picture never seen. 1 is no guidance [default: what suits the model].
+    #[arg(long, value_parser = not_negative)]
     pub cfg_scale: Option<f64>,
 
     /// What the picture shows; needs a model with text.
@@ -247,6 +248,10 @@ pub enum TrainPart {
         /// The trained prior.
         #[arg(long)]
         unet: PathBuf,
+        /// A trained branch: go on with it and let the UNet learn too, for a small model whose frozen
+        /// prior is what limits it. Writes one file with both.
+        #[arg(long, value_name = "BRANCH")]
+        together_with: Option<PathBuf>,
         /// Degradations of each picture.
         #[arg(long, default_value_t = 2)]
         draws: usize,
@@ -262,14 +267,17 @@ pub enum TrainPart {
         #[arg(long, value_enum, default_value_t = Stage1Network::Srvgg)]
         network: Stage1Network,
         /// Folder with the autoencoder's checkpoints; without it the model has no stage 2.
-        #[arg(long, requires = "unet", requires = "control")]
+        #[arg(long, requires = "stage2")]
         autoencoder: Option<PathBuf>,
-        /// The trained prior.
-        #[arg(long)]
-        unet: Option<PathBuf>,
-        /// The trained control branch.
-        #[arg(long)]
-        control: Option<PathBuf>,
+        /// Trained UNet and control branch: one file with both, or one of each.
+        #[arg(long, num_args = 1..=2, value_names = ["UNET", "BRANCH"], requires = "autoencoder")]
+        stage2: Vec<PathBuf>,
+        /// The guidance scale that suits the model.
+        #[arg(long, default_value_t = 1.0)]
+        cfg_scale: f64,
+        /// Scale of the sampler's noise that suits the model.
+        #[arg(long, default_value_t = 1.0)]
+        s_noise: f64,
         /// The model's name.
         #[arg(long, default_value = "custom")]
         name: String,

@@ -170,7 +170,6 @@ fn options(arguments: &Restore, model: &Model, reporter: &Reporter) -> Result<Op
         let texts = [
             ("--prompt", arguments.prompt.is_some()),
             ("--negative-prompt", arguments.negative_prompt.is_some()),
-            ("--cfg-scale", arguments.cfg_scale.is_some()),
         ];
         for (flag, _) in texts.into_iter().filter(|(_, given)| *given) {
             reporter.say(&format!("warning: {flag} changes nothing: {name} reads no text"));
@@ -188,6 +187,7 @@ fn options(arguments: &Restore, model: &Model, reporter: &Reporter) -> Result<Op
         stage2: !arguments.stage1_only,
         sampler: arguments.sampler,
         steps: usize::from(arguments.steps),
+        cfg_scale: arguments.cfg_scale,
         strength: arguments.strength,
         noise_aug: usize::from(arguments.noise_aug),
         seed: arguments.seed,

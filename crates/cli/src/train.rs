@@ -3,7 +3,7 @@
 use crate::args::{Stage1Network, Train, TrainPart, TrainRun};
 use anyhow::{Context, Result};
 use diffbir::ModelConfig;
-use diffbir::model::{AutoencoderConfig, CONFIG_KEY, Stage2Config};
+use diffbir::model::{AutoencoderConfig, CONFIG_KEY, SamplingDefaults, Stage2Config};
 use diffbir_diffusion::{Prediction, Schedule, Terminal};
 use diffbir_imaging::{Raster, write_atomic};
 use diffbir_models::srvgg::SrvggConfig;
@@ -38,7 +38,7 @@ pub fn run(arguments: Train) -> Result<()> {
             let config = run_config(&run, 100, stage2_optimizer());
             stage2::train_prior(&stage2_config(), &config, &truths, &held_out, &device, &mut print)?;
         }
-        TrainPart::Control { autoencoder, latents, stage1, unet, draws, run } => {
+        TrainPart::Control { autoencoder, latents, stage1, unet, together_with, draws, run } => {
             let autoencoder = open_autoencoder(&autoencoder, &device)?;
             let mut weights = Checkpoint::open(&stage1)?;
             let sizes = stage1_config(Stage1Network::Srvgg);
@@ -57,29 +57,46 @@ pub fn run(arguments: Train) -> Result<()> {
                 conditions.push(train);
                 held_out_conditions.push(held_out);
             }
-            stage2::train_control(
-                &stage2_config(),
-                &run_config(&run, 100, stage2_optimizer()),
-                &unet,
-                (&truths, &conditions),
-                (&held_out, &held_out_conditions),
-                &device,
-                &mut print,
-            )?;
+            let (sizes, config) = (stage2_config(), run_config(&run, 100, stage2_optimizer()));
+            let (pairs, held_out) =
+                ((&truths[..], &conditions[..]), (&held_out[..], &held_out_conditions[..]));
+            match together_with {
+                None => stage2::train_control(&sizes, &config, &unet, pairs, held_out, &device, &mut print)?,
+                Some(branch) => {
+                    let start = (unet.as_path(), branch.as_path());
+                    stage2::train_both(&sizes, &config, start, pairs, held_out, &device, &mut print)?;
+                }
+            }
         }
-        TrainPart::Pack { stage1, network, autoencoder, unet, control, name, origin, output } => {
+        TrainPart::Pack {
+            stage1,
+            network,
+            autoencoder,
+            stage2,
+            cfg_scale,
+            s_noise,
+            name,
+            origin,
+            output,
+        } => {
             let mut model = Checkpoint::default();
             model.insert("stage1", Checkpoint::open(&stage1)?);
             let mut config = ModelConfig { name, origin, stage1: stage1_config(network), stage2: None };
-            if let (Some(autoencoder), Some(unet), Some(control)) = (autoencoder, unet, control) {
+            if let Some(autoencoder) = autoencoder {
                 model.insert("autoencoder", autoencoder_files(&autoencoder)?);
-                model.insert("unet", Checkpoint::open(&unet)?);
-                model.insert("control", Checkpoint::open(&control)?);
+                let both = Checkpoint::open(&stage2[0])?;
+                let (unet, control) = match stage2.get(1) {
+                    Some(branch) => (both, Checkpoint::open(branch)?),
+                    None => (both.part("unet"), both.part("control")),
+                };
+                model.insert("unet", unet);
+                model.insert("control", control);
                 config.stage2 = Some(Stage2Config {
                     autoencoder: AutoencoderConfig::Taef2(Taef2Config::published()),
                     unet: nano_unet(),
                     prediction: Prediction::V,
                     terminal: Terminal::ZeroSnr,
+                    sampling: SamplingDefaults { cfg_scale, s_noise },
                 });
             }
             model.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config)?);

@@ -42,6 +42,26 @@ pub struct Stage2Config {
     pub prediction: Prediction,
     /// Its noise schedule.
     pub terminal: Terminal,
+    /// How it samples best where nothing else is asked for.
+    #[serde(default)]
+    pub sampling: SamplingDefaults,
+}
+
+/// How a model samples best.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SamplingDefaults {
+    /// Of [`crate::Options::cfg_scale`].
+    pub cfg_scale: f64,
+    /// Scale of the noise that SDE samplers add on their way: 1 by theory. A small network takes away
+    /// less of it than it should.
+    pub s_noise: f64,
+}
+
+impl Default for SamplingDefaults {
+    fn default() -> Self {
+        Self { cfg_scale: 1.0, s_noise: 1.0 }
+    }
 }
 
 /// Which autoencoder, and its sizes.
@@ -70,6 +90,7 @@ pub(crate) struct Stage2 {
     pub multiple: usize,
     pub prediction: Prediction,
     pub schedule: Schedule,
+    pub sampling: SamplingDefaults,
 }
 
 impl ModelConfig {
@@ -118,6 +139,7 @@ impl Model {
                     multiple: stage2.unet.multiple(),
                     prediction: stage2.prediction,
                     schedule: Schedule::new(stage2.terminal),
+                    sampling: stage2.sampling,
                 })
             })
             .transpose()?;

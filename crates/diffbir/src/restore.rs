@@ -25,6 +25,10 @@ pub struct Options {
     pub sampler: Sampler,
     /// Steps of the sampler.
     pub steps: usize,
+    /// How far to go from the unguided prediction to the guided one, and beyond: from that for the negative
+    /// prompt, or, in a model without text, from that of the UNet without its control branch. 1 is the
+    /// guided prediction alone; `None` what suits the model.
+    pub cfg_scale: Option<f64>,
     /// Factor on what the control branch adds.
     pub strength: f64,
     /// Timestep of the noise that is laid on the condition, 0 for none.

@@ -5,7 +5,7 @@ use crate::model::Stage2;
 use crate::restore::{Options, Watch, report, to_raster, to_tensor};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::noise::{CpuNoise, Noise};
-use diffbir_diffusion::{Guidance, Latent, SampleError, Sampling, tiled};
+use diffbir_diffusion::{Condition, Guidance, Latent, SampleError, Sampling, tiled};
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::vae_tiles;
 
@@ -136,21 +136,26 @@ fn sample(
         schedule: &networks.schedule,
         prediction: networks.prediction,
         steps: options.steps,
-        guidance: Guidance::NONE,
-        has_negative: false,
+        guidance: Guidance {
+            scale: options.cfg_scale.unwrap_or(networks.sampling.cfg_scale),
+            rescale: false,
+        },
+        has_negative: true,
         eta: 1.0,
-        s_noise: 1.0,
+        s_noise: networks.sampling.s_noise,
     };
     report(watch, Stage::Sample, 0, options.steps)?;
     let (height, width) = (condition.height, condition.width);
     let in_tiles = height.max(width) > WHOLE_CELLS && height.min(width) >= TILE_CELLS;
     let mut done = 0;
     let latent = {
-        let mut denoise = |x: &Latent, t: f64, _| -> Result<Latent, Error> {
+        let mut denoise = |x: &Latent, t: f64, which: Condition| -> Result<Latent, Error> {
             // Every evaluation passes here: where a request to stop is heard.
             report(watch, Stage::Sample, done, options.steps)?;
-            let one =
-                |x: &Latent, condition: &Latent| predict(networks, device, x, condition, t, options.strength);
+            let one = |x: &Latent, condition: &Latent| match which {
+                Condition::Positive => predict(networks, device, x, Some((condition, options.strength)), t),
+                Condition::Negative => predict(networks, device, x, None, t),
+            };
             let out = if in_tiles {
                 tiled::blend(x, TILE_CELLS, STRIDE_CELLS, |x, window| {
                     report(watch, Stage::Sample, done, options.steps)?;
@@ -159,7 +164,7 @@ fn sample(
             } else {
                 one(x, &condition)?
             };
-            done += 1;
+            done += usize::from(which == Condition::Positive);
             if out.is_finite() { Ok(out) } else { Err(Error::NotFinite(Stage::Sample)) }
         };
         settings.run(options.sampler, x_t, &mut noise, &mut denoise, &mut |_| {})
@@ -172,20 +177,22 @@ fn sample(
     Ok(latent)
 }
 
-/// One evaluation of control branch and UNet.
+/// One evaluation of the UNet, with the control branch if there is a condition, of a strength.
 fn predict(
     networks: &Stage2,
     device: &Device,
     x: &Latent,
-    condition: &Latent,
+    condition: Option<(&Latent, f64)>,
     t: f64,
-    strength: f64,
 ) -> Result<Latent, Error> {
-    let (x, hint) = (latent_tensor(x, device), latent_tensor(condition, device));
+    let x = latent_tensor(x, device);
     let time = Tensor::<1>::from_floats([t as f32], device);
-    let context = networks.unet.context(None, 1);
-    let control = networks.control.forward(x.clone(), hint, time.clone(), context, strength);
-    let out = networks.unet.forward(x, time, None, Some(control));
+    let control = condition.map(|(condition, strength)| {
+        let context = networks.unet.context(None, 1);
+        let hint = latent_tensor(condition, device);
+        networks.control.forward(x.clone(), hint, time.clone(), context, strength)
+    });
+    let out = networks.unet.forward(x, time, None, control);
     Ok(to_latent(&to_raster(out, Stage::Sample)?))
 }
 

@@ -1,6 +1,6 @@
 //! The whole pipeline with every official kind of network, made small and filled with random numbers.
 
-use diffbir::model::{AutoencoderConfig, CONFIG_KEY, Stage2Config};
+use diffbir::model::{AutoencoderConfig, CONFIG_KEY, SamplingDefaults, Stage2Config};
 use diffbir::restore::ColourFix;
 use diffbir::{Error, Model, ModelConfig, Options, Stage};
 use diffbir_diffusion::{Prediction, Sampler, Terminal};
@@ -47,6 +47,7 @@ fn stage2() -> Stage2Config {
         unet: unet(),
         prediction: Prediction::V,
         terminal: Terminal::ZeroSnr,
+        sampling: SamplingDefaults::default(),
     }
 }
 
@@ -117,6 +118,7 @@ fn options() -> Options {
         stage2: true,
         sampler: Sampler::Dpmpp3mSde,
         steps: 3,
+        cfg_scale: None,
         strength: 1.0,
         noise_aug: 0,
         seed: 231,
@@ -143,6 +145,7 @@ fn every_option_acts_and_nothing_else_does() {
     differs(Options { steps: 4, ..options() });
     differs(Options { sampler: Sampler::Spaced, ..options() });
     differs(Options { strength: 0.5, ..options() });
+    differs(Options { cfg_scale: Some(2.0), ..options() });
     differs(Options { noise_aug: 100, ..options() });
     differs(Options { colour_fix: ColourFix::Adain, ..options() });
     differs(Options { colour_fix: ColourFix::None, ..options() });

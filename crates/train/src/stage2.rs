@@ -4,13 +4,15 @@
 use crate::degrade::generator;
 use crate::latents::{Latent, LatentBatch, batch};
 use crate::run::{Report, Run, RunConfig, TrainError};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::schedule::{Prediction, Schedule};
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::unet::{Unet, UnetConfig};
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
-use std::path::Path;
+use rand::Rng;
+use std::path::{Path, PathBuf};
 
 /// What both trainers have.
 pub struct Stage2Config {
@@ -66,15 +68,10 @@ pub fn train_control(
     let mut weights = Checkpoint::open(unet_file)?;
     let (unet, _) = build(&mut weights, &device.clone().inner(), |params| config.unet.build(params))?;
     // A frozen network on the differentiating device: its parameters are constants there.
-    let unet = burn::module::Module::no_grad(burn::module::Module::train(unet));
+    let unet = Module::no_grad(Module::train(unet));
     let mut run = run.clone();
     if run.init.is_none() {
-        let start = run.out.join("control.start.safetensors");
-        let copy = control_start(&weights, config)?;
-        std::fs::create_dir_all(&run.out)
-            .and_then(|()| std::fs::write(&start, copy.to_safetensors(false)))
-            .map_err(|source| TrainError::Write { file: start.clone(), source })?;
-        run.init = Some(start);
+        run.init = Some(write_start(&run, "control", &control_start(&weights, config)?)?);
     }
     let trainee = Run::start(&run, "control", &device, |params| ControlNet::new(params, &config.unet))?;
     let mut step = trainee.steps();
@@ -85,7 +82,7 @@ pub fn train_control(
         let control = control.forward(x.clone(), condition, t.clone(), context, 1.0);
         (unet.forward(x, t, None, Some(control)) - target).square().mean()
     };
-    let plain = burn::module::Module::valid(&unet);
+    let plain = Module::valid(&unet);
     trainee.train(
         || {
             step += 1;
@@ -100,6 +97,78 @@ pub fn train_control(
         report,
     )?;
     Ok(())
+}
+
+/// UNet and control branch as one network, so that both learn.
+#[derive(Module, Debug)]
+struct Both {
+    unet: Unet,
+    control: ControlNet,
+}
+
+/// Share of the examples that the UNet sees without its branch: what guidance compares with.
+const WITHOUT_CONTROL: f64 = 0.1;
+
+/// Goes on with a trained UNet and branch, both learning: for a model whose prior is too small to be
+/// steered while frozen.
+pub fn train_both(
+    config: &Stage2Config,
+    run: &RunConfig,
+    (unet_file, control_file): (&Path, &Path),
+    latents: (&[Latent], &[Vec<Latent>]),
+    held_out: (&[Latent], &[Vec<Latent>]),
+    device: &Device,
+    report: &mut dyn FnMut(Report),
+) -> Result<(), TrainError> {
+    let device = device.clone().autodiff();
+    let mut run = run.clone();
+    if run.init.is_none() {
+        let mut start = Checkpoint::default();
+        start.insert("unet", Checkpoint::open(unet_file)?);
+        start.insert("control", Checkpoint::open(control_file)?);
+        run.init = Some(write_start(&run, "stage2", &start)?);
+    }
+    let trainee = Run::start(&run, "stage2", &device, |params| {
+        let unet = config.unet.build(&params.at("unet"))?;
+        Ok(Both { unet, control: ControlNet::new(&params.at("control"), &config.unet)? })
+    })?;
+    let mut step = trainee.steps();
+    let loss = |both: &Both, batch: LatentBatch, present: Option<Tensor<4>>| {
+        let (x, t, target) = noisy(config, &batch, &batch.truth.device());
+        let condition = batch.condition.expect("trained on pairs");
+        let context = both.unet.context(None, x.dims()[0]);
+        let mut control = both.control.forward(x.clone(), condition, t.clone(), context, 1.0);
+        if let Some(present) = present {
+            control.0 = control.0.into_iter().map(|part| part * present.clone()).collect();
+        }
+        (both.unet.forward(x, t, None, Some(control)) - target).square().mean()
+    };
+    trainee.train(
+        || {
+            step += 1;
+            let mut random = generator(run.seed, &step.to_string());
+            let present: Vec<f32> =
+                (0..run.batch).map(|_| f32::from(!random.random_bool(WITHOUT_CONTROL))).collect();
+            let present = Tensor::from_data(TensorData::new(present, [run.batch, 1, 1, 1]), &device);
+            (batch(latents.0, latents.1, config.side, run.batch, random, &device), present)
+        },
+        |both, (batch, present)| loss(both, batch, Some(present)),
+        |both| {
+            let device = device.clone().inner();
+            validate(held_out.0, held_out.1, config, &device, |batch| loss(both, batch, None))
+        },
+        report,
+    )?;
+    Ok(())
+}
+
+/// Writes the weights that a run starts from into its folder.
+fn write_start(run: &RunConfig, name: &str, start: &Checkpoint) -> Result<PathBuf, TrainError> {
+    let file = run.out.join(format!("{name}.start.safetensors"));
+    std::fs::create_dir_all(&run.out)
+        .and_then(|()| std::fs::write(&file, start.to_safetensors(false)))
+        .map_err(|source| TrainError::Write { file: file.clone(), source })?;
+    Ok(file)
 }
 
 /// The control branch's first weights: the UNet's where the name is the same, the first convolution
