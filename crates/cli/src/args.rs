@@ -121,8 +121,10 @@ pub struct Restore {
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub precision: Precision,
 
-    /// Stop after stage 1: clean and faithful, without new detail.
+    /// Stop after stage 1: clean and faithful, without new detail; excludes what only stage 2 heeds.
     #[arg(long, conflicts_with = "no_stage1")]
+    #[arg(conflicts_with_all = ["steps", "sampler", "cfg_scale", "prompt", "negative_prompt", "strength"])]
+    #[arg(conflicts_with_all = ["noise_aug", "samples", "color_fix"])]
     pub stage1_only: bool,
 
     /// Skip stage 1: for pictures that are clean already.

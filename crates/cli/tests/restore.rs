@@ -175,7 +175,16 @@ fn events_are_json_and_a_picture_is_the_same_in_any_company() {
 fn options_act_or_say_why_not() {
     let folder = TempDir::new().unwrap();
     let input = save(folder.path(), "a.png");
-    restore(&[&input, &"--prompt", &"a city"]).success().stderr(contains("--prompt changes nothing"));
+    diffbir()
+        .args(["restore", "--device", "cpu", "--prompt", "a city", "--steps", "1"])
+        .arg(&input)
+        .assert()
+        .success()
+        .stderr(contains("--prompt changes nothing"));
+    for only_of_stage2 in [["--prompt", "a city"], ["--steps", "5"], ["--cfg-scale", "2"], ["--samples", "2"]]
+    {
+        restore(&[&input, &only_of_stage2[0], &only_of_stage2[1]]).code(2).stderr(contains("--stage1-only"));
+    }
     restore(&[&input, &"--task", &"face", &"--existing", &"overwrite"])
         .code(2)
         .stderr(contains("no networks for faces"));
@@ -195,6 +204,68 @@ fn options_act_or_say_why_not() {
         .assert()
         .code(2)
         .stderr(contains(if cfg!(feature = "gpu") { "vulkan" } else { "--features gpu" }));
+}
+
+#[test]
+fn long_and_foreign_names_are_names() {
+    let folder = TempDir::new().unwrap();
+    let deep: PathBuf = (0..8).map(|_| "été à Москва 東京 ".trim().repeat(2)).collect();
+    let input = save(folder.path(), &deep.join("фото 写真.png").to_string_lossy());
+    let output = folder.path().join("out").join(&deep).join("фото 写真.png");
+    restore(&[
+        &folder.path().join(deep.iter().next().unwrap()),
+        &"--recursive",
+        &"-o",
+        &folder.path().join("out").join(deep.iter().next().unwrap()),
+    ])
+    .success();
+    assert!(input.as_os_str().len() > 260, "a path that old Windows calls refuse");
+    assert_eq!(image::open(output).unwrap().width(), 64);
+    // The longest name that file systems take.
+    let longest = save(folder.path(), &format!("{}.png", "n".repeat(251)));
+    restore(&[&longest, &"-o", &folder.path().join("results/")]).success();
+    assert_eq!(names(&folder.path().join("results")), [format!("{}.png", "n".repeat(251))]);
+    restore(&[&longest]).code(1).stderr(contains("_restored.png"));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    let file = save(folder.path(), "b.png");
+    let before = std::fs::read(&file).unwrap();
+    restore(&[&input, &"-o", &file.join("inside/")]).failure().stderr(contains("b.png"));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert_eq!(names(folder.path()), ["a.png", "b.png"]);
+}
+
+/// Ctrl-C, which only Unix lets one program send to another.
+#[cfg(unix)]
+#[test]
+fn a_stopped_run_leaves_nothing_behind() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+    let folder = TempDir::new().unwrap();
+    let input = folder.path().join("large.png");
+    picture(1500, 1000).save(&input).unwrap();
+    let output = folder.path().join("out");
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("diffbir"))
+        .args(["restore", "--json", "--stage1-only", "--device", "cpu"])
+        .arg(&input)
+        .arg("-o")
+        .arg(output.join("large.png"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().contains("\"stage\"")).expect("it has begun").unwrap();
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    // Read to the end: a full pipe would hold it up.
+    lines.for_each(drop);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(names(folder.path()), ["large.png"]);
 }
 
 #[test]
