@@ -2,7 +2,7 @@
 //! for programs.
 
 use diffbir::{Progress, Stage};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -44,8 +44,15 @@ impl Reporter {
             return Self::Lines(None);
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style = "{prefix} {msg:<8} {bar:24} {pos}/{len} {elapsed} ETA {eta}";
-        bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+        let style = "{prefix} {msg:<8} {bar:24} {pos}/{len} {elapsed} {left}";
+        // Before the first step of a stage nobody knows how long it takes.
+        let left = |state: &ProgressState, line: &mut dyn std::fmt::Write| {
+            if state.pos() > 0 && Some(state.pos()) < state.len() {
+                let _ = write!(line, "ETA {}", HumanDuration(state.eta()));
+            }
+        };
+        let style = ProgressStyle::with_template(style).expect("a valid template").with_key("left", left);
+        bar.set_style(style);
         Self::Bar(bar)
     }
 

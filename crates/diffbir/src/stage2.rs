@@ -147,27 +147,26 @@ fn sample(
     report(watch, Stage::Sample, 0, options.steps)?;
     let (height, width) = (condition.height, condition.width);
     let in_tiles = height.max(width) > WHOLE_CELLS && height.min(width) >= TILE_CELLS;
-    let mut done = 0;
+    let done = std::cell::Cell::new(0);
     let latent = {
         let mut denoise = |x: &Latent, t: f64, which: Condition| -> Result<Latent, Error> {
             // Every evaluation passes here: where a request to stop is heard.
-            report(watch, Stage::Sample, done, options.steps)?;
+            report(watch, Stage::Sample, done.get(), options.steps)?;
             let one = |x: &Latent, condition: &Latent| match which {
                 Condition::Positive => predict(networks, device, x, Some((condition, options.strength)), t),
                 Condition::Negative => predict(networks, device, x, None, t),
             };
             let out = if in_tiles {
                 tiled::blend(x, TILE_CELLS, STRIDE_CELLS, |x, window| {
-                    report(watch, Stage::Sample, done, options.steps)?;
+                    report(watch, Stage::Sample, done.get(), options.steps)?;
                     one(x, &condition.crop(window.y0, window.x0, TILE_CELLS, TILE_CELLS))
                 })?
             } else {
                 one(x, &condition)?
             };
-            done += usize::from(which == Condition::Positive);
             if out.is_finite() { Ok(out) } else { Err(Error::NotFinite(Stage::Sample)) }
         };
-        settings.run(options.sampler, x_t, &mut noise, &mut denoise, &mut |_| {})
+        settings.run(options.sampler, x_t, &mut noise, &mut denoise, &mut |step| done.set(step.done))
     };
     let latent = latent.map_err(|error| match error {
         SampleError::Setting(text) => Error::Option(text),

@@ -154,6 +154,23 @@ fn every_option_acts_and_nothing_else_does() {
 }
 
 #[test]
+fn guided_steps_count_once() {
+    let mut counts = Vec::new();
+    let options = Options { cfg_scale: Some(2.0), ..options() };
+    model(1.0)
+        .restore(&photo(16, 16), &options, &mut |progress| {
+            if progress.stage == Stage::Sample {
+                counts.push(progress.done);
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert!(counts.is_sorted(), "{counts:?}");
+    assert_eq!(counts.iter().filter(|&&done| done == 3).count(), 1, "{counts:?}");
+    assert!((0..3).all(|done| counts.contains(&done)), "{counts:?}");
+}
+
+#[test]
 fn large_pictures_run_in_tiles() {
     let mut stages = Vec::new();
     let model = model(1.0);
