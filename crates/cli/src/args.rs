@@ -56,7 +56,7 @@ pub struct Restore {
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     pub format: Option<Format>,
 
-    /// JPEG quality from 1 to 100; other formats are lossless and refuse it [default: 95].
+    /// Quality of JPEG, 95 if not given, and of WebP, which is lossless without it; 1 to 100.
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub quality: Option<u8>,
 

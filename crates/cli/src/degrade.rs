@@ -57,6 +57,6 @@ fn one(input: &Path, output: &Path, preset: degrade::Preset, seed: u64) -> Resul
         alpha: None,
         metadata: &Metadata::default(),
     };
-    write_atomic(output, &encoded.to_bytes(Format::Png, 0)?)?;
+    write_atomic(output, &encoded.to_bytes(Format::Png, None)?)?;
     Ok(degradation)
 }

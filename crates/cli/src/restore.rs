@@ -14,9 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// JPEG quality where none is asked for.
-const QUALITY: u8 = 95;
-
 /// Exit code of a run that was stopped by Ctrl-C, as shells count it.
 const STOPPED: u8 = 130;
 
@@ -47,8 +44,7 @@ pub fn run(arguments: &Restore) -> Result<ExitCode> {
     let (mut restored, mut failed) = (0, 0);
     for (index, job) in jobs.iter().enumerate() {
         reporter.picture(index + 1, jobs.len(), &job.input.display().to_string());
-        let quality = arguments.quality.unwrap_or(QUALITY);
-        match one(job, &model, &options, format, quality, &stop, &mut reporter) {
+        match one(job, &model, &options, format, arguments.quality, &stop, &mut reporter) {
             Ok(count) => restored += count,
             Err(error) if matches!(error.downcast_ref(), Some(Error::Stopped)) => {
                 reporter.event(&Event::End { model: name, restored, skipped, failed });
@@ -70,11 +66,15 @@ fn one(
     model: &Model,
     options: &Options,
     format: Format,
-    quality: u8,
+    quality: Option<u8>,
     stop: &AtomicBool,
     reporter: &mut Reporter,
 ) -> Result<usize> {
     let photo = decode(&job.input)?;
+    let lost = photo.metadata.lost_in(format);
+    if !lost.is_empty() {
+        reporter.say(&format!("  {} cannot carry {}: left out", format.name(), lost.join(" and ")));
+    }
     let (_, upscale) = output_size(photo.width_px, photo.height_px, options.upscale);
     if upscale < options.upscale {
         reporter.say(&format!(
@@ -143,8 +143,8 @@ fn output_format(arguments: &Restore) -> Result<Format> {
         }
         (asked, named) => asked.or(named).unwrap_or(Format::Png),
     };
-    if arguments.quality.is_some() && format != Format::Jpeg {
-        bail!("--quality is JPEG's: {} is written without loss", format.extension());
+    if arguments.quality.is_some() && !format.takes_quality() {
+        bail!("--quality is for JPEG and WebP: {} is written without loss", format.extension());
     }
     Ok(format)
 }

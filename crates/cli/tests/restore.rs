@@ -194,6 +194,12 @@ fn options_act_or_say_why_not() {
     restore(&[&input, &"--quality", &"80", &"--existing", &"overwrite"])
         .code(2)
         .stderr(contains("written without loss"));
+    let webp = |quality: &str| {
+        let output = folder.path().join("a.webp");
+        restore(&[&input, &"-o", &output, &"--quality", &quality, &"--existing", &"overwrite"]).success();
+        std::fs::metadata(output).unwrap().len()
+    };
+    assert!(webp("20") < webp("90"));
     restore(&[&input, &"--model", &"missing", &"--existing", &"overwrite"])
         .code(2)
         .stderr(contains("neither auto, nano nor a file"));

@@ -108,7 +108,7 @@ fn photo(width: usize, height: usize) -> Photo {
         alpha: None,
         metadata: &Metadata::default(),
     };
-    decode_bytes(&encoded.to_bytes(Format::Png, 0).unwrap(), "test").unwrap()
+    decode_bytes(&encoded.to_bytes(Format::Png, None).unwrap(), "test").unwrap()
 }
 
 fn options() -> Options {

@@ -8,9 +8,14 @@ use image::codecs::jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::codecs::webp::WebPEncoder;
 use image::{ExtendedColorType, ImageEncoder};
-use img_parts::Bytes;
+use img_parts::riff::{RiffChunk, RiffContent};
+use img_parts::webp::{CHUNK_EXIF, CHUNK_XMP, WebP};
+use img_parts::{Bytes, ImageICC};
 use std::io::{Cursor, Write};
 use std::path::Path;
+
+/// JPEG's quality where none is asked for.
+pub const JPEG_QUALITY: u8 = 95;
 
 /// Formats that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +24,7 @@ pub enum Format {
     Png,
     /// Lossy, 8 bits, no opacity.
     Jpeg,
-    /// Lossless, 8 bits.
+    /// Lossless or lossy, 8 bits.
     WebP,
     /// Lossless, 8 or 16 bits.
     Tiff,
@@ -52,7 +57,13 @@ impl Format {
         matches!(self, Self::Png | Self::Tiff)
     }
 
-    fn name(self) -> &'static str {
+    /// Whether it can trade fidelity for bytes.
+    pub fn takes_quality(self) -> bool {
+        matches!(self, Self::Jpeg | Self::WebP)
+    }
+
+    /// As people call it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Png => "PNG",
             Self::Jpeg => "JPEG",
@@ -79,13 +90,14 @@ pub struct Encoded<'a> {
 }
 
 impl Encoded<'_> {
-    /// The file's bytes; `quality` (1 to 100) is JPEG's.
-    pub fn to_bytes(&self, format: Format, quality: u8) -> Result<Vec<u8>, EncodeError> {
+    /// The file's bytes. `quality` is 1 to 100: without it JPEG takes [`JPEG_QUALITY`] and WebP is lossless;
+    /// PNG and TIFF always are.
+    pub fn to_bytes(&self, format: Format, quality: Option<u8>) -> Result<Vec<u8>, EncodeError> {
         let fail = |reason: String| EncodeError::Format { format: format.name(), reason };
         match format {
             Format::Png => self.png().map_err(fail),
-            Format::Jpeg => self.jpeg(quality).map_err(fail),
-            Format::WebP => self.webp().map_err(fail),
+            Format::Jpeg => self.jpeg(quality.unwrap_or(JPEG_QUALITY)).map_err(fail),
+            Format::WebP => self.webp(quality).map_err(fail),
             Format::Tiff => self.tiff().map_err(fail),
         }
     }
@@ -198,20 +210,43 @@ impl Encoded<'_> {
         Ok(jpeg.encoder().bytes().to_vec())
     }
 
-    fn webp(&self) -> Result<Vec<u8>, String> {
+    fn webp(&self, quality: Option<u8>) -> Result<Vec<u8>, String> {
         let (width, height) = self.size();
         if width.max(height) > 16383 {
             return Err("a side is longer than 16383 pixels: choose --format png".into());
         }
-        if !matches!(self.samples, Samples::U8(_)) {
-            return Err("it holds 8 bits a channel only".into());
+        let Samples::U8(samples) = self.samples else { return Err("it holds 8 bits a channel only".into()) };
+        let bytes = match quality {
+            None => {
+                let mut bytes = Vec::new();
+                let (pixels, colour) = self.interleaved();
+                WebPEncoder::new_lossless(&mut bytes)
+                    .write_image(&pixels, width, height, colour)
+                    .map_err(|error| error.to_string())?;
+                bytes
+            }
+            Some(quality) => {
+                let rgb = three(samples, self.channels);
+                let (pixels, layout) = match self.alpha {
+                    Some(Samples::U8(alpha)) => (join(&rgb, alpha, 3), webp::PixelLayout::Rgba),
+                    _ => (rgb, webp::PixelLayout::Rgb),
+                };
+                let encoder = webp::Encoder::new(&pixels, layout, width, height);
+                let written = encoder.encode_simple(false, f32::from(quality));
+                written.map_err(|error| format!("{error:?}"))?.to_vec()
+            }
+        };
+        let Metadata { exif, xmp, icc, .. } = self.metadata;
+        let mut file = WebP::from_bytes(bytes.into()).map_err(|error| error.to_string())?;
+        for (id, block) in [(CHUNK_EXIF, exif), (CHUNK_XMP, xmp)] {
+            if let Some(block) = block {
+                let chunk = RiffChunk::new(id, RiffContent::Data(Bytes::from(block.clone())));
+                file.chunks_mut().push(chunk);
+            }
         }
-        let mut bytes = Vec::new();
-        let mut encoder = WebPEncoder::new_lossless(&mut bytes);
-        set_blocks(&mut encoder, self.metadata);
-        let (pixels, colour) = self.interleaved();
-        encoder.write_image(&pixels, width, height, colour).map_err(|error| error.to_string())?;
-        Ok(bytes)
+        // Last, because it writes the header that names the other blocks.
+        file.set_icc_profile(icc.clone().map(Bytes::from));
+        Ok(file.encoder().bytes().to_vec())
     }
 
     fn tiff(&self) -> Result<Vec<u8>, String> {

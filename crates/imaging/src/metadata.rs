@@ -1,5 +1,6 @@
 //! What a file says of its picture beside the pixels.
 
+use crate::encode::Format;
 use image::metadata::Orientation;
 
 /// Pixels per unit of length.
@@ -28,6 +29,16 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// The blocks at hand that a format cannot carry, in words.
+    pub fn lost_in(&self, format: Format) -> Vec<&'static str> {
+        let lost = match format {
+            Format::Png | Format::Jpeg => [None; 2],
+            Format::WebP => [self.iptc.as_ref().map(|_| "IPTC"), self.density.map(|_| "a resolution")],
+            Format::Tiff => [self.exif.as_ref().map(|_| "EXIF"), None],
+        };
+        lost.into_iter().flatten().collect()
+    }
+
     /// Takes the orientation out of the EXIF block, leaving 1 there.
     pub(crate) fn take_orientation(&mut self) -> Orientation {
         self.exif

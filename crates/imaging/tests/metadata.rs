@@ -3,7 +3,7 @@
 use diffbir_imaging::{
     Density, Encoded, Format, Metadata, Photo, Samples, decode, decode_bytes, write_atomic,
 };
-use moxcms::ColorProfile;
+use moxcms::{ColorProfile, ToneReprCurve};
 
 /// A little-endian EXIF block with one entry: the orientation.
 fn exif(orientation: u8) -> Vec<u8> {
@@ -21,13 +21,13 @@ fn encode(photo: &Photo, metadata: &Metadata, format: Format) -> Vec<u8> {
         alpha: photo.alpha.as_ref(),
         metadata,
     }
-    .to_bytes(format, 95)
+    .to_bytes(format, None)
     .unwrap()
 }
 
 fn raw(width_px: usize, height_px: usize, rgb: Vec<u8>, metadata: &Metadata, format: Format) -> Vec<u8> {
     Encoded { width_px, height_px, channels: 3, samples: &Samples::U8(rgb), alpha: None, metadata }
-        .to_bytes(format, 95)
+        .to_bytes(format, None)
         .unwrap()
 }
 
@@ -40,22 +40,54 @@ fn blocks_survive_every_format_that_carries_them() {
         icc: Some(ColorProfile::new_display_p3().encode().unwrap()),
         density: Some(Density { x_dpi: 300.0, y_dpi: 300.0 }),
     };
-    for format in [Format::Png, Format::Jpeg, Format::WebP, Format::Tiff] {
-        let bytes = raw(8, 8, vec![90; 192], &metadata, format);
+    for (format, quality) in [
+        (Format::Png, None),
+        (Format::Jpeg, None),
+        (Format::WebP, None),
+        (Format::WebP, Some(80)),
+        (Format::Tiff, None),
+    ] {
+        let samples = &Samples::U8(vec![90; 192]);
+        let encoded =
+            Encoded { width_px: 8, height_px: 8, channels: 3, samples, alpha: None, metadata: &metadata };
+        let bytes = encoded.to_bytes(format, quality).unwrap();
         let back = decode_bytes(&bytes, "test").unwrap().metadata;
         assert_eq!(back.icc, metadata.icc, "{format:?}");
         if format != Format::Tiff {
             assert_eq!(back.exif, metadata.exif, "{format:?}");
         }
+        assert_eq!(back.xmp, metadata.xmp, "{format:?}");
         if format != Format::WebP {
-            assert_eq!(back.xmp, metadata.xmp, "{format:?}");
             let density = back.density.unwrap();
             assert!((density.x_dpi - 300.0).abs() < 0.01, "{format:?}: {density:?}");
         }
         if matches!(format, Format::Jpeg | Format::Tiff) {
             assert_eq!(back.iptc, metadata.iptc, "{format:?}");
         }
+        let lost = metadata.lost_in(format);
+        assert_eq!(lost.contains(&"IPTC"), back.iptc.is_none(), "{format:?}: {lost:?}");
+        assert_eq!(lost.contains(&"EXIF"), back.exif.is_none(), "{format:?}: {lost:?}");
+        assert_eq!(lost.contains(&"a resolution"), back.density.is_none(), "{format:?}: {lost:?}");
     }
+}
+
+#[test]
+fn lossy_webp_is_smaller_and_keeps_opacity() {
+    let samples = Samples::U8((0..64 * 64 * 3).map(|i| (i * i / 97) as u8).collect());
+    let alpha = Samples::U8((0..64 * 64).map(|i| (i / 16) as u8).collect());
+    let encoded = Encoded {
+        width_px: 64,
+        height_px: 64,
+        channels: 3,
+        samples: &samples,
+        alpha: Some(&alpha),
+        metadata: &Metadata::default(),
+    };
+    let bytes = |quality| encoded.to_bytes(Format::WebP, quality).unwrap();
+    assert!(bytes(Some(30)).len() < bytes(Some(90)).len());
+    assert!(bytes(Some(90)).len() < bytes(None).len());
+    let back = decode_bytes(&bytes(Some(30)), "test").unwrap();
+    assert_eq!(back.alpha, Some(alpha), "opacity is kept without loss");
 }
 
 #[test]
@@ -71,10 +103,35 @@ fn pixels_come_out_upright() {
     assert_eq!((again.width_px, again.height_px), (1, 2));
 }
 
+/// CIE L*a*b* (D50) of a colour in the space of `profile`.
+fn lab(profile: &ColorProfile, rgb: [u8; 3]) -> [f64; 3] {
+    let curve = profile.red_trc.as_ref().unwrap();
+    let linear = rgb.map(|value| {
+        let value = f64::from(value) / 255.0;
+        match curve {
+            ToneReprCurve::Lut(gamma) => value.powf(f64::from(gamma[0]) / 256.0),
+            ToneReprCurve::Parametric(p) if p.len() < 5 => value.powf(f64::from(p[0])),
+            ToneReprCurve::Parametric(p) if value < f64::from(p[4]) => value * f64::from(p[3]),
+            ToneReprCurve::Parametric(p) => (value * f64::from(p[1]) + f64::from(p[2])).powf(f64::from(p[0])),
+        }
+    });
+    let rows = profile.colorant_matrix().v;
+    let xyz = rows.map(|row| row.iter().zip(linear).map(|(m, value)| m * value).sum::<f64>());
+    let f = |ratio: f64| if ratio > 0.008_856 { ratio.cbrt() } else { 7.787 * ratio + 16.0 / 116.0 };
+    let [x, y, z] = [f(xyz[0] / 0.9642), f(xyz[1]), f(xyz[2] / 0.8249)];
+    [116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)]
+}
+
+/// The CIE colour difference of 1976.
+fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+}
+
 #[test]
 fn wide_colours_come_back_as_they_were() {
     for profile in [ColorProfile::new_display_p3(), ColorProfile::new_adobe_rgb()] {
         let metadata = Metadata { icc: Some(profile.encode().unwrap()), ..Metadata::default() };
+        assert!(distance(lab(&profile, [255; 3]), [100.0, 0.0, 0.0]) < 0.1, "white is white");
         // Flat patches inside sRGB, which is what the networks see.
         for patch in [[128u8, 128, 128], [180, 140, 120], [90, 110, 150], [200, 190, 60]] {
             let bytes = raw(4, 4, patch.repeat(16), &metadata, Format::Png);
@@ -85,9 +142,11 @@ fn wide_colours_come_back_as_they_were() {
                 assert!((srgb.data[0] - stored).abs() > 0.004, "the profile was ignored");
             }
             let Samples::U8(back) = photo.to_own_colours(&srgb, false) else { panic!("8 bits") };
-            for (got, stored) in back.iter().zip(patch.repeat(16)) {
-                assert!(got.abs_diff(stored) <= 1, "{back:?} is not {patch:?}");
-            }
+            let truth = lab(&profile, patch);
+            let mean =
+                back.as_chunks::<3>().0.iter().map(|&got| distance(lab(&profile, got), truth)).sum::<f64>()
+                    / 16.0;
+            assert!(mean < 1.0, "{back:?} is {mean} from {patch:?}");
         }
     }
 }

@@ -27,7 +27,7 @@ fn pictures(folder: &Path) {
             alpha: None,
             metadata: &Metadata::default(),
         }
-        .to_bytes(Format::Png, 0)
+        .to_bytes(Format::Png, None)
         .unwrap();
         write_atomic(&folder.join(format!("{number}.png")), &bytes).unwrap();
     }
