@@ -13,7 +13,7 @@ pub mod resize;
 pub mod tiles;
 
 pub use decode::{decode, decode_bytes, describe};
-pub use encode::{Encoded, Format, write_atomic};
+pub use encode::{Encoded, Format, JPEG_QUALITY, write_atomic};
 pub use error::{DecodeError, EncodeError};
 pub use metadata::{Density, Metadata};
 pub use photo::{Photo, Samples};
