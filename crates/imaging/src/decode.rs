@@ -1,6 +1,7 @@
 //! From a file's bytes to a photograph. What a file is follows from its content, never from its name.
 
 use crate::error::DecodeError;
+use crate::exif::Directories;
 use crate::metadata::{Density, Metadata};
 use crate::photo::{Photo, Samples};
 use crate::profile::{Profile, Reading};
@@ -74,6 +75,7 @@ pub fn decode_bytes(bytes: &[u8], file: &str) -> Result<Photo, DecodeError> {
             }
             metadata.density = facts.density;
             metadata.iptc = facts.iptc;
+            metadata.exif = facts.exif;
             read(TiffDecoder::new(reader).map_err(damaged)?, metadata, file)?
         }
         ImageFormat::Bmp => read(BmpDecoder::new(reader).map_err(damaged)?, metadata, file)?,
@@ -123,7 +125,7 @@ fn read<D: ImageDecoder>(mut decoder: D, mut metadata: Metadata, file: &str) -> 
     }
     // Metadata that cannot be read is no reason to refuse the pixels.
     metadata.icc = decoder.icc_profile().ok().flatten();
-    metadata.exif = decoder.exif_metadata().ok().flatten();
+    metadata.exif = metadata.exif.or(decoder.exif_metadata().ok().flatten());
     metadata.xmp = decoder.xmp_metadata().ok().flatten();
     metadata.iptc = metadata.iptc.or(decoder.iptc_metadata().ok().flatten());
     // Behind the metadata, because the TIFF decoder counts the size of tags against the limit of pixels.
@@ -290,12 +292,13 @@ struct TiffFacts {
     pages: usize,
     density: Option<Density>,
     iptc: Option<Vec<u8>>,
+    exif: Option<Vec<u8>>,
 }
 
 impl TiffFacts {
     fn of(bytes: &[u8]) -> Self {
         use tiff::tags::Tag;
-        let mut facts = Self { pages: 1, density: None, iptc: None };
+        let mut facts = Self { pages: 1, density: None, iptc: None, exif: None };
         let Ok(mut decoder) = tiff::decoder::Decoder::new(Cursor::new(bytes)) else { return facts };
         let number = |decoder: &mut tiff::decoder::Decoder<_>, tag| match decoder.get_tag(tag) {
             Ok(tiff::decoder::ifd::Value::Rational(n, d)) if d > 0 => Some(f64::from(n) / f64::from(d)),
@@ -312,6 +315,7 @@ impl TiffFacts {
             facts.density = Some(Density { x_dpi: x * per_inch, y_dpi: y * per_inch });
         }
         facts.iptc = decoder.get_tag_u8_vec(Tag::Unknown(34377)).ok();
+        facts.exif = Directories::of_file(&mut decoder).and_then(|exif| exif.to_block());
         while decoder.more_images() && decoder.next_image().is_ok() {
             facts.pages += 1;
         }

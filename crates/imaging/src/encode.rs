@@ -2,6 +2,7 @@
 //! ever leaving half a file.
 
 use crate::error::EncodeError;
+use crate::exif::Directories;
 use crate::metadata::{Density, Metadata};
 use crate::photo::Samples;
 use image::codecs::jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit};
@@ -85,7 +86,7 @@ pub struct Encoded<'a> {
     pub samples: &'a Samples,
     /// Opacity, at the same depth. JPEG lays the picture on white.
     pub alpha: Option<&'a Samples>,
-    /// Written as far as the format can carry it: WebP carries neither IPTC nor a density, TIFF no EXIF.
+    /// Written as far as the format can carry it: WebP carries neither IPTC nor a density.
     pub metadata: &'a Metadata,
 }
 
@@ -257,6 +258,11 @@ impl Encoded<'_> {
             .with_compression(Compression::Deflate(tiff::encoder::DeflateLevel::Balanced))
             .with_predictor(tiff::encoder::Predictor::Horizontal);
         let (width, height) = self.size();
+        let exif = self.metadata.exif.as_deref().and_then(Directories::of_block);
+        let pointers = match &exif {
+            Some(exif) => exif.write_further(&mut encoder).map_err(|error| error.to_string())?,
+            None => Vec::new(),
+        };
         let alpha8 = |alpha: &Samples| match alpha {
             Samples::U8(alpha) => alpha.clone(),
             Samples::U16(alpha) => alpha.iter().map(|value| (value >> 8) as u8).collect(),
@@ -266,6 +272,9 @@ impl Encoded<'_> {
                 let mut image =
                     encoder.new_image::<$kind>(width, height).map_err(|error| error.to_string())?;
                 self.tiff_tags(image.encoder()).map_err(|error| error.to_string())?;
+                if let Some(exif) = &exif {
+                    exif.write_main(image.encoder(), &pointers).map_err(|error| error.to_string())?;
+                }
                 image.write_data($pixels).map_err(|error| error.to_string())?;
             }};
         }

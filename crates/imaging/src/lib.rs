@@ -5,6 +5,7 @@ pub mod colour_fix;
 mod decode;
 mod encode;
 mod error;
+mod exif;
 mod metadata;
 mod photo;
 mod profile;

@@ -32,9 +32,8 @@ impl Metadata {
     /// The blocks at hand that a format cannot carry, in words.
     pub fn lost_in(&self, format: Format) -> Vec<&'static str> {
         let lost = match format {
-            Format::Png | Format::Jpeg => [None; 2],
+            Format::Png | Format::Jpeg | Format::Tiff => [None; 2],
             Format::WebP => [self.iptc.as_ref().map(|_| "IPTC"), self.density.map(|_| "a resolution")],
-            Format::Tiff => [self.exif.as_ref().map(|_| "EXIF"), None],
         };
         lost.into_iter().flatten().collect()
     }

@@ -53,8 +53,10 @@ fn blocks_survive_every_format_that_carries_them() {
         let bytes = encoded.to_bytes(format, quality).unwrap();
         let back = decode_bytes(&bytes, "test").unwrap().metadata;
         assert_eq!(back.icc, metadata.icc, "{format:?}");
-        if format != Format::Tiff {
-            assert_eq!(back.exif, metadata.exif, "{format:?}");
+        // A TIFF's own directories are read into a block of their own making.
+        match format {
+            Format::Tiff => assert!(back.exif.is_none(), "only an orientation was in it"),
+            _ => assert_eq!(back.exif, metadata.exif, "{format:?}"),
         }
         assert_eq!(back.xmp, metadata.xmp, "{format:?}");
         if format != Format::WebP {
@@ -66,8 +68,61 @@ fn blocks_survive_every_format_that_carries_them() {
         }
         let lost = metadata.lost_in(format);
         assert_eq!(lost.contains(&"IPTC"), back.iptc.is_none(), "{format:?}: {lost:?}");
-        assert_eq!(lost.contains(&"EXIF"), back.exif.is_none(), "{format:?}: {lost:?}");
         assert_eq!(lost.contains(&"a resolution"), back.density.is_none(), "{format:?}: {lost:?}");
+    }
+}
+
+/// A block with an author, a date in the camera's directory and a place in the map's.
+fn full_exif() -> Vec<u8> {
+    use tiff::encoder::{Rational, TiffEncoder};
+    use tiff::tags::Tag;
+    let mut block = std::io::Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut block).unwrap();
+    let mut camera = encoder.extra_directory().unwrap();
+    camera.write_tag(Tag::Unknown(36867), "1987:06:05 04:03:02").unwrap();
+    camera.write_tag(Tag::Unknown(37386), Rational { n: 50, d: 1 }).unwrap();
+    let camera = camera.finish_with_offsets().unwrap().offset;
+    let mut place = encoder.extra_directory().unwrap();
+    place.write_tag(Tag::Unknown(1), "N").unwrap();
+    let latitude = [52, 31, 12].map(|n| Rational { n, d: 1 });
+    place.write_tag(Tag::Unknown(2), &latitude[..]).unwrap();
+    let place = place.finish_with_offsets().unwrap().offset;
+    let mut first = encoder.image_directory().unwrap();
+    first.write_tag(Tag::Artist, "Nadar fils").unwrap();
+    first.write_tag(Tag::ImageWidth, 4000u32).unwrap();
+    first.write_tag(Tag::ExifDirectory, camera).unwrap();
+    first.write_tag(Tag::GpsDirectory, place).unwrap();
+    first.finish().unwrap();
+    block.into_inner()
+}
+
+#[test]
+fn exif_passes_through_the_directories_of_a_tiff() {
+    let metadata = Metadata { exif: Some(full_exif()), ..Metadata::default() };
+    let tiff = raw(3, 2, vec![50; 18], &metadata, Format::Tiff);
+    let photo = decode_bytes(&tiff, "test").unwrap();
+    assert_eq!((photo.width_px, photo.height_px), (3, 2), "the block's own width is not the picture's");
+    let block = photo.metadata.exif.clone().unwrap();
+    let holds = |what: &[u8]| block.windows(what.len()).any(|window| window == what);
+    assert!(holds(b"Nadar fils\0") && holds(b"1987:06:05 04:03:02\0"));
+    let latitude: Vec<u8> = [52u32, 1, 31, 1, 12, 1].iter().flat_map(|n| n.to_ne_bytes()).collect();
+    assert!(holds(&latitude));
+    // Through a PNG and into a TIFF again, nothing changes any more.
+    let png = decode_bytes(&encode(&photo, &photo.metadata, Format::Png), "test").unwrap();
+    assert_eq!(png.metadata.exif.as_ref(), Some(&block));
+    let again = decode_bytes(&encode(&png, &png.metadata, Format::Tiff), "test").unwrap();
+    assert_eq!(again.metadata.exif, Some(block.clone()));
+
+    let mut large = full_exif();
+    for length in 0..block.len() {
+        let cut = Metadata { exif: Some(block[..length].to_vec()), ..Metadata::default() };
+        decode_bytes(&raw(3, 2, vec![50; 18], &cut, Format::Tiff), "a cut block").unwrap();
+    }
+    for index in 0..large.len() {
+        large[index] ^= 0xff;
+        let broken = Metadata { exif: Some(large.clone()), ..Metadata::default() };
+        decode_bytes(&raw(3, 2, vec![50; 18], &broken, Format::Tiff), "a broken block").unwrap();
+        large[index] ^= 0xff;
     }
 }
 
