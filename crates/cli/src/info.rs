@@ -30,7 +30,7 @@ fn describe(file: &Path) -> Result<String> {
     }
     drop(bytes);
     let checkpoint = Checkpoint::open(file)?;
-    let (tensors, parameters) = checkpoint.shapes().fold((0, 0), |(tensors, parameters), (_, shape)| {
+    let (tensors, parameters) = checkpoint.entries().fold((0, 0), |(tensors, parameters), (_, shape, _)| {
         (tensors + 1, parameters + shape.iter().product::<usize>())
     });
     let size = format!("{tensors} tensors, {:.2} M parameters", parameters as f64 / 1e6);
@@ -41,7 +41,7 @@ fn describe(file: &Path) -> Result<String> {
             format!("diffbir model `{}`, {stages}, {size}{origin}", config.name)
         }
         Err(_) => {
-            let first: Vec<&str> = checkpoint.shapes().map(|(name, _)| name).take(3).collect();
+            let first: Vec<&str> = checkpoint.entries().map(|(name, ..)| name).take(3).collect();
             format!("weights, {size}: {}, ...", first.join(", "))
         }
     })

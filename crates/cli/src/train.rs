@@ -100,7 +100,7 @@ pub fn run(arguments: Train) -> Result<()> {
                 });
             }
             model.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config)?);
-            let bytes = model.to_safetensors(true);
+            let bytes = model.to_safetensors(true)?;
             write_atomic(&output, &bytes)?;
             eprintln!("{}: {:.1} MB", output.display(), bytes.len() as f64 / 1e6);
         }

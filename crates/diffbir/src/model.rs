@@ -107,9 +107,8 @@ impl ModelConfig {
 impl Model {
     /// The model that is built in.
     pub fn nano(device: &Device) -> Result<Self, Error> {
-        let checkpoint = Checkpoint::from_safetensors(diffbir_nano::NANO)
-            .map_err(|reason| WeightError::File { file: "the built-in model".into(), reason })?;
-        Self::load(&checkpoint, "the built-in model", device)
+        const NAME: &str = "the built-in model";
+        Self::load(&Checkpoint::from_static(diffbir_nano::NANO, NAME)?, NAME, device)
     }
 
     /// A model file.

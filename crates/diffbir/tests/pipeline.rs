@@ -84,7 +84,7 @@ fn open(mut file: Checkpoint, stage1: Stage1Config, stage2: Option<Stage2Config>
     file.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config).unwrap());
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("small.safetensors");
-    std::fs::write(&path, file.to_safetensors(false)).unwrap();
+    std::fs::write(&path, file.to_safetensors(false).unwrap()).unwrap();
     Model::open(&path, &Device::flex()).unwrap()
 }
 
@@ -234,7 +234,7 @@ fn a_run_stops_when_it_is_asked_to() {
 fn a_file_that_is_no_model_says_so() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("other.safetensors");
-    std::fs::write(&path, Checkpoint::default().to_safetensors(false)).unwrap();
+    std::fs::write(&path, Checkpoint::default().to_safetensors(false).unwrap()).unwrap();
     let error = Model::open(&path, &Device::flex()).err().expect("refused").to_string();
     assert!(error.contains("other.safetensors") && error.contains("no diffbir model"), "{error}");
 }

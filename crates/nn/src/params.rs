@@ -16,8 +16,10 @@ use std::rc::Rc;
 #[derive(Debug, thiserror::Error)]
 pub enum WeightError {
     /// A tensor that the network needs is not there.
-    #[error("the weights lack the tensor `{key}` of shape {shape:?}: is this file for another network?")]
+    #[error("{file}: lacks the tensor `{key}` of shape {shape:?}: is this file for another network?")]
     Missing {
+        /// Which file.
+        file: String,
         /// Official name.
         key: String,
         /// Official shape.
@@ -25,9 +27,11 @@ pub enum WeightError {
     },
     /// A tensor has another shape than the network needs.
     #[error(
-        "the tensor `{key}` has shape {found:?} where {expected:?} is needed: is this file for another size of the network?"
+        "{file}: the tensor `{key}` has shape {found:?} where {expected:?} is needed: is this file for another size of the network?"
     )]
     Shape {
+        /// Which file.
+        file: String,
         /// Official name.
         key: String,
         /// The shape that the network needs.
@@ -36,8 +40,13 @@ pub enum WeightError {
         found: Vec<usize>,
     },
     /// Tensors that the network has no place for.
-    #[error("the weights hold {} tensors that the network does not know, first `{}`: is this file for another network?", .0.len(), .0[0])]
-    Unknown(Vec<String>),
+    #[error("{file}: holds {} tensors that the network does not know, first `{}`: is this file for another network?", .names.len(), .names[0])]
+    Unknown {
+        /// Which file.
+        file: String,
+        /// The tensors.
+        names: Vec<String>,
+    },
     /// The file itself cannot be read.
     #[error("{file}: {reason}")]
     File {

@@ -73,16 +73,16 @@ pub fn encode_all(
             let mut checkpoint = Checkpoint::from_tensors(BTreeMap::from([("latent".into(), latent)]));
             checkpoint.metadata.insert("picture".into(), stem);
             let partial = kept.with_extension("partial");
-            std::fs::write(&partial, checkpoint.to_safetensors(true))
+            std::fs::write(&partial, checkpoint.to_safetensors(true)?)
                 .and_then(|()| std::fs::rename(&partial, &kept))
                 .map_err(|source| TrainError::Write { file: kept.clone(), source })?;
         }
         let checkpoint = Checkpoint::open(&kept)?;
-        let (shape, data) = checkpoint.get("latent").ok_or_else(|| diffbir_nn::WeightError::File {
+        let (shape, data) = checkpoint.get("latent")?.ok_or_else(|| diffbir_nn::WeightError::File {
             file: kept.display().to_string(),
             reason: "holds no latent: remove it to have it made anew".into(),
         })?;
-        latents.push(Latent { rows: shape[0], columns: shape[1], channels: shape[2], data: data.to_vec() });
+        latents.push(Latent { rows: shape[0], columns: shape[1], channels: shape[2], data });
     }
     Ok(latents)
 }

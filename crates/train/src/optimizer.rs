@@ -107,8 +107,9 @@ impl AdamW {
         let mut state = HashMap::new();
         for entry in keys.parameters() {
             let part = |name: &str| {
-                let (_, values) = saved.get(&format!("{name}.{}", entry.1))?;
-                Some(Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &device))
+                let (_, values) = saved.get(&format!("{name}.{}", entry.1)).ok()??;
+                let count = values.len();
+                Some(Tensor::from_data(TensorData::new(values, [count]), &device))
             };
             let moments = Moments { mean: part("mean")?, square: part("square")?, average: part("average")? };
             state.insert(entry.0, moments);

@@ -217,7 +217,7 @@ impl<N: Module> Run<N> {
 /// Writes a checkpoint beside its place and moves it there, so that a run that is killed keeps the last.
 fn write(file: &Path, checkpoint: &Checkpoint) -> Result<(), TrainError> {
     let partial = file.with_extension("partial");
-    std::fs::write(&partial, checkpoint.to_safetensors(false))
+    std::fs::write(&partial, checkpoint.to_safetensors(false)?)
         .and_then(|()| std::fs::rename(&partial, file))
         .map_err(|source| TrainError::Write { file: file.to_path_buf(), source })
 }

@@ -165,8 +165,9 @@ pub fn train_both(
 /// Writes the weights that a run starts from into its folder.
 fn write_start(run: &RunConfig, name: &str, start: &Checkpoint) -> Result<PathBuf, TrainError> {
     let file = run.out.join(format!("{name}.start.safetensors"));
+    let bytes = start.to_safetensors(false)?;
     std::fs::create_dir_all(&run.out)
-        .and_then(|()| std::fs::write(&file, start.to_safetensors(false)))
+        .and_then(|()| std::fs::write(&file, bytes))
         .map_err(|source| TrainError::Write { file: file.clone(), source })?;
     Ok(file)
 }
@@ -178,8 +179,8 @@ fn control_start(unet: &Checkpoint, config: &Stage2Config) -> Result<Checkpoint,
     let mut tensors = std::collections::BTreeMap::new();
     for entry in keys.entries() {
         let count: usize = entry.shape.iter().product();
-        let values = match unet.get(&entry.key) {
-            Some((shape, values)) if shape == entry.shape => values.to_vec(),
+        let values = match unet.get(&entry.key)? {
+            Some((shape, values)) if shape == entry.shape => values,
             Some((shape, values)) => {
                 let inner: usize = shape[1..].iter().product();
                 let mut extended = Vec::with_capacity(count);

@@ -1,0 +1,230 @@
+//! Checkpoints: the named tensors of safetensors and PyTorch files as a [`Source`] of weights, and writing
+//! of safetensors.
+//!
+//! Opening a file reads its index only. A tensor's values are read when they are asked for, so that a
+//! network costs its own size and one tensor more, however large the file is.
+
+mod formats;
+
+use crate::params::{Init, Source, WeightError};
+use burn::tensor::TensorData;
+pub use formats::Float;
+use half::f16;
+use safetensors::tensor::{Dtype, TensorView};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A file's named tensors, each read when it is asked for.
+#[derive(Clone, Default)]
+pub struct Checkpoint {
+    tensors: BTreeMap<String, Stored>,
+    used: BTreeSet<String>,
+    /// Its name in errors.
+    file: Arc<str>,
+    /// Free text that the file carries, such as the configuration of its networks.
+    pub metadata: HashMap<String, String>,
+    /// What the file holds beside the tensors of networks, such as an optimizer's state: names of places.
+    pub extras: Vec<String>,
+}
+
+/// A tensor at rest.
+#[derive(Clone)]
+struct Stored {
+    shape: Vec<usize>,
+    format: Float,
+    read: Read,
+}
+
+/// Gives a tensor's bytes, little-endian in row-major order.
+type Read = Arc<dyn Fn() -> io::Result<Cow<'static, [u8]>> + Send + Sync>;
+
+/// A tensor in memory: shape and values in row-major order.
+pub type Values = (Vec<usize>, Vec<f32>);
+
+impl Checkpoint {
+    /// Opens a file by its content: safetensors, or PyTorch's zip and legacy formats (no code in a
+    /// pickle is ever run).
+    ///
+    /// Weights that lie under `state_dict`, `params_ema` or `params`, or whose names all begin with
+    /// `module.`, are found under their own names.
+    pub fn open(path: &Path) -> Result<Self, WeightError> {
+        let file = path.display().to_string();
+        formats::open(path)
+            .map(|checkpoint| Self { file: file.as_str().into(), ..checkpoint })
+            .map_err(|reason| WeightError::File { file, reason })
+    }
+
+    /// Safetensors in memory; `name` is theirs in errors.
+    pub fn from_static(bytes: &'static [u8], name: &str) -> Result<Self, WeightError> {
+        formats::safetensors_in_memory(bytes)
+            .map(|checkpoint| Self { file: name.into(), ..checkpoint })
+            .map_err(|reason| WeightError::File { file: name.into(), reason })
+    }
+
+    /// A checkpoint of these tensors.
+    pub fn from_tensors(tensors: BTreeMap<String, TensorData>) -> Self {
+        let tensors = tensors
+            .into_iter()
+            .map(|(name, data)| {
+                let shape = data.shape().to_vec();
+                let bytes: Arc<Vec<u8>> = Arc::new(data.iter::<f32>().flat_map(f32::to_le_bytes).collect());
+                let read: Read = Arc::new(move || Ok(Cow::Owned(bytes.to_vec())));
+                (name, Stored { shape, format: Float::F32, read })
+            })
+            .collect();
+        Checkpoint { tensors, file: "memory".into(), ..Default::default() }
+    }
+
+    /// The tensors whose names begin with `prefix` and a dot, without that beginning.
+    pub fn part(&self, prefix: &str) -> Self {
+        let tensors = self
+            .tensors
+            .iter()
+            .filter_map(|(name, tensor)| {
+                let rest = name.strip_prefix(prefix)?.strip_prefix('.')?;
+                Some((rest.to_string(), tensor.clone()))
+            })
+            .collect();
+        Checkpoint { tensors, used: BTreeSet::new(), extras: Vec::new(), ..self.clone() }
+    }
+
+    /// Adds all tensors of `other` under `prefix` and a dot.
+    pub fn insert(&mut self, prefix: &str, other: Checkpoint) {
+        self.tensors
+            .extend(other.tensors.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
+    }
+
+    /// Names, shapes and number formats.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &[usize], Float)> {
+        self.tensors.iter().map(|(name, stored)| (name.as_str(), stored.shape.as_slice(), stored.format))
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Reads one tensor, if it is there.
+    pub fn get(&self, name: &str) -> Result<Option<Values>, WeightError> {
+        let Some(stored) = self.tensors.get(name) else { return Ok(None) };
+        let bytes = (stored.read)().map_err(|error| WeightError::File {
+            file: self.file.to_string(),
+            reason: format!("the tensor `{name}` cannot be read ({error}): is the file whole?"),
+        })?;
+        Ok(Some((stored.shape.clone(), stored.format.decode(&bytes))))
+    }
+
+    /// An error if any tensor was not asked for since the file was opened.
+    pub fn expect_all_used(&self) -> Result<(), WeightError> {
+        let names: Vec<String> =
+            self.tensors.keys().filter(|name| !self.used.contains(*name)).cloned().collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(WeightError::Unknown { file: self.file.to_string(), names })
+    }
+
+    /// The file's bytes as safetensors, in f32 or, if `half`, in f16.
+    pub fn to_safetensors(&self, half: bool) -> Result<Vec<u8>, WeightError> {
+        let mut tensors = Vec::with_capacity(self.tensors.len());
+        for name in self.tensors.keys() {
+            let (shape, values) = self.get(name)?.expect("its name is from the list");
+            let bytes: Vec<u8> = if half {
+                values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()
+            } else {
+                values.iter().flat_map(|v| v.to_le_bytes()).collect()
+            };
+            tensors.push((name, shape, bytes));
+        }
+        let dtype = if half { Dtype::F16 } else { Dtype::F32 };
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            let view = TensorView::new(dtype, shape.clone(), bytes).expect("bytes of this shape");
+            (name.as_str(), view)
+        });
+        let metadata = (!self.metadata.is_empty()).then(|| self.metadata.clone());
+        Ok(safetensors::serialize(views, metadata).expect("names are distinct"))
+    }
+}
+
+impl Source for Checkpoint {
+    fn values(&mut self, key: &str, shape: &[usize], _: Init) -> Result<Vec<f32>, WeightError> {
+        let file = self.file.to_string();
+        let Some(stored) = self.tensors.get(key) else {
+            return Err(WeightError::Missing { file, key: key.into(), shape: shape.to_vec() });
+        };
+        if stored.shape != shape {
+            let (expected, found) = (shape.to_vec(), stored.shape.clone());
+            return Err(WeightError::Shape { file, key: key.into(), expected, found });
+        }
+        self.used.insert(key.into());
+        Ok(self.get(key)?.expect("found above").1)
+    }
+
+    fn skip(&mut self, key: &str) {
+        self.used.insert(key.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_tensors() -> Checkpoint {
+        let tensor = |values: Vec<f32>| TensorData::new(values, [2, 2]);
+        Checkpoint::from_tensors(BTreeMap::from([
+            ("a.weight".into(), tensor(vec![1.0, -2.5, 0.125, 3e4])),
+            ("b.weight".into(), tensor(vec![0.0; 4])),
+        ]))
+    }
+
+    fn saved(bytes: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        std::fs::write(&path, bytes).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_tensor_by_tensor() {
+        for half in [false, true] {
+            let (_folder, path) = saved(&two_tensors().to_safetensors(half).unwrap());
+            let checkpoint = Checkpoint::open(&path).unwrap();
+            assert_eq!(
+                checkpoint.get("a.weight").unwrap().unwrap(),
+                (vec![2, 2], vec![1.0, -2.5, 0.125, 3e4])
+            );
+            assert!(checkpoint.get("c").unwrap().is_none());
+            assert_eq!(checkpoint.part("b").entries().next().unwrap().0, "weight");
+        }
+    }
+
+    #[test]
+    fn missing_misshapen_and_unknown_tensors_name_themselves_and_the_file() {
+        let (_folder, path) = saved(&two_tensors().to_safetensors(false).unwrap());
+        let mut checkpoint = Checkpoint::open(&path).unwrap();
+        let mut ask =
+            |key: &str, shape: &[usize]| checkpoint.values(key, shape, Init::FanIn).unwrap_err().to_string();
+        let missing = ask("c.weight", &[2, 2]);
+        assert!(missing.contains("c.weight") && missing.contains("weights.safetensors"), "{missing}");
+        let shape = ask("a.weight", &[4]);
+        assert!(shape.contains("[2, 2]") && shape.contains("[4]"), "{shape}");
+        checkpoint.values("a.weight", &[2, 2], Init::FanIn).unwrap();
+        let unknown = checkpoint.expect_all_used().unwrap_err().to_string();
+        assert!(unknown.contains("b.weight"), "{unknown}");
+        checkpoint.skip("b.weight");
+        checkpoint.expect_all_used().unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_is_refused_when_it_is_opened() {
+        let whole = two_tensors().to_safetensors(false).unwrap();
+        for length in [0, 4, 9, 20, whole.len() - 1] {
+            let (_folder, path) = saved(&whole[..length]);
+            let error = Checkpoint::open(&path).err().expect("refused").to_string();
+            assert!(error.contains("weights.safetensors"), "{error}");
+        }
+    }
+}
