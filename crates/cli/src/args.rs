@@ -25,7 +25,7 @@ pub enum Command {
     Train(Train),
     /// Say what picture and model files are.
     Info {
-        /// Files to describe.
+        /// Files to describe, or `nano` for the built-in model.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },

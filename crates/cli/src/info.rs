@@ -22,6 +22,10 @@ pub fn run(files: &[PathBuf]) -> Result<ExitCode> {
 
 fn describe(file: &Path) -> Result<String> {
     let name = file.display().to_string();
+    if name == "nano" && !file.exists() {
+        let built_in = Checkpoint::from_static(diffbir::NANO, "the built-in model")?;
+        return describe_weights(&built_in, &name);
+    }
     let bytes = std::fs::read(file).with_context(|| format!("{name}: cannot be read"))?;
     let is_weights =
         bytes.get(8) == Some(&b'{') || bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80");
@@ -29,12 +33,15 @@ fn describe(file: &Path) -> Result<String> {
         return Ok(diffbir_imaging::describe(&bytes, &name)?);
     }
     drop(bytes);
-    let checkpoint = Checkpoint::open(file)?;
+    describe_weights(&Checkpoint::open(file)?, &name)
+}
+
+fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     let (tensors, parameters) = checkpoint.entries().fold((0, 0), |(tensors, parameters), (_, shape, _)| {
         (tensors + 1, parameters + shape.iter().product::<usize>())
     });
     let size = format!("{tensors} tensors, {:.2} M parameters", parameters as f64 / 1e6);
-    Ok(match ModelConfig::of(&checkpoint, &name) {
+    Ok(match ModelConfig::of(checkpoint, name) {
         Ok(config) => {
             let stages = if config.stage2.is_some() { "stage 1 and stage 2" } else { "stage 1 only" };
             let origin: String = config.origin.iter().map(|line| format!("\n  {line}")).collect();

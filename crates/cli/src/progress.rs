@@ -13,10 +13,21 @@ pub enum Reporter {
     /// On a terminal.
     Bar(ProgressBar),
     /// Into a pipe.
-    Lines(Option<(Stage, Instant)>),
+    Lines(Option<Running>),
     /// For programs.
     Json(Option<Progress>),
 }
+
+/// The stage that is going on.
+pub struct Running {
+    stage: Stage,
+    since: Instant,
+    /// When it was last told of.
+    told: Instant,
+}
+
+/// Into a pipe a stage that takes long is told of this often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// An event, one JSON object a line.
 #[derive(Serialize)]
@@ -83,15 +94,22 @@ impl Reporter {
                 bar.set_length(progress.total as u64);
                 bar.set_position(progress.done as u64);
             }
-            Self::Lines(started) => {
+            Self::Lines(running) => {
+                let Progress { stage, done, total } = progress;
                 let now = Instant::now();
-                if started.is_none_or(|(stage, _)| stage != progress.stage) {
-                    *started = Some((progress.stage, now));
+                let new = || Running { stage, since: now, told: now };
+                if running.as_ref().is_none_or(|running| running.stage != stage) {
+                    *running = Some(new());
                 }
-                let since = started.map_or(now, |(_, since)| since);
-                if progress.done == progress.total && progress.total > 0 {
-                    eprintln!("  {}: {:.1} s", progress.stage, since.elapsed().as_secs_f64());
-                    *started = Some((progress.stage, now));
+                let running = running.get_or_insert_with(new);
+                let elapsed = now - running.since;
+                if done == total && total > 0 {
+                    eprintln!("  {stage}: {:.1} s", elapsed.as_secs_f64());
+                    *running = new();
+                } else if done > 0 && now - running.told >= TELL_EVERY {
+                    let left = elapsed.mul_f64((total - done) as f64 / done as f64);
+                    eprintln!("  {stage}: {done}/{total}, ETA {}", HumanDuration(left));
+                    running.told = now;
                 }
             }
             Self::Json(last) => {

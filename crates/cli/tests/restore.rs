@@ -292,6 +292,8 @@ fn info_and_completions_speak_on_stdout() {
     let folder = TempDir::new().unwrap();
     let input = save(folder.path(), "a.png");
     diffbir().arg("info").arg(&input).assert().success().stdout(contains("PNG, 16 x 12 pixels, 8 bits, RGB"));
+    let origin = contains("model `nano`").and(contains("TAEF2")).and(contains("MIT"));
+    diffbir().args(["info", "nano"]).assert().success().stdout(origin);
     diffbir().args(["completions", "bash"]).assert().success().stdout(contains("restore"));
     diffbir().arg("man").assert().success().stdout(contains("diffbir"));
 }

@@ -10,6 +10,8 @@ pub mod restore;
 mod stage1;
 mod stage2;
 
+/// The built-in model file, as safetensors.
+pub use diffbir_nano::NANO;
 pub use error::{Error, Stage};
 pub use model::{Model, ModelConfig};
 pub use restore::{Options, Progress, Restored};
