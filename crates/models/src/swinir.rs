@@ -240,8 +240,11 @@ struct WindowAttention {
 impl WindowAttention {
     fn new(params: &Params, embed: usize, heads: usize, window: usize) -> Result<Self, WeightError> {
         let side = 2 * window - 1;
-        let bias_table =
-            params.tensor("relative_position_bias_table", [side * side, heads], Init::Normal(0.02))?;
+        let bias_table = params.in_full().tensor(
+            "relative_position_bias_table",
+            [side * side, heads],
+            Init::Normal(0.02),
+        )?;
         let tokens = window * window;
         params.buffer("relative_position_index", &[tokens, tokens], move || {
             TensorData::new(relative_index(window), [tokens, tokens])

@@ -82,7 +82,8 @@ impl UnetConfig {
             }
         }
         let out_norm = GroupNorm::new(&params.at("out.0"), self.norm_groups, width, ResBlock::EPSILON)?;
-        let out_conv = Conv2dConfig::new(width, self.latent_channels, 3).zero().build(&params.at("out.2"))?;
+        let out_conv =
+            Conv2dConfig::new(width, self.latent_channels, 3).zero().build(&params.at("out.2").in_full())?;
         let context = self
             .learned_context
             .then(|| params.tensor("context", [1, self.context_channels], Init::Normal(1.0)))
@@ -174,8 +175,12 @@ pub(crate) struct Encoder {
 impl Encoder {
     pub(crate) fn new(params: &Params, config: &UnetConfig, input: usize) -> Result<Self, WeightError> {
         let base = config.model_channels;
-        let time1 = Linear::new(&params.at("time_embed.0"), base, config.time_channels())?;
-        let time2 = Linear::new(&params.at("time_embed.2"), config.time_channels(), config.time_channels())?;
+        let time1 = Linear::new(&params.at("time_embed.0").in_full(), base, config.time_channels())?;
+        let time2 = Linear::new(
+            &params.at("time_embed.2").in_full(),
+            config.time_channels(),
+            config.time_channels(),
+        )?;
         let blocks = params.at("input_blocks");
         let first = Conv2dConfig::new(input, base, 3).build(&blocks.at("0.0"))?;
         let mut input_blocks = vec![InputBlock { conv: Some(first), res: None, attention: None }];

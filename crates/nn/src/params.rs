@@ -6,7 +6,7 @@
 //! averages and files find it again.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Shape, Tensor, TensorData};
+use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -125,29 +125,65 @@ pub struct Params<'a> {
     shared: Rc<RefCell<Shared<'a>>>,
     prefix: String,
     device: Device,
+    /// Of tensors with more than one dimension.
+    precision: Precision,
 }
 
-/// Builds a network from a source of values on a device.
+/// In which numbers a network's weights are held. Norms, biases and what a network asks for in full
+/// stay in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits with the range of 32.
+    Bf16,
+    /// 16 bits, IEEE half.
+    F16,
+}
+
+impl Precision {
+    fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+            Self::F16 => DType::F16,
+        }
+    }
+}
+
+/// Builds a network from a source of values on a device, in f32.
 pub fn build<N>(
     source: &mut dyn Source,
     device: &Device,
     network: impl FnOnce(&Params) -> Result<N, WeightError>,
 ) -> Result<(N, Keys), WeightError> {
-    run(Some(source), device, network)
+    run(Some(source), device, Precision::F32, network)
+}
+
+/// Builds a network, its weights held in `precision`.
+pub fn build_in<N>(
+    precision: Precision,
+    source: &mut dyn Source,
+    device: &Device,
+    network: impl FnOnce(&Params) -> Result<N, WeightError>,
+) -> Result<N, WeightError> {
+    Ok(run(Some(source), device, precision, network)?.0)
 }
 
 /// The names and shapes of a network, without any values.
 pub fn keys_of<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> Result<Keys, WeightError> {
-    Ok(run(None, &Device::flex(), network)?.1)
+    Ok(run(None, &Device::flex(), Precision::F32, network)?.1)
 }
 
 fn run<N>(
     source: Option<&mut dyn Source>,
     device: &Device,
+    precision: Precision,
     network: impl FnOnce(&Params) -> Result<N, WeightError>,
 ) -> Result<(N, Keys), WeightError> {
     let shared = Rc::new(RefCell::new(Shared { source, keys: Keys::default() }));
-    let params = Params { shared: shared.clone(), prefix: String::new(), device: device.clone() };
+    let params = Params { shared: shared.clone(), prefix: String::new(), device: device.clone(), precision };
     let network = network(&params)?;
     let keys = std::mem::take(&mut shared.borrow_mut().keys);
     Ok((network, keys))
@@ -159,6 +195,11 @@ impl<'a> Params<'a> {
         let prefix =
             if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) };
         Params { prefix, ..self.clone() }
+    }
+
+    /// The same place, for a part of the network that is held in f32 whatever the rest is.
+    pub fn in_full(&self) -> Params<'a> {
+        Params { precision: Precision::F32, ..self.clone() }
     }
 
     /// The device that the network is built on.
@@ -226,7 +267,8 @@ impl<'a> Params<'a> {
         if order == Order::Convolution {
             values = permute(&values, [shape[0], shape[1], shape[2] * shape[3]]);
         }
-        let tensor = Tensor::from_data(TensorData::new(values, held), &self.device);
+        let dtype = if D == 1 { DType::F32 } else { self.precision.dtype() };
+        let tensor = Tensor::from_data(TensorData::new(values, held), (&self.device, dtype));
         let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
         Ok(Param::initialized(id, tensor))
     }

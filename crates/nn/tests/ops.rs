@@ -81,3 +81,29 @@ fn reflection_leaves_the_edge_out() {
     let padded: Vec<f32> = ops::pad_reflect_end(x, 0, 2).into_data().iter::<f32>().collect();
     assert_eq!(padded, [1.0, 2.0, 3.0, 2.0, 1.0]);
 }
+
+#[test]
+fn weights_in_sixteen_bits_serve_activations_in_thirty_two() {
+    use diffbir_nn::layers::{Conv2dConfig, GroupNorm, Linear};
+    use diffbir_nn::params::{Precision, RandomInit, build_in};
+    let device = Device::flex();
+    let x = Tensor::<4>::from_data(wave([1, 5, 6, 8], 0.3).into_data(), &device);
+    let run = |precision| {
+        build_in(precision, &mut RandomInit { seed: 1 }, &device, |params| {
+            let conv = Conv2dConfig::new(8, 16, 3).build(&params.at("conv"))?;
+            let norm = GroupNorm::new(&params.at("norm"), 4, 16, 1e-5)?;
+            let linear = Linear::new(&params.at("linear"), 16, 4)?;
+            let full = Linear::new(&params.at("full").in_full(), 4, 4)?;
+            let y = full.forward(linear.forward(norm.forward_silu(conv.forward(x.clone()))));
+            assert_eq!(y.dtype(), burn::tensor::DType::F32);
+            Ok(y.into_data().iter::<f32>().collect::<Vec<_>>())
+        })
+        .unwrap()
+    };
+    let exact = run(Precision::F32);
+    for (precision, tolerance) in [(Precision::Bf16, 2e-2), (Precision::F16, 2e-3)] {
+        let got = run(precision);
+        let error = got.iter().zip(&exact).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(error > 0.0 && error < tolerance, "{precision:?}: {error}");
+    }
+}

@@ -23,6 +23,11 @@ fn on_cpu(device: &Device) -> bool {
     }
 }
 
+/// A weight that is held in another precision than the activations `x`, in theirs.
+fn as_activations<const D: usize, const E: usize>(weight: Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
+    if weight.dtype() == x.dtype() { weight } else { weight.cast(x.dtype()) }
+}
+
 /// Convolution: `x[batch, height, width, in]`, `weight[out, kernel, kernel, in]`, `bias[out]`, zeros
 /// `padding.0` before and `padding.1` after each of height and width.
 pub fn conv2d(
@@ -35,6 +40,7 @@ pub fn conv2d(
     let [batch, height, width, in_channels] = x.dims();
     let [out_channels, kernel, _, _] = weight.dims();
     let device = x.device();
+    let weight = as_activations(weight, &x);
     if on_cpu(&device) {
         let sizes = Conv2d {
             batch,
@@ -93,6 +99,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
     let [out_features, in_features] = weight.dims();
     let rows: usize = shape[..D - 1].iter().product();
     shape[D - 1] = out_features;
+    let weight = as_activations(weight, &x);
     let y = x.reshape([rows, in_features]).matmul(weight.transpose());
     let y = match bias {
         Some(bias) => y + bias.unsqueeze(),
