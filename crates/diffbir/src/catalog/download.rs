@@ -1,0 +1,231 @@
+//! Downloads that go on where they stopped.
+//!
+//! A download is written to `NAME.HASH.partial`, the hash being that of its address, so that the halves of
+//! two copies are never put together. It gets its name when it is whole and its hash is right. Whatever
+//! ends a download, killing included, leaves a partial file that the next one continues.
+
+use super::store::sha256_of;
+use super::{Store, WeightFile};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Times that a broken connection is taken up again as long as it brings anything.
+const RETRIES: u32 = 5;
+
+/// Where a download is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Download<'a> {
+    /// An address is asked.
+    Asking(&'a str),
+    /// Bytes at hand, of how many if the server said so.
+    Bytes(u64, Option<u64>),
+    /// The hash is computed: bytes read.
+    Checking(u64),
+    /// An address failed, and why; the next one is tried.
+    Failed(&'a str, &'a PullError),
+}
+
+/// Why a file could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The server refused or was not there.
+    #[error("{url}: {reason}")]
+    Server {
+        /// The address.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// What came is not the file that the catalog knows.
+    #[error("{url}: gave a file with SHA-256 {found}, not {expected}: it was thrown away")]
+    Hash {
+        /// The address.
+        url: String,
+        /// Of the catalog.
+        expected: String,
+        /// Of what came.
+        found: String,
+    },
+    /// The file cannot be written.
+    #[error("{}: cannot be written ({source}): is there room on the disk?", file.display())]
+    Write {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process downloads the same file.
+    #[error("{}: another process is downloading it: wait for its end", .0.display())]
+    Busy(PathBuf),
+    /// No address gave the file.
+    #[error("{name}: none of its {addresses} addresses gave it; the last said: {last}")]
+    Nowhere {
+        /// The file.
+        name: String,
+        /// How many were asked.
+        addresses: usize,
+        /// What the last one said.
+        last: Box<PullError>,
+    },
+    /// Whoever watches asked to stop.
+    #[error("stopped; the next pull goes on from here")]
+    Stopped,
+}
+
+/// Who watches a download: told where it is, says whether to go on.
+pub type WatchDownload<'a> = dyn FnMut(Download) -> ControlFlow<()> + 'a;
+
+/// Downloads a file into the store, address after address until one gives it, and returns its place.
+///
+/// # Errors
+/// When no address gives it, when what comes has another hash than the catalog's, when it cannot be
+/// written, or when `watch` says stop.
+pub fn pull(store: &Store, file: &WeightFile, watch: &mut WatchDownload) -> Result<PathBuf, PullError> {
+    let place = store.place(file);
+    let write = |source| PullError::Write { file: place.clone(), source };
+    std::fs::create_dir_all(store.folder()).map_err(write)?;
+    let lock_file = store.folder().join(format!("{}.lock", file.name));
+    let lock = File::create(&lock_file).map_err(write)?;
+    if lock.try_lock().is_err() {
+        return Err(PullError::Busy(place));
+    }
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_connect(Some(Duration::from_secs(30)))
+        .timeout_recv_response(Some(Duration::from_secs(60)))
+        .build()
+        .into();
+    let mut last = None;
+    for address in file.addresses {
+        tell(watch, Download::Asking(address.url))?;
+        match from(&agent, address.url, file, &place, watch) {
+            Ok(()) => {
+                let _ = std::fs::remove_file(lock_file);
+                return Ok(place);
+            }
+            Err(error @ (PullError::Stopped | PullError::Write { .. })) => return Err(error),
+            Err(error) => {
+                tell(watch, Download::Failed(address.url, &error))?;
+                last = Some(Box::new(error));
+            }
+        }
+    }
+    let (name, addresses) = (file.name.to_string(), file.addresses.len());
+    Err(PullError::Nowhere { name, addresses, last: last.expect("every file has an address") })
+}
+
+fn tell(watch: &mut WatchDownload, event: Download) -> Result<(), PullError> {
+    match watch(event) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(PullError::Stopped),
+    }
+}
+
+/// Downloads from one address, checks, and puts the file in its place.
+fn from(
+    agent: &ureq::Agent,
+    url: &str,
+    file: &WeightFile,
+    place: &Path,
+    watch: &mut WatchDownload,
+) -> Result<(), PullError> {
+    let mark = url.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    let partial = place.with_file_name(format!("{}.{mark:08x}.partial", file.name));
+    let mut retries = RETRIES;
+    loop {
+        let before = size_of(&partial);
+        match continue_from(agent, url, &partial, watch) {
+            Ok(()) => break,
+            Err(PullError::Server { .. }) if retries > 0 && size_of(&partial) > before => retries -= 1,
+            Err(error) => return Err(error),
+        }
+    }
+    let write = |source| PullError::Write { file: partial.clone(), source };
+    if let Some(expected) = file.sha256 {
+        let mut stopped = Ok(());
+        let found = sha256_of(&partial, &mut |done| {
+            if stopped.is_ok() {
+                stopped = tell(watch, Download::Checking(done));
+            }
+        })
+        .map_err(write)?;
+        stopped?;
+        if found != expected {
+            std::fs::remove_file(&partial).map_err(write)?;
+            return Err(PullError::Hash { url: url.into(), expected: expected.into(), found });
+        }
+    }
+    std::fs::rename(&partial, place).map_err(|source| PullError::Write { file: place.into(), source })
+}
+
+fn size_of(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// Appends to `partial` what the server still has of the file.
+fn continue_from(
+    agent: &ureq::Agent,
+    url: &str,
+    partial: &Path,
+    watch: &mut WatchDownload,
+) -> Result<(), PullError> {
+    let server = |reason: String| PullError::Server { url: url.into(), reason };
+    let write = |source| PullError::Write { file: partial.to_path_buf(), source };
+    let mut done = size_of(partial);
+    let request = agent.get(url).header("User-Agent", concat!("diffbir/", env!("CARGO_PKG_VERSION")));
+    let request = if done > 0 { request.header("Range", format!("bytes={done}-")) } else { request };
+    let mut response = match request.call() {
+        Ok(response) => response,
+        // Nothing is left to send: the partial file is whole, or longer than what is there now.
+        Err(ureq::Error::StatusCode(416)) => {
+            std::fs::remove_file(partial).map_err(write)?;
+            return continue_from(agent, url, partial, watch);
+        }
+        Err(ureq::Error::StatusCode(404)) => return Err(server("there is no such file (404)".into())),
+        Err(ureq::Error::StatusCode(code @ (401 | 403))) => {
+            return Err(server(format!(
+                "wants a login ({code}): download it with a browser and use `diffbir models import`"
+            )));
+        }
+        Err(error) => return Err(server(error.to_string())),
+    };
+    let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_string);
+    let length = header("Content-Length").and_then(|text| text.parse::<u64>().ok());
+    let resumed = response.status().as_u16() == 206;
+    if resumed {
+        let range = header("Content-Range").unwrap_or_default();
+        if !range.starts_with(&format!("bytes {done}-")) {
+            return Err(server(format!("sent another part of the file than was asked for ({range})")));
+        }
+    } else {
+        done = 0;
+    }
+    let total = length.map(|length| done + length);
+    let mut out = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .append(resumed)
+        .truncate(!resumed)
+        .open(partial)
+        .map_err(write)?;
+    let mut body = response.body_mut().as_reader();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        tell(watch, Download::Bytes(done, total))?;
+        let count =
+            body.read(&mut buffer).map_err(|error| server(format!("the connection broke: {error}")))?;
+        if count == 0 {
+            break;
+        }
+        out.write_all(&buffer[..count]).map_err(write)?;
+        done += count as u64;
+    }
+    match total {
+        Some(total) if total != done => {
+            Err(server(format!("the connection ended at {done} of {total} bytes")))
+        }
+        _ => out.sync_all().map_err(write),
+    }
+}
