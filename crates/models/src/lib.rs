@@ -6,6 +6,7 @@
 pub mod autoencoder;
 pub mod controlnet;
 pub mod kl;
+pub mod rrdb;
 pub mod srvgg;
 pub mod stage1;
 pub mod steps;
