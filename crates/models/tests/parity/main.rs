@@ -13,6 +13,7 @@ use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::rrdb::{RrdbConfig, RrdbNames};
+use diffbir_models::scunet::ScuNetConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::taef2::Taef2Config;
@@ -133,4 +134,21 @@ fn rrdb_has_basic_srs_names_too() {
     let known: Vec<String> =
         ["conv_first".to_string()].into_iter().chain(dense).chain(around).flat_map(named).collect();
     assert_eq!(names, known);
+}
+
+#[test]
+fn scunet_is_the_references() {
+    let golden = Golden::open("scunet");
+    golden.check_keys("scunet", &keys_of(|params| ScuNetConfig::official().build(params)).unwrap());
+    let config = ScuNetConfig { features: 16, head_features: 8, blocks: 2, ..ScuNetConfig::official() };
+    let network = made(|params| config.build(params));
+    let input = |height, width| given(&format!("scunet_{height}x{width}"), [1, 3, height, width], picture);
+    for (index, output) in network.encode(input(60, 100)).into_iter().enumerate() {
+        let name = if index == 0 { "m_head".into() } else { format!("m_down{index}") };
+        golden.check(&format!("{name}@60x100"), output, 2e-5);
+    }
+    // The second has less in it than what is repeated beside it.
+    for (height, width) in [(60, 100), (12, 20)] {
+        golden.check(&format!("out@{height}x{width}"), network.forward(input(height, width)), 2e-5);
+    }
 }

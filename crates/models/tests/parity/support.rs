@@ -37,8 +37,7 @@ impl Source for Formula {
         // Only norms start at constants 1 and, beside such a weight, 0.
         let norm = shape.len() == 1 && matches!(init, Init::Constant(_)) && !is_zeroed_bias(key);
         let scale = |factor: f32, offset: f32| u.iter().map(|u| offset + factor * u).collect();
-        Ok(if key.ends_with("relative_position_bias_table") || key.ends_with("relative_position_params")
-        {
+        Ok(if key.ends_with("relative_position_bias_table") || key.ends_with("relative_position_params") {
             scale(0.5, 0.0)
         } else if norm && key.ends_with(".weight") {
             scale(0.2, 1.0)
