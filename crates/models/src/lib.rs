@@ -6,9 +6,12 @@
 pub mod autoencoder;
 pub mod controlnet;
 pub mod kl;
+pub mod rrdb;
+pub mod scunet;
 pub mod srvgg;
 pub mod stage1;
 pub mod steps;
 pub mod swinir;
 pub mod taef2;
 pub mod unet;
+mod window;

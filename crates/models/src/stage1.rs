@@ -1,7 +1,10 @@
 //! Stage 1, the degradation remover: one of several networks behind one face.
 
+use crate::rrdb::{self, Rrdb, RrdbConfig};
+use crate::scunet::{ScuNet, ScuNetConfig};
 use crate::srvgg::{Srvgg, SrvggConfig};
 use crate::swinir::{SwinIr, SwinIrConfig};
+use burn::module::Module;
 use burn::tensor::Tensor;
 use diffbir_nn::{Params, WeightError};
 use serde::{Deserialize, Serialize};
@@ -14,14 +17,19 @@ pub enum Stage1Config {
     SwinIr(SwinIrConfig),
     /// Enlarges by itself.
     Srvgg(SrvggConfig),
+    /// Enlarges by itself.
+    Rrdb(RrdbConfig),
+    /// Works at the size of the output.
+    ScuNet(ScuNetConfig),
 }
 
 impl Stage1Config {
     /// How many times larger the network's output is than its input.
     pub fn upscale(&self) -> usize {
         match self {
-            Self::SwinIr(_) => 1,
+            Self::SwinIr(_) | Self::ScuNet(_) => 1,
             Self::Srvgg(config) => config.upscale,
+            Self::Rrdb(_) => rrdb::UPSCALE,
         }
     }
 
@@ -29,35 +37,47 @@ impl Stage1Config {
     pub fn multiple_px(&self) -> usize {
         match self {
             Self::SwinIr(config) => config.unshuffle * config.window,
-            Self::Srvgg(_) => 1,
+            // It pads by itself, in its own way.
+            Self::ScuNet(_) => 1,
+            Self::Srvgg(_) | Self::Rrdb(_) => 1,
         }
     }
 
-    /// How far an output pixel sees, in pixels of the input; nothing for a network whose windows pass
-    /// context on without a sharp end.
+    /// How far an output pixel sees, in pixels of the input; nothing where tiles are to be blended: for a
+    /// network whose windows pass context on without a sharp end, or that sees further than a tile is
+    /// worth.
     pub fn reach_px(&self) -> Option<usize> {
         match self {
-            Self::SwinIr(_) => None,
+            Self::SwinIr(_) | Self::ScuNet(_) => None,
             Self::Srvgg(config) => Some(config.convolutions + 2),
+            // 15 · blocks + 4: 349 for the official one.
+            Self::Rrdb(_) => None,
         }
     }
 
     /// The network, its tensors at `params`.
     pub fn build(&self, params: &Params) -> Result<Stage1, WeightError> {
         Ok(match self {
-            Self::SwinIr(config) => Stage1::SwinIr(Box::new(config.build(params)?)),
-            Self::Srvgg(config) => Stage1::Srvgg(Box::new(config.build(params)?)),
+            Self::SwinIr(config) => Stage1::SwinIr(config.build(params)?),
+            Self::Srvgg(config) => Stage1::Srvgg(config.build(params)?),
+            Self::Rrdb(config) => Stage1::Rrdb(config.build(params)?),
+            Self::ScuNet(config) => Stage1::ScuNet(config.build(params)?),
         })
     }
 }
 
 /// A loaded stage 1.
-#[derive(Debug)]
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one a model")]
 pub enum Stage1 {
     /// See [`SwinIr`].
-    SwinIr(Box<SwinIr>),
+    SwinIr(SwinIr),
     /// See [`Srvgg`].
-    Srvgg(Box<Srvgg>),
+    Srvgg(Srvgg),
+    /// See [`Rrdb`].
+    Rrdb(Rrdb),
+    /// See [`ScuNet`].
+    ScuNet(ScuNet),
 }
 
 impl Stage1 {
@@ -66,6 +86,8 @@ impl Stage1 {
         match self {
             Self::SwinIr(network) => network.forward(x),
             Self::Srvgg(network) => network.forward(x),
+            Self::Rrdb(network) => network.forward(x),
+            Self::ScuNet(network) => network.forward(x),
         }
     }
 }

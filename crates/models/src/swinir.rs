@@ -4,11 +4,12 @@
 //! An 8x pixel-unshuffle brings the picture to a small grid of deep pixels; windowed self-attention works
 //! there; nearest-neighbour upsampling with convolutions brings it back to full size.
 
+use crate::window;
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Int, Tensor, TensorData, activation};
+use burn::tensor::{Tensor, TensorData, activation};
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, LayerNorm, Linear};
 use diffbir_nn::params::Init;
-use diffbir_nn::{Device, Params, WeightError, ops};
+use diffbir_nn::{Params, WeightError, ops};
 use serde::{Deserialize, Serialize};
 
 /// Mean colour of DIV2K, taken off before and put back after the network.
@@ -141,7 +142,7 @@ impl SwinIr {
         let centred = x - mean.clone();
         let shallow = self.conv_first.forward(ops::pixel_unshuffle(centred.clone(), self.unshuffle));
         let [_, rows, columns, _] = shallow.dims();
-        let mask = shift_mask(rows, columns, self.window, &device);
+        let mask = window::shift_mask(rows, columns, self.window, MASKED, &device);
         let mut tokens = self.patch_norm.forward(shallow.clone());
         for group in &self.groups {
             tokens = group.forward(tokens, &mask);
@@ -203,7 +204,7 @@ impl Layer {
             let windows = (grid / window).pow(2);
             let tokens = window * window;
             params.buffer("attn_mask", &[windows, tokens, tokens], move || {
-                TensorData::new(mask_values(grid, grid, window), [windows, tokens, tokens])
+                TensorData::new(window::mask_values(grid, grid, window, MASKED), [windows, tokens, tokens])
             });
         }
         Ok(Self {
@@ -232,8 +233,6 @@ struct WindowAttention {
     qkv: Linear,
     proj: Linear,
     #[module(skip)]
-    heads: usize,
-    #[module(skip)]
     window: usize,
 }
 
@@ -247,127 +246,19 @@ impl WindowAttention {
         )?;
         let tokens = window * window;
         params.buffer("relative_position_index", &[tokens, tokens], move || {
-            TensorData::new(relative_index(window), [tokens, tokens])
+            TensorData::new(window::relative_index(window), [tokens, tokens])
         });
         Ok(Self {
             bias_table,
             qkv: Linear::new(&params.at("qkv"), embed, 3 * embed)?,
             proj: Linear::new(&params.at("proj"), embed, embed)?,
-            heads,
             window,
         })
     }
 
     /// `x[b, rows, columns, embed]`; `mask[windows, tokens, tokens]` if the windows are shifted.
     fn forward(&self, x: Tensor<4>, mask: Option<&Tensor<3>>) -> Tensor<4> {
-        let [batch, rows, columns, embed] = x.dims();
-        let (window, heads) = (self.window, self.heads);
-        let tokens = window * window;
-        let shift = (window / 2) as i64;
-        let x = if mask.is_some() { x.roll(&[-shift, -shift], &[1, 2]) } else { x };
-        let (down, across) = (rows / window, columns / window);
-        let windows = x
-            .reshape([batch, down, window, across, window, embed])
-            .permute([0, 1, 3, 2, 4, 5])
-            .reshape([batch * down * across, tokens, embed]);
-        let qkv = self
-            .qkv
-            .forward(windows)
-            .reshape([batch * down * across, tokens, 3, heads, embed / heads])
-            .permute([2, 0, 3, 1, 4]);
-        let part = |index: usize| {
-            qkv.clone().slice_dim(0, index..index + 1).reshape([
-                batch * down * across,
-                heads,
-                tokens,
-                embed / heads,
-            ])
-        };
-        let index = Tensor::<1, Int>::from_data(
-            TensorData::new(relative_index(window), [tokens * tokens]),
-            &qkv.device(),
-        );
-        let bias = self.bias_table.val().select(0, index).reshape([tokens, tokens, heads]).permute([2, 0, 1]);
-        let mut bias = bias.unsqueeze::<4>();
-        if let Some(mask) = mask {
-            let mask = mask.clone().reshape([down * across, 1, tokens, tokens]).repeat_dim(0, batch);
-            bias = bias + mask;
-        }
-        let y = ops::attention_biased(part(0), part(1), part(2), bias).permute([0, 2, 1, 3]).reshape([
-            batch * down * across,
-            tokens,
-            embed,
-        ]);
-        let y = self
-            .proj
-            .forward(y)
-            .reshape([batch, down, across, window, window, embed])
-            .permute([0, 1, 3, 2, 4, 5])
-            .reshape([batch, rows, columns, embed]);
-        if mask.is_some() { y.roll(&[shift, shift], &[1, 2]) } else { y }
-    }
-}
-
-/// For each pair of tokens of a window the row of the bias table.
-fn relative_index(window: usize) -> Vec<i64> {
-    let side = 2 * window - 1;
-    let tokens = window * window;
-    let mut index = Vec::with_capacity(tokens * tokens);
-    for p in 0..tokens {
-        for q in 0..tokens {
-            let dy = p / window + window - 1 - q / window;
-            let dx = p % window + window - 1 - q % window;
-            index.push((dy * side + dx) as i64);
-        }
-    }
-    index
-}
-
-/// The mask of shifted windows as a tensor `[windows, tokens, tokens]`.
-fn shift_mask(rows: usize, columns: usize, window: usize, device: &Device) -> Tensor<3> {
-    let tokens = window * window;
-    let shape = [rows * columns / tokens, tokens, tokens];
-    Tensor::from_data(TensorData::new(mask_values(rows, columns, window), shape), (device, DType::F32))
-}
-
-/// 0 where two tokens of a shifted window come from the same region of the picture, else [`MASKED`].
-fn mask_values(rows: usize, columns: usize, window: usize) -> Vec<f32> {
-    let shift = window / 2;
-    // Three regions a direction: whole windows, the last window's first part, its wrapped part.
-    let region =
-        |at: usize, length: usize| usize::from(at + window >= length) + usize::from(at + shift >= length);
-    let mut values = Vec::with_capacity(rows * columns * window * window);
-    for top in (0..rows).step_by(window) {
-        for left in (0..columns).step_by(window) {
-            let label = |token: usize| {
-                3 * region(top + token / window, rows) + region(left + token % window, columns)
-            };
-            for p in 0..window * window {
-                for q in 0..window * window {
-                    values.push(if label(p) == label(q) { 0.0 } else { MASKED });
-                }
-            }
-        }
-    }
-    values
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_relative_index_has_its_known_corners() {
-        let index = relative_index(8);
-        assert_eq!(index[0], 7 * 15 + 7);
-        assert_eq!(index[63], 0);
-        assert_eq!(index[63 * 64], 14 * 15 + 14);
-    }
-
-    #[test]
-    fn the_first_window_of_a_larger_grid_is_not_masked() {
-        let mask = mask_values(16, 16, 8);
-        assert!(mask[..64 * 64].iter().all(|&value| value == 0.0));
-        assert!(mask[3 * 64 * 64..].contains(&MASKED));
+        let bias = window::relative_bias(self.bias_table.val(), self.window);
+        window::attend(x, self.window, &self.qkv, &self.proj, bias, mask)
     }
 }

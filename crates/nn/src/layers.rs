@@ -78,6 +78,25 @@ impl Conv2d {
     }
 }
 
+/// A transposed convolution without overlap: its step is as long as its kernel. No bias.
+#[derive(Module, Debug)]
+pub struct ConvTranspose2d {
+    /// `[in, out, kernel, kernel]`.
+    weight: Param<Tensor<4>>,
+}
+
+impl ConvTranspose2d {
+    /// From `input` to `output` channels and `kernel` times the size.
+    pub fn new(params: &Params, input: usize, output: usize, kernel: usize) -> Result<Self, WeightError> {
+        Ok(Self { weight: params.tensor("weight", [input, output, kernel, kernel], Init::FanIn)? })
+    }
+
+    /// `[batch, height, width, in]` to `[batch, height·kernel, width·kernel, out]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        ops::conv_transpose_disjoint(x, self.weight.val())
+    }
+}
+
 /// A linear map of the last dimension.
 #[derive(Module, Debug)]
 pub struct Linear {

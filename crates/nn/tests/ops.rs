@@ -1,7 +1,7 @@
 //! The operations of the seam against burn's own, with their gradients.
 
-use burn::tensor::module::conv2d as burn_conv2d;
-use burn::tensor::ops::ConvOptions;
+use burn::tensor::module::{conv_transpose2d, conv2d as burn_conv2d};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{Tensor, TensorData, activation};
 use diffbir_nn::{Device, ops};
 
@@ -39,6 +39,20 @@ fn convolution_and_its_gradients_are_burns() {
         close("weight", w.grad(&ours).unwrap(), w.grad(&theirs).unwrap());
         close("bias", b.grad(&ours).unwrap(), b.grad(&theirs).unwrap());
     }
+}
+
+#[test]
+fn transposed_convolution_and_its_gradients_are_burns() {
+    let [x, w] = [wave([2, 3, 4, 6], 0.3), wave([6, 5, 2, 2], 0.7)].map(Tensor::require_grad);
+    let ours = ops::conv_transpose_disjoint(x.clone(), w.clone());
+    let options = ConvTransposeOptions::new([2, 2], [0, 0], [0, 0], [1, 1], 1);
+    let theirs =
+        conv_transpose2d(x.clone().permute([0, 3, 1, 2]), w.clone(), None, options).permute([0, 2, 3, 1]);
+    close("output", ours.clone(), theirs.clone());
+    let weights = wave(ours.dims(), 0.13);
+    let (ours, theirs) = ((ours * weights.clone()).sum().backward(), (theirs * weights).sum().backward());
+    close("input", x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
+    close("weight", w.grad(&ours).unwrap(), w.grad(&theirs).unwrap());
 }
 
 #[test]
@@ -106,4 +120,11 @@ fn weights_in_sixteen_bits_serve_activations_in_thirty_two() {
         let error = got.iter().zip(&exact).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
         assert!(error > 0.0 && error < tolerance, "{precision:?}: {error}");
     }
+
+fn replication_repeats_the_edge_however_often() {
+    let x = Tensor::<4>::from_data(TensorData::new(vec![1f32, 2.0, 3.0, 4.0], [1, 2, 2, 1]), &Device::flex());
+    let padded = ops::pad_replicate_end(x, 1, 3);
+    assert_eq!(padded.dims(), [1, 3, 5, 1]);
+    let values: Vec<f32> = padded.into_data().iter::<f32>().collect();
+    assert_eq!(values, [1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 4.0, 4.0, 4.0, 4.0, 3.0, 4.0, 4.0, 4.0, 4.0]);
 }

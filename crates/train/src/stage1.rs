@@ -7,9 +7,7 @@ use crate::run::{Report, Run, RunConfig, TrainError, pair, to_tensor};
 use burn::tensor::{Device, Tensor};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
-use diffbir_models::srvgg::Srvgg;
-use diffbir_models::stage1::Stage1Config;
-use diffbir_models::swinir::SwinIr;
+use diffbir_models::stage1::{Stage1, Stage1Config};
 use std::path::PathBuf;
 
 /// The ranges of training: wider than every preset, so that none lies at their edge.
@@ -31,45 +29,30 @@ pub fn train(
     let held_out = validation_pairs(validation)?;
     let device = device.clone().autodiff();
     let examples = ExampleConfig { crop_px, factor: 4, ranges: training_ranges() };
-    match network {
-        Stage1Config::SwinIr(sizes) => {
-            let run = Run::start(config, "stage1", &device, |params| sizes.build(params))?;
-            let batches = pictures.batches(examples, config.seed, config.batch, run.steps());
-            run.train(
-                || batches.recv().expect("the loader runs as long as the receiver lives"),
-                |network: &SwinIr, mut batch| {
-                    for example in &mut batch {
-                        example.degraded =
-                            resize::float(&example.degraded, crop_px, crop_px, Filter::Bicubic);
-                    }
-                    let (degraded, truth) = pair(&batch, &device);
-                    log_squared_error(network.forward(degraded), truth)
-                },
-                |network| {
-                    gain(&held_out, |small, truth| {
-                        let large = resize::float(small, truth.width_px, truth.height_px, Filter::Bicubic);
-                        network.forward(to_tensor([&large], &device.clone().inner()))
-                    })
-                },
-                report,
-            )?;
-        }
-        Stage1Config::Srvgg(sizes) => {
-            let run = Run::start(config, "stage1", &device, |params| sizes.build(params))?;
-            let batches = pictures.batches(examples, config.seed, config.batch, run.steps());
-            run.train(
-                || batches.recv().expect("the loader runs as long as the receiver lives"),
-                |network: &Srvgg, batch| {
-                    let (degraded, truth) = pair(&batch, &device);
-                    log_squared_error(network.forward(degraded), truth)
-                },
-                |network| {
-                    gain(&held_out, |small, _| network.forward(to_tensor([small], &device.clone().inner())))
-                },
-                report,
-            )?;
-        }
-    }
+    // A network that does not enlarge gets the picture at its final size.
+    let input = |picture: &Raster, width_px: usize, height_px: usize| match network.upscale() {
+        1 => resize::float(picture, width_px, height_px, Filter::Bicubic),
+        _ => picture.clone(),
+    };
+    let run = Run::start(config, "stage1", &device, |params| network.build(params))?;
+    let batches = pictures.batches(examples, config.seed, config.batch, run.steps());
+    run.train(
+        || batches.recv().expect("the loader runs as long as the receiver lives"),
+        |network: &Stage1, mut batch| {
+            for example in &mut batch {
+                example.degraded = input(&example.degraded, crop_px, crop_px);
+            }
+            let (degraded, truth) = pair(&batch, &device);
+            log_squared_error(network.forward(degraded), truth)
+        },
+        |network| {
+            gain(&held_out, |small, truth| {
+                let picture = input(small, truth.width_px, truth.height_px);
+                network.forward(to_tensor([&picture], &device.clone().inner()))
+            })
+        },
+        report,
+    )?;
     Ok(())
 }
 

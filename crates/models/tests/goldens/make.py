@@ -75,7 +75,7 @@ def check_filler():
 
 
 # Last layers of residual branches.
-SMALL = ("out_layers.3", "to_out.0", "ff.net.2", "proj_out", "conv2", "mlp.fc2")
+SMALL = ("out_layers.3", "to_out.0", "ff.net.2", "proj_out", "conv2", "mlp.fc2", "conv5")
 
 
 def fill(module):
@@ -88,7 +88,7 @@ def fill(module):
         name, _, kind = key.rpartition(".")
         owner = module.get_submodule(name)
         flat = name + ".weight" in state and state[name + ".weight"].dim() == 1
-        if key.endswith("relative_position_bias_table"):
+        if key.endswith(("relative_position_bias_table", "relative_position_params")):
             value = 0.5 * u
         elif isinstance(owner, torch.nn.PReLU):
             value = 0.25 + 0.2 * u
@@ -175,8 +175,8 @@ def official(*builders):
     """Number of tensors and a hash of names and shapes of networks at official size."""
     result = {}
     for name, builder in builders:
-        # SwinIR computes its mask while it is built, which needs real numbers.
-        with torch.device("cpu" if name == "swinir" else "meta"):
+        # SwinIR and SCUNet compute with real numbers while they are built.
+        with torch.device("cpu" if name in ("swinir", "scunet") else "meta"):
             state = builder().state_dict()
         lines = sorted(f"{key} {'x'.join(map(str, tensor.shape))}" for key, tensor in state.items())
         text = "\n".join(lines)
@@ -332,6 +332,52 @@ def make_stage1(module, full, tiny):
         "config": "networks as in swinir.safetensors; tile 64, stride 32, gaussian weights unless uniform is said",
     }
     save("tiled_stage1", twice([full, tiny], run), metadata, ("weights_64",))
+
+
+def make_rrdb(module):
+    RRDBNet = module("model.bsrnet").RRDBNet
+    network = fill(RRDBNet(nf=8, gc=4))
+    assert len(network.state_dict()) == 702
+
+    def run(out, network):
+        for height, width in ((64, 48), (12, 20)):
+            suffix = f"@{height}x{width}"
+            paths = ["conv_first", "RRDB_trunk.0", "RRDB_trunk.22", "trunk_conv", "upconv1", "upconv2", "HRconv"]
+            with Recorder(out, network, paths, suffix):
+                out["out" + suffix] = network(picture(f"rrdb_{height}x{width}", 1, 3, height, width))
+            out["features" + suffix] = out["conv_first" + suffix] + out["trunk_conv" + suffix]
+
+    metadata = {
+        "reference": COMMIT,
+        "config": "nf 8, gc 4, all else official",
+        **official(("rrdb", RRDBNet)),
+    }
+    save("rrdb", twice([network], run), metadata, ("out@12x20",))
+
+
+def make_scunet(module):
+    SCUNet = module("model.scunet").SCUNet
+
+    class Narrow(SCUNet):
+        """Heads of 8 channels instead of the 32 that the class sets itself, so that the width can shrink."""
+
+        head_dim = property(lambda self: 8, lambda self, _: None)
+
+    network = fill(Narrow(config=[2] * 7, dim=16))
+
+    def run(out, network):
+        for height, width in ((60, 100), (12, 20)):
+            suffix = f"@{height}x{width}"
+            stages = ["m_head", "m_down1", "m_down2", "m_down3", "m_body", "m_up3", "m_up2", "m_up1"]
+            with Recorder(out, network, stages if height == 60 else [], suffix):
+                out["out" + suffix] = network(picture(f"scunet_{height}x{width}", 1, 3, height, width))
+
+    metadata = {
+        "reference": COMMIT,
+        "config": "dim 16, head_dim 8, config 2 x 7, all else official",
+        **official(("scunet", lambda: SCUNet(config=[4] * 7))),
+    }
+    save("scunet", twice([network], run), metadata, ("out@12x20",))
 
 
 def vae_of(module, channels):
@@ -541,6 +587,8 @@ def main():
         make_srvgg(module, arguments.realesrgan)
     make_unet(module)
     make_vae(module)
+    make_rrdb(module)
+    make_scunet(module)
     networks = make_swinir(module)
     make_stage1(module, *networks)
 

@@ -12,6 +12,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
+use diffbir_models::rrdb::{RrdbConfig, RrdbNames};
+use diffbir_models::scunet::ScuNetConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::taef2::Taef2Config;
@@ -103,5 +105,50 @@ fn srvgg_is_its_authors() {
     for (height, width) in [(16, 16), (12, 20)] {
         let x = given(&format!("srvgg_{height}x{width}"), [1, 3, height, width], picture);
         golden.check(&format!("out@{height}x{width}"), network.forward(x), 2e-5);
+    }
+}
+
+#[test]
+fn rrdb_is_the_references() {
+    let golden = Golden::open("rrdb");
+    golden.check_keys("rrdb", &keys_of(|params| RrdbConfig::official().build(params)).unwrap());
+    let config = RrdbConfig { features: 8, growth: 4, ..RrdbConfig::official() };
+    let network = made(|params| config.build(params));
+    for (height, width) in [(64, 48), (12, 20)] {
+        let x = given(&format!("rrdb_{height}x{width}"), [1, 3, height, width], picture);
+        golden.check(&format!("features@{height}x{width}"), network.features(x.clone()), 2e-5);
+        golden.check(&format!("out@{height}x{width}"), network.forward(x), 2e-5);
+    }
+}
+
+#[test]
+fn rrdb_has_basic_srs_names_too() {
+    let config = RrdbConfig { blocks: 1, names: RrdbNames::BasicSr, ..RrdbConfig::official() };
+    let keys = keys_of(|params| config.build(params)).unwrap();
+    let names: Vec<&str> = keys.parameters().map(|(_, name)| name).collect();
+    // As in Real-ESRGAN's x4plus file.
+    let ends = ["weight", "bias"];
+    let named = |layer: String| ends.map(|end| format!("{layer}.{end}"));
+    let dense = (1..=3).flat_map(|n| (1..=5).map(move |k| format!("body.0.rdb{n}.conv{k}")));
+    let around = ["conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last"].map(String::from);
+    let known: Vec<String> =
+        ["conv_first".to_string()].into_iter().chain(dense).chain(around).flat_map(named).collect();
+    assert_eq!(names, known);
+}
+
+#[test]
+fn scunet_is_the_references() {
+    let golden = Golden::open("scunet");
+    golden.check_keys("scunet", &keys_of(|params| ScuNetConfig::official().build(params)).unwrap());
+    let config = ScuNetConfig { features: 16, head_features: 8, blocks: 2, ..ScuNetConfig::official() };
+    let network = made(|params| config.build(params));
+    let input = |height, width| given(&format!("scunet_{height}x{width}"), [1, 3, height, width], picture);
+    for (index, output) in network.encode(input(60, 100)).into_iter().enumerate() {
+        let name = if index == 0 { "m_head".into() } else { format!("m_down{index}") };
+        golden.check(&format!("{name}@60x100"), output, 2e-5);
+    }
+    // The second has less in it than what is repeated beside it.
+    for (height, width) in [(60, 100), (12, 20)] {
+        golden.check(&format!("out@{height}x{width}"), network.forward(input(height, width)), 2e-5);
     }
 }

@@ -65,6 +65,16 @@ pub fn conv2d(
     burn_conv2d(x.permute([0, 3, 1, 2]), weight.permute([0, 3, 1, 2]), bias, options).permute([0, 2, 3, 1])
 }
 
+/// Transposed convolution whose steps are as long as its kernel, so that outputs do not overlap:
+/// `x[batch, height, width, in]`, `weight[in, out, kernel, kernel]` to `[batch, height·kernel,
+/// width·kernel, out]`.
+pub fn conv_transpose_disjoint(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
+    let [inputs, outputs, kernel, _] = weight.dims();
+    // Every input pixel becomes kernel x kernel output pixels by itself.
+    let weight = weight.reshape([inputs, outputs * kernel * kernel]).transpose();
+    pixel_shuffle(linear(x, weight, None), kernel)
+}
+
 /// Group normalisation of `x[batch, height, width, channels]`, followed by SiLU if `silu`.
 pub fn group_norm(
     x: Tensor<4>,
@@ -177,6 +187,19 @@ pub fn pad_reflect_end(x: Tensor<4>, rows: usize, columns: usize) -> Tensor<4> {
     if columns > 0 {
         let tail = x.clone().slice_dim(2, width - 1 - columns..width - 1).flip([2]);
         x = Tensor::cat(vec![x, tail], 2);
+    }
+    x
+}
+
+/// The last row repeated `rows` times at the bottom, then the last column `columns` times at the right.
+pub fn pad_replicate_end(x: Tensor<4>, rows: usize, columns: usize) -> Tensor<4> {
+    let mut x = x;
+    for (dim, count) in [(1, rows), (2, columns)] {
+        if count > 0 {
+            let end = x.dims()[dim];
+            let tail = x.clone().slice_dim(dim, end - 1..end).repeat_dim(dim, count);
+            x = Tensor::cat(vec![x, tail], dim);
+        }
     }
     x
 }

@@ -1,0 +1,125 @@
+//! Self-attention inside square windows of a grid of tokens (Swin Transformer, arXiv 2103.14030), as
+//! [`crate::swinir`] and [`crate::scunet`] share it.
+
+use burn::tensor::{DType, Int, Tensor, TensorData};
+use diffbir_nn::layers::Linear;
+use diffbir_nn::{Device, ops};
+
+/// Attention inside windows of side `window` over `x[b, rows, columns, embed]`, whole windows in both
+/// directions: `qkv` gives queries, keys and values, each of all heads, `bias[heads, tokens, tokens]` is
+/// added to the scores. With a [`shift_mask`] the windows are moved by half a window.
+pub(crate) fn attend(
+    x: Tensor<4>,
+    window: usize,
+    qkv: &Linear,
+    proj: &Linear,
+    bias: Tensor<3>,
+    mask: Option<&Tensor<3>>,
+) -> Tensor<4> {
+    let [batch, rows, columns, embed] = x.dims();
+    let [heads, tokens, _] = bias.dims();
+    let shift = (window / 2) as i64;
+    let x = if mask.is_some() { x.roll(&[-shift, -shift], &[1, 2]) } else { x };
+    let (down, across) = (rows / window, columns / window);
+    let windows = batch * down * across;
+    let x = x
+        .reshape([batch, down, window, across, window, embed])
+        .permute([0, 1, 3, 2, 4, 5])
+        .reshape([windows, tokens, embed]);
+    let qkv = qkv.forward(x).reshape([windows, tokens, 3, heads, embed / heads]).permute([2, 0, 3, 1, 4]);
+    let part = |index: usize| {
+        qkv.clone().slice_dim(0, index..index + 1).reshape([windows, heads, tokens, embed / heads])
+    };
+    let mut bias = bias.unsqueeze::<4>();
+    if let Some(mask) = mask {
+        let mask = mask.clone().reshape([down * across, 1, tokens, tokens]).repeat_dim(0, batch);
+        bias = bias + mask;
+    }
+    let y = ops::attention_biased(part(0), part(1), part(2), bias).permute([0, 2, 1, 3]);
+    let y = proj
+        .forward(y.reshape([windows, tokens, embed]))
+        .reshape([batch, down, across, window, window, embed])
+        .permute([0, 1, 3, 2, 4, 5])
+        .reshape([batch, rows, columns, embed]);
+    if mask.is_some() { y.roll(&[shift, shift], &[1, 2]) } else { y }
+}
+
+/// The learned biases `table[(2·window - 1)², heads]` for each pair of tokens: `[heads, tokens, tokens]`.
+pub(crate) fn relative_bias(table: Tensor<2>, window: usize) -> Tensor<3> {
+    let tokens = window * window;
+    let heads = table.dims()[1];
+    let index = TensorData::new(relative_index(window), [tokens * tokens]);
+    let index = Tensor::<1, Int>::from_data(index, &table.device());
+    table.select(0, index).reshape([tokens, tokens, heads]).permute([2, 0, 1])
+}
+
+/// For each pair of tokens of a window the row of the bias table.
+pub(crate) fn relative_index(window: usize) -> Vec<i64> {
+    let side = 2 * window - 1;
+    let tokens = window * window;
+    let mut index = Vec::with_capacity(tokens * tokens);
+    for p in 0..tokens {
+        for q in 0..tokens {
+            let dy = p / window + window - 1 - q / window;
+            let dx = p % window + window - 1 - q % window;
+            index.push((dy * side + dx) as i64);
+        }
+    }
+    index
+}
+
+/// The mask of shifted windows as a tensor `[windows, tokens, tokens]`; see [`mask_values`].
+pub(crate) fn shift_mask(
+    rows: usize,
+    columns: usize,
+    window: usize,
+    masked: f32,
+    device: &Device,
+) -> Tensor<3> {
+    let tokens = window * window;
+    let shape = [rows * columns / tokens, tokens, tokens];
+    let values = mask_values(rows, columns, window, masked);
+    Tensor::from_data(TensorData::new(values, shape), (device, DType::F32))
+}
+
+/// 0 where two tokens of a shifted window come from the same region of the picture, else `masked`.
+pub(crate) fn mask_values(rows: usize, columns: usize, window: usize, masked: f32) -> Vec<f32> {
+    let shift = window / 2;
+    // Three regions a direction: whole windows, the last window's first part, its wrapped part.
+    let region =
+        |at: usize, length: usize| usize::from(at + window >= length) + usize::from(at + shift >= length);
+    let mut values = Vec::with_capacity(rows * columns * window * window);
+    for top in (0..rows).step_by(window) {
+        for left in (0..columns).step_by(window) {
+            let label = |token: usize| {
+                3 * region(top + token / window, rows) + region(left + token % window, columns)
+            };
+            for p in 0..window * window {
+                for q in 0..window * window {
+                    values.push(if label(p) == label(q) { 0.0 } else { masked });
+                }
+            }
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_relative_index_has_its_known_corners() {
+        let index = relative_index(8);
+        assert_eq!(index[0], 7 * 15 + 7);
+        assert_eq!(index[63], 0);
+        assert_eq!(index[63 * 64], 14 * 15 + 14);
+    }
+
+    #[test]
+    fn the_first_window_of_a_larger_grid_is_not_masked() {
+        let mask = mask_values(16, 16, 8, -100.0);
+        assert!(mask[..64 * 64].iter().all(|&value| value == 0.0));
+        assert!(mask[3 * 64 * 64..].contains(&-100.0));
+    }
+}
