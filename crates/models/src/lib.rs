@@ -4,6 +4,7 @@
 //! exactly the tensors of the official checkpoint; a smaller one differs in numbers only.
 
 pub mod autoencoder;
+pub mod clip;
 pub mod controlnet;
 pub mod kl;
 pub mod rrdb;

@@ -4,7 +4,7 @@
 use crate::ops;
 use crate::params::{Init, Params, WeightError};
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{Int, Tensor, activation};
 
 /// A convolution over `[batch, height, width, channels]`.
 #[derive(Module, Debug)]
@@ -121,6 +121,25 @@ impl Linear {
     /// `[.., in]` to `[.., out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    }
+}
+
+/// A table of vectors, looked up by row.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// `[rows, width]`.
+    weight: Param<Tensor<2>>,
+}
+
+impl Embedding {
+    /// `rows` vectors of `width`, standard normal at the start of training as in PyTorch.
+    pub fn new(params: &Params, rows: usize, width: usize) -> Result<Self, WeightError> {
+        Ok(Self { weight: params.tensor("weight", [rows, width], Init::Normal(1.0))? })
+    }
+
+    /// Row numbers `[batch, n]` to `[batch, n, width]`.
+    pub fn forward(&self, rows: Tensor<2, Int>) -> Tensor<3> {
+        burn::tensor::module::embedding(self.weight.val(), rows)
     }
 }
 

@@ -95,6 +95,8 @@ enum Kind {
     Parameter(Order),
     /// A tensor that files hold and that we compute: written when saving, not read.
     Buffer(Rc<dyn Fn() -> TensorData>),
+    /// A tensor that files may hold and that nothing reads: neither read nor written.
+    Unused,
 }
 
 /// Where values come from.
@@ -102,7 +104,7 @@ pub trait Source {
     /// The values of `key` in row-major order of `shape`.
     fn values(&mut self, key: &str, shape: &[usize], init: Init) -> Result<Vec<f32>, WeightError>;
 
-    /// Told of each tensor that files hold and that the network computes for itself.
+    /// Told of each tensor that files hold and that the network computes for itself or does not use.
     fn skip(&mut self, _key: &str) {}
 }
 
@@ -230,12 +232,22 @@ impl<'a> Params<'a> {
     /// A tensor that official files hold but that we compute: accepted and ignored on loading, computed
     /// and written on saving.
     pub fn buffer(&self, name: &str, shape: &[usize], values: impl Fn() -> TensorData + 'static) {
+        self.skip(name, shape, Kind::Buffer(Rc::new(values)));
+    }
+
+    /// A tensor that official files hold but that the network never uses: accepted and ignored on loading,
+    /// missed by nobody, left out on saving.
+    pub fn unused(&self, name: &str, shape: &[usize]) {
+        self.skip(name, shape, Kind::Unused);
+    }
+
+    fn skip(&self, name: &str, shape: &[usize], kind: Kind) {
         let key = self.at(name).prefix;
         let mut shared = self.shared.borrow_mut();
         if let Some(source) = &mut shared.source {
             source.skip(&key);
         }
-        shared.keys.entries.push(Entry { key, shape: shape.to_vec(), kind: Kind::Buffer(Rc::new(values)) });
+        shared.keys.entries.push(Entry { key, shape: shape.to_vec(), kind });
     }
 
     fn parameter<const D: usize>(
@@ -300,7 +312,7 @@ impl Keys {
         &self.entries
     }
 
-    /// Ids and official names of the parameters, without buffers.
+    /// Ids and official names of the parameters: no buffers, nothing unused.
     pub fn parameters(&self) -> impl Iterator<Item = (ParamId, &str)> {
         self.entries
             .iter()

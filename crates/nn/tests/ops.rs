@@ -120,7 +120,9 @@ fn weights_in_sixteen_bits_serve_activations_in_thirty_two() {
         let error = got.iter().zip(&exact).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
         assert!(error > 0.0 && error < tolerance, "{precision:?}: {error}");
     }
+}
 
+#[test]
 fn replication_repeats_the_edge_however_often() {
     let x = Tensor::<4>::from_data(TensorData::new(vec![1f32, 2.0, 3.0, 4.0], [1, 2, 2, 1]), &Device::flex());
     let padded = ops::pad_replicate_end(x, 1, 3);

@@ -5,6 +5,7 @@
 
 #![allow(clippy::excessive_precision, reason = "known values stand as they are published")]
 
+mod clip;
 mod support;
 mod tiled;
 

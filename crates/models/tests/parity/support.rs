@@ -27,8 +27,10 @@ struct Formula;
 
 impl Source for Formula {
     fn values(&mut self, key: &str, shape: &[usize], init: Init) -> Result<Vec<f32>, WeightError> {
-        const SMALL: [&str; 7] =
-            ["out_layers.3", "to_out.0", "ff.net.2", "proj_out", "conv2", "mlp.fc2", "conv5"];
+        const SMALL: [&str; 8] =
+            ["out_layers.3", "to_out.0", "ff.net.2", "proj_out", "conv2", "mlp.fc2", "mlp.c_proj", "conv5"];
+        const HALF: [&str; 3] =
+            ["relative_position_bias_table", "relative_position_params", "token_embedding.weight"];
         let name = key.rsplit_once('.').map_or(key, |(name, _)| name);
         let u = filler(key, shape.iter().product());
         if init == Init::Constant(0.25) {
@@ -37,13 +39,15 @@ impl Source for Formula {
         // Only norms start at constants 1 and, beside such a weight, 0.
         let norm = shape.len() == 1 && matches!(init, Init::Constant(_)) && !is_zeroed_bias(key);
         let scale = |factor: f32, offset: f32| u.iter().map(|u| offset + factor * u).collect();
-        Ok(if key.ends_with("relative_position_bias_table") || key.ends_with("relative_position_params") {
+        Ok(if HALF.iter().any(|end| key.ends_with(end)) {
             scale(0.5, 0.0)
+        } else if key.ends_with("positional_embedding") {
+            scale(0.1, 0.0)
         } else if norm && key.ends_with(".weight") {
             scale(0.2, 1.0)
         } else if norm {
             scale(0.1, 0.0)
-        } else if key.ends_with(".bias") {
+        } else if key.ends_with("bias") {
             scale(0.05, 0.0)
         } else {
             let mut gain = if SMALL.iter().any(|small| name.ends_with(small)) { 0.3 } else { 1.0 };
