@@ -81,7 +81,7 @@ pub struct Restore {
     pub steps: u16,
 
     /// How stage 2 gets from noise to a picture: spaced or edm_dpm++_3m_sde.
-    #[arg(long, default_value_t = Sampler::Dpmpp3mSde)]
+    #[arg(long, default_value_t = Sampler::DEFAULT)]
     pub sampler: Sampler,
 
     /// How far to go from the unguided guess: from the negative prompt's, or, in a model without text, from
