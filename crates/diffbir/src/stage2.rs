@@ -4,8 +4,10 @@ use crate::error::{Error, Stage};
 use crate::model::Stage2;
 use crate::restore::{Options, Watch, report, to_raster, to_tensor};
 use burn::tensor::{Device, Tensor, TensorData};
-use diffbir_diffusion::noise::{CpuNoise, Noise};
-use diffbir_diffusion::{Condition, Guidance, Latent, Parameters, SampleError, Sampling, tiled};
+use diffbir_diffusion::noise::{Source, TorchNoise};
+use diffbir_diffusion::{
+    Condition, Guidance, Latent, Parameters, SampleError, Sampling, StartPoint, start, tiled,
+};
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::vae_tiles;
 
@@ -123,15 +125,9 @@ fn sample(
     options: &Options,
     watch: &mut Watch,
 ) -> Result<Latent, Error> {
-    let mut noise = CpuNoise::new(options.seed);
-    let x_t = condition.with(noise.normal(condition.data.len()));
-    let condition = match options.noise_aug {
-        0 => condition,
-        t => {
-            let drawn = noise.normal(condition.data.len());
-            condition.with(networks.schedule.q_sample(&condition.data, &drawn, t))
-        }
-    };
+    let mut noise = TorchNoise::new(Source::TorchCpu, options.seed);
+    let x_t = StartPoint::Noise.draw(&networks.schedule, &condition, &mut noise);
+    let condition = start::augment(&networks.schedule, condition, options.noise_aug, &mut noise);
     let settings = Sampling {
         schedule: &networks.schedule,
         prediction: networks.prediction,

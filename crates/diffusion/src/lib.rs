@@ -12,9 +12,11 @@ pub mod sampler;
 mod scalar;
 pub mod schedule;
 pub mod spaced;
+pub mod start;
 pub mod tiled;
 
 pub use guidance::{Condition, Guidance};
 pub use latent::Latent;
 pub use sampler::{Parameter, Parameters, SampleError, Sampler, Sampling, Step};
 pub use schedule::{Prediction, Schedule, Terminal};
+pub use start::StartPoint;

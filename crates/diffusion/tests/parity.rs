@@ -1,10 +1,10 @@
 //! The samplers, with their random numbers and tiling, against the reference's own runs
 //! (`goldens/make.py`, which names the commit and the network).
 
-use diffbir_diffusion::noise::{CpuNoise, Noise};
+use diffbir_diffusion::noise::{Noise, Source, TorchNoise};
 use diffbir_diffusion::{
     Condition, Guidance, Latent, Parameter, Parameters, Prediction, SampleError, Sampler, Sampling, Schedule,
-    Terminal, tiled,
+    StartPoint, Terminal, start, tiled,
 };
 use safetensors::SafeTensors;
 use std::convert::Infallible;
@@ -49,16 +49,16 @@ struct Trace {
 
 /// The reference's `x_T` of a name, after drawing the same: PyTorch's logarithm and sine differ in the last
 /// bit, which a step from sigma 10000 down to 18 would magnify.
-fn start(name: &str, c_img: &Latent, noise: &mut CpuNoise) -> Latent {
+fn known_start(name: &str, c_img: &Latent, noise: &mut TorchNoise) -> Latent {
     let known = golden(name);
     assert!(error(&noise.normal(c_img.data.len()), &known) < 1e-6);
     c_img.with(known)
 }
 
 fn run(sampler: Sampler, settings: &Sampling) -> (Latent, Trace) {
-    let mut noise = CpuNoise::new(231);
+    let mut noise = TorchNoise::new(Source::TorchCpu, 231);
     let c_img = c_img(SHAPE);
-    let x_t = start("x_T", &c_img, &mut noise);
+    let x_t = known_start("x_T", &c_img, &mut noise);
     sample(sampler, settings, x_t, &c_img, &mut noise)
 }
 
@@ -67,7 +67,7 @@ fn sample(
     settings: &Sampling,
     x_t: Latent,
     c_img: &Latent,
-    noise: &mut CpuNoise,
+    noise: &mut TorchNoise,
 ) -> (Latent, Trace) {
     let mut trace = Trace::default();
     let mut denoise = |x: &Latent, t: f64, conditions: &[Condition]| -> Result<_, Infallible> {
@@ -209,10 +209,23 @@ fn a_sampler_ignores_what_it_does_not_heed() {
 }
 
 #[test]
+fn starts_and_noisy_conditions_are_the_references() {
+    for (name, prediction) in [("spaced", Prediction::Eps), ("edm_dpm++_3m_sde", Prediction::V)] {
+        let settings = settings(prediction);
+        let (schedule, clean) = (settings.schedule, c_img(SHAPE));
+        let mut noise = TorchNoise::new(Source::TorchCpu, 231);
+        let x_t = StartPoint::Cond.draw(schedule, &clean, &mut noise);
+        let noisy = start::augment(schedule, clean, 150, &mut noise);
+        let sampler = name.parse().expect("a sampler");
+        check(&format!("{name} started"), &sample(sampler, &settings, x_t, &noisy, &mut noise).0);
+    }
+}
+
+#[test]
 fn tiles_blend_as_the_references() {
     let c_img = c_img([1, 4, 24, 20]);
-    let mut noise = CpuNoise::new(231);
-    let x_t = start("x_T tiled", &c_img, &mut noise);
+    let mut noise = TorchNoise::new(Source::TorchCpu, 231);
+    let x_t = known_start("x_T tiled", &c_img, &mut noise);
     let mut denoise = |x: &Latent, t: f64, conditions: &[Condition]| -> Result<_, Infallible> {
         tiled::blend(x, 16, 8, conditions.len(), |x, window| {
             let c_img = c_img.crop(window.y0, window.x0, 16, 16);
@@ -231,7 +244,7 @@ fn settings_that_cannot_work_are_refused() {
         let x = c_img(SHAPE);
         let mut denoise =
             |x: &Latent, _: f64, _: &[Condition]| -> Result<_, Infallible> { Ok(vec![x.clone()]) };
-        match settings.run(sampler, x, &mut CpuNoise::new(0), &mut denoise, &mut |_| {}) {
+        match settings.run(sampler, x, &mut TorchNoise::new(Source::TorchCpu, 0), &mut denoise, &mut |_| {}) {
             Err(SampleError::Setting(text)) => text,
             other => panic!("{sampler} took it: {other:?}"),
         }
