@@ -13,8 +13,8 @@ pub enum StartPoint {
     /// Pure noise.
     #[default]
     Noise,
-    /// A clean latent as it is left at the last timestep. Of a plain schedule a twentieth of the
-    /// signal's power is left there; of a zero-SNR schedule nothing, and the start is pure noise.
+    /// A clean latent as it is left at the last timestep: 7 % of it in a plain schedule, in a zero-SNR
+    /// schedule nothing, so that the start is pure noise.
     Cond,
 }
 

@@ -123,6 +123,8 @@ fn rounded(sigma: f64) -> f64 {
 #[allow(clippy::excessive_precision, reason = "known values stand as they are published")]
 mod tests {
     use super::*;
+    use crate::edm::Sigmas;
+    use crate::schedule::{Prediction, Schedule, Terminal};
 
     const ENTROPY: u64 = 5_192_648_547_598_042_289;
     const SIGMAS: [f32; 3] = [10_000.0, 18.130_049, 7.410_702_7];
@@ -137,6 +139,18 @@ mod tests {
         let second = tree.normalised(SIGMAS[1], SIGMAS[2]);
         for (got, known) in second.iter().zip([0.08382, -0.89084, 1.11793, -1.03865]) {
             assert!((got - known).abs() < 5e-5, "{got} is not {known}");
+        }
+    }
+
+    #[test]
+    fn the_tree_is_as_deep_as_torchsdes() {
+        let sigmas = Sigmas::new(&Schedule::new(Terminal::ZeroSnr), Prediction::V, 10).sigmas;
+        for (&sigma, known) in sigmas.iter().zip([0, 33, 33, 32, 32, 33, 31, 34, 33, 0]) {
+            let mut tree = BrownianTree::new(Source::TorchCpu, ENTROPY, 1, f64::from(sigmas[9]), 10_000.0);
+            let (low, end) = (rounded(f64::from(sigma)), tree.end);
+            tree.increment(low, end);
+            let depth = tree.cache.keys().map(|place| place.1).max().unwrap_or(0);
+            assert_eq!(depth, known, "sigma {sigma}");
         }
     }
 

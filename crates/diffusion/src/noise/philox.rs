@@ -14,7 +14,7 @@ const BLOCK: usize = 256;
 const UNROLL: usize = 4;
 
 /// An NVIDIA GPU, whose number of threads decides which numbers it draws: only for more than
-/// [`Gpu::threads`] values at once, in latents above about 1900 pixels square on an A100.
+/// [`Gpu::threads`] values at once, on an A100 in the latents of pictures above 1880 pixels square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gpu {
     name: &'static str,
