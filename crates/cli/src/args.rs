@@ -80,8 +80,9 @@ pub struct Restore {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub steps: u16,
 
-    /// How stage 2 gets from noise to a picture: spaced or edm_dpm++_3m_sde.
-    #[arg(long, default_value_t = Sampler::Dpmpp3mSde)]
+    /// How stage 2 gets from noise to a picture: spaced, ddim, dpm++_m2 or one of eleven edm_* (a wrong name
+    /// lists them).
+    #[arg(long, default_value_t = Sampler::DEFAULT)]
     pub sampler: Sampler,
 
     /// How far to go from the unguided guess: from the negative prompt's, or, in a model without text, from

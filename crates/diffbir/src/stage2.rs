@@ -4,8 +4,10 @@ use crate::error::{Error, Stage};
 use crate::model::Stage2;
 use crate::restore::{Options, Watch, report, to_raster, to_tensor};
 use burn::tensor::{Device, Tensor, TensorData};
-use diffbir_diffusion::noise::{CpuNoise, Noise};
-use diffbir_diffusion::{Condition, Guidance, Latent, SampleError, Sampling, tiled};
+use diffbir_diffusion::noise::{Source, TorchNoise};
+use diffbir_diffusion::{
+    Condition, Guidance, Latent, Parameters, SampleError, Sampling, StartPoint, start, tiled,
+};
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::vae_tiles;
 
@@ -123,15 +125,9 @@ fn sample(
     options: &Options,
     watch: &mut Watch,
 ) -> Result<Latent, Error> {
-    let mut noise = CpuNoise::new(options.seed);
-    let x_t = condition.with(noise.normal(condition.data.len()));
-    let condition = match options.noise_aug {
-        0 => condition,
-        t => {
-            let drawn = noise.normal(condition.data.len());
-            condition.with(networks.schedule.q_sample(&condition.data, &drawn, t))
-        }
-    };
+    let mut noise = TorchNoise::new(Source::TorchCpu, options.seed);
+    let x_t = StartPoint::Noise.draw(&networks.schedule, &condition, &mut noise);
+    let condition = start::augment(&networks.schedule, condition, options.noise_aug, &mut noise);
     let settings = Sampling {
         schedule: &networks.schedule,
         prediction: networks.prediction,
@@ -141,30 +137,32 @@ fn sample(
             rescale: false,
         },
         has_negative: true,
-        eta: 1.0,
-        s_noise: networks.sampling.s_noise,
+        parameters: Parameters { s_noise: networks.sampling.s_noise, ..Parameters::default() },
     };
     report(watch, Stage::Sample, 0, options.steps)?;
     let (height, width) = (condition.height, condition.width);
     let in_tiles = height.max(width) > WHOLE_CELLS && height.min(width) >= TILE_CELLS;
     let done = std::cell::Cell::new(0);
     let latent = {
-        let mut denoise = |x: &Latent, t: f64, which: Condition| -> Result<Latent, Error> {
+        let mut denoise = |x: &Latent, t: f64, which: &[Condition]| -> Result<Vec<Latent>, Error> {
             // Every evaluation passes here: where a request to stop is heard.
             report(watch, Stage::Sample, done.get(), options.steps)?;
-            let one = |x: &Latent, condition: &Latent| match which {
-                Condition::Positive => predict(networks, device, x, Some((condition, options.strength)), t),
-                Condition::Negative => predict(networks, device, x, None, t),
+            let each = |x: &Latent, condition: &Latent| -> Result<Vec<Latent>, Error> {
+                let controls = which.iter().map(|which| match which {
+                    Condition::Positive => Some((condition, options.strength)),
+                    Condition::Negative => None,
+                });
+                controls.map(|control| predict(networks, device, x, control, t)).collect()
             };
-            let out = if in_tiles {
-                tiled::blend(x, TILE_CELLS, STRIDE_CELLS, |x, window| {
+            let outs = if in_tiles {
+                tiled::blend(x, TILE_CELLS, STRIDE_CELLS, which.len(), |x, window| {
                     report(watch, Stage::Sample, done.get(), options.steps)?;
-                    one(x, &condition.crop(window.y0, window.x0, TILE_CELLS, TILE_CELLS))
+                    each(x, &condition.crop(window.y0, window.x0, TILE_CELLS, TILE_CELLS))
                 })?
             } else {
-                one(x, &condition)?
+                each(x, &condition)?
             };
-            if out.is_finite() { Ok(out) } else { Err(Error::NotFinite(Stage::Sample)) }
+            if outs.iter().all(Latent::is_finite) { Ok(outs) } else { Err(Error::NotFinite(Stage::Sample)) }
         };
         settings.run(options.sampler, x_t, &mut noise, &mut denoise, &mut |step| done.set(step.done))
     };

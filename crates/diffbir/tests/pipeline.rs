@@ -116,7 +116,7 @@ fn options() -> Options {
         upscale: 2.0,
         stage1: true,
         stage2: true,
-        sampler: Sampler::Dpmpp3mSde,
+        sampler: Sampler::DEFAULT,
         steps: 3,
         cfg_scale: None,
         strength: 1.0,

@@ -26,7 +26,12 @@ impl Guidance {
 
     /// The scale at network time `t`.
     pub fn at(&self, t: f64) -> f64 {
-        if !self.rescale || self.scale <= 1.0 {
+        if self.scale > 1.0 { self.rising(t) } else { self.scale }
+    }
+
+    /// The scale at network time `t` as `dpm++_m2` has it, where scales of 1 and less rise too.
+    pub(crate) fn rising(&self, t: f64) -> f64 {
+        if !self.rescale {
             return self.scale;
         }
         let rise = 1.0 - (std::f64::consts::PI * ((1000.0 - t) / 1000.0).powi(5)).cos();

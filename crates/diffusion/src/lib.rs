@@ -2,16 +2,21 @@
 //! that nothing here knows of tensors or devices, and a sampler does the same arithmetic wherever the
 //! network runs.
 
+pub mod ddim;
+pub mod dpmpp;
 pub mod edm;
 pub mod guidance;
 pub mod latent;
 pub mod noise;
 pub mod sampler;
+mod scalar;
 pub mod schedule;
 pub mod spaced;
+pub mod start;
 pub mod tiled;
 
 pub use guidance::{Condition, Guidance};
 pub use latent::Latent;
-pub use sampler::{SampleError, Sampler, Sampling, Step};
+pub use sampler::{Parameter, Parameters, SampleError, Sampler, Sampling, Step};
 pub use schedule::{Prediction, Schedule, Terminal};
+pub use start::StartPoint;

@@ -3,30 +3,67 @@
 use crate::guidance::{Condition, Guidance};
 use crate::noise::Noise;
 use crate::schedule::{Prediction, Schedule};
-use crate::{Latent, edm, spaced};
+use crate::{Latent, ddim, dpmpp, edm, spaced};
 use std::fmt;
 use std::str::FromStr;
 
-/// The samplers by the reference's names.
+/// The samplers of the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sampler {
     /// Ancestral DDPM on a part of the timesteps (reference 2.4).
     Spaced,
-    /// DPM-Solver++(3M) SDE in k-diffusion's form (reference 2.7), the default.
-    Dpmpp3mSde,
+    /// DDIM without noise (reference 2.5).
+    Ddim,
+    /// DPM-Solver++(2M) on the schedule's own time (reference 2.6).
+    DpmppM2,
+    /// One of the k-diffusion solvers (reference 2.7).
+    Edm(edm::Solver),
 }
 
 impl Sampler {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Spaced, Self::Dpmpp3mSde];
+    pub const ALL: [Self; 14] = [
+        Self::DpmppM2,
+        Self::Spaced,
+        Self::Ddim,
+        Self::Edm(edm::Solver::Euler),
+        Self::Edm(edm::Solver::EulerA),
+        Self::Edm(edm::Solver::Heun),
+        Self::Edm(edm::Solver::Dpm2),
+        Self::Edm(edm::Solver::Dpm2A),
+        Self::Edm(edm::Solver::Lms),
+        Self::Edm(edm::Solver::Dpmpp2sA),
+        Self::Edm(edm::Solver::DpmppSde),
+        Self::Edm(edm::Solver::Dpmpp2m),
+        Self::Edm(edm::Solver::Dpmpp2mSde),
+        Self::Edm(edm::Solver::Dpmpp3mSde),
+    ];
+
+    /// The reference's default.
+    pub const DEFAULT: Self = Self::Edm(edm::Solver::Dpmpp3mSde);
+
+    /// The reference's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Spaced => "spaced",
+            Self::Ddim => "ddim",
+            Self::DpmppM2 => "dpm++_m2",
+            Self::Edm(solver) => solver.name(),
+        }
+    }
+
+    /// The parameters that have an effect on it; it ignores the others.
+    pub fn heeds(self) -> &'static [Parameter] {
+        match self {
+            Self::Spaced | Self::Ddim | Self::DpmppM2 => &[],
+            Self::Edm(solver) => solver.heeds(),
+        }
+    }
 }
 
 impl fmt::Display for Sampler {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::Spaced => "spaced",
-            Self::Dpmpp3mSde => "edm_dpm++_3m_sde",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -34,9 +71,51 @@ impl FromStr for Sampler {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|sampler| sampler.to_string() == name).ok_or_else(|| {
-            format!("no sampler `{name}`: there are {}", Self::ALL.map(|s| s.to_string()).join(", "))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|sampler| sampler.name() == name)
+            .ok_or_else(|| format!("no sampler `{name}`: there are {}", Self::ALL.map(Self::name).join(", ")))
+    }
+}
+
+/// A setting that only some samplers heed: a field of [`Parameters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parameter {
+    /// [`Parameters::s_churn`].
+    SChurn,
+    /// [`Parameters::s_tmin`].
+    STmin,
+    /// [`Parameters::s_tmax`].
+    STmax,
+    /// [`Parameters::s_noise`].
+    SNoise,
+    /// [`Parameters::eta`].
+    Eta,
+    /// [`Parameters::order`].
+    Order,
+}
+
+/// The settings that only some samplers heed (reference 2.7).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Parameters {
+    /// Noise added before the steps, over all of them; at most `steps · (sqrt(2) - 1)` counts.
+    pub s_churn: f64,
+    /// The smallest sigma at which it is added.
+    pub s_tmin: f64,
+    /// The largest.
+    pub s_tmax: f64,
+    /// Scale of all noise that a sampler adds.
+    pub s_noise: f64,
+    /// Share of noise in the ancestral and SDE samplers: 0 none, 1 all.
+    pub eta: f64,
+    /// Order of linear multistep, 1 to 8.
+    pub order: usize,
+}
+
+impl Default for Parameters {
+    /// The reference's.
+    fn default() -> Self {
+        Self { s_churn: 0.0, s_tmin: 0.0, s_tmax: 300.0, s_noise: 1.0, eta: 1.0, order: 1 }
     }
 }
 
@@ -47,23 +126,21 @@ pub struct Sampling<'a> {
     pub schedule: &'a Schedule,
     /// Of the network.
     pub prediction: Prediction,
-    /// Evaluations of the network, guidance not counted.
+    /// Steps. Some samplers evaluate the network twice in a step.
     pub steps: usize,
     /// Guidance by text.
     pub guidance: Guidance,
     /// Whether there is a negative prompt to guide away from.
     pub has_negative: bool,
-    /// Share of noise in the SDE samplers, 0 to 1.
-    pub eta: f64,
-    /// Scale of that noise.
-    pub s_noise: f64,
+    /// What [`Sampler::heeds`] tells of.
+    pub parameters: Parameters,
 }
 
 /// What a step tells.
 pub struct Step<'a> {
     /// Steps done, from 1.
     pub done: usize,
-    /// Of how many.
+    /// Of how many. DDIM makes more than it was asked for where 1000 does not divide.
     pub total: usize,
     /// The picture's latent as it is estimated now.
     pub estimate: &'a Latent,
@@ -80,11 +157,26 @@ pub enum SampleError<E> {
     Network(E),
 }
 
-/// The network's prediction for a latent at a time with a text.
-pub type Denoise<'a, E> = dyn FnMut(&Latent, f64, Condition) -> Result<Latent, E> + 'a;
+impl<E> SampleError<E> {
+    /// A step count that a sampler cannot do.
+    pub(crate) fn steps(sampler: &str, range: std::ops::RangeInclusive<usize>, steps: usize) -> Self {
+        let (first, last) = range.into_inner();
+        Self::Setting(format!("the sampler `{sampler}` takes {first} to {last} steps, not {steps}"))
+    }
+}
+
+/// The network: its predictions for one latent at a network time, one for each condition. A guided
+/// evaluation is one call with `[Positive, Negative]` in every sampler, any other one with `[Positive]`.
+///
+/// The reference does the same as two calls (`spaced`, EDM), as one batch (`ddim`), or as one batch in the
+/// other order (`dpm++_m2`); a batch does not mix its items, so the predictions are equal.
+pub type Denoise<'a, E> = dyn FnMut(&Latent, f64, &[Condition]) -> Result<Vec<Latent>, E> + 'a;
 
 impl Sampling<'_> {
     /// Samples from pure noise `x_t` to a clean latent.
+    ///
+    /// # Errors
+    /// When the settings do not go together, or the network fails.
     pub fn run<E>(
         &self,
         sampler: Sampler,
@@ -95,7 +187,48 @@ impl Sampling<'_> {
     ) -> Result<Latent, SampleError<E>> {
         match sampler {
             Sampler::Spaced => spaced::sample(self, x_t, noise, denoise, on_step),
-            Sampler::Dpmpp3mSde => edm::sample_dpmpp_3m_sde(self, x_t, noise, denoise, on_step),
+            Sampler::Ddim => ddim::sample(self, x_t, noise, denoise, on_step),
+            Sampler::DpmppM2 => dpmpp::sample(self, x_t, denoise, on_step),
+            Sampler::Edm(solver) => edm::sample(self, solver, x_t, noise, denoise, on_step),
         }
+    }
+
+    /// Refuses a model that predicts eps with a schedule whose end has no signal: nothing can be told from
+    /// the noise there.
+    pub(crate) fn check_eps<E>(&self) -> Result<(), SampleError<E>> {
+        let end = self.schedule.alpha_bar.last().copied().unwrap_or(0.0);
+        if self.prediction == Prediction::Eps && end <= 0.0 {
+            return Err(SampleError::Setting(
+                "a model that predicts eps does not go with a zero-SNR schedule: see the model's settings \
+                 `prediction` and `terminal`"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether an evaluation with a guidance scale needs the negative prompt.
+    pub(crate) fn is_guided(&self, scale: f64) -> bool {
+        self.has_negative && scale != 1.0
+    }
+
+    /// The network's prediction for `x` at `t`, each through `convert`, then mixed by `scale` if there is one.
+    pub(crate) fn evaluate<E>(
+        x: &Latent,
+        t: f64,
+        scale: Option<f64>,
+        denoise: &mut Denoise<E>,
+        convert: impl Fn(Latent) -> Latent,
+    ) -> Result<Latent, SampleError<E>> {
+        let conditions = [Condition::Positive, Condition::Negative];
+        let conditions = if scale.is_some() { &conditions[..] } else { &conditions[..1] };
+        let predictions = denoise(x, t, conditions).map_err(SampleError::Network)?;
+        assert_eq!(predictions.len(), conditions.len(), "one prediction for each condition");
+        let mut predictions = predictions.into_iter().map(convert);
+        let positive = predictions.next().expect("counted");
+        Ok(match (scale, predictions.next()) {
+            (Some(scale), Some(negative)) => Guidance::mix(scale, &positive, &negative),
+            _ => positive,
+        })
     }
 }

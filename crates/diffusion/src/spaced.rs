@@ -1,7 +1,6 @@
 //! Ancestral DDPM on a part of the timesteps (reference 2.4; arXiv 2102.09672).
 
 use crate::Latent;
-use crate::guidance::{Condition, Guidance};
 use crate::noise::Noise;
 use crate::sampler::{Denoise, SampleError, Sampling, Step};
 use crate::schedule::{Prediction, TIMESTEPS};
@@ -55,11 +54,9 @@ pub fn sample<E>(
     on_step: &mut dyn FnMut(Step),
 ) -> Result<Latent, SampleError<E>> {
     if !(2..=TIMESTEPS).contains(&settings.steps) {
-        return Err(SampleError::Setting(format!(
-            "the sampler `spaced` takes 2 to {TIMESTEPS} steps, not {}",
-            settings.steps
-        )));
+        return Err(SampleError::steps("spaced", 2..=TIMESTEPS, settings.steps));
     }
+    settings.check_eps()?;
     let chosen = timesteps(settings.steps);
     let total = chosen.len();
     let mut x = x_t;
@@ -67,11 +64,8 @@ pub fn sample<E>(
         let before = if index == 0 { 1.0 } else { settings.schedule.alpha_bar[chosen[index - 1]] };
         let c = coefficients(settings.schedule.alpha_bar[t], before);
         let scale = settings.guidance.at(t as f64);
-        let mut evaluate = |condition| denoise(&x, t as f64, condition).map_err(SampleError::Network);
-        let mut out = evaluate(Condition::Positive)?;
-        if settings.has_negative && scale != 1.0 {
-            out = Guidance::mix(scale, &out, &evaluate(Condition::Negative)?);
-        }
+        let scale = settings.is_guided(scale).then_some(scale);
+        let out = Sampling::evaluate(&x, t as f64, scale, denoise, |out| out)?;
         let x0 = match settings.prediction {
             Prediction::Eps => x.zip(&out, |x, eps| c.inverse_signal * x - c.inverse_spread * eps),
             Prediction::V => x.zip(&out, |x, v| c.signal * x - c.spread * v),

@@ -1,7 +1,7 @@
 //! The noise of the SDE samplers: torchsde's BrownianTree. An increment between two sigmas is the same
 //! however many steps lie between them, because it follows from a tree of halvings.
 
-use super::{SeedSequence, TorchCpu};
+use super::{SeedSequence, Source};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -13,6 +13,7 @@ type Place = (u64, u32);
 
 /// A Brownian motion over an interval of sigma, of `count` values.
 pub struct BrownianTree {
+    source: Source,
     entropy: u64,
     count: usize,
     start: f64,
@@ -31,21 +32,21 @@ struct Node {
 }
 
 impl BrownianTree {
-    /// Over `start..end`.
-    pub fn new(entropy: u64, count: usize, start: f64, end: f64) -> Self {
+    /// Over `start..end`, of fields from a device.
+    pub fn new(source: Source, entropy: u64, count: usize, start: f64, end: f64) -> Self {
         let seed = SeedSequence::new(entropy, &[], POOL).state(3)[0];
         let scale = (end - start).sqrt() as f32;
-        let root = TorchCpu::new(u64::from(seed)).normal(count).into_iter().map(|n| n * scale).collect();
+        let root = source.field(u64::from(seed), count).into_iter().map(|n| n * scale).collect();
         let (start, end) = (rounded(start), rounded(end));
-        Self { entropy, count, start, end, root: Rc::new(root), cache: HashMap::new() }
+        Self { source, entropy, count, start, end, root: Rc::new(root), cache: HashMap::new() }
     }
 
     /// `(W(sigma_next) - W(sigma)) / sqrt(sigma - sigma_next)`, standard normal values.
     pub fn normalised(&mut self, sigma: f32, sigma_next: f32) -> Vec<f32> {
-        let scale = -1.0 / (f64::from(sigma) - f64::from(sigma_next)).sqrt() as f32;
+        let root = (sigma - sigma_next).sqrt();
         let within = |sigma: f32| rounded(f64::from(sigma)).clamp(self.start, self.end);
         let (low, high) = (within(sigma_next), within(sigma));
-        self.increment(low, high).into_iter().map(|value| value * scale).collect()
+        self.increment(low, high).into_iter().map(|value| -value / root).collect()
     }
 
     /// `W(high) - W(low)`.
@@ -93,7 +94,7 @@ impl BrownianTree {
                 let (l, r) = (middle - node.start, node.end - middle);
                 let inverse = 1.0 / (node.end - node.start);
                 let seed = SeedSequence::new(self.entropy, &[index, u64::from(depth)], POOL).state(4)[0];
-                let noise = TorchCpu::new(u64::from(seed)).normal(self.count);
+                let noise = self.source.field(u64::from(seed), self.count);
                 let (share, inverse, spread) = (l as f32, inverse as f32, (l * r * inverse).sqrt() as f32);
                 let bridge = node.increment.iter().zip(noise);
                 Rc::new(bridge.map(|(whole, n)| share * whole * inverse + spread * n).collect::<Vec<f32>>())
@@ -122,13 +123,15 @@ fn rounded(sigma: f64) -> f64 {
 #[allow(clippy::excessive_precision, reason = "known values stand as they are published")]
 mod tests {
     use super::*;
+    use crate::edm::Sigmas;
+    use crate::schedule::{Prediction, Schedule, Terminal};
 
     const ENTROPY: u64 = 5_192_648_547_598_042_289;
     const SIGMAS: [f32; 3] = [10_000.0, 18.130_049, 7.410_702_7];
 
     #[test]
     fn increments_are_those_of_torchsde() {
-        let mut tree = BrownianTree::new(ENTROPY, 16, f64::from(0.354_989_02f32), 10_000.0);
+        let mut tree = BrownianTree::new(Source::TorchCpu, ENTROPY, 16, f64::from(0.354_989_02f32), 10_000.0);
         let first = tree.normalised(SIGMAS[0], SIGMAS[1]);
         for (got, known) in first.iter().zip([-0.01772, -0.49759, 1.37852, -1.43064]) {
             assert!((got - known).abs() < 5e-5, "{got} is not {known}");
@@ -140,8 +143,20 @@ mod tests {
     }
 
     #[test]
+    fn the_tree_is_as_deep_as_torchsdes() {
+        let sigmas = Sigmas::new(&Schedule::new(Terminal::ZeroSnr), Prediction::V, 10).sigmas;
+        for (&sigma, known) in sigmas.iter().zip([0, 33, 33, 32, 32, 33, 31, 34, 33, 0]) {
+            let mut tree = BrownianTree::new(Source::TorchCpu, ENTROPY, 1, f64::from(sigmas[9]), 10_000.0);
+            let (low, end) = (rounded(f64::from(sigma)), tree.end);
+            tree.increment(low, end);
+            let depth = tree.cache.keys().map(|place| place.1).max().unwrap_or(0);
+            assert_eq!(depth, known, "sigma {sigma}");
+        }
+    }
+
+    #[test]
     fn an_increment_does_not_depend_on_what_was_asked_before() {
-        let new = || BrownianTree::new(ENTROPY, 16, 0.35, 10_000.0);
+        let new = || BrownianTree::new(Source::TorchCpu, ENTROPY, 16, 0.35, 10_000.0);
         let mut warm = new();
         warm.normalised(SIGMAS[0], SIGMAS[1]);
         assert_eq!(warm.normalised(SIGMAS[1], SIGMAS[2]), new().normalised(SIGMAS[1], SIGMAS[2]));

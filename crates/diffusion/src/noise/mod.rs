@@ -1,13 +1,18 @@
-//! Random numbers, the same as the reference draws on the CPU: PyTorch's generator and torchsde's
-//! Brownian tree.
+//! Random numbers, the same as the reference draws: PyTorch's generators of the CPU and of NVIDIA's GPUs,
+//! and torchsde's Brownian tree.
 
 mod brownian;
 mod generator;
+mod philox;
 mod seed_sequence;
 
 pub use brownian::BrownianTree;
 pub use generator::TorchCpu;
+pub use philox::{Gpu, TorchCuda};
 pub use seed_sequence::SeedSequence;
+
+use std::fmt;
+use std::str::FromStr;
 
 /// Where a sampler gets its noise from.
 pub trait Noise {
@@ -21,30 +26,116 @@ pub trait Noise {
     fn interval(&mut self, sigma: f32, sigma_next: f32) -> Vec<f32>;
 }
 
-/// The reference's noise on the CPU for one image: a fresh generator from its seed.
-pub struct CpuNoise {
-    generator: TorchCpu,
+/// The device on which the reference would hold the latent: it decides which numbers follow from a seed.
+/// Its name is `torch-cpu`, or `torch-cuda` (an A100), or `torch-cuda:GPU`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// The CPU.
+    #[default]
+    TorchCpu,
+    /// An NVIDIA GPU.
+    TorchCuda(Gpu),
+}
+
+impl Source {
+    /// `count` normal numbers of the device's generator, freshly seeded.
+    fn field(self, seed: u64, count: usize) -> Vec<f32> {
+        match self {
+            Self::TorchCpu => TorchCpu::new(seed).normal(count),
+            Self::TorchCuda(gpu) => TorchCuda::new(gpu, seed).normal(count),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::TorchCpu => f.write_str("torch-cpu"),
+            Self::TorchCuda(gpu) => write!(f, "torch-cuda:{gpu}"),
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name.split_once(':') {
+            None if name == "torch-cpu" => Ok(Self::TorchCpu),
+            None if name == "torch-cuda" => Ok(Self::TorchCuda(Gpu::default())),
+            Some(("torch-cuda", gpu)) => gpu.parse().map(Self::TorchCuda),
+            _ => Err(format!("no random numbers `{name}`: there are torch-cpu and torch-cuda[:GPU]")),
+        }
+    }
+}
+
+/// The reference's noise for one image: fresh generators from its seed.
+pub struct TorchNoise {
+    source: Source,
+    cpu: TorchCpu,
+    /// Draws the fields if the latent is on a GPU.
+    cuda: Option<TorchCuda>,
     tree: Option<BrownianTree>,
 }
 
-impl CpuNoise {
+impl TorchNoise {
     /// From a seed.
-    pub fn new(seed: u64) -> Self {
-        Self { generator: TorchCpu::new(seed), tree: None }
+    pub fn new(source: Source, seed: u64) -> Self {
+        let cuda = match source {
+            Source::TorchCpu => None,
+            Source::TorchCuda(gpu) => Some(TorchCuda::new(gpu, seed)),
+        };
+        Self { source, cpu: TorchCpu::new(seed), cuda, tree: None }
     }
 }
 
-impl Noise for CpuNoise {
+impl Noise for TorchNoise {
     fn normal(&mut self, count: usize) -> Vec<f32> {
-        self.generator.normal(count)
+        match &mut self.cuda {
+            Some(cuda) => cuda.normal(count),
+            None => self.cpu.normal(count),
+        }
     }
 
     fn start_interval(&mut self, count: usize, sigma_min: f32, sigma_max: f32) {
-        let entropy = self.generator.below(i64::MAX as u64);
-        self.tree = Some(BrownianTree::new(entropy, count, f64::from(sigma_min), f64::from(sigma_max)));
+        // The entropy comes from the CPU wherever the latent is.
+        let entropy = self.cpu.below(i64::MAX as u64);
+        let (start, end) = (f64::from(sigma_min), f64::from(sigma_max));
+        self.tree = Some(BrownianTree::new(self.source, entropy, count, start, end));
     }
 
     fn interval(&mut self, sigma: f32, sigma_next: f32) -> Vec<f32> {
         self.tree.as_mut().expect("started before it is asked").normalised(sigma, sigma_next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_have_names() {
+        assert_eq!("torch-cpu".parse(), Ok(Source::TorchCpu));
+        assert_eq!("torch-cuda".parse(), Ok(Source::TorchCuda(Gpu::default())));
+        for source in Gpu::ALL.map(Source::TorchCuda) {
+            assert_eq!(source.to_string().parse(), Ok(source));
+        }
+        assert!("torch-cuda:abacus".parse::<Source>().is_err_and(|error| error.contains("a100, h100")));
+        assert!("cuda".parse::<Source>().is_err_and(|error| error.contains("torch-cuda[:GPU]")));
+    }
+
+    #[test]
+    fn a_gpus_motion_has_its_fields_and_the_cpus_entropy() {
+        let source = Source::TorchCuda(Gpu::default());
+        let mut noise = TorchNoise::new(source, 231);
+        // Fields drawn before do not move the CPU's generator.
+        assert_eq!(noise.normal(16), TorchCuda::new(Gpu::default(), 231).normal(16));
+        noise.start_interval(16, 0.5, 4.0);
+        let whole = noise.interval(4.0, 0.5);
+        let seed = SeedSequence::new(TorchCpu::new(231).below(i64::MAX as u64), &[], 24).state(1)[0];
+        let root = TorchCuda::new(Gpu::default(), u64::from(seed)).normal(16);
+        for (whole, root) in whole.iter().zip(root) {
+            assert!((whole + root).abs() < 1e-5, "{whole} is not -{root}");
+        }
     }
 }
