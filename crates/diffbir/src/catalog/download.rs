@@ -16,7 +16,7 @@ use std::time::Duration;
 const RETRIES: u32 = 5;
 
 /// Where a download is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Download<'a> {
     /// An address is asked.
     Asking(&'a str),
