@@ -38,6 +38,52 @@ impl Photo {
         matches!(self.samples, Samples::U16(_))
     }
 
+    /// One channel of three where they are the same everywhere.
+    pub(crate) fn grey_if_equal(&mut self) {
+        fn grey<T: Copy + PartialEq>(samples: &[T]) -> Option<Vec<T>> {
+            let (pixels, _) = samples.as_chunks::<3>();
+            pixels.iter().map(|&[r, g, b]| (r == g && g == b).then_some(r)).collect()
+        }
+        let found = match &self.samples {
+            _ if self.channels == 1 => None,
+            Samples::U8(samples) => grey(samples).map(Samples::U8),
+            Samples::U16(samples) => grey(samples).map(Samples::U16),
+        };
+        if let Some(samples) = found {
+            self.samples = samples;
+            self.channels = 1;
+        }
+    }
+
+    /// Takes the opacity out of colours that were multiplied by it.
+    pub(crate) fn unpremultiply(&mut self) {
+        fn divide<T: Copy + Into<u32> + TryFrom<u32>>(
+            samples: &mut [T],
+            alpha: &[T],
+            channels: usize,
+            full: T,
+        ) {
+            let full_value: u32 = full.into();
+            for (pixel, &alpha) in samples.chunks_exact_mut(channels).zip(alpha) {
+                let alpha: u32 = alpha.into();
+                for value in pixel.iter_mut().filter(|_| alpha > 0) {
+                    let colour: u32 = (*value).into();
+                    // 65535 squared and a half of 65535 are still within 32 bits.
+                    *value = T::try_from((colour * full_value + alpha / 2) / alpha).unwrap_or(full);
+                }
+            }
+        }
+        match (&mut self.samples, &self.alpha) {
+            (Samples::U8(samples), Some(Samples::U8(alpha))) => {
+                divide(samples, alpha, self.channels, u8::MAX)
+            }
+            (Samples::U16(samples), Some(Samples::U16(alpha))) => {
+                divide(samples, alpha, self.channels, u16::MAX);
+            }
+            _ => {}
+        }
+    }
+
     /// The picture in sRGB, three channels.
     pub fn to_raster(&self) -> Raster {
         self.resized(self.width_px, self.height_px, Filter::Bicubic)
