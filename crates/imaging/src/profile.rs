@@ -45,10 +45,6 @@ impl Profile {
         transform_u8(&self.own, &self.srgb, rgb)
     }
 
-    pub(crate) fn to_own_u8(&self, rgb: &[u8]) -> Vec<u8> {
-        transform_u8(&self.srgb, &self.own, rgb)
-    }
-
     pub(crate) fn to_srgb_u16(&self, rgb: &[u16]) -> Vec<u16> {
         transform_u16(&self.own, &self.srgb, rgb)
     }
