@@ -15,6 +15,7 @@ use img_parts::webp::{CHUNK_EXIF, CHUNK_XMP, WebP};
 use img_parts::{Bytes, ImageICC};
 use std::io::{Cursor, Write};
 use std::path::Path;
+use tiff::tags::{PhotometricInterpretation, SampleFormat};
 
 /// JPEG's quality where none is asked for.
 pub const JPEG_QUALITY: u8 = 95;
@@ -87,7 +88,7 @@ pub struct Encoded<'a> {
     pub samples: &'a Samples,
     /// Opacity, at the same depth. JPEG lays the picture on white.
     pub alpha: Option<&'a Samples>,
-    /// Written as far as the format can carry it: WebP carries neither IPTC nor a density.
+    /// Written as far as the format can carry it: see [`Metadata::lost_in`].
     pub metadata: &'a Metadata,
 }
 
@@ -259,7 +260,8 @@ impl Encoded<'_> {
             }
         }
         // Last, because it writes the header that names the other blocks.
-        file.set_icc_profile(icc.clone().map(Bytes::from));
+        let icc = icc.clone().filter(|_| !self.metadata.is_grey_profile());
+        file.set_icc_profile(icc.map(Bytes::from));
         Ok(file.encoder().bytes().to_vec())
     }
 
@@ -296,11 +298,13 @@ impl Encoded<'_> {
             (Samples::U8(samples), None, _) => write!(kind::RGB8, samples),
             (Samples::U16(samples), None, 1) => write!(kind::Gray16, samples),
             (Samples::U16(samples), None, _) => write!(kind::RGB16, samples),
-            (Samples::U8(samples), Some(alpha), channels) => {
-                write!(kind::RGBA8, &join(&three(samples, channels), &alpha8(alpha), 3))
+            (Samples::U8(samples), Some(alpha), 1) => write!(GreyAlpha8, &join(samples, &alpha8(alpha), 1)),
+            (Samples::U8(samples), Some(alpha), _) => write!(kind::RGBA8, &join(samples, &alpha8(alpha), 3)),
+            (Samples::U16(samples), Some(Samples::U16(alpha)), 1) => {
+                write!(GreyAlpha16, &join(samples, alpha, 1));
             }
-            (Samples::U16(samples), Some(Samples::U16(alpha)), channels) => {
-                write!(kind::RGBA16, &join(&three(samples, channels), alpha, 3))
+            (Samples::U16(samples), Some(Samples::U16(alpha)), _) => {
+                write!(kind::RGBA16, &join(samples, alpha, 3));
             }
             (Samples::U16(_), Some(Samples::U8(_)), _) => {
                 return Err("colour and opacity differ in depth".into());
@@ -335,6 +339,31 @@ impl Encoded<'_> {
         Ok(())
     }
 }
+
+/// Grey with opacity, which the library has no name for.
+macro_rules! grey_alpha {
+    ($name:ident, $value:ty, $bits:literal) => {
+        struct $name;
+
+        impl tiff::encoder::colortype::ColorType for $name {
+            type Inner = $value;
+            const TIFF_VALUE: PhotometricInterpretation = PhotometricInterpretation::BlackIsZero;
+            const BITS_PER_SAMPLE: &'static [u16] = &[$bits; 2];
+            const SAMPLE_FORMAT: &'static [SampleFormat] = &[SampleFormat::Uint; 2];
+
+            /// Values less those of the pixel before.
+            fn horizontal_predict(row: &[$value], result: &mut Vec<$value>) {
+                result.extend(row.iter().take(2));
+                result.extend(
+                    row.iter().zip(row.iter().skip(2)).map(|(before, value)| value.wrapping_sub(*before)),
+                );
+            }
+        }
+    };
+}
+
+grey_alpha!(GreyAlpha8, u8, 8);
+grey_alpha!(GreyAlpha16, u16, 16);
 
 fn to_bytes(samples: &[u16]) -> Vec<u8> {
     samples.iter().flat_map(|value| value.to_ne_bytes()).collect()

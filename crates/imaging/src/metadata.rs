@@ -58,9 +58,15 @@ impl Metadata {
             Format::WebP => {
                 unless(self.iptc.is_none(), "IPTC");
                 unless(self.density.is_none(), "a resolution");
+                unless(!self.is_grey_profile(), "a profile of greys");
             }
         }
         lost
+    }
+
+    /// Whether the profile is of greys, which a file that knows RGB only cannot have.
+    pub(crate) fn is_grey_profile(&self) -> bool {
+        self.icc.as_ref().is_some_and(|icc| icc.get(16..20) == Some(b"GRAY"))
     }
 
     /// Notes something that is left behind, once.

@@ -2,6 +2,7 @@
 
 use diffbir_imaging::resize::Filter;
 use diffbir_imaging::{Encoded, Format, Metadata, Samples, decode_bytes};
+use img_parts::png::{Png, PngChunk};
 use moxcms::{ColorProfile, ToneReprCurve};
 
 /// CIE L*a*b* (D50) of a colour in the space of `profile`.
@@ -95,4 +96,71 @@ fn wide_colours_come_back_as_they_were() {
             assert!(mean < 0.5 && worst < 1.5, "{name} x{upscale}: mean {mean}, worst {worst}");
         }
     }
+}
+
+/// A PNG of [200, 100, 50] with chunks that tell its colours.
+fn told(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let patch = [200, 100, 50];
+    let mut png = Png::from_bytes(two_patches(patch, patch, None, Format::Png).into()).unwrap();
+    for (kind, contents) in chunks {
+        png.chunks_mut().insert(1, PngChunk::new(**kind, contents.to_vec().into()));
+    }
+    png.encoder().bytes().to_vec()
+}
+
+fn longs(values: &[u32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_be_bytes()).collect()
+}
+
+#[test]
+fn colours_told_without_a_profile_are_followed() {
+    let seen = |chunks: &[(&[u8; 4], &[u8])]| {
+        let photo = decode_bytes(&told(chunks), "test").unwrap();
+        let pixel = photo.to_raster().to_u8_rounding()[..3].to_vec();
+        (pixel, photo.metadata.icc.is_some())
+    };
+    let near = |a: &[u8], b: [u8; 3]| a.iter().zip(b).all(|(a, b)| a.abs_diff(b) <= 1);
+    let srgb = longs(&[31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000]);
+    let p3 = longs(&[31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000]);
+    let (gamma, linear) = (longs(&[45455]), longs(&[100_000]));
+    // The words of sRGB in any of their forms are nothing.
+    for chunks in [&[(b"gAMA", &gamma[..]), (b"cHRM", &srgb)][..], &[(b"cICP", &[1, 13, 0, 1])]] {
+        assert_eq!(seen(chunks), (vec![200, 100, 50], false));
+    }
+    // Linear light: 200 / 255 is 0.7843, which sRGB stores as 0.8963.
+    let (pixel, kept) = seen(&[(b"gAMA", &linear)]);
+    assert!(kept && near(&pixel, [229, 168, 122]), "{pixel:?}");
+    // Display P3, by its code point and by its chromaticities.
+    let (pixel, kept) = seen(&[(b"cICP", &[12, 13, 0, 1])]);
+    assert!(kept && near(&pixel, [215, 93, 31]), "{pixel:?}");
+    let (by_chromaticities, kept) = seen(&[(b"gAMA", &gamma), (b"cHRM", &p3)]);
+    assert!(kept && by_chromaticities[0] > 208, "{by_chromaticities:?}");
+    // What sRGB's own chunk says comes before a gamma.
+    assert_eq!(seen(&[(b"gAMA", &linear), (b"sRGB", &[0])]).0, [200, 100, 50]);
+    for (transfer, name) in [(16, "PQ"), (18, "HLG")] {
+        let error = decode_bytes(&told(&[(b"cICP", &[9, transfer, 0, 1])]), "test").unwrap_err().to_string();
+        assert!(error.contains("HDR") && error.contains(name), "{error}");
+    }
+}
+
+#[test]
+fn a_profile_of_greys_stays_with_greys() {
+    let icc = ColorProfile::new_gray_with_gamma(1.8).encode().unwrap();
+    let metadata = Metadata { icc: Some(icc.clone()), ..Metadata::default() };
+    let samples = Samples::U8(vec![9, 200]);
+    let encoded = Encoded {
+        width_px: 2,
+        height_px: 1,
+        channels: 1,
+        samples: &samples,
+        alpha: None,
+        metadata: &metadata,
+    };
+    let back = |format| {
+        let bytes = encoded.to_bytes(format, None).unwrap();
+        decode_bytes(&bytes, "test").unwrap().metadata.icc
+    };
+    assert_eq!(back(Format::Png), Some(icc));
+    assert_eq!(back(Format::WebP), None, "WebP knows no grey");
+    assert_eq!(metadata.lost_in(Format::WebP), ["a profile of greys"]);
 }

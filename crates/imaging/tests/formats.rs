@@ -80,13 +80,20 @@ fn tables_of_greys_are_grey() {
 
 #[test]
 fn opacity_in_a_tiff_is_named_and_read_as_it_is_meant() {
-    let alpha = Samples::U8(vec![255, 128, 3, 0]);
+    let colours: Vec<u8> = (0..12).map(|value| value * 20).collect();
     for channels in [1, 3] {
-        let bytes = encode(channels, Samples::U8(vec![60; channels * 4]), Some(alpha.clone()), Format::Tiff);
-        let mut file = Decoder::new(Cursor::new(&bytes[..])).unwrap();
-        assert_eq!(file.get_tag_u16_vec(Tag::ExtraSamples).unwrap(), [2]);
-        let photo = decode_bytes(&bytes, "test").unwrap();
-        assert_eq!((photo.samples, photo.alpha), (Samples::U8(vec![60; 12]), Some(alpha.clone())));
+        let colours = &colours[..4 * channels];
+        let alpha = [255, 128, 3, 0];
+        let deep = |values: &[u8]| Samples::U16(values.iter().map(|&value| u16::from(value) * 251).collect());
+        for (samples, alpha) in
+            [(Samples::U8(colours.to_vec()), Samples::U8(alpha.to_vec())), (deep(colours), deep(&alpha))]
+        {
+            let bytes = encode(channels, samples.clone(), Some(alpha.clone()), Format::Tiff);
+            let mut file = Decoder::new(Cursor::new(&bytes[..])).unwrap();
+            assert_eq!(file.get_tag_u16_vec(Tag::ExtraSamples).unwrap(), [2]);
+            let photo = decode_bytes(&bytes, "test").unwrap();
+            assert_eq!((photo.channels, photo.samples, photo.alpha), (channels, samples, Some(alpha)));
+        }
     }
     let premultiplied = tiff::<kind::RGBA8>(&[50, 100, 128, 128, 10, 20, 30, 255], |tags| {
         tags.write_tag(Tag::ExtraSamples, &[1u16][..]).unwrap();
@@ -110,6 +117,7 @@ fn whole_files_that_are_not_decoded_are_called_unsupported() {
             }),
             "palette",
         ),
+        (tiff::<kind::Gray8>(&[1; 2], |tags| tags.write_tag(Tag::Compression, 50000u16).unwrap()), "ZSTD"),
     ] {
         let error = error(&bytes);
         assert!(error.contains("not supported") && error.contains(name), "{name}: {error}");

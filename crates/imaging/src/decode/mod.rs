@@ -108,7 +108,10 @@ pub fn decode_bytes(bytes: &[u8], file: &str) -> Result<Photo, DecodeError> {
         ImageFormat::Png => read(PngDecoder::new(reader).map_err(failed)?, facts, file),
         ImageFormat::Jpeg => read(JpegDecoder::new(reader).map_err(failed)?, facts, file),
         ImageFormat::WebP => read(WebPDecoder::new(reader).map_err(failed)?, facts, file),
-        ImageFormat::Tiff => read(TiffDecoder::new(reader).map_err(failed)?, facts, file),
+        ImageFormat::Tiff => match tiff::GreyWithOpacity::of(bytes) {
+            Some(decoder) => read(decoder, facts, file),
+            None => read(TiffDecoder::new(reader).map_err(failed)?, facts, file),
+        },
         _ => read(BmpDecoder::new(reader).map_err(failed)?, facts, file),
     }?;
     if let Some(icc) = &photo.metadata.icc {
@@ -134,6 +137,9 @@ fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
 }
 
 fn check_size((width, height): (u32, u32), file: &str) -> Result<(), DecodeError> {
+    if width == 0 || height == 0 {
+        return Err(Refusal::Damaged("it claims no pixels".into()).in_file(file));
+    }
     if u64::from(width) * u64::from(height) <= LIMIT_MEGAPIXELS * 1_000_000 {
         return Ok(());
     }

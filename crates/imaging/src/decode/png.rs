@@ -2,6 +2,7 @@
 
 use super::{Facts, Refusal};
 use crate::metadata::{Density, EXIF_SIGNATURE, Metadata, XMP_SIGNATURE, iptc_resource};
+use crate::profile;
 use std::io::Read;
 
 /// Bytes that a compressed text may grow to.
@@ -10,15 +11,24 @@ const TEXT_LIMIT: u64 = 64 << 20;
 pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {
     let mut facts = Facts::default();
     let metadata = &mut facts.metadata;
+    let mut colours = Colours::default();
     for (kind, contents) in chunks(bytes) {
         match &kind {
             b"IHDR" => {
                 facts.size = long(contents, 0).zip(long(contents, 4));
                 facts.indexed = contents.get(9) == Some(&3);
+                colours.grey = matches!(contents.get(9), Some(0 | 4));
             }
             b"acTL" => {
                 return Err(Refusal::unsupported("an animated PNG", "save one of its frames as a picture"));
             }
+            b"iCCP" | b"sRGB" => colours.told = true,
+            b"gAMA" => colours.gamma = long(contents, 0).filter(|&gamma| gamma > 0).map(per_100_000),
+            b"cHRM" => {
+                let xy: Option<Vec<f32>> = (0..8).map(|i| long(contents, 4 * i).map(per_100_000)).collect();
+                colours.chromaticities = xy.and_then(|xy| xy.try_into().ok());
+            }
+            b"cICP" => colours.code_points = contents.first_chunk().copied(),
             // The only unit is the metre.
             b"pHYs" if contents.get(8) == Some(&1) => {
                 let across_down = long(contents, 0).zip(long(contents, 4));
@@ -32,7 +42,67 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {
             _ => {}
         }
     }
+    colours.into_profile(metadata)?;
     Ok(facts)
+}
+
+/// What the file says of its colours, beside a profile.
+#[derive(Default)]
+struct Colours {
+    grey: bool,
+    /// Whether a profile tells them, or the words that they are sRGB.
+    told: bool,
+    /// The power from light to stored values.
+    gamma: Option<f32>,
+    /// x and y of white, red, green and blue.
+    chromaticities: Option<[f32; 8]>,
+    /// Primaries, transfer, matrix, and whether the range is full, by ITU-T H.273.
+    code_points: Option<[u8; 4]>,
+}
+
+impl Colours {
+    const SRGB_GAMMA: f32 = 0.45455;
+    const SRGB_CHROMATICITIES: [f32; 8] = [0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06];
+
+    /// Puts a profile in place of what is not sRGB. The code points come before a profile of the file's, the
+    /// gamma and the chromaticities behind it (PNG specification, third edition, 4.3).
+    fn into_profile(self, metadata: &mut Metadata) -> Result<(), Refusal> {
+        const HINT: &str = "save it without HDR first";
+        match self.code_points {
+            Some([_, 16, ..]) => return Err(Refusal::unsupported("an HDR picture (PQ)", HINT)),
+            Some([_, 18, ..]) => return Err(Refusal::unsupported("an HDR picture (HLG)", HINT)),
+            Some([1, 13, 0, 1]) => return Ok(()),
+            // Other primaries make no other grey.
+            Some([_, 13, 0, 1]) if self.grey => return Ok(()),
+            Some([primaries, transfer, 0, 1]) if !self.grey => {
+                metadata.icc = profile::of_code_points(primaries, transfer);
+            }
+            _ => {}
+        }
+        if self.code_points.is_some() && metadata.icc.is_none() {
+            metadata.unread("its colour code points");
+        }
+        if self.told || metadata.icc.is_some() {
+            return Ok(());
+        }
+        let near = |a: f32, b: f32| (a - b).abs() < 0.005;
+        let gamma = self.gamma.filter(|&gamma| !near(gamma, Self::SRGB_GAMMA));
+        let chromaticities = self
+            .chromaticities
+            .filter(|xy| !xy.iter().zip(Self::SRGB_CHROMATICITIES).all(|(&a, b)| near(a, b)));
+        if self.grey && gamma.is_some() {
+            metadata.unread("a gamma of greys");
+        }
+        if !self.grey && (gamma.is_some() || chromaticities.is_some()) {
+            let power = self.gamma.unwrap_or(Self::SRGB_GAMMA).recip();
+            metadata.icc = profile::of_power(power, chromaticities);
+        }
+        Ok(())
+    }
+}
+
+fn per_100_000(value: u32) -> f32 {
+    value as f32 / 100_000.0
 }
 
 /// Kinds and contents, as far as they are whole.
