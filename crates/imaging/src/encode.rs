@@ -4,7 +4,9 @@
 use crate::error::EncodeError;
 use crate::exif::Directories;
 use crate::fields::set_size;
-use crate::metadata::{Density, EXIF_SIGNATURE, IPTC_SIGNATURE, Metadata, XMP_SIGNATURE, fits_jpeg};
+use crate::metadata::{
+    Density, EXIF_SIGNATURE, IPTC_SIGNATURE, Metadata, XMP_SIGNATURE, fits_jpeg, iptc_record,
+};
 use crate::photo::Samples;
 use image::codecs::jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -331,9 +333,13 @@ impl Encoded<'_> {
             directory.write_tag(Tag::ResolutionUnit, ResolutionUnit::Inch.to_u16())?;
         }
         directory.write_tag(Tag::Orientation, 1u16)?;
-        for (tag, block) in [(700, xmp), (34377, iptc), (34675, icc)] {
+        // Programs look for the IPTC record by itself as well as in Photoshop's resources.
+        let record = iptc.as_deref().and_then(iptc_record);
+        let blocks =
+            [(700, xmp.as_deref()), (33723, record), (34377, iptc.as_deref()), (34675, icc.as_deref())];
+        for (tag, block) in blocks {
             if let Some(block) = block {
-                directory.write_tag(Tag::from_u16_exhaustive(tag), block.as_slice())?;
+                directory.write_tag(Tag::from_u16_exhaustive(tag), block)?;
             }
         }
         Ok(())

@@ -111,6 +111,21 @@ pub(crate) fn iptc_resource(record: &[u8]) -> Vec<u8> {
     [b"8BIM\x04\x04\0\0", &length[..], record, padding].concat()
 }
 
+/// The IPTC record among Photoshop's resources.
+pub(crate) fn iptc_record(mut resources: &[u8]) -> Option<&[u8]> {
+    loop {
+        let (number, rest) = resources.strip_prefix(b"8BIM")?.split_first_chunk::<2>()?;
+        // The name has a byte of length; with it, it takes an even number of bytes.
+        let name = (1 + usize::from(*rest.first()?)).next_multiple_of(2);
+        let (length, rest) = rest.get(name..)?.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(*length) as usize;
+        if *number == [4, 4] {
+            return rest.get(..length);
+        }
+        resources = rest.get(length.checked_next_multiple_of(2)?..)?;
+    }
+}
+
 /// Says in an XMP text that the pixels are upright, where it says anything, as an attribute or an element.
 fn make_xmp_upright(xmp: &mut [u8]) {
     const NAME: &[u8] = b"tiff:Orientation";

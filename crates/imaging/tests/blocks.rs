@@ -128,6 +128,20 @@ fn an_iptc_record_in_its_own_tag_of_a_tiff_is_read() {
 }
 
 #[test]
+fn an_iptc_record_is_written_to_both_places_of_a_tiff() {
+    let before = b"8BIM\x03\xed\x02ab\0\0\0\0\x03abc\0";
+    let metadata = Metadata { iptc: Some([before, RESOURCE].concat()), ..Metadata::default() };
+    let tiff = picture(&metadata, Format::Tiff);
+    let mut file = Decoder::new(Cursor::new(&tiff[..])).unwrap();
+    assert_eq!(file.get_tag_u8_vec(Tag::Unknown(33723)).unwrap(), RECORD);
+    assert_eq!(read(&tiff).iptc, metadata.iptc);
+    for length in 0..before.len() + RESOURCE.len() {
+        let cut = [before, RESOURCE].concat()[..length].to_vec();
+        picture(&Metadata { iptc: Some(cut), ..Metadata::default() }, Format::Tiff);
+    }
+}
+
+#[test]
 fn every_block_says_that_pixels_are_upright() {
     let turned = "<x tiff:Orientation=\"6\"/><tiff:Orientation>6</tiff:Orientation> 6";
     let upright = "<x tiff:Orientation=\"1\"/><tiff:Orientation>1</tiff:Orientation> 6";
