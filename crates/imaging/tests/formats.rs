@@ -200,3 +200,38 @@ fn a_hole_in_a_jpeg_is_noticed() {
         assert!(decode_bytes(&[&whole[..], b"trailer"].concat(), "trailer").is_ok());
     }
 }
+
+#[test]
+fn holes_are_noticed_in_progressive_and_restarted_scans() {
+    use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+    let rgb: Vec<u8> = (0..61 * 45 * 3).map(|i: usize| (i * i / 7 % 251) as u8).collect();
+    for (progressive, restart) in [(true, 0), (true, 3), (false, 3)] {
+        for sampling in [SamplingFactor::F_1_1, SamplingFactor::F_2_1, SamplingFactor::F_2_2] {
+            let mut whole = Vec::new();
+            let mut encoder = Encoder::new(&mut whole, 80);
+            encoder.set_progressive(progressive);
+            encoder.set_sampling_factor(sampling);
+            if restart > 0 {
+                encoder.set_restart_interval(restart);
+            }
+            encoder.encode(&rgb, 61, 45, ColorType::Rgb).unwrap();
+            let photo = decode_bytes(&whole, "whole").unwrap();
+            assert_eq!((photo.width_px, photo.height_px), (61, 45));
+            let scan = whole.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+            for cut in (scan..whole.len() - 20).step_by(37) {
+                let closed = [&whole[..cut], &[0xff, 0xd9]].concat();
+                assert!(
+                    error(&closed).contains("is damaged"),
+                    "progressive {progressive}, restarts every {restart}, {sampling:?}, cut at {cut}"
+                );
+            }
+            for index in (0..whole.len()).step_by(11) {
+                let mut broken = whole.clone();
+                broken[index] ^= 0x55;
+                if let Ok(photo) = decode_bytes(&broken, "broken") {
+                    assert!(photo.width_px > 0);
+                }
+            }
+        }
+    }
+}
