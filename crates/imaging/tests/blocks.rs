@@ -109,6 +109,16 @@ fn exif_behind_the_pixels_of_a_png_turns_them() {
 }
 
 #[test]
+fn exif_with_the_signature_of_a_jpeg_is_read_from_any_format() {
+    let signed = of_exif([b"Exif\0\0", &exif(6)[..]].concat());
+    for format in [Format::Png, Format::WebP] {
+        let photo = decode_bytes(&picture(&signed, format), "test").unwrap();
+        assert_eq!((photo.width_px, photo.height_px), (2, 3), "{format:?}");
+        assert_eq!(photo.metadata.exif.unwrap()[..19], exif(1)[..19], "{format:?}");
+    }
+}
+
+#[test]
 fn an_iptc_record_in_its_own_tag_of_a_tiff_is_read() {
     for as_long in [false, true] {
         let mut bytes = Cursor::new(Vec::new());

@@ -1,7 +1,7 @@
 //! PNG's chunks: metadata wherever it lies, also behind the pixels, and what the file says of its colours.
 
 use super::{Facts, Refusal};
-use crate::metadata::{Density, EXIF_SIGNATURE, Metadata, XMP_SIGNATURE, iptc_resource};
+use crate::metadata::{Density, Metadata, XMP_SIGNATURE, iptc_resource};
 use crate::profile;
 use std::io::Read;
 
@@ -161,10 +161,7 @@ fn keep(metadata: &mut Metadata, keyword: &[u8], text: Vec<u8>) {
     match name {
         b"exif" | b"app1" | b"APP1" => match block.strip_prefix(XMP_SIGNATURE) {
             Some(xmp) => metadata.xmp = metadata.xmp.take().or_else(|| Some(xmp.to_vec())),
-            None => {
-                let exif = block.strip_prefix(EXIF_SIGNATURE).unwrap_or(&block);
-                metadata.exif = metadata.exif.take().or_else(|| Some(exif.to_vec()));
-            }
+            None => metadata.exif = metadata.exif.take().or(Some(block)),
         },
         b"iptc" | b"8bim" => metadata.iptc = metadata.iptc.take().or_else(|| Some(iptc_resource(&block))),
         b"xmp" => metadata.xmp = metadata.xmp.take().or(Some(block)),
