@@ -177,8 +177,10 @@ fn read<D: ImageDecoder>(mut decoder: D, facts: Facts, file: &str) -> Result<Pho
     metadata.icc = metadata.icc.or_else(|| decoder.icc_profile().ok().flatten());
     metadata.exif = metadata.exif.or_else(|| decoder.exif_metadata().ok().flatten());
     // Some writers put JPEG's signature in front in other formats too.
-    metadata.exif =
-        metadata.exif.map(|exif| exif.strip_prefix(EXIF_SIGNATURE).map_or(exif.clone(), Vec::from));
+    metadata.exif = metadata.exif.map(|exif| match exif.strip_prefix(EXIF_SIGNATURE) {
+        Some(bare) => bare.to_vec(),
+        None => exif,
+    });
     metadata.xmp = metadata.xmp.or_else(|| decoder.xmp_metadata().ok().flatten());
     // Behind the metadata, because the TIFF decoder counts the size of tags against the limit of pixels.
     let mut limits = Limits::no_limits();
