@@ -3,7 +3,10 @@
 
 use crate::error::EncodeError;
 use crate::exif::Directories;
-use crate::metadata::{Density, Metadata};
+use crate::fields::set_size;
+use crate::metadata::{
+    Density, EXIF_SIGNATURE, IPTC_SIGNATURE, Metadata, XMP_SIGNATURE, fits_jpeg, iptc_record,
+};
 use crate::photo::Samples;
 use image::codecs::jpeg::{JpegEncoder, PixelDensity, PixelDensityUnit};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
@@ -14,6 +17,7 @@ use img_parts::webp::{CHUNK_EXIF, CHUNK_XMP, WebP};
 use img_parts::{Bytes, ImageICC};
 use std::io::{Cursor, Write};
 use std::path::Path;
+use tiff::tags::{PhotometricInterpretation, SampleFormat};
 
 /// JPEG's quality where none is asked for.
 pub const JPEG_QUALITY: u8 = 95;
@@ -86,7 +90,7 @@ pub struct Encoded<'a> {
     pub samples: &'a Samples,
     /// Opacity, at the same depth. JPEG lays the picture on white.
     pub alpha: Option<&'a Samples>,
-    /// Written as far as the format can carry it: WebP carries neither IPTC nor a density.
+    /// Written as far as the format can carry it: see [`Metadata::lost_in`].
     pub metadata: &'a Metadata,
 }
 
@@ -94,13 +98,19 @@ impl Encoded<'_> {
     /// The file's bytes. `quality` is 1 to 100: without it JPEG takes [`JPEG_QUALITY`] and WebP is lossless;
     /// PNG and TIFF always are.
     pub fn to_bytes(&self, format: Format, quality: Option<u8>) -> Result<Vec<u8>, EncodeError> {
-        let fail = |reason: String| EncodeError::Format { format: format.name(), reason };
-        match format {
-            Format::Png => self.png().map_err(fail),
-            Format::Jpeg => self.jpeg(quality.unwrap_or(JPEG_QUALITY)).map_err(fail),
-            Format::WebP => self.webp(quality).map_err(fail),
-            Format::Tiff => self.tiff().map_err(fail),
+        let mut metadata = self.metadata.clone();
+        if let Some(exif) = &mut metadata.exif {
+            let (width, height) = self.size();
+            set_size(exif, width, height);
         }
+        let own = Encoded { metadata: &metadata, ..*self };
+        let written = match format {
+            Format::Png => own.png(),
+            Format::Jpeg => own.jpeg(quality.unwrap_or(JPEG_QUALITY)),
+            Format::WebP => own.webp(quality),
+            Format::Tiff => own.tiff(),
+        };
+        written.map_err(|reason| EncodeError::Format { format: format.name(), reason })
     }
 
     fn size(&self) -> (u32, u32) {
@@ -132,11 +142,17 @@ impl Encoded<'_> {
         let mut bytes = Vec::new();
         let mut encoder =
             PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive);
-        set_blocks(&mut encoder, self.metadata);
+        // The library writes these two itself.
+        let Metadata { exif, xmp, iptc, icc, density, .. } = self.metadata;
+        if let Some(icc) = icc {
+            let _ = encoder.set_icc_profile(icc.clone());
+        }
+        if let Some(exif) = exif {
+            let _ = encoder.set_exif_metadata(exif.clone());
+        }
         let (pixels, colour) = self.interleaved();
         let (width, height) = self.size();
         encoder.write_image(&pixels, width, height, colour).map_err(|error| error.to_string())?;
-        let Metadata { xmp, iptc, density, .. } = self.metadata;
         let mut chunks = Vec::new();
         if let Some(Density { x_dpi, y_dpi }) = density {
             let per_metre = |dpi: f64| ((dpi / 0.0254).round() as u32).to_be_bytes();
@@ -187,18 +203,18 @@ impl Encoded<'_> {
             let density = (x_dpi.round() as u16, y_dpi.round() as u16);
             encoder.set_pixel_density(PixelDensity { density, unit: PixelDensityUnit::Inches });
         }
-        set_blocks(&mut encoder, self.metadata);
+        let Metadata { exif, xmp, iptc, icc, .. } = self.metadata;
+        if let Some(icc) = icc {
+            let _ = encoder.set_icc_profile(icc.clone());
+        }
         let colour = if self.channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
         encoder.write_image(pixels, width, height, colour).map_err(|error| error.to_string())?;
-        let mut segments = Vec::new();
-        if let Some(xmp) = &self.metadata.xmp {
-            segments.push((0xe1, [b"http://ns.adobe.com/xap/1.0/\0", xmp.as_slice()].concat()));
-        }
-        if let Some(iptc) = &self.metadata.iptc {
-            segments.push((0xed, [b"Photoshop 3.0\0", iptc.as_slice()].concat()));
-        }
-        // A segment holds 65533 bytes: a larger block would need the extended forms that few read.
-        segments.retain(|(_, contents)| contents.len() <= 65533);
+        let blocks = [(0xed, IPTC_SIGNATURE, iptc), (0xe1, XMP_SIGNATURE, xmp), (0xe1, EXIF_SIGNATURE, exif)];
+        let segments: Vec<(u8, Vec<u8>)> = blocks
+            .into_iter()
+            .filter(|(_, signature, block)| fits_jpeg(signature, block))
+            .filter_map(|(marker, signature, block)| Some((marker, [signature, block.as_ref()?].concat())))
+            .collect();
         if segments.is_empty() {
             return Ok(bytes);
         }
@@ -246,7 +262,8 @@ impl Encoded<'_> {
             }
         }
         // Last, because it writes the header that names the other blocks.
-        file.set_icc_profile(icc.clone().map(Bytes::from));
+        let icc = icc.clone().filter(|_| !self.metadata.is_grey_profile());
+        file.set_icc_profile(icc.map(Bytes::from));
         Ok(file.encoder().bytes().to_vec())
     }
 
@@ -283,11 +300,13 @@ impl Encoded<'_> {
             (Samples::U8(samples), None, _) => write!(kind::RGB8, samples),
             (Samples::U16(samples), None, 1) => write!(kind::Gray16, samples),
             (Samples::U16(samples), None, _) => write!(kind::RGB16, samples),
-            (Samples::U8(samples), Some(alpha), channels) => {
-                write!(kind::RGBA8, &join(&three(samples, channels), &alpha8(alpha), 3))
+            (Samples::U8(samples), Some(alpha), 1) => write!(GreyAlpha8, &join(samples, &alpha8(alpha), 1)),
+            (Samples::U8(samples), Some(alpha), _) => write!(kind::RGBA8, &join(samples, &alpha8(alpha), 3)),
+            (Samples::U16(samples), Some(Samples::U16(alpha)), 1) => {
+                write!(GreyAlpha16, &join(samples, alpha, 1));
             }
-            (Samples::U16(samples), Some(Samples::U16(alpha)), channels) => {
-                write!(kind::RGBA16, &join(&three(samples, channels), alpha, 3))
+            (Samples::U16(samples), Some(Samples::U16(alpha)), _) => {
+                write!(kind::RGBA16, &join(samples, alpha, 3));
             }
             (Samples::U16(_), Some(Samples::U8(_)), _) => {
                 return Err("colour and opacity differ in depth".into());
@@ -303,30 +322,54 @@ impl Encoded<'_> {
         use tiff::encoder::Rational;
         use tiff::tags::{ResolutionUnit, Tag};
         let Metadata { xmp, iptc, icc, density, .. } = self.metadata;
+        if self.alpha.is_some() {
+            // Opacity that is not multiplied into the colours.
+            directory.write_tag(Tag::ExtraSamples, &[2u16][..])?;
+        }
         if let Some(Density { x_dpi, y_dpi }) = density {
             let ratio = |dpi: f64| Rational { n: (dpi * 100.0).round() as u32, d: 100 };
             directory.write_tag(Tag::XResolution, ratio(*x_dpi))?;
             directory.write_tag(Tag::YResolution, ratio(*y_dpi))?;
             directory.write_tag(Tag::ResolutionUnit, ResolutionUnit::Inch.to_u16())?;
         }
-        for (tag, block) in [(700, xmp), (34377, iptc), (34675, icc)] {
+        directory.write_tag(Tag::Orientation, 1u16)?;
+        // Programs look for the IPTC record by itself as well as in Photoshop's resources.
+        let record = iptc.as_deref().and_then(iptc_record);
+        let blocks =
+            [(700, xmp.as_deref()), (33723, record), (34377, iptc.as_deref()), (34675, icc.as_deref())];
+        for (tag, block) in blocks {
             if let Some(block) = block {
-                directory.write_tag(Tag::from_u16_exhaustive(tag), block.as_slice())?;
+                directory.write_tag(Tag::from_u16_exhaustive(tag), block)?;
             }
         }
         Ok(())
     }
 }
 
-/// The blocks that the library's encoders carry themselves; one that cannot leaves the block out.
-fn set_blocks(encoder: &mut impl ImageEncoder, metadata: &Metadata) {
-    if let Some(icc) = &metadata.icc {
-        let _ = encoder.set_icc_profile(icc.clone());
-    }
-    if let Some(exif) = &metadata.exif {
-        let _ = encoder.set_exif_metadata(exif.clone());
-    }
+/// Grey with opacity, which the library has no name for.
+macro_rules! grey_alpha {
+    ($name:ident, $value:ty, $bits:literal) => {
+        struct $name;
+
+        impl tiff::encoder::colortype::ColorType for $name {
+            type Inner = $value;
+            const TIFF_VALUE: PhotometricInterpretation = PhotometricInterpretation::BlackIsZero;
+            const BITS_PER_SAMPLE: &'static [u16] = &[$bits; 2];
+            const SAMPLE_FORMAT: &'static [SampleFormat] = &[SampleFormat::Uint; 2];
+
+            /// Values less those of the pixel before.
+            fn horizontal_predict(row: &[$value], result: &mut Vec<$value>) {
+                result.extend(row.iter().take(2));
+                result.extend(
+                    row.iter().zip(row.iter().skip(2)).map(|(before, value)| value.wrapping_sub(*before)),
+                );
+            }
+        }
+    };
 }
+
+grey_alpha!(GreyAlpha8, u8, 8);
+grey_alpha!(GreyAlpha16, u16, 16);
 
 fn to_bytes(samples: &[u16]) -> Vec<u8> {
     samples.iter().flat_map(|value| value.to_ne_bytes()).collect()

@@ -10,9 +10,10 @@ use tiff::encoder::{DirectoryEncoder, TiffEncoder, TiffKindStandard};
 use tiff::tags::{ByteOrder, IfdPointer, Tag, Type, ValueBuffer};
 
 /// Tags of the first directory that describe the photograph, not its pixels: names, device, software,
-/// dates, people, rights, rating. The orientation is not among them, since pixels are kept upright.
-const DESCRIPTIVE: [u16; 17] =
-    [269, 270, 271, 272, 285, 305, 306, 315, 316, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095];
+/// orientation, dates, people, rights, rating.
+const DESCRIPTIVE: [u16; 18] = [
+    269, 270, 271, 272, 274, 285, 305, 306, 315, 316, 18246, 18249, 33432, 40091, 40092, 40093, 40094, 40095,
+];
 
 /// Points from the camera's settings to a directory about file formats, which is left behind.
 const INTEROPERABILITY: u16 = 40965;
@@ -63,7 +64,11 @@ impl Directories {
     }
 
     fn read<R: Read + Seek>(decoder: &mut Decoder<R>, first: IfdPointer) -> TiffResult<Self> {
-        let main = tags(decoder, first, |tag| DESCRIPTIVE.contains(&tag))?;
+        let mut main = tags(decoder, first, |tag| DESCRIPTIVE.contains(&tag))?;
+        // Pixels are kept upright.
+        for (_, value) in main.iter_mut().filter(|(tag, _)| *tag == Tag::Orientation) {
+            *value = ValueBuffer::from_value(&1u16);
+        }
         let mut further = Vec::new();
         for tag in [Tag::ExifDirectory, Tag::GpsDirectory] {
             let directory = decoder.read_directory(first)?;
@@ -80,7 +85,10 @@ impl Directories {
 
     /// As a block; nothing if there is nothing to say.
     pub fn to_block(&self) -> Option<Vec<u8>> {
-        if self.main.is_empty() && self.further.iter().all(|(_, tags)| tags.is_empty()) {
+        let mut main = self.main.iter();
+        if main.all(|(tag, _)| *tag == Tag::Orientation)
+            && self.further.iter().all(|(_, tags)| tags.is_empty())
+        {
             return None;
         }
         let mut block = Cursor::new(Vec::new());

@@ -6,6 +6,7 @@ mod decode;
 mod encode;
 mod error;
 mod exif;
+mod fields;
 mod metadata;
 mod photo;
 mod profile;

@@ -1,4 +1,11 @@
 //! A decoded photograph, and the way between its own colours and the networks' sRGB.
+//!
+//! A photograph with a profile is converted for the networks, whose sRGB cuts off what lies beyond it: the
+//! reds, greens and cyans that Display P3 or Adobe RGB are chosen for. What was cut off is not lost. The
+//! photograph goes to sRGB and back into its own space without a network; the difference to what it was is
+//! nothing for colours within sRGB and exactly the part cut off for the others. Enlarged to the size of the
+//! result, it is added to the result there. A flat patch so comes back as it was, whatever its colour; detail
+//! comes from the networks, only the excess of colour has the sharpness (and the noise) of the input.
 
 use crate::Raster;
 use crate::metadata::Metadata;
@@ -36,6 +43,52 @@ impl Photo {
     /// Whether samples have more than 8 bits.
     pub fn is_deep(&self) -> bool {
         matches!(self.samples, Samples::U16(_))
+    }
+
+    /// One channel of three where they are the same everywhere.
+    pub(crate) fn grey_if_equal(&mut self) {
+        fn grey<T: Copy + PartialEq>(samples: &[T]) -> Option<Vec<T>> {
+            let (pixels, _) = samples.as_chunks::<3>();
+            pixels.iter().map(|&[r, g, b]| (r == g && g == b).then_some(r)).collect()
+        }
+        let found = match &self.samples {
+            _ if self.channels == 1 => None,
+            Samples::U8(samples) => grey(samples).map(Samples::U8),
+            Samples::U16(samples) => grey(samples).map(Samples::U16),
+        };
+        if let Some(samples) = found {
+            self.samples = samples;
+            self.channels = 1;
+        }
+    }
+
+    /// Takes the opacity out of colours that were multiplied by it.
+    pub(crate) fn unpremultiply(&mut self) {
+        fn divide<T: Copy + Into<u32> + TryFrom<u32>>(
+            samples: &mut [T],
+            alpha: &[T],
+            channels: usize,
+            full: T,
+        ) {
+            let full_value: u32 = full.into();
+            for (pixel, &alpha) in samples.chunks_exact_mut(channels).zip(alpha) {
+                let alpha: u32 = alpha.into();
+                for value in pixel.iter_mut().filter(|_| alpha > 0) {
+                    let colour: u32 = (*value).into();
+                    // 65535 squared and a half of 65535 are still within 32 bits.
+                    *value = T::try_from((colour * full_value + alpha / 2) / alpha).unwrap_or(full);
+                }
+            }
+        }
+        match (&mut self.samples, &self.alpha) {
+            (Samples::U8(samples), Some(Samples::U8(alpha))) => {
+                divide(samples, alpha, self.channels, u8::MAX)
+            }
+            (Samples::U16(samples), Some(Samples::U16(alpha))) => {
+                divide(samples, alpha, self.channels, u16::MAX);
+            }
+            _ => {}
+        }
     }
 
     /// The picture in sRGB, three channels.
@@ -78,22 +131,60 @@ impl Photo {
     }
 
     /// A result of the networks (sRGB, three channels) in this photograph's own colours, channels and
-    /// depth. 8-bit values are cut off, not rounded, as the reference does.
+    /// depth, with the colours that sRGB does not hold. 8-bit values are cut off, not rounded, as the
+    /// reference does, but for photographs with a profile, which the reference does not know.
     pub fn to_own_colours(&self, result: &Raster, deep: bool) -> Samples {
+        if let Some(profile) = &self.profile {
+            let own = self.with_profile(profile, result);
+            return if deep {
+                Samples::U16(own.to_u16_rounding())
+            } else {
+                Samples::U8(own.to_u8_rounding())
+            };
+        }
+        let grey = self.channels == 1;
         if deep {
             let rgb = result.to_u16_rounding();
-            return Samples::U16(match &self.profile {
-                Some(profile) => profile.to_own_u16(&rgb),
-                None if self.channels == 1 => rgb.chunks_exact(3).map(|p| luma(p).round() as u16).collect(),
-                None => rgb,
+            return Samples::U16(if grey {
+                rgb.chunks_exact(3).map(|pixel| luma(pixel).round() as u16).collect()
+            } else {
+                rgb
             });
         }
         let rgb = result.to_u8_truncating();
-        Samples::U8(match &self.profile {
-            Some(profile) => profile.to_own_u8(&rgb),
-            None if self.channels == 1 => rgb.chunks_exact(3).map(|p| luma(p).round() as u8).collect(),
-            None => rgb,
+        Samples::U8(if grey {
+            rgb.chunks_exact(3).map(|pixel| luma(pixel).round() as u8).collect()
+        } else {
+            rgb
         })
+    }
+
+    fn with_profile(&self, profile: &Profile, result: &Raster) -> Raster {
+        let (width, height) = (result.width_px, result.height_px);
+        let mut own = from_u16((width, height), 3, &profile.to_own_u16(&result.to_u16_rounding()));
+        if let Some(beyond) = self.beyond_srgb(profile) {
+            let beyond = resize::float(&beyond, width, height, Filter::Bilinear);
+            for (value, excess) in own.data.iter_mut().zip(beyond.data) {
+                *value += excess;
+            }
+        }
+        own
+    }
+
+    /// What sRGB cuts off of the photograph's colours, in its own space; nothing if it holds them all.
+    fn beyond_srgb(&self, profile: &Profile) -> Option<Raster> {
+        // Half a step of 8 bits: as much comes of rounding.
+        const NOTHING: f32 = 0.5 / 255.0;
+        let own: Vec<u16> = match &self.samples {
+            Samples::U8(samples) => samples.iter().map(|&value| u16::from(value) * 257).collect(),
+            Samples::U16(samples) => samples.clone(),
+        };
+        let held = profile.to_own_u16(&profile.to_srgb_u16(&own));
+        let data: Vec<f32> =
+            own.iter().zip(&held).map(|(&own, &held)| (f32::from(own) - f32::from(held)) / 65535.0).collect();
+        let (width_px, height_px) = (self.width_px, self.height_px);
+        let all_held = data.iter().all(|excess| excess.abs() < NOTHING);
+        (!all_held).then_some(Raster { width_px, height_px, channels: 3, data })
     }
 }
 

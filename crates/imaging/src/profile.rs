@@ -1,5 +1,9 @@
 //! Colour profiles: RGB pictures in another space than sRGB are converted for the networks and back.
 
+use moxcms::{
+    Chromaticity, CicpColorPrimaries, CicpProfile, ColorPrimaries, MatrixCoefficients, ToneReprCurve,
+    TransferCharacteristics,
+};
 use moxcms::{ColorProfile, DataColorSpace, Layout, RenderingIntent, TransformOptions};
 use rayon::prelude::*;
 
@@ -45,10 +49,6 @@ impl Profile {
         transform_u8(&self.own, &self.srgb, rgb)
     }
 
-    pub(crate) fn to_own_u8(&self, rgb: &[u8]) -> Vec<u8> {
-        transform_u8(&self.srgb, &self.own, rgb)
-    }
-
     pub(crate) fn to_srgb_u16(&self, rgb: &[u16]) -> Vec<u16> {
         transform_u16(&self.own, &self.srgb, rgb)
     }
@@ -56,6 +56,46 @@ impl Profile {
     pub(crate) fn to_own_u16(&self, rgb: &[u16]) -> Vec<u16> {
         transform_u16(&self.srgb, &self.own, rgb)
     }
+}
+
+/// The profile of colours that are told by a power from stored to linear values, and by the chromaticities
+/// x, y of white, red, green and blue (sRGB's if there are none).
+pub(crate) fn of_power(power: f32, chromaticities: Option<[f32; 8]>) -> Option<Vec<u8>> {
+    let mut profile = ColorProfile::new_srgb();
+    if let Some([white_x, white_y, red_x, red_y, green_x, green_y, blue_x, blue_y]) = chromaticities {
+        let primaries = ColorPrimaries {
+            red: Chromaticity::new(red_x, red_y),
+            green: Chromaticity::new(green_x, green_y),
+            blue: Chromaticity::new(blue_x, blue_y),
+        };
+        profile.update_rgb_colorimetry(Chromaticity::new(white_x, white_y).to_xyyb(), primaries);
+    }
+    let curve = ToneReprCurve::Parametric(vec![power]);
+    profile.red_trc = Some(curve.clone());
+    profile.green_trc = Some(curve.clone());
+    profile.blue_trc = Some(curve);
+    named(profile)
+}
+
+/// The profile of colours that are told by the numbers of ITU-T H.273; nothing for those that are not known.
+pub(crate) fn of_code_points(primaries: u8, transfer: u8) -> Option<Vec<u8>> {
+    let code_points = CicpProfile {
+        color_primaries: CicpColorPrimaries::try_from(primaries).ok()?,
+        transfer_characteristics: TransferCharacteristics::try_from(transfer).ok()?,
+        matrix_coefficients: MatrixCoefficients::Identity,
+        full_range: true,
+    };
+    let profile = ColorProfile::new_from_cicp(code_points);
+    profile.red_trc.as_ref()?;
+    named(profile)
+}
+
+/// A profile's bytes, without a name that would be another's.
+fn named(mut profile: ColorProfile) -> Option<Vec<u8>> {
+    profile.description = None;
+    // It speaks louder than the curves.
+    profile.cicp = None;
+    profile.encode().ok()
 }
 
 fn options() -> TransformOptions {

@@ -3,7 +3,7 @@
 use diffbir_imaging::{
     Density, Encoded, Format, Metadata, Photo, Samples, decode, decode_bytes, write_atomic,
 };
-use moxcms::{ColorProfile, ToneReprCurve};
+use moxcms::ColorProfile;
 
 /// A little-endian EXIF block with one entry: the orientation.
 fn exif(orientation: u8) -> Vec<u8> {
@@ -39,6 +39,7 @@ fn blocks_survive_every_format_that_carries_them() {
         iptc: Some(b"8BIM\x04\x04\0\0\0\0\0\x08\x1c\x02\x05\0\x03abc".to_vec()),
         icc: Some(ColorProfile::new_display_p3().encode().unwrap()),
         density: Some(Density { x_dpi: 300.0, y_dpi: 300.0 }),
+        unread: Vec::new(),
     };
     for (format, quality) in [
         (Format::Png, None),
@@ -63,7 +64,7 @@ fn blocks_survive_every_format_that_carries_them() {
             let density = back.density.unwrap();
             assert!((density.x_dpi - 300.0).abs() < 0.01, "{format:?}: {density:?}");
         }
-        if matches!(format, Format::Jpeg | Format::Tiff) {
+        if format != Format::WebP {
             assert_eq!(back.iptc, metadata.iptc, "{format:?}");
         }
         let lost = metadata.lost_in(format);
@@ -156,54 +157,6 @@ fn pixels_come_out_upright() {
     assert_eq!(photo.metadata.exif, Some(exif(1)));
     let again = decode_bytes(&encode(&photo, &photo.metadata, Format::Jpeg), "test").unwrap();
     assert_eq!((again.width_px, again.height_px), (1, 2));
-}
-
-/// CIE L*a*b* (D50) of a colour in the space of `profile`.
-fn lab(profile: &ColorProfile, rgb: [u8; 3]) -> [f64; 3] {
-    let curve = profile.red_trc.as_ref().unwrap();
-    let linear = rgb.map(|value| {
-        let value = f64::from(value) / 255.0;
-        match curve {
-            ToneReprCurve::Lut(gamma) => value.powf(f64::from(gamma[0]) / 256.0),
-            ToneReprCurve::Parametric(p) if p.len() < 5 => value.powf(f64::from(p[0])),
-            ToneReprCurve::Parametric(p) if value < f64::from(p[4]) => value * f64::from(p[3]),
-            ToneReprCurve::Parametric(p) => (value * f64::from(p[1]) + f64::from(p[2])).powf(f64::from(p[0])),
-        }
-    });
-    let rows = profile.colorant_matrix().v;
-    let xyz = rows.map(|row| row.iter().zip(linear).map(|(m, value)| m * value).sum::<f64>());
-    let f = |ratio: f64| if ratio > 0.008_856 { ratio.cbrt() } else { 7.787 * ratio + 16.0 / 116.0 };
-    let [x, y, z] = [f(xyz[0] / 0.9642), f(xyz[1]), f(xyz[2] / 0.8249)];
-    [116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)]
-}
-
-/// The CIE colour difference of 1976.
-fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
-}
-
-#[test]
-fn wide_colours_come_back_as_they_were() {
-    for profile in [ColorProfile::new_display_p3(), ColorProfile::new_adobe_rgb()] {
-        let metadata = Metadata { icc: Some(profile.encode().unwrap()), ..Metadata::default() };
-        assert!(distance(lab(&profile, [255; 3]), [100.0, 0.0, 0.0]) < 0.1, "white is white");
-        // Flat patches inside sRGB, which is what the networks see.
-        for patch in [[128u8, 128, 128], [180, 140, 120], [90, 110, 150], [200, 190, 60]] {
-            let bytes = raw(4, 4, patch.repeat(16), &metadata, Format::Png);
-            let photo = decode_bytes(&bytes, "test").unwrap();
-            let srgb = photo.to_raster();
-            if patch[0] != patch[1] {
-                let stored = f32::from(patch[0]) / 255.0;
-                assert!((srgb.data[0] - stored).abs() > 0.004, "the profile was ignored");
-            }
-            let Samples::U8(back) = photo.to_own_colours(&srgb, false) else { panic!("8 bits") };
-            let truth = lab(&profile, patch);
-            let mean =
-                back.as_chunks::<3>().0.iter().map(|&got| distance(lab(&profile, got), truth)).sum::<f64>()
-                    / 16.0;
-            assert!(mean < 1.0, "{back:?} is {mean} from {patch:?}");
-        }
-    }
 }
 
 #[test]

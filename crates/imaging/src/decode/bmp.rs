@@ -1,0 +1,18 @@
+//! BMP's header.
+
+use super::{Facts, Refusal};
+use crate::metadata::Density;
+
+pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {
+    let mut facts = Facts::default();
+    let long = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let short = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+    // Older headers have neither a density nor sizes beyond the limit.
+    if long(14).is_some_and(|header| header >= 40) {
+        // Rows are counted below zero in a picture from the top down.
+        facts.size = long(18).zip(long(22).map(|rows| (rows as i32).unsigned_abs()));
+        facts.indexed = short(28).is_some_and(|bits| bits <= 8);
+        facts.metadata.density = long(38).zip(long(42)).and_then(|(x, y)| Density::per_metre(x, y));
+    }
+    Ok(facts)
+}
