@@ -34,8 +34,11 @@ pub enum Command {
         /// For which shell.
         shell: Shell,
     },
-    /// Print the manual page.
-    Man,
+    /// Print the manual page of diffbir or of one of its commands.
+    Man {
+        /// Such as `restore` or `train stage1`.
+        command: Vec<String>,
+    },
 }
 
 #[derive(Args)]
@@ -125,7 +128,7 @@ pub struct Restore {
     /// Stop after stage 1: clean and faithful, without new detail; excludes what only stage 2 heeds.
     #[arg(long, conflicts_with = "no_stage1")]
     #[arg(conflicts_with_all = ["steps", "sampler", "cfg_scale", "prompt", "negative_prompt", "strength"])]
-    #[arg(conflicts_with_all = ["noise_aug", "samples", "color_fix"])]
+    #[arg(conflicts_with_all = ["noise_aug", "seed", "samples", "color_fix"])]
     pub stage1_only: bool,
 
     /// Skip stage 1: for pictures that are clean already.

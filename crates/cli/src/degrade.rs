@@ -2,7 +2,10 @@
 
 use crate::args::{Degrade, Existing, Preset};
 use crate::inputs;
-use anyhow::Result;
+use crate::outputs::{self, Target};
+use crate::paths::folder_of;
+use crate::talk::say;
+use anyhow::{Context, Result, bail};
 use diffbir_imaging::{Encoded, Format, Metadata, Raster, Samples, decode, write_atomic};
 use diffbir_train::degrade::{self, Degradation, generator};
 use std::path::Path;
@@ -12,29 +15,33 @@ use std::process::ExitCode;
 const FACTOR: usize = 4;
 
 pub fn run(arguments: &Degrade) -> Result<ExitCode> {
-    let found = inputs::expand(&arguments.inputs, false)?;
-    anyhow::ensure!(
-        !inputs::is_file_name(&arguments.output),
-        "{}: give a folder",
-        arguments.output.display()
-    );
-    let (jobs, _) = inputs::plan(&found, Some(&arguments.output), Format::Png, 1, Existing::Overwrite)?;
-    std::fs::create_dir_all(&arguments.output)?;
+    let target = Target::new(Some(&arguments.output))?;
+    if !matches!(target, Target::Folder(_)) {
+        bail!("{}: give a folder", arguments.output.display());
+    }
+    let found = inputs::find(&arguments.inputs, false, &target);
+    for problem in &found.problems {
+        say(format_args!("error: {}", problem.message));
+    }
+    if found.inputs.is_empty() {
+        bail!("there is no picture to degrade");
+    }
+    let (jobs, _) = outputs::plan(&found, &target, Format::Png, 1, Existing::Overwrite)?;
     let preset = match arguments.preset {
         Preset::Mild => degrade::Preset::Mild,
         Preset::Medium => degrade::Preset::Medium,
         Preset::Heavy => degrade::Preset::Heavy,
     };
-    let mut failed = 0;
+    let mut failed = found.problems.len();
     for job in &jobs {
         for (output, _) in &job.outputs {
             match one(&job.input, output, preset, arguments.seed) {
                 Ok(degradation) => {
-                    eprintln!("{}: {}", output.display(), serde_json::to_string(&degradation)?);
+                    say(format_args!("{}: {}", output.display(), serde_json::to_string(&degradation)?));
                 }
                 Err(error) => {
                     failed += 1;
-                    eprintln!("error: {error:#}");
+                    say(format_args!("error: {error:#}"));
                 }
             }
         }
@@ -57,6 +64,9 @@ fn one(input: &Path, output: &Path, preset: degrade::Preset, seed: u64) -> Resul
         alpha: None,
         metadata: &Metadata::default(),
     };
+    let folder = folder_of(output);
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
     write_atomic(output, &encoded.to_bytes(Format::Png, None)?)?;
     Ok(degradation)
 }

@@ -1,7 +1,10 @@
 //! `diffbir info`.
 
-use anyhow::{Context, Result};
+use crate::paths::{Kind, kind};
+use crate::talk::{self, say};
+use anyhow::{Context, Result, bail};
 use diffbir::ModelConfig;
+use diffbir_imaging::DecodeError;
 use diffbir_nn::checkpoint::Checkpoint;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,9 +13,14 @@ pub fn run(files: &[PathBuf]) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for file in files {
         match describe(file) {
-            Ok(text) => println!("{}: {text}", file.display()),
+            Ok(text) => {
+                let written = talk::data(format!("{}: {text}\n", file.display()).as_bytes());
+                if written.is_err() {
+                    return Ok(talk::ended(written));
+                }
+            }
             Err(error) => {
-                eprintln!("error: {error:#}");
+                say(format_args!("error: {error:#}"));
                 code = ExitCode::FAILURE;
             }
         }
@@ -26,11 +34,19 @@ fn describe(file: &Path) -> Result<String> {
         let built_in = Checkpoint::from_static(diffbir::NANO, "the built-in model")?;
         return describe_weights(&built_in, &name);
     }
+    if kind(file)? == Kind::Folder {
+        bail!("{name}: is a folder: name files");
+    }
     let bytes = std::fs::read(file).with_context(|| format!("{name}: cannot be read"))?;
     let is_weights =
         bytes.get(8) == Some(&b'{') || bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80");
     if !is_weights {
-        return Ok(diffbir_imaging::describe(&bytes, &name)?);
+        return match diffbir_imaging::describe(&bytes, &name) {
+            Err(DecodeError::NotAPicture { .. }) => bail!(
+                "{name}: is neither a picture in PNG, JPEG, WebP, TIFF or BMP nor a model file (safetensors or PyTorch)"
+            ),
+            described => Ok(described?),
+        };
     }
     drop(bytes);
     describe_weights(&Checkpoint::open(file)?, &name)

@@ -1,9 +1,10 @@
-//! Which pictures are meant, and where each result goes.
+//! Which pictures are meant.
 
-use crate::args::Existing;
+use crate::outputs::{SUFFIX, Target};
+use crate::paths::{Kind, folder_of, kind, place};
 use anyhow::{Context, Result, bail, ensure};
-use diffbir_imaging::Format;
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Names that a folder is searched for. A file that is named itself is taken whatever its name.
@@ -14,160 +15,184 @@ const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "webp", "tif", "tiff
 pub struct Input {
     /// Its file.
     pub path: PathBuf,
-    /// The folder below the named one in which it was found.
-    below: PathBuf,
+    /// The folder below the searched one in which it was found.
+    pub below: PathBuf,
+    /// The place that was searched; nothing for a file that was named itself.
+    root: Option<PathBuf>,
+}
+
+/// Something that was meant and is no picture, and why.
+pub struct Problem {
+    /// As it was named or found.
+    pub path: PathBuf,
+    /// For the person, with the path.
+    pub message: String,
+}
+
+/// What arguments mean.
+#[derive(Default)]
+pub struct Found {
+    /// Pictures, each once.
+    pub inputs: Vec<Input>,
+    /// What the rest goes on without.
+    pub problems: Vec<Problem>,
+    /// How many files were left out because they are results of an earlier run.
+    pub results: usize,
 }
 
 /// The pictures that arguments mean: files, folders (with those inside if `recursive`) and patterns.
-pub fn expand(arguments: &[PathBuf], recursive: bool) -> Result<Vec<Input>> {
-    let mut inputs = Vec::new();
+/// Results of an earlier run that a search comes upon are not meant.
+pub fn find(arguments: &[PathBuf], recursive: bool, target: &Target) -> Found {
+    let mut found = Found::default();
     for argument in arguments {
-        if argument.is_dir() {
-            let before = inputs.len();
-            search(argument, Path::new(""), recursive, &mut inputs)?;
-            ensure!(
-                inputs.len() > before,
-                "{}: holds no pictures{}",
-                argument.display(),
-                if recursive { "" } else { "; use --recursive to look into its folders" }
-            );
-        } else if argument.exists() {
-            inputs.push(Input { path: argument.clone(), below: PathBuf::new() });
+        if let Some(pattern) = argument.to_str().filter(|text| is_pattern(text) && !exists(argument)) {
+            found.matches(pattern, recursive);
         } else {
-            let pattern = argument.to_string_lossy();
-            let is_pattern = pattern.contains(['*', '?', '[']);
-            ensure!(is_pattern, "{}: no such file or folder", argument.display());
-            let matches = glob::glob(&pattern).with_context(|| format!("{pattern}: is not a pattern"))?;
-            let before = inputs.len();
-            for path in matches {
-                let path = path?;
-                if path.is_file() {
-                    inputs.push(Input { path, below: PathBuf::new() });
-                }
-            }
-            ensure!(inputs.len() > before, "{pattern}: matches no file");
+            found.take(argument, Path::new(""), None, recursive);
         }
     }
     // A picture that is meant twice is restored once.
-    let mut seen = std::collections::HashSet::new();
-    inputs.retain(|input| seen.insert(identity(&input.path)));
-    Ok(inputs)
+    let mut seen = HashSet::new();
+    found.inputs.retain(|input| seen.insert(place(&input.path)));
+    let sources: HashSet<(PathBuf, Vec<u8>)> =
+        found.inputs.iter().map(|input| named(&input.path, stem(&input.path))).collect();
+    let before = found.inputs.len();
+    found.inputs.retain(|input| !input.is_result(target, &sources));
+    found.results = before - found.inputs.len();
+    found
 }
 
-fn search(folder: &Path, below: &Path, recursive: bool, inputs: &mut Vec<Input>) -> Result<()> {
-    let fail = || format!("{}: cannot be read", folder.display());
-    let mut entries = std::fs::read_dir(folder)
-        .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
-        .with_context(fail)?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        if path.is_dir() {
-            // A link to a folder may lead round in a circle.
-            if recursive && !entry.file_type().with_context(fail)?.is_symlink() {
-                search(&path, &below.join(entry.file_name()), recursive, inputs)?;
-            }
-            continue;
-        }
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        if EXTENSIONS.contains(&extension.as_str()) {
-            inputs.push(Input { path, below: below.to_path_buf() });
-        }
+impl Found {
+    fn problem(&mut self, path: &Path, error: &anyhow::Error) {
+        self.problems.push(Problem { path: path.to_path_buf(), message: format!("{error:#}") });
     }
-    Ok(())
-}
 
-/// A picture to be made.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Job {
-    /// From this file.
-    pub input: PathBuf,
-    /// The results' files with the number of the sample.
-    pub outputs: Vec<(PathBuf, u64)>,
-}
-
-/// Plans all outputs before any work; returns the jobs and how many results were left as they are.
-pub fn plan(
-    inputs: &[Input],
-    output: Option<&Path>,
-    format: Format,
-    samples: u64,
-    existing: Existing,
-) -> Result<(Vec<Job>, usize)> {
-    let as_file = output.is_some_and(is_file_name);
-    if as_file && inputs.len() > 1 {
-        bail!(
-            "{}: is a file's name, but there are {} inputs: give a folder",
-            output.unwrap_or(Path::new("")).display(),
-            inputs.len()
-        );
-    }
-    let sources: HashMap<PathBuf, &Path> =
-        inputs.iter().map(|input| (identity(&input.path), input.path.as_path())).collect();
-    let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
-    let mut jobs = Vec::new();
-    let mut skipped = 0;
-    for input in inputs {
-        let stem = input.path.file_stem().unwrap_or_default().to_string_lossy();
-        let mut outputs = Vec::new();
-        for sample in 0..samples {
-            let number = if samples > 1 { format!("_{sample}") } else { String::new() };
-            let name = |suffix: &str| format!("{stem}{suffix}{number}.{}", format.extension());
-            let path = match output {
-                Some(file) if as_file && samples == 1 => file.to_path_buf(),
-                Some(file) if as_file => {
-                    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-                    let extension = file.extension().unwrap_or_default().to_string_lossy();
-                    file.with_file_name(format!("{stem}{number}.{extension}"))
-                }
-                Some(folder) => folder.join(&input.below).join(name("")),
-                None => input.path.with_file_name(name("_restored")),
-            };
-            let own = identity(&path);
-            if sources.contains_key(&own) {
-                bail!("{}: the result would lie over an input: choose another output", path.display());
+    /// A file or folder; `root` is where it was searched for and `below` its folder there.
+    fn take(&mut self, path: &Path, below: &Path, root: Option<&Path>, recursive: bool) {
+        let taken = kind(path).and_then(|kind| match kind {
+            Kind::File => {
+                let root = root.map(Path::to_path_buf);
+                self.inputs.push(Input { path: path.to_path_buf(), below: below.to_path_buf(), root });
+                Ok(())
             }
-            if let Some(other) = taken.insert(own, &input.path) {
-                bail!(
-                    "{} and {} would both become {}: give them different names or folders",
-                    other.display(),
-                    input.path.display(),
-                    path.display()
+            Kind::Folder => {
+                let before = self.inputs.len() + self.problems.len();
+                let own = place(path);
+                self.search(path, below, root.unwrap_or(&own), recursive)?;
+                ensure!(
+                    self.inputs.len() + self.problems.len() > before,
+                    "{}: holds no pictures{}",
+                    path.display(),
+                    if recursive { "" } else { "; use --recursive to look into its folders" }
                 );
+                Ok(())
             }
-            if path.exists() {
-                match existing {
-                    Existing::Skip => {
-                        skipped += 1;
-                        continue;
+        });
+        if let Err(error) = taken {
+            self.problem(path, &error);
+        }
+    }
+
+    fn search(&mut self, folder: &Path, below: &Path, root: &Path, recursive: bool) -> Result<()> {
+        let fail = || format!("{}: cannot be read", folder.display());
+        let mut entries = std::fs::read_dir(folder)
+            .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
+            .with_context(fail)?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            if path.is_dir() {
+                // A link to a folder may lead round in a circle.
+                if recursive && !path.is_symlink() {
+                    let searched = self.search(&path, &below.join(entry.file_name()), root, recursive);
+                    if let Err(error) = searched {
+                        self.problem(&path, &error);
                     }
-                    Existing::Overwrite => {}
-                    Existing::Error => bail!(
-                        "{}: exists already: choose --existing skip or --existing overwrite",
-                        path.display()
-                    ),
+                }
+                continue;
+            }
+            let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            if EXTENSIONS.contains(&extension.as_str()) {
+                self.take(&path, below, Some(root), recursive);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a pattern matches, as if each were named, below the part of it that is fixed.
+    fn matches(&mut self, pattern: &str, recursive: bool) {
+        let fixed: PathBuf = Path::new(pattern)
+            .components()
+            .take_while(|part| !is_pattern(&part.as_os_str().to_string_lossy()))
+            .collect();
+        let root = place(&fixed);
+        let matched = glob::glob(pattern)
+            .with_context(|| format!("{pattern}: is not a pattern"))
+            .map(Iterator::collect::<Vec<_>>)
+            .and_then(|paths| if paths.is_empty() { bail!("{pattern}: matches no file") } else { Ok(paths) });
+        match matched {
+            Err(error) => self.problem(Path::new(pattern), &error),
+            Ok(paths) => {
+                for path in paths {
+                    match path {
+                        Ok(path) => {
+                            let folder = match path.is_dir() {
+                                true => place(&path),
+                                false => place(folder_of(&path)),
+                            };
+                            let below = folder.strip_prefix(&root).unwrap_or(Path::new("")).to_path_buf();
+                            self.take(&path, &below, Some(&root), recursive);
+                        }
+                        Err(error) => {
+                            let path = error.path().to_path_buf();
+                            let shown = path.display().to_string();
+                            let error = anyhow::Error::new(std::io::Error::from(error));
+                            self.problem(&path, &error.context(format!("{shown}: cannot be read")));
+                        }
+                    }
                 }
             }
-            outputs.push((path, sample));
-        }
-        if !outputs.is_empty() {
-            jobs.push(Job { input: input.path.clone(), outputs });
         }
     }
-    Ok((jobs, skipped))
 }
 
-/// Whether an output means a file: it has the name of a picture and is no folder.
-pub fn is_file_name(output: &Path) -> bool {
-    let extension = output.extension().unwrap_or_default().to_string_lossy();
-    !output.is_dir() && Format::from_extension(&extension).is_some()
-}
-
-/// A path by which two names of one place are equal, whether or not there is a file.
-fn identity(path: &Path) -> PathBuf {
-    if let Ok(path) = path.canonicalize() {
-        return path;
+impl Input {
+    /// Whether an earlier run made it: a search found it in the folder of results inside the searched one,
+    /// or beside its source under a result's name.
+    fn is_result(&self, target: &Target, sources: &HashSet<(PathBuf, Vec<u8>)>) -> bool {
+        let Some(root) = &self.root else { return false };
+        match target {
+            Target::Folder(output) => {
+                let output = place(output);
+                !root.starts_with(&output) && place(folder_of(&self.path)).starts_with(&output)
+            }
+            Target::Beside => source_stem(stem(&self.path))
+                .is_some_and(|source| sources.contains(&named(&self.path, source))),
+            Target::File(..) => false,
+        }
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf()).join(path.file_name().unwrap_or_default())
+}
+
+fn stem(path: &Path) -> &[u8] {
+    path.file_stem().map(OsStr::as_encoded_bytes).unwrap_or_default()
+}
+
+/// A name in the folder of `path`.
+fn named(path: &Path, stem: &[u8]) -> (PathBuf, Vec<u8>) {
+    (place(folder_of(path)), stem.to_vec())
+}
+
+/// From which name a result has its own: `a` for `a_restored` and `a_restored_3`.
+fn source_stem(stem: &[u8]) -> Option<&[u8]> {
+    let digits = stem.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let unnumbered = stem[..stem.len() - digits].strip_suffix(b"_").filter(|_| digits > 0);
+    unnumbered.unwrap_or(stem).strip_suffix(SUFFIX.as_bytes())
+}
+
+fn is_pattern(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }

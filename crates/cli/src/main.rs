@@ -4,10 +4,14 @@ mod args;
 mod degrade;
 mod info;
 mod inputs;
+mod outputs;
+mod paths;
 mod progress;
 mod restore;
+mod talk;
 mod train;
 
+use anyhow::{Context, Result};
 use args::{Arguments, Command};
 use clap::{CommandFactory, Parser};
 use std::process::ExitCode;
@@ -19,16 +23,29 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Info { files } => info::run(&files),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "diffbir", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "diffbir", &mut script);
+            Ok(talk::ended(talk::data(&script)))
         }
-        Command::Man => clap_mangen::Man::new(Arguments::command())
-            .render(&mut std::io::stdout())
-            .map(|()| ExitCode::SUCCESS)
-            .map_err(Into::into),
+        Command::Man { command } => manual(&command),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        talk::say(format_args!("error: {error:#}"));
         ExitCode::from(2)
     })
+}
+
+/// Prints the page of a command, named by its words, or of the whole.
+fn manual(words: &[String]) -> Result<ExitCode> {
+    let mut command = Arguments::command().disable_help_subcommand(true);
+    command.build();
+    let mut command = &command;
+    for word in words {
+        command = command.find_subcommand(word).with_context(|| {
+            format!("man {}: there is no such command; see diffbir --help", words.join(" "))
+        })?;
+    }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    Ok(talk::ended(talk::data(&page)))
 }

@@ -1,21 +1,30 @@
 //! What is told while a person or a program waits: a bar on a terminal, plain lines into a pipe, events
 //! for programs.
 
+use crate::talk::{data, say};
 use diffbir::{Progress, Stage};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use serde::{Serialize, Serializer};
+use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How it is told.
 pub enum Reporter {
     /// On a terminal.
-    Bar(ProgressBar),
+    Bar(ProgressBar, Arc<Mutex<Shown>>),
     /// Into a pipe.
     Lines(Option<Running>),
-    /// For programs.
-    Json(Option<Progress>),
+    /// For programs: the last step told of, and why the last event that nobody got was not written.
+    Json(Option<Progress>, Option<std::io::Error>),
+}
+
+/// What stands beside the bar. It changes as a whole, so that no stage shows the numbers of another.
+#[derive(Default)]
+pub struct Shown {
+    picture: String,
+    progress: Option<Progress>,
 }
 
 /// The stage that is going on.
@@ -36,63 +45,107 @@ pub enum Event<'a> {
     /// The run begins.
     Start { pictures: usize, model: &'a str, device: &'a str },
     /// A stage of a picture goes on.
-    Progress { input: &'a Path, stage: String, done: usize, total: usize },
+    Progress {
+        #[serde(serialize_with = "lossy")]
+        input: &'a Path,
+        stage: String,
+        done: usize,
+        total: usize,
+    },
     /// A result was written.
-    Done { input: &'a Path, output: &'a Path, seed: u64, width: usize, height: usize, seconds: f64 },
+    Done {
+        #[serde(serialize_with = "lossy")]
+        input: &'a Path,
+        #[serde(serialize_with = "lossy")]
+        output: &'a Path,
+        seed: u64,
+        width: usize,
+        height: usize,
+        seconds: f64,
+    },
     /// A picture could not be restored.
-    Error { input: &'a Path, message: &'a str },
+    Error {
+        #[serde(serialize_with = "lossy")]
+        input: &'a Path,
+        message: &'a str,
+    },
     /// The run is over.
     End { model: &'a str, restored: usize, skipped: usize, failed: usize },
+}
+
+/// A path as JSON can hold it.
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 impl Reporter {
     /// As the surroundings ask for.
     pub fn new(json: bool) -> Self {
         if json {
-            return Self::Json(None);
+            return Self::Json(None, None);
         }
         if !std::io::stderr().is_terminal() {
             return Self::Lines(None);
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let style = "{prefix} {msg:<8} {bar:24} {pos}/{len} {elapsed} {left}";
+        let shown = Arc::new(Mutex::new(Shown::default()));
+        let beside = |write: fn(&Shown, &mut dyn std::fmt::Write) -> std::fmt::Result| {
+            let shown = shown.clone();
+            move |_: &ProgressState, line: &mut dyn std::fmt::Write| {
+                let _ = write(&shown.lock().unwrap_or_else(PoisonError::into_inner), line);
+            }
+        };
+        let picture = beside(|shown, line| line.write_str(&shown.picture));
+        let stage = beside(|shown, line| {
+            let stage = shown.progress.map(|progress| progress.stage.to_string());
+            write!(line, "{:<8}", stage.unwrap_or_default())
+        });
+        let count = beside(|shown, line| match shown.progress {
+            Some(Progress { done, total, .. }) => write!(line, "{done}/{total}"),
+            None => Ok(()),
+        });
+        let style = "{picture} {stage} {bar:24} {count} {elapsed} {left}";
         // Before the first step of a stage nobody knows how long it takes.
         let left = |state: &ProgressState, line: &mut dyn std::fmt::Write| {
             if state.pos() > 0 && Some(state.pos()) < state.len() {
                 let _ = write!(line, "ETA {}", HumanDuration(state.eta()));
             }
         };
-        let style = ProgressStyle::with_template(style).expect("a valid template").with_key("left", left);
-        bar.set_style(style);
-        Self::Bar(bar)
+        let style = ProgressStyle::with_template(style).expect("a valid template");
+        let style = style.with_key("picture", picture).with_key("stage", stage);
+        bar.set_style(style.with_key("count", count).with_key("left", left));
+        Self::Bar(bar, shown)
     }
 
     /// A picture begins.
     pub fn picture(&mut self, number: usize, total: usize, name: &str) {
         match self {
-            Self::Bar(bar) => {
+            Self::Bar(bar, shown) => {
+                let picture = format!("[{number}/{total}] {name}");
+                *shown.lock().unwrap_or_else(PoisonError::into_inner) = Shown { picture, progress: None };
                 bar.reset();
-                bar.set_prefix(format!("[{number}/{total}] {name}"));
                 bar.enable_steady_tick(Duration::from_millis(250));
             }
             Self::Lines(stage) => {
                 *stage = None;
-                eprintln!("[{number}/{total}] {name}");
+                say(format_args!("[{number}/{total}] {name}"));
             }
-            Self::Json(last) => *last = None,
+            Self::Json(last, _) => *last = None,
         }
     }
 
     /// A step of a picture.
     pub fn step(&mut self, input: &Path, progress: Progress) {
         match self {
-            Self::Bar(bar) => {
+            Self::Bar(bar, shown) => {
                 if progress.done == 0 {
                     bar.reset_eta();
                 }
-                bar.set_message(progress.stage.to_string());
-                bar.set_length(progress.total as u64);
-                bar.set_position(progress.done as u64);
+                shown.lock().unwrap_or_else(PoisonError::into_inner).progress = Some(progress);
+                bar.update(|state| {
+                    state.set_len(progress.total as u64);
+                    state.set_pos(progress.done as u64);
+                });
             }
             Self::Lines(running) => {
                 let Progress { stage, done, total } = progress;
@@ -104,29 +157,29 @@ impl Reporter {
                 let running = running.get_or_insert_with(new);
                 let elapsed = now - running.since;
                 if done == total && total > 0 {
-                    eprintln!("  {stage}: {:.1} s", elapsed.as_secs_f64());
+                    say(format_args!("  {stage}: {:.1} s", elapsed.as_secs_f64()));
                     *running = new();
                 } else if done > 0 && now - running.told >= TELL_EVERY {
                     let left = elapsed.mul_f64((total - done) as f64 / done as f64);
-                    eprintln!("  {stage}: {done}/{total}, ETA {}", HumanDuration(left));
+                    say(format_args!("  {stage}: {done}/{total}, ETA {}", HumanDuration(left)));
                     running.told = now;
                 }
             }
-            Self::Json(last) => {
+            Self::Json(last, lost) => {
                 if *last == Some(progress) {
                     return;
                 }
                 *last = Some(progress);
                 let Progress { stage, done, total } = progress;
-                emit(&Event::Progress { input, stage: stage.to_string(), done, total });
+                emit(&Event::Progress { input, stage: stage.to_string(), done, total }, lost);
             }
         }
     }
 
     /// An event, told in words to people.
     pub fn event(&mut self, event: &Event) {
-        if let Self::Json(_) = self {
-            return emit(event);
+        if let Self::Json(_, lost) = self {
+            return emit(event, lost);
         }
         match event {
             Event::Start { pictures, model, device } => {
@@ -153,13 +206,21 @@ impl Reporter {
     /// A line for a person, above the bar if there is one.
     pub fn say(&self, text: &str) {
         match self {
-            Self::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Self::Lines(_) | Self::Json(_) => eprintln!("{text}"),
+            Self::Bar(bar, _) => bar.suspend(|| say(text)),
+            Self::Lines(_) | Self::Json(..) => say(text),
+        }
+    }
+
+    /// Why events did not reach stdout, if they did not.
+    pub fn lost(self) -> std::io::Result<()> {
+        match self {
+            Self::Json(_, Some(error)) => Err(error),
+            _ => Ok(()),
         }
     }
 
     fn finish(&self) {
-        if let Self::Bar(bar) = self {
+        if let Self::Bar(bar, _) = self {
             bar.finish_and_clear();
         }
     }
@@ -169,8 +230,10 @@ fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-fn emit(event: &Event) {
-    let mut out = std::io::stdout().lock();
-    // A reader that went away is no reason to stop restoring.
-    let _ = serde_json::to_writer(&mut out, event).map(|()| writeln!(out));
+/// A reader that went away is no reason to stop restoring; it is told at the end.
+fn emit(event: &Event, lost: &mut Option<std::io::Error>) {
+    let line = serde_json::to_string(event).map(|event| event + "\n").map_err(Into::into);
+    if let Err(error) = line.and_then(|line| data(line.as_bytes())) {
+        *lost = Some(error);
+    }
 }

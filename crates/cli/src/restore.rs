@@ -1,8 +1,11 @@
 //! `diffbir restore`.
 
 use crate::args::{ColourFix, Precision, Restore, Task};
-use crate::inputs::{self, Job};
+use crate::inputs;
+use crate::outputs::{self, Job, Target};
+use crate::paths::folder_of;
 use crate::progress::{Event, Reporter};
+use crate::talk;
 use anyhow::{Context, Result, bail};
 use diffbir::restore::{self, output_size};
 use diffbir::{Error, Model, Options};
@@ -17,16 +20,36 @@ use std::time::Instant;
 /// Exit code of a run that was stopped by Ctrl-C, as shells count it.
 const STOPPED: u8 = 130;
 
+/// Exit code where nothing that was asked for could begin, as for wrong options.
+const NOTHING_TO_DO: u8 = 2;
+
 pub fn run(arguments: &Restore) -> Result<ExitCode> {
-    let format = output_format(arguments)?;
-    let found = inputs::expand(&arguments.inputs, arguments.recursive)?;
-    let output = arguments.output.as_deref();
+    let mut reporter = Reporter::new(arguments.json);
+    let code = restore_all(arguments, &mut reporter)?;
+    // Results are on the disk; whoever waited for events has to know that some are missing.
+    let told = talk::ended(reporter.lost());
+    Ok(if code == ExitCode::SUCCESS { told } else { code })
+}
+
+fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode> {
+    let target = Target::new(arguments.output.as_deref())?;
+    let format = output_format(arguments, &target)?;
+    let found = inputs::find(&arguments.inputs, arguments.recursive, &target);
     let samples = u64::from(arguments.samples);
-    let (jobs, skipped) = inputs::plan(&found, output, format, samples, arguments.existing)?;
+    let (jobs, skipped) = outputs::plan(&found, &target, format, samples, arguments.existing)?;
+    if found.results > 0 {
+        reporter.say(&format!("{} found as results of an earlier run: left out", found.results));
+    }
+    let problem = |problem: &inputs::Problem, reporter: &mut Reporter| {
+        reporter.event(&Event::Error { input: &problem.path, message: &problem.message });
+    };
+    if found.inputs.is_empty() {
+        found.problems.iter().for_each(|found| problem(found, reporter));
+        return Ok(ExitCode::from(NOTHING_TO_DO));
+    }
     let (device, device_name) = arguments.device.open()?;
     let model = open_model(&arguments.model, &device)?;
-    let mut reporter = Reporter::new(arguments.json);
-    let options = options(arguments, &model, &reporter)?;
+    let options = options(arguments, &model, reporter)?;
 
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
@@ -35,16 +58,17 @@ pub fn run(arguments: &Restore) -> Result<ExitCode> {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(STOPPED));
         }
-        eprintln!("stopping after this step; press Ctrl-C again to leave at once");
+        talk::say("stopping after this step; press Ctrl-C again to leave at once");
     })
     .context("Ctrl-C cannot be listened for")?;
 
     let name = &model.config.name;
     reporter.event(&Event::Start { pictures: jobs.len(), model: name, device: &device_name });
-    let (mut restored, mut failed) = (0, 0);
+    found.problems.iter().for_each(|found| problem(found, reporter));
+    let (mut restored, mut failed) = (0, found.problems.len());
     for (index, job) in jobs.iter().enumerate() {
         reporter.picture(index + 1, jobs.len(), &job.input.display().to_string());
-        match one(job, &model, &options, format, arguments.quality, &stop, &mut reporter) {
+        match one(job, &model, &options, format, arguments.quality, &stop, reporter) {
             Ok(count) => restored += count,
             Err(error) if matches!(error.downcast_ref(), Some(Error::Stopped)) => {
                 reporter.event(&Event::End { model: name, restored, skipped, failed });
@@ -77,11 +101,8 @@ fn one(
     }
     let (_, upscale) = output_size(photo.width_px, photo.height_px, options.upscale);
     if upscale < options.upscale {
-        reporter.say(&format!(
-            "  upscale lowered from {} to {upscale:.2}: the result would exceed {} megapixels",
-            options.upscale,
-            restore::MAX_OUTPUT_PIXELS / 1_000_000
-        ));
+        let size = (photo.width_px, photo.height_px);
+        reporter.say(&format!("  {}", lowered(options.upscale, upscale, size)));
     }
     for (path, sample) in &job.outputs {
         let started = Instant::now();
@@ -106,10 +127,9 @@ fn one(
             metadata: &photo.metadata,
         };
         let bytes = encoded.to_bytes(format, quality).with_context(|| job.input.display().to_string())?;
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
-        }
+        let folder = folder_of(path);
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
         write_atomic(path, &bytes)?;
         reporter.event(&Event::Done {
             input: &job.input,
@@ -123,6 +143,20 @@ fn one(
     Ok(job.outputs.len())
 }
 
+/// Why a result is not enlarged as asked.
+fn lowered(asked: f64, upscale: f64, (width, height): (usize, usize)) -> String {
+    let limit = restore::MAX_OUTPUT_PIXELS / 1_000_000;
+    if upscale > 1.0 {
+        return format!(
+            "upscale lowered from {asked} to {upscale:.2}: the result would exceed {limit} megapixels"
+        );
+    }
+    let own = (width * height) as f64 / 1e6;
+    format!(
+        "upscale lowered from {asked} to 1: the picture itself has {own:.1} megapixels, and none above {limit} is enlarged"
+    )
+}
+
 fn depth(plane: &Raster, deep: bool) -> diffbir_imaging::Samples {
     if deep {
         diffbir_imaging::Samples::U16(plane.to_u16_rounding())
@@ -131,12 +165,8 @@ fn depth(plane: &Raster, deep: bool) -> diffbir_imaging::Samples {
     }
 }
 
-fn output_format(arguments: &Restore) -> Result<Format> {
-    let by_name = arguments
-        .output
-        .as_deref()
-        .filter(|output| inputs::is_file_name(output))
-        .and_then(|output: &Path| Format::from_extension(&output.extension()?.to_string_lossy()));
+fn output_format(arguments: &Restore, target: &Target) -> Result<Format> {
+    let by_name = if let Target::File(_, format) = target { Some(*format) } else { None };
     let format = match (arguments.format, by_name) {
         (Some(asked), Some(named)) if asked != named => {
             bail!("--format and the name of --output say different formats: leave one of them out")
@@ -152,7 +182,7 @@ fn output_format(arguments: &Restore) -> Result<Format> {
 fn open_model(name: &str, device: &diffbir_nn::Device) -> Result<Model> {
     Ok(match name {
         "auto" | "nano" => Model::nano(device)?,
-        file if Path::new(file).exists() => Model::open(Path::new(file), device)?,
+        file if Path::new(file).is_file() => Model::open(Path::new(file), device)?,
         _ => bail!("--model {name}: is neither auto, nano nor a file"),
     })
 }
@@ -197,4 +227,16 @@ fn options(arguments: &Restore, model: &Model, reporter: &Reporter) -> Result<Op
             ColourFix::None => restore::ColourFix::None,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lowered_upscale_is_explained() {
+        let said = |size: (usize, usize)| lowered(4.0, output_size(size.0, size.1, 4.0).1, size);
+        assert!(said((4000, 3000)).starts_with("upscale lowered from 4 to 1.41: the result would exceed"));
+        assert!(said((6000, 4200)).contains("to 1: the picture itself has 25.2 megapixels"));
+    }
 }

@@ -1,6 +1,7 @@
 //! `diffbir train`.
 
 use crate::args::{Stage1Network, Train, TrainPart, TrainRun};
+use crate::talk::say;
 use anyhow::{Context, Result};
 use diffbir::ModelConfig;
 use diffbir::model::{AutoencoderConfig, CONFIG_KEY, SamplingDefaults, Stage2Config};
@@ -102,7 +103,7 @@ pub fn run(arguments: Train) -> Result<()> {
             model.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config)?);
             let bytes = model.to_safetensors(true)?;
             write_atomic(&output, &bytes)?;
-            eprintln!("{}: {:.1} MB", output.display(), bytes.len() as f64 / 1e6);
+            say(format_args!("{}: {:.1} MB", output.display(), bytes.len() as f64 / 1e6));
         }
     }
     Ok(())
@@ -195,7 +196,7 @@ fn encode(
 ) -> Result<[Vec<Latent>; 2]> {
     let mut say = |done: usize, total: usize| {
         if done.is_multiple_of(50) {
-            eprintln!("latents: {done}/{total}");
+            say(format_args!("latents: {done}/{total}"));
         }
     };
     let mut all = |folders: &[PathBuf], name: &str| {
@@ -206,10 +207,10 @@ fn encode(
 
 fn print(report: Report) {
     match report {
-        Report::Step { step, loss, rate, norm, seconds, waited } => eprintln!(
+        Report::Step { step, loss, rate, norm, seconds, waited } => say(format_args!(
             "step {step}: loss {loss:.4}, rate {rate:.2e}, gradient {norm:.2}, {seconds:.3} s a step, {:.0} % waiting for data",
             100.0 * waited
-        ),
-        Report::Validation { step, text } => eprintln!("validation after step {step}: {text}"),
+        )),
+        Report::Validation { step, text } => say(format_args!("validation after step {step}: {text}")),
     }
 }

@@ -27,19 +27,20 @@ pub(crate) fn clean(
         1 => photo.resized(size.0, size.1, Filter::Bicubic),
         _ => photo.to_raster(),
     };
-    let run = |tile: &Raster| -> Result<Raster, Error> {
-        let padded = tile.pad_end(config.multiple_px());
-        let out = to_raster(model.stage1.forward(to_tensor(&padded, &model.device)), Stage::Stage1)?;
+    // Each layer of each tile is a step of the progress, so that even one small tile shows how it goes on.
+    let layers = model.stage1.layers();
+    let mut run = |tile: &Raster, index: usize, tiles: usize| -> Result<Raster, Error> {
+        let padded = to_tensor(&tile.pad_end(config.multiple_px()), &model.device);
+        let mut before = |layer| report(watch, Stage::Stage1, index * layers + layer, tiles * layers);
+        let out = to_raster(model.stage1.forward_watched(padded, &mut before)?, Stage::Stage1)?;
+        report(watch, Stage::Stage1, (index + 1) * layers, tiles * layers)?;
         let scale = config.upscale();
         Ok(out.crop(0, 0, tile.width_px * scale, tile.height_px * scale))
     };
     let (width, height) = (input.width_px, input.height_px);
     // The reference tiles only what is at least one tile in both directions.
     if width.max(height) <= WHOLE_PX || width.min(height) < TILE_PX {
-        report(watch, Stage::Stage1, 0, 1)?;
-        let out = run(&input)?;
-        report(watch, Stage::Stage1, 1, 1)?;
-        return Ok(to_size(out, size));
+        return Ok(to_size(run(&input, 0, 1)?, size));
     }
     let scale = config.upscale();
     let cut = |window: Window| input.crop(window.x0, window.y0, window.width(), window.height());
@@ -48,22 +49,18 @@ pub(crate) fn clean(
         let tiles = vae_tiles(height, width, TILE_PX, reach_px);
         let mut out = Raster::new(width * scale, height * scale, 3);
         for (index, VaeTile { input, output }) in tiles.iter().enumerate() {
-            report(watch, Stage::Stage1, index, tiles.len())?;
-            let tile = run(&cut(*input))?;
+            let tile = run(&cut(*input), index, tiles.len())?;
             let (x, y) = ((output.x0 - input.x0) * scale, (output.y0 - input.y0) * scale);
             let kept = tile.crop(x, y, output.width() * scale, output.height() * scale);
             out.paste(&kept, output.x0 * scale, output.y0 * scale);
         }
-        report(watch, Stage::Stage1, tiles.len(), tiles.len())?;
         return Ok(to_size(out, size));
     }
     let windows = sliding_windows(height, width, TILE_PX, STRIDE_PX);
     let weights = gaussian_weights(TILE_PX * scale);
     let mut blend = Blend::new(width * scale, height * scale, 3);
     for (index, window) in windows.iter().enumerate() {
-        report(watch, Stage::Stage1, index, windows.len())?;
-        blend.add(&run(&cut(*window))?, window.map(|border| border * scale), &weights);
+        blend.add(&run(&cut(*window), index, windows.len())?, window.map(|border| border * scale), &weights);
     }
-    report(watch, Stage::Stage1, windows.len(), windows.len())?;
     Ok(to_size(blend.finish(), size))
 }

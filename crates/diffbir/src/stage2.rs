@@ -10,6 +10,7 @@ use diffbir_diffusion::{
 };
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::vae_tiles;
+use std::ops::ControlFlow;
 
 /// Side of a tile of the autoencoder in pixels, and what is read around it: 32 pixels by the encoder, 11
 /// latent cells by the decoder, as the reference does.
@@ -83,7 +84,8 @@ fn encode(networks: &Stage2, device: &Device, picture: &Raster, watch: &mut Watc
             out.paste(&latent.crop(x, y, output.width(), output.height()), output.x0, output.y0);
             report(watch, Stage::Encode, index + 1, total)
         });
-        result = std::mem::replace(&mut result, Ok(())).and(done);
+        result = done;
+        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     result?;
     Ok(to_latent(&out))
@@ -111,7 +113,8 @@ fn decode(networks: &Stage2, device: &Device, latent: &Latent, watch: &mut Watch
             out.paste(&picture.crop(x, y, output.width(), output.height()), output.x0, output.y0);
             report(watch, Stage::Decode, index + 1, total)
         });
-        result = std::mem::replace(&mut result, Ok(())).and(done);
+        result = done;
+        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     result?;
     Ok(out)

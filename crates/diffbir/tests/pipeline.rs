@@ -231,6 +231,21 @@ fn a_run_stops_when_it_is_asked_to() {
 }
 
 #[test]
+fn a_convolutional_stage_1_tells_of_its_layers_and_stops_between_them() {
+    let sizes = SrvggConfig { features: 4, convolutions: 3, upscale: 2 };
+    let mut file = Checkpoint::default();
+    add(&mut file, "stage1", Lively(1.0), |params| sizes.build(params));
+    let model = open(file, Stage1Config::Srvgg(sizes), None);
+    let mut told = Vec::new();
+    let error = model.restore(&photo(16, 16), &options(), &mut |progress| {
+        told.push((progress.done, progress.total));
+        if progress.done == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(error.err(), Some(Error::Stopped)));
+    assert_eq!(told, [(0, 5), (1, 5), (2, 5)]);
+}
+
+#[test]
 fn a_file_that_is_no_model_says_so() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("other.safetensors");

@@ -1,7 +1,7 @@
 //! From pixels to a file's bytes, with the metadata that the format can carry, and onto the disk without
 //! ever leaving half a file.
 
-use crate::error::EncodeError;
+use crate::error::{EncodeError, nameless};
 use crate::exif::Directories;
 use crate::fields::set_size;
 use crate::metadata::{
@@ -399,7 +399,7 @@ fn on_white(samples: &[u8], alpha: &[u8], channels: usize) -> Vec<u8> {
 /// Writes a file beside its place under a temporary name, then moves it there: whoever looks sees the old
 /// file, or none, or the whole new one.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), EncodeError> {
-    let fail = |source| EncodeError::Write { file: path.display().to_string(), source };
+    let fail = |error| EncodeError::Write { file: path.display().to_string(), source: nameless(error) };
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

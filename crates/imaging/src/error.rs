@@ -1,15 +1,17 @@
 //! What can be wrong with a picture, said for the person.
 
+use std::io;
+
 /// Why a file could not be read as a picture. Each names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// The file system.
-    #[error("{file}: cannot be read: {source}")]
+    #[error("{file}: cannot be read")]
     Read {
         /// The file.
         file: String,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// No bytes.
     #[error("{file}: is empty (0 bytes)")]
@@ -61,12 +63,12 @@ pub enum DecodeError {
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     /// The file system.
-    #[error("{file}: cannot be written: {source}")]
+    #[error("{file}: cannot be written")]
     Write {
         /// The file.
         file: String,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The encoder.
     #[error("the picture cannot be written as {format}: {reason}")]
@@ -76,4 +78,9 @@ pub enum EncodeError {
         /// Why.
         reason: String,
     },
+}
+
+/// An error of the disk without the name of the temporary file, which it carries and nobody knows.
+pub(crate) fn nameless(error: io::Error) -> io::Error {
+    if error.get_ref().is_some() { error.kind().into() } else { error }
 }

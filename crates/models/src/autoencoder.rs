@@ -2,6 +2,10 @@
 
 use crate::steps::{Step, run, run_tiled};
 use burn::tensor::Tensor;
+use std::ops::ControlFlow;
+
+/// Takes a finished tile by its index, and says whether to go on.
+pub type TileDone<'a> = dyn FnMut(usize, Tensor<4>) -> ControlFlow<()> + 'a;
 
 /// From RGB pictures to latents of unit size and back.
 ///
@@ -31,12 +35,12 @@ pub trait Autoencoder {
     }
 
     /// [`Autoencoder::encode`] of tiles that share the statistics of norms.
-    fn encode_tiles(&self, tiles: Vec<Tensor<4>>, done: &mut dyn FnMut(usize, Tensor<4>)) {
+    fn encode_tiles(&self, tiles: Vec<Tensor<4>>, done: &mut TileDone) {
         run_tiled(&self.encoder_steps(), tiles, done);
     }
 
     /// [`Autoencoder::decode`] of tiles that share the statistics of norms.
-    fn decode_tiles(&self, tiles: Vec<Tensor<4>>, done: &mut dyn FnMut(usize, Tensor<4>)) {
+    fn decode_tiles(&self, tiles: Vec<Tensor<4>>, done: &mut TileDone) {
         run_tiled(&self.decoder_steps(), tiles, done);
     }
 }

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, PRelu};
 use diffbir_nn::{Params, WeightError, ops};
 use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
 
 /// The sizes of an [`Srvgg`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,14 +59,33 @@ pub struct Srvgg {
 }
 
 impl Srvgg {
+    /// Convolutions, one behind the other.
+    pub fn layers(&self) -> usize {
+        self.hidden.len() + 1
+    }
+
     /// RGB in 0..1 `[b, h, w, 3]` to `[b, h·upscale, w·upscale, 3]`, not clamped.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let Ok(out) = self.forward_watched(x, &mut |_| Ok::<(), Infallible>(()));
+        out
+    }
+
+    /// [`Srvgg::forward`], telling before each layer its index; an error of `before` stops it.
+    pub fn forward_watched<E>(
+        &self,
+        x: Tensor<4>,
+        before: &mut dyn FnMut(usize) -> Result<(), E>,
+    ) -> Result<Tensor<4>, E> {
         let [batch, height, width, channels] = x.dims();
         let scale = self.upscale;
         let nearest =
             x.clone().reshape([batch, height, 1, width, 1, channels]).repeat(&[1, 1, scale, 1, scale, 1]);
         let nearest = nearest.reshape([batch, height * scale, width * scale, channels]);
-        let features = self.hidden.iter().fold(x, |x, (conv, prelu)| prelu.forward(conv.forward(x)));
-        nearest + ops::pixel_shuffle(self.last.forward(features), scale)
+        let features = self.hidden.iter().enumerate().try_fold(x, |x, (index, (conv, prelu))| {
+            before(index)?;
+            Ok(prelu.forward(conv.forward(x)))
+        })?;
+        before(self.hidden.len())?;
+        Ok(nearest + ops::pixel_shuffle(self.last.forward(features), scale))
     }
 }

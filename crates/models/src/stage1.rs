@@ -81,6 +81,26 @@ pub enum Stage1 {
 }
 
 impl Stage1 {
+    /// In how many parts [`Stage1::forward_watched`] runs.
+    pub fn layers(&self) -> usize {
+        match self {
+            Self::SwinIr(_) => 1,
+            Self::Srvgg(network) => network.layers(),
+        }
+    }
+
+    /// [`Stage1::forward`], telling before each part its index; an error of `before` stops it.
+    pub fn forward_watched<E>(
+        &self,
+        x: Tensor<4>,
+        before: &mut dyn FnMut(usize) -> Result<(), E>,
+    ) -> Result<Tensor<4>, E> {
+        match self {
+            Self::SwinIr(network) => before(0).map(|()| network.forward(x)),
+            Self::Srvgg(network) => network.forward_watched(x, before),
+        }
+    }
+
     /// RGB in 0..1 `[b, h, w, 3]` to the same, [`Stage1Config::upscale`] times as large, not clamped.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         match self {

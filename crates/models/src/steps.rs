@@ -6,6 +6,7 @@
 
 use burn::tensor::{Tensor, activation};
 use diffbir_nn::layers::{Conv2d, GroupNorm};
+use std::ops::ControlFlow;
 
 /// What follows a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +81,12 @@ pub fn run(steps: &[Step], x: Tensor<4>) -> Tensor<4> {
 }
 
 /// Runs all steps on tiles that share the statistics of their norms, and hands each result, by its
-/// index, to `done`.
-pub fn run_tiled(steps: &[Step], tiles: Vec<Tensor<4>>, mut done: impl FnMut(usize, Tensor<4>)) {
+/// index, to `done`, which may stop before the next.
+pub fn run_tiled(
+    steps: &[Step],
+    tiles: Vec<Tensor<4>>,
+    mut done: impl FnMut(usize, Tensor<4>) -> ControlFlow<()>,
+) {
     let mut states: Vec<State> = tiles.into_iter().map(State::new).collect();
     let mut rest = steps;
     while let Some(at) = rest.iter().position(|step| matches!(step, Step::Norm(..))) {
@@ -99,7 +104,9 @@ pub fn run_tiled(steps: &[Step], tiles: Vec<Tensor<4>>, mut done: impl FnMut(usi
         rest = &rest[at + 1..];
     }
     for (index, state) in states.into_iter().enumerate() {
-        done(index, rest.iter().fold(state, State::advance).x);
+        if done(index, rest.iter().fold(state, State::advance).x).is_break() {
+            return;
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::swinir::SwinIrConfig;
+use std::ops::ControlFlow;
 
 fn cut(x: &Tensor<4>, window: Window) -> Tensor<4> {
     x.clone().slice_dim(1, window.y0..window.y1).slice_dim(2, window.x0..window.x1)
@@ -27,6 +28,7 @@ fn in_tiles(network: &dyn Autoencoder, x: &Tensor<4>, tiles: &[VaeTile], decode:
             .slice_dim(2, output.x0 - input.x0..output.x1 - input.x0);
         let place = [0..1, output.y0..output.y1, output.x0..output.x1, 0..channels];
         whole = whole.clone().slice_assign(place, kept);
+        ControlFlow::Continue(())
     };
     if decode {
         network.decode_tiles(inputs, &mut put)

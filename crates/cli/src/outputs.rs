@@ -1,0 +1,183 @@
+//! Where each result goes, settled and checked before any work.
+
+use crate::args::Existing;
+use crate::inputs::{Found, Input};
+use crate::paths::{folder_of, place};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use diffbir_imaging::Format;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf, is_separator};
+
+/// Behind the name of a result that lies beside its source.
+pub const SUFFIX: &str = "_restored";
+
+/// Endings of pictures that are not written: a folder is hardly meant by them.
+const NOT_WRITTEN: [&str; 22] = [
+    "bmp", "gif", "jpe", "jfif", "avif", "heic", "heif", "jxl", "jp2", "tga", "ppm", "pgm", "pnm", "ico",
+    "hdr", "exr", "psd", "dng", "cr2", "nef", "arw", "svg",
+];
+
+/// Where results go.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// Beside their sources.
+    Beside,
+    /// Into a folder.
+    Folder(PathBuf),
+    /// Into a file, in the format of its name.
+    File(PathBuf, Format),
+}
+
+/// A picture to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// From this file.
+    pub input: PathBuf,
+    /// The results' files with the number of the sample.
+    pub outputs: Vec<(PathBuf, u64)>,
+}
+
+impl Target {
+    /// What `--output` means: a file if it has the name of a picture and is no folder.
+    pub fn new(output: Option<&Path>) -> Result<Self> {
+        let Some(output) = output else { return Ok(Self::Beside) };
+        let goes_up = output.components().any(|part| part == Component::ParentDir);
+        let path = if goes_up { place(output) } else { output.to_path_buf() };
+        let last = output.as_os_str().as_encoded_bytes().last();
+        if last.is_some_and(|&byte| is_separator(char::from(byte))) || path.is_dir() {
+            return Ok(Self::Folder(path));
+        }
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        if let Some(format) = Format::from_extension(&extension) {
+            return Ok(Self::File(path, format));
+        }
+        ensure!(
+            !NOT_WRITTEN.contains(&extension.as_str()),
+            "{}: {extension} is not written: there are png, jpeg, webp and tiff; a folder of this name ends in /",
+            output.display()
+        );
+        Ok(Self::Folder(path))
+    }
+
+    /// The file of a result; `sample` is its number if there are several.
+    fn path(&self, input: &Input, format: Format, sample: Option<u64>) -> PathBuf {
+        let name = |stem: Option<&OsStr>, suffix: &str, extension: &OsStr| {
+            let mut name = stem.unwrap_or_default().to_os_string();
+            name.push(suffix);
+            name.push(sample.map(|sample| format!("_{sample}")).unwrap_or_default());
+            name.push(".");
+            name.push(extension);
+            name
+        };
+        let (source, extension) = (&input.path, OsStr::new(format.extension()));
+        match self {
+            Self::Beside => source.with_file_name(name(source.file_stem(), SUFFIX, extension)),
+            Self::Folder(folder) => folder.join(&input.below).join(name(source.file_stem(), "", extension)),
+            Self::File(file, _) => {
+                file.with_file_name(name(file.file_stem(), "", file.extension().unwrap_or(extension)))
+            }
+        }
+    }
+}
+
+/// Plans all outputs before any work; returns the jobs and how many results were left as they are.
+///
+/// Fails where a result would lie over an input, another result or what must stay, or cannot be written.
+pub fn plan(
+    found: &Found,
+    target: &Target,
+    format: Format,
+    samples: u64,
+    existing: Existing,
+) -> Result<(Vec<Job>, usize)> {
+    if let Target::File(file, _) = target {
+        let count = found.inputs.len() + found.problems.len();
+        ensure!(
+            count <= 1,
+            "{}: is a file's name, but there are {count} inputs: give a folder",
+            file.display()
+        );
+    }
+    let sources: HashSet<PathBuf> = found.inputs.iter().map(|input| place(&input.path)).collect();
+    let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
+    let mut folders = HashSet::new();
+    let mut jobs = Vec::new();
+    let mut skipped = 0;
+    for input in &found.inputs {
+        let mut outputs = Vec::new();
+        for sample in 0..samples {
+            let path = target.path(input, format, (samples > 1).then_some(sample));
+            let own = place(&path);
+            if sources.contains(&own) {
+                bail!("{}: the result would lie over an input: choose another output", path.display());
+            }
+            if let Some(other) = taken.insert(own, &input.path) {
+                bail!(
+                    "{} and {} would both become {}: give them different names or folders",
+                    other.display(),
+                    input.path.display(),
+                    path.display()
+                );
+            }
+            if stays(&path, existing)? {
+                skipped += 1;
+                continue;
+            }
+            if folders.insert(folder_of(&path).to_path_buf()) {
+                ensure_writable(folder_of(&path))?;
+            }
+            outputs.push((path, sample));
+        }
+        if !outputs.is_empty() {
+            jobs.push(Job { input: input.path.clone(), outputs });
+        }
+    }
+    for (own, input) in &taken {
+        if let Some(other) = own.ancestors().skip(1).find_map(|folder| taken.get(folder)) {
+            bail!(
+                "{}: the folder of its result would be the result of {}: give them different names or folders",
+                input.display(),
+                other.display()
+            );
+        }
+    }
+    Ok((jobs, skipped))
+}
+
+/// Whether a result is there and is left as it is.
+fn stays(path: &Path, existing: Existing) -> Result<bool> {
+    let shown = path.display();
+    match path.symlink_metadata() {
+        Ok(_) => {}
+        // What is a file instead of a folder on the way is found with the folder.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(false);
+        }
+        Err(error) => return Err(error).with_context(|| format!("{shown}: cannot be written")),
+    }
+    ensure!(!path.is_dir(), "{shown}: is a folder, so the result cannot be written");
+    ensure!(path.is_file() || path.is_symlink(), "{shown}: is a pipe or a device and is not replaced");
+    match existing {
+        Existing::Overwrite => Ok(false),
+        Existing::Skip if path.is_file() => Ok(true),
+        Existing::Skip => {
+            bail!("{shown}: is a link to nothing: remove it or choose --existing overwrite")
+        }
+        Existing::Error => {
+            bail!("{shown}: exists already: choose --existing skip or --existing overwrite")
+        }
+    }
+}
+
+/// Whether files can be made in a folder, which may have to be made itself.
+fn ensure_writable(folder: &Path) -> Result<()> {
+    let there = folder.ancestors().find(|folder| folder.symlink_metadata().is_ok());
+    let there = there.unwrap_or(Path::new("."));
+    ensure!(there.is_dir(), "{}: is no folder, so no result can be written into it", there.display());
+    tempfile::tempfile_in(there).map_err(|error| {
+        anyhow!("{}: no result can be written into it: {}", there.display(), error.kind())
+    })?;
+    Ok(())
+}

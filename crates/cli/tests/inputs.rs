@@ -1,0 +1,103 @@
+//! Which pictures are meant: what is none is named, and the rest goes on.
+
+mod common;
+
+use common::{diffbir, names, restore, save};
+use predicates::prelude::*;
+use predicates::str::contains;
+use tempfile::TempDir;
+
+#[test]
+fn what_is_missing_or_empty_is_one_failure_among_others() {
+    let folder = TempDir::new().unwrap();
+    let (a, b) = (save(folder.path(), "a.png"), save(folder.path(), "b.png"));
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let output = folder.path().join("out");
+    restore(&[&a, &folder.path().join("nofile.png"), &empty, &b, &"-o", &output, &"--upscale", &"1"])
+        .code(1)
+        .stderr(
+            contains("nofile.png: no such file or folder")
+                .and(contains("empty: holds no pictures"))
+                .and(contains("2 results written by nano, 2 failed")),
+        );
+    assert_eq!(names(&output), ["a.png", "b.png"]);
+    restore(&[&empty, &folder.path().join("no*.png")])
+        .code(2)
+        .stderr(contains("empty: holds no pictures").and(contains("no*.png: matches no file")));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_nothing_and_pipes_are_named() {
+    use std::os::unix::fs::symlink;
+    let folder = TempDir::new().unwrap();
+    let inputs = folder.path().join("in");
+    save(&inputs, "good.png");
+    symlink("nowhere", inputs.join("dangling.png")).unwrap();
+    symlink("loop.png", inputs.join("loop.png")).unwrap();
+    std::fs::create_dir(inputs.join("folder.png")).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(inputs.join("pipe.png")).status().unwrap();
+    assert!(made.success());
+    let problems = || {
+        contains("dangling.png: is a link to nothing")
+            .and(contains("loop.png: cannot be read"))
+            .and(contains("pipe.png: is a pipe or a device"))
+    };
+    let in_folder = folder.path().join("a");
+    restore(&[&inputs, &"-o", &in_folder, &"--upscale", &"1"])
+        .code(1)
+        .stderr(problems().and(contains("1 result written by nano, 3 failed")));
+    assert_eq!(names(&in_folder), ["good.png"]);
+    let by_pattern = folder.path().join("b");
+    restore(&[&inputs.join("*"), &"-o", &by_pattern, &"--upscale", &"1"])
+        .code(1)
+        .stderr(problems().and(contains("folder.png: holds no pictures")));
+    assert_eq!(names(&by_pattern), ["good.png"]);
+    diffbir()
+        .arg("info")
+        .args([inputs.join("pipe.png"), inputs.join("good.png"), inputs.clone()])
+        .assert()
+        .code(1)
+        .stdout(contains("good.png: PNG"))
+        .stderr(contains("pipe.png: is a pipe or a device").and(contains("is a folder")));
+}
+
+#[test]
+fn results_of_an_earlier_run_are_no_inputs() {
+    let folder = TempDir::new().unwrap();
+    let inputs = folder.path().join("in");
+    save(&inputs, "a.png");
+    save(&inputs, "b.jpg");
+    restore(&[&inputs, &"--upscale", &"1"]).success();
+    let all = ["a.png", "a_restored.png", "b.jpg", "b_restored.png"];
+    assert_eq!(names(&inputs), all);
+    restore(&[&inputs, &"--upscale", &"1"]).code(2).stderr(contains("exists already"));
+    restore(&[&inputs, &"--upscale", &"1", &"--existing", &"skip"])
+        .success()
+        .stderr(contains("0 results written by nano, 2 left as they were"));
+    assert_eq!(names(&inputs), all);
+
+    let output = inputs.join("out");
+    let again = |existing: &str| {
+        restore(&[&inputs, &"-r", &"-o", &output, &"--upscale", &"1", &"--existing", &existing])
+    };
+    again("error").success().stderr(contains("4 results"));
+    again("skip").success().stderr(contains("4 left as they were"));
+    assert_eq!(names(&output), ["a.png", "a_restored.png", "b.png", "b_restored.png"]);
+    // One that is named is meant.
+    restore(&[&inputs.join("a_restored.png"), &"--upscale", &"1"]).success();
+    assert!(inputs.join("a_restored_restored.png").exists());
+}
+
+#[test]
+fn patterns_keep_the_folders_below_their_fixed_part() {
+    let folder = TempDir::new().unwrap();
+    let inputs = folder.path().join("in");
+    save(&inputs, "one/a.png");
+    save(&inputs, "two/deep/a.png");
+    let output = folder.path().join("out");
+    restore(&[&inputs.join("**/*.png"), &"-o", &output, &"--upscale", &"1"]).success();
+    assert_eq!(names(&output), ["one", "two"]);
+    assert_eq!(names(&output.join("two/deep")), ["a.png"]);
+}

@@ -1,0 +1,124 @@
+//! Where results go: never over an input, never where they cannot be written, and that before any work.
+
+mod common;
+
+use common::{names, restore, save};
+use predicates::str::contains;
+use tempfile::TempDir;
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    let file = save(folder.path(), "b.png");
+    let before = std::fs::read(&file).unwrap();
+    restore(&[&input, &"-o", &file.join("inside/")]).failure().stderr(contains("b.png"));
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert_eq!(names(folder.path()), ["a.png", "b.png"]);
+}
+
+#[test]
+fn up_and_down_again_is_no_way_around_the_input() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a/x.png");
+    let a = input.parent().unwrap();
+    let before = std::fs::read(&input).unwrap();
+    for output in ["new/..", "new/../x.png", "new/deep/../../x.png", "."] {
+        restore(&[&input, &"-o", &a.join(output), &"--existing", &"overwrite"])
+            .code(2)
+            .stderr(contains("would lie over an input"));
+    }
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(a, folder.path().join("lnk")).unwrap();
+        restore(&[&input, &"-o", &folder.path().join("lnk/new/.."), &"--existing", &"overwrite"])
+            .code(2)
+            .stderr(contains("would lie over an input"));
+    }
+    assert_eq!(std::fs::read(&input).unwrap(), before);
+    assert_eq!(names(a), ["x.png"], "an error before work leaves nothing behind");
+    // Where it means another place it is a place like any other.
+    restore(&[&input, &"-o", &a.join("new/../../b"), &"--upscale", &"1"]).success();
+    assert_eq!(names(&folder.path().join("b")), ["x.png"]);
+    assert_eq!(names(a), ["x.png"]);
+}
+
+#[test]
+fn names_that_are_not_written_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    for name in ["r.bmp", "r.GIF", "r.heic"] {
+        restore(&[&input, &"-o", &folder.path().join(name)])
+            .code(2)
+            .stderr(contains("png, jpeg, webp and tiff"));
+    }
+    assert_eq!(names(folder.path()), ["a.png"]);
+    restore(&[&input, &"-o", &folder.path().join("r.bmp/"), &"--upscale", &"1"]).success();
+    restore(&[&input, &"-o", &folder.path().join("r.png/"), &"--upscale", &"1"]).success();
+    assert_eq!(names(&folder.path().join("r.bmp")), ["a.png"]);
+    assert_eq!(names(&folder.path().join("r.png")), ["a.png"]);
+}
+
+#[test]
+fn what_is_no_file_is_neither_replaced_nor_a_result() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    let output = folder.path().join("out");
+    std::fs::create_dir_all(output.join("a.png")).unwrap();
+    for existing in ["error", "skip", "overwrite"] {
+        restore(&[&input, &"-o", &output, &"--existing", &existing])
+            .code(2)
+            .stderr(contains("a.png: is a folder"));
+    }
+    // A file in the way of a folder, and a folder of one result that is another's file.
+    std::fs::write(folder.path().join("plain"), b"").unwrap();
+    restore(&[&input, &"-o", &folder.path().join("plain")]).code(2).stderr(contains("plain: is no folder"));
+    let inputs = folder.path().join("in");
+    save(&inputs, "x.jpg");
+    save(&inputs, "x.png/y.jpg");
+    restore(&[&inputs, &"-r", &"-o", &folder.path().join("results")])
+        .code(2)
+        .stderr(contains("y.jpg: the folder of its result"));
+    assert!(!folder.path().join("results").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn links_devices_and_closed_folders_are_found_before_work() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    let link = folder.path().join("link.png");
+    std::os::unix::fs::symlink(folder.path().join("nowhere.png"), &link).unwrap();
+    restore(&[&input, &"-o", &link]).code(2).stderr(contains("exists already"));
+    restore(&[&input, &"-o", &link, &"--existing", &"skip"]).code(2).stderr(contains("a link to nothing"));
+    restore(&[&input, &"-o", &link, &"--existing", &"overwrite", &"--upscale", &"1"]).success();
+    assert!(link.is_file() && !link.is_symlink());
+    restore(&[&input, &"-o", &"/dev/null"]).code(2).stderr(contains("/dev/null: is no folder"));
+    if cfg!(target_os = "linux") {
+        restore(&[&input, &"-o", &"/proc/results"])
+            .code(2)
+            .stderr(contains("/proc: no result can be written"));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_no_text_stay_what_they_are() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = TempDir::new().unwrap();
+    let good = save(folder.path(), "good.png");
+    let output = folder.path().join("out");
+    let inputs = [b"bad\xff.png", b"bad\xfe.png"].map(|name| folder.path().join(OsStr::from_bytes(name)));
+    for input in &inputs {
+        std::fs::copy(&good, input).unwrap();
+    }
+    let told = restore(&[&inputs[0], &inputs[1], &"-o", &output, &"--upscale", &"1", &"--json"]).success();
+    for input in &inputs {
+        assert!(output.join(input.file_name().unwrap()).is_file());
+    }
+    for line in String::from_utf8(told.get_output().stdout.clone()).unwrap().lines() {
+        let event: serde_json::Value = serde_json::from_str(line).expect("each line is JSON");
+        assert!(event["event"].is_string());
+    }
+}
