@@ -84,8 +84,8 @@ impl Stage1 {
     /// In how many parts [`Stage1::forward_watched`] runs.
     pub fn layers(&self) -> usize {
         match self {
-            Self::SwinIr(_) => 1,
             Self::Srvgg(network) => network.layers(),
+            Self::SwinIr(_) | Self::Rrdb(_) | Self::ScuNet(_) => 1,
         }
     }
 
@@ -96,8 +96,8 @@ impl Stage1 {
         before: &mut dyn FnMut(usize) -> Result<(), E>,
     ) -> Result<Tensor<4>, E> {
         match self {
-            Self::SwinIr(network) => before(0).map(|()| network.forward(x)),
             Self::Srvgg(network) => network.forward_watched(x, before),
+            Self::SwinIr(_) | Self::Rrdb(_) | Self::ScuNet(_) => before(0).map(|()| self.forward(x)),
         }
     }
 
