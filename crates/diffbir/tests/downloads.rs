@@ -1,0 +1,189 @@
+//! Downloads against a server on this machine that behaves and misbehaves as it is told.
+
+use diffbir::catalog::{Address, Download, PullError, Store, WeightFile, pull};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+
+/// What the server does with a request.
+#[derive(Clone, Copy)]
+enum Manner {
+    /// Sends what is asked for.
+    Good,
+    /// Sends everything, whatever part is asked for.
+    IgnoresRanges,
+    /// Breaks off after so many bytes of each answer.
+    BreaksAfter(usize),
+    /// Has no such file.
+    Missing,
+}
+
+/// Serves `content` and returns its address and the `Range` of each request.
+fn serve(content: Vec<u8>, manner: Manner) -> (&'static str, Arc<Mutex<Vec<Option<usize>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/weights.bin", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = answer(stream.unwrap(), &content, manner, &log);
+        }
+    });
+    (url.leak(), asked)
+}
+
+fn answer(
+    mut stream: TcpStream,
+    content: &[u8],
+    manner: Manner,
+    log: &Mutex<Vec<Option<usize>>>,
+) -> std::io::Result<()> {
+    let mut from = None;
+    for line in BufReader::new(stream.try_clone()?).lines() {
+        let line = line?.to_lowercase();
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            from = range.trim_end_matches('-').parse().ok();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    log.lock().unwrap().push(from);
+    if matches!(manner, Manner::Missing) {
+        return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    let from = if matches!(manner, Manner::IgnoresRanges) { None } else { from };
+    let length = content.len();
+    match from {
+        Some(from) if from >= length => {
+            return write!(stream, "HTTP/1.1 416 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+        Some(from) => write!(
+            stream,
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {from}-{}/{length}\r\nContent-Length: {}\r\n",
+            length - 1,
+            length - from
+        )?,
+        None => write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n")?,
+    }
+    write!(stream, "Connection: close\r\n\r\n")?;
+    let rest = &content[from.unwrap_or(0)..];
+    match manner {
+        Manner::BreaksAfter(count) => stream.write_all(&rest[..count.min(rest.len())]),
+        _ => stream.write_all(rest),
+    }
+}
+
+fn content() -> Vec<u8> {
+    (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// The hash of [`content`].
+fn hash() -> &'static str {
+    use sha2::{Digest, Sha256};
+    let hash: String = Sha256::digest(content()).iter().map(|byte| format!("{byte:02x}")).collect();
+    hash.leak()
+}
+
+fn file(sha256: Option<&'static str>, urls: &[&'static str]) -> WeightFile {
+    let addresses: Vec<Address> = urls.iter().map(|&url| Address { url, tried: true }).collect();
+    WeightFile {
+        name: "weights.bin",
+        holds: "a test",
+        size_bytes: None,
+        about: "3 MB",
+        sha256,
+        licence: "none",
+        addresses: addresses.leak(),
+    }
+}
+
+fn all(_: Download) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn names(store: &Store) -> Vec<String> {
+    let entries = std::fs::read_dir(store.folder()).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_whole_file_gets_its_name_and_leaves_nothing_beside_it() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path().join("models"));
+    let (url, _) = serve(content(), Manner::Good);
+    let place = pull(&store, &file(Some(hash()), &[url]), &mut all).unwrap();
+    assert_eq!(std::fs::read(place).unwrap(), content());
+    assert_eq!(names(&store), ["weights.bin"]);
+}
+
+#[test]
+fn a_stopped_download_goes_on_where_it_was() {
+    for manner in [Manner::Good, Manner::IgnoresRanges] {
+        let folder = tempfile::TempDir::new().unwrap();
+        let store = Store::at(folder.path());
+        let (url, asked) = serve(content(), manner);
+        let file = file(Some(hash()), &[url]);
+        let stopped = pull(&store, &file, &mut |event| match event {
+            Download::Bytes(done, _) if done > 1_000_000 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        assert!(matches!(stopped, Err(PullError::Stopped)));
+        assert!(store.find(&file).is_none(), "half a file has no name");
+        let place = pull(&store, &file, &mut all).unwrap();
+        assert_eq!(std::fs::read(place).unwrap(), content());
+        let asked = asked.lock().unwrap();
+        assert!(asked[0].is_none() && asked[1].is_some_and(|from| from > 1_000_000), "{asked:?}");
+    }
+}
+
+#[test]
+fn a_broken_connection_is_taken_up_again() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path());
+    let (url, asked) = serve(content(), Manner::BreaksAfter(800_000));
+    let place = pull(&store, &file(Some(hash()), &[url]), &mut all).unwrap();
+    assert_eq!(std::fs::read(place).unwrap(), content());
+    assert_eq!(asked.lock().unwrap().len(), 4);
+}
+
+#[test]
+fn a_partial_file_that_is_whole_already_is_got_anew() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path());
+    let (url, asked) = serve(content(), Manner::Good);
+    let file = file(None, &[url]);
+    let _ = pull(&store, &file, &mut |event| match event {
+        Download::Bytes(done, Some(total)) if done == total => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert_eq!(std::fs::read(pull(&store, &file, &mut all).unwrap()).unwrap(), content());
+    assert_eq!(*asked.lock().unwrap(), [None, Some(3_000_000), None]);
+}
+
+#[test]
+fn mirrors_take_over_and_a_wrong_hash_is_thrown_away() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path());
+    let (missing, _) = serve(content(), Manner::Missing);
+    let (wrong, _) = serve(vec![7; 1000], Manner::Good);
+    let (good, _) = serve(content(), Manner::Good);
+    let mut failures = Vec::new();
+    let place = pull(&store, &file(Some(hash()), &[missing, wrong, good]), &mut |event| {
+        if let Download::Failed(_, error) = event {
+            failures.push(error.to_string());
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!(std::fs::read(place).unwrap(), content());
+    assert!(failures[0].contains("404") && failures[1].contains("SHA-256"), "{failures:?}");
+    assert_eq!(names(&store), ["weights.bin"]);
+
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path());
+    let nowhere = pull(&store, &file(Some(hash()), &[missing, wrong]), &mut all).unwrap_err().to_string();
+    assert!(nowhere.contains("weights.bin") && nowhere.contains("SHA-256"), "{nowhere}");
+    assert!(store.find(&file(None, &[missing])).is_none());
+}
