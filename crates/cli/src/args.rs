@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use diffbir::device::DeviceChoice;
-use diffbir_diffusion::Sampler;
+use diffbir_diffusion::{Sampler, StartPoint};
 use diffbir_imaging::Format;
 use std::path::PathBuf;
 
@@ -88,10 +88,22 @@ pub struct Restore {
     #[arg(long, default_value_t = Sampler::DEFAULT)]
     pub sampler: Sampler,
 
+    #[command(flatten)]
+    pub parameters: SamplerParameters,
+
+    /// From what the sampler starts: `noise`, or `cond` for the stage-1 latent under nearly all noise, which
+    /// differs only in models without zero terminal SNR.
+    #[arg(long, alias = "start_point_type", default_value_t = StartPoint::Noise)]
+    pub start_point_type: StartPoint,
+
     /// How far to go from the unguided guess: from the negative prompt's, or, in a model without text, from
     /// that of a picture never seen. 1 is no guidance [default: what suits the model].
-    #[arg(long, value_parser = not_negative)]
+    #[arg(long, alias = "cfg_scale", value_parser = not_negative)]
     pub cfg_scale: Option<f64>,
+
+    /// Let guidance rise along the steps, from none to --cfg-scale and 1 more.
+    #[arg(long, alias = "rescale_cfg")]
+    pub rescale_cfg: bool,
 
     /// What the picture shows; needs a model with text.
     #[arg(long)]
@@ -121,13 +133,14 @@ pub struct Restore {
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
 
-    /// Numbers that the networks compute with.
+    /// Numbers that the weights are held in: 16 bits halve their memory; what is computed stays in f32.
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub precision: Precision,
 
     /// Stop after stage 1: clean and faithful, without new detail; excludes what only stage 2 heeds.
     #[arg(long, conflicts_with = "no_stage1")]
     #[arg(conflicts_with_all = ["steps", "sampler", "cfg_scale", "prompt", "negative_prompt", "strength"])]
+    #[arg(conflicts_with_all = ["SamplerParameters", "start_point_type", "rescale_cfg"])]
     #[arg(conflicts_with_all = ["noise_aug", "seed", "samples", "color_fix"])]
     pub stage1_only: bool,
 
@@ -142,6 +155,34 @@ pub struct Restore {
     /// Print events as JSON, one a line, on stdout.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What only some samplers heed; a sampler that does not refuses it.
+#[derive(Args)]
+pub struct SamplerParameters {
+    /// Noise that is added back before steps, in all [edm_euler, edm_heun, edm_dpm_2; default: 0].
+    #[arg(long, alias = "s_churn", value_parser = not_negative)]
+    pub s_churn: Option<f64>,
+
+    /// Smallest sigma at which --s-churn acts [default: 0].
+    #[arg(long, alias = "s_tmin", value_parser = not_negative)]
+    pub s_tmin: Option<f64>,
+
+    /// Largest sigma at which --s-churn acts [default: 300].
+    #[arg(long, alias = "s_tmax", value_parser = not_negative)]
+    pub s_tmax: Option<f64>,
+
+    /// Scale of the noise that a sampler adds on its way [default: what suits the model].
+    #[arg(long, alias = "s_noise", value_parser = not_negative)]
+    pub s_noise: Option<f64>,
+
+    /// Share of noise in the ancestral and SDE samplers: 0 for none [default: 1].
+    #[arg(long, value_parser = not_negative)]
+    pub eta: Option<f64>,
+
+    /// Order of edm_lms, 1 to 8 [default: 1].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub order: Option<u8>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -9,6 +9,7 @@ use crate::talk;
 use anyhow::{Context, Result, bail};
 use diffbir::restore::{self, output_size};
 use diffbir::{Error, Model, Options};
+use diffbir_diffusion::{Parameter, Parameters, Sampler};
 use diffbir_imaging::{Encoded, Format, Raster, decode, write_atomic};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -48,7 +49,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         return Ok(ExitCode::from(NOTHING_TO_DO));
     }
     let (device, device_name) = arguments.device.open()?;
-    let model = open_model(&arguments.model, &device)?;
+    let model = open_model(arguments, &device)?;
     let options = options(arguments, &model, reporter)?;
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -179,20 +180,22 @@ fn output_format(arguments: &Restore, target: &Target) -> Result<Format> {
     Ok(format)
 }
 
-fn open_model(name: &str, device: &diffbir_nn::Device) -> Result<Model> {
-    Ok(match name {
-        "auto" | "nano" => Model::nano(device)?,
-        file if Path::new(file).is_file() => Model::open(Path::new(file), device)?,
-        _ => bail!("--model {name}: is neither auto, nano nor a file"),
+fn open_model(arguments: &Restore, device: &diffbir_nn::Device) -> Result<Model> {
+    let precision = match arguments.precision {
+        Precision::F32 => diffbir_nn::Precision::F32,
+        Precision::Bf16 => diffbir_nn::Precision::Bf16,
+        Precision::F16 => diffbir_nn::Precision::F16,
+    };
+    Ok(match arguments.model.as_str() {
+        "auto" | "nano" => Model::nano(device, precision)?,
+        file if Path::new(file).is_file() => Model::open(Path::new(file), device, precision)?,
+        name => bail!("--model {name}: is neither auto, nano nor a file"),
     })
 }
 
 /// The options, or why this model cannot honour them.
 fn options(arguments: &Restore, model: &Model, reporter: &Reporter) -> Result<Options> {
     let name = &model.config.name;
-    if arguments.precision != Precision::F32 {
-        bail!("--precision: this version computes in f32 only");
-    }
     if arguments.task == Task::Face {
         bail!("--task face: {name} has no networks for faces: use --task sr");
     }
@@ -216,8 +219,11 @@ fn options(arguments: &Restore, model: &Model, reporter: &Reporter) -> Result<Op
         stage1: !arguments.no_stage1,
         stage2: !arguments.stage1_only,
         sampler: arguments.sampler,
+        parameters: parameters(arguments, model.parameters())?,
+        start: arguments.start_point_type,
         steps: usize::from(arguments.steps),
         cfg_scale: arguments.cfg_scale,
+        rescale_cfg: arguments.rescale_cfg,
         strength: arguments.strength,
         noise_aug: usize::from(arguments.noise_aug),
         seed: arguments.seed,
@@ -226,6 +232,37 @@ fn options(arguments: &Restore, model: &Model, reporter: &Reporter) -> Result<Op
             ColourFix::Adain => restore::ColourFix::Adain,
             ColourFix::None => restore::ColourFix::None,
         },
+    })
+}
+
+/// The settings that were given in place of `defaults`; one that the sampler would ignore is an error.
+fn parameters(arguments: &Restore, defaults: Parameters) -> Result<Parameters> {
+    let given = &arguments.parameters;
+    let flags = [
+        ("--s-churn", Parameter::SChurn, given.s_churn.is_some()),
+        ("--s-tmin", Parameter::STmin, given.s_tmin.is_some()),
+        ("--s-tmax", Parameter::STmax, given.s_tmax.is_some()),
+        ("--s-noise", Parameter::SNoise, given.s_noise.is_some()),
+        ("--eta", Parameter::Eta, given.eta.is_some()),
+        ("--order", Parameter::Order, given.order.is_some()),
+    ];
+    for (flag, parameter, given) in flags {
+        if given && !arguments.sampler.heeds().contains(&parameter) {
+            let heeding: Vec<&str> = Sampler::ALL
+                .into_iter()
+                .filter(|sampler| sampler.heeds().contains(&parameter))
+                .map(Sampler::name)
+                .collect();
+            bail!("{flag}: {} does not heed it; {} do", arguments.sampler, heeding.join(", "));
+        }
+    }
+    Ok(Parameters {
+        s_churn: given.s_churn.unwrap_or(defaults.s_churn),
+        s_tmin: given.s_tmin.unwrap_or(defaults.s_tmin),
+        s_tmax: given.s_tmax.unwrap_or(defaults.s_tmax),
+        s_noise: given.s_noise.unwrap_or(defaults.s_noise),
+        eta: given.eta.unwrap_or(defaults.eta),
+        order: given.order.map_or(defaults.order, usize::from),
     })
 }
 

@@ -155,9 +155,19 @@ fn options_act_or_say_why_not() {
     restore(&[&input, &"--task", &"face", &"--existing", &"overwrite"])
         .code(2)
         .stderr(contains("no networks for faces"));
-    restore(&[&input, &"--precision", &"f16", &"--existing", &"overwrite"])
-        .code(2)
-        .stderr(contains("f32 only"));
+    let of = |sampler: &str, flag: &str, value: &str| {
+        let mut command = diffbir();
+        command.args(["restore", "--device", "cpu", "--sampler", sampler, flag, value, "--steps", "2"]);
+        command.args(["--existing", "overwrite"]).arg(&input).assert()
+    };
+    of("spaced", "--eta", "0.5").code(2).stderr(contains("spaced does not heed it"));
+    of("edm_lms", "--order", "2").success();
+    of("edm_euler", "--s_churn", "10").success();
+    let bytes = || std::fs::read(folder.path().join("a_restored.png")).unwrap();
+    of("edm_euler", "--precision", "f32").success();
+    let exact = bytes();
+    of("edm_euler", "--precision", "bf16").success();
+    assert_ne!(exact, bytes(), "rounded weights round the picture");
     restore(&[&input, &"--quality", &"80", &"--existing", &"overwrite"])
         .code(2)
         .stderr(contains("written without loss"));

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use burn::tensor::Device;
-use diffbir_diffusion::{Prediction, Schedule, Terminal};
+use diffbir_diffusion::{Parameters, Prediction, Schedule, Terminal};
 use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
@@ -11,7 +11,7 @@ use diffbir_models::taef2::Taef2Config;
 use diffbir_models::unet::{Unet, UnetConfig};
 use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::build;
+use diffbir_nn::params::{Precision, build_in};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -106,35 +106,41 @@ impl ModelConfig {
 
 impl Model {
     /// The model that is built in.
-    pub fn nano(device: &Device) -> Result<Self, Error> {
+    pub fn nano(device: &Device, precision: Precision) -> Result<Self, Error> {
         const NAME: &str = "the built-in model";
-        Self::load(&Checkpoint::from_static(diffbir_nano::NANO, NAME)?, NAME, device)
+        Self::load(&Checkpoint::from_static(diffbir_nano::NANO, NAME)?, NAME, device, precision)
     }
 
-    /// A model file.
-    pub fn open(path: &Path, device: &Device) -> Result<Self, Error> {
-        Self::load(&Checkpoint::open(path)?, &path.display().to_string(), device)
+    /// A model file, its weights held in `precision`.
+    pub fn open(path: &Path, device: &Device, precision: Precision) -> Result<Self, Error> {
+        Self::load(&Checkpoint::open(path)?, &path.display().to_string(), device, precision)
     }
 
-    fn load(checkpoint: &Checkpoint, file: &str, device: &Device) -> Result<Self, Error> {
+    fn load(
+        checkpoint: &Checkpoint,
+        file: &str,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, Error> {
         let config = ModelConfig::of(checkpoint, file)?;
-        let stage1 = part(checkpoint, "stage1", device, |params| config.stage1.build(params))?;
+        let place = Place { checkpoint, device, precision };
+        let stage1 = place.part("stage1", |params| config.stage1.build(params))?;
         let stage2 = config
             .stage2
             .as_ref()
             .map(|stage2| -> Result<_, WeightError> {
                 let autoencoder: Box<dyn Autoencoder> = match &stage2.autoencoder {
                     AutoencoderConfig::Kl(sizes) => {
-                        Box::new(part(checkpoint, "autoencoder", device, |params| sizes.build(params))?)
+                        Box::new(place.part("autoencoder", |params| sizes.build(params))?)
                     }
                     AutoencoderConfig::Taef2(sizes) => {
-                        Box::new(part(checkpoint, "autoencoder", device, |params| sizes.build(params))?)
+                        Box::new(place.part("autoencoder", |params| sizes.build(params))?)
                     }
                 };
                 Ok(Stage2 {
                     autoencoder,
-                    unet: part(checkpoint, "unet", device, |params| stage2.unet.build(params))?,
-                    control: part(checkpoint, "control", device, |p| ControlNet::new(p, &stage2.unet))?,
+                    unet: place.part("unet", |params| stage2.unet.build(params))?,
+                    control: place.part("control", |p| ControlNet::new(p, &stage2.unet))?,
                     multiple: stage2.unet.multiple(),
                     prediction: stage2.prediction,
                     schedule: Schedule::new(stage2.terminal),
@@ -143,6 +149,14 @@ impl Model {
             })
             .transpose()?;
         Ok(Self { config, device: device.clone(), stage1, stage2 })
+    }
+
+    /// The settings of samplers where nothing else is asked for: the reference's, but for the noise that
+    /// suits the model.
+    pub fn parameters(&self) -> Parameters {
+        let s_noise = self.stage2.as_ref().map(|stage2| stage2.sampling.s_noise);
+        let reference = Parameters::default();
+        Parameters { s_noise: s_noise.unwrap_or(reference.s_noise), ..reference }
     }
 
     /// Whether it can give detail back.
@@ -156,15 +170,23 @@ impl Model {
     }
 }
 
-/// One network from the tensors below `prefix`, all of which it must use.
-fn part<N>(
-    checkpoint: &Checkpoint,
-    prefix: &str,
-    device: &Device,
-    network: impl FnOnce(&diffbir_nn::Params) -> Result<N, WeightError>,
-) -> Result<N, WeightError> {
-    let mut tensors = checkpoint.part(prefix);
-    let (network, _) = build(&mut tensors, device, network)?;
-    tensors.expect_all_used()?;
-    Ok(network)
+/// From where, on which device and in which numbers the networks of a model are loaded.
+struct Place<'a> {
+    checkpoint: &'a Checkpoint,
+    device: &'a Device,
+    precision: Precision,
+}
+
+impl Place<'_> {
+    /// One network from the tensors below `prefix`, all of which it must use.
+    fn part<N>(
+        &self,
+        prefix: &str,
+        network: impl FnOnce(&diffbir_nn::Params) -> Result<N, WeightError>,
+    ) -> Result<N, WeightError> {
+        let mut tensors = self.checkpoint.part(prefix);
+        let network = build_in(self.precision, &mut tensors, self.device, network)?;
+        tensors.expect_all_used()?;
+        Ok(network)
+    }
 }

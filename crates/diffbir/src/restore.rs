@@ -4,7 +4,7 @@ use crate::error::{Error, Stage};
 use crate::model::Model;
 use crate::{stage1, stage2};
 use burn::tensor::{Device, Tensor, TensorData};
-use diffbir_diffusion::Sampler;
+use diffbir_diffusion::{Parameters, Sampler, StartPoint};
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::{Photo, Raster, colour_fix};
 use std::ops::ControlFlow;
@@ -23,12 +23,18 @@ pub struct Options {
     pub stage2: bool,
     /// How stage 2 gets from noise to a picture.
     pub sampler: Sampler,
+    /// What some samplers heed; see [`Model::parameters`].
+    pub parameters: Parameters,
+    /// From what the sampler starts.
+    pub start: StartPoint,
     /// Steps of the sampler.
     pub steps: usize,
     /// How far to go from the unguided prediction to the guided one, and beyond: from that for the negative
     /// prompt, or, in a model without text, from that of the UNet without its control branch. 1 is the
     /// guided prediction alone; `None` what suits the model.
     pub cfg_scale: Option<f64>,
+    /// Whether guidance rises from none at the noisy end to `cfg_scale` and 1 more at the clean end.
+    pub rescale_cfg: bool,
     /// Factor on what the control branch adds.
     pub strength: f64,
     /// Timestep of the noise that is laid on the condition, 0 for none.

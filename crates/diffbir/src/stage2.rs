@@ -5,9 +5,7 @@ use crate::model::Stage2;
 use crate::restore::{Options, Watch, report, to_raster, to_tensor};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::noise::{Source, TorchNoise};
-use diffbir_diffusion::{
-    Condition, Guidance, Latent, Parameters, SampleError, Sampling, StartPoint, start, tiled,
-};
+use diffbir_diffusion::{Condition, Guidance, Latent, SampleError, Sampling, start, tiled};
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::vae_tiles;
 use std::ops::ControlFlow;
@@ -129,7 +127,7 @@ fn sample(
     watch: &mut Watch,
 ) -> Result<Latent, Error> {
     let mut noise = TorchNoise::new(Source::TorchCpu, options.seed);
-    let x_t = StartPoint::Noise.draw(&networks.schedule, &condition, &mut noise);
+    let x_t = options.start.draw(&networks.schedule, &condition, &mut noise);
     let condition = start::augment(&networks.schedule, condition, options.noise_aug, &mut noise);
     let settings = Sampling {
         schedule: &networks.schedule,
@@ -137,10 +135,10 @@ fn sample(
         steps: options.steps,
         guidance: Guidance {
             scale: options.cfg_scale.unwrap_or(networks.sampling.cfg_scale),
-            rescale: false,
+            rescale: options.rescale_cfg,
         },
         has_negative: true,
-        parameters: Parameters { s_noise: networks.sampling.s_noise, ..Parameters::default() },
+        parameters: options.parameters,
     };
     report(watch, Stage::Sample, 0, options.steps)?;
     let (height, width) = (condition.height, condition.width);

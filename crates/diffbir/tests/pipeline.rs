@@ -3,7 +3,7 @@
 use diffbir::model::{AutoencoderConfig, CONFIG_KEY, SamplingDefaults, Stage2Config};
 use diffbir::restore::ColourFix;
 use diffbir::{Error, Model, ModelConfig, Options, Stage};
-use diffbir_diffusion::{Prediction, Sampler, Terminal};
+use diffbir_diffusion::{Parameters, Prediction, Sampler, StartPoint, Terminal};
 use diffbir_imaging::{Encoded, Format, Metadata, Photo, Samples, decode_bytes};
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
@@ -13,7 +13,7 @@ use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{Init, RandomInit, Source, build};
-use diffbir_nn::{Device, Module, Params, WeightError};
+use diffbir_nn::{Device, Module, Params, Precision, WeightError};
 use std::ops::ControlFlow;
 
 /// Random numbers also where training starts at zero: a zero convolution would hide what is behind it.
@@ -85,7 +85,7 @@ fn open(mut file: Checkpoint, stage1: Stage1Config, stage2: Option<Stage2Config>
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("small.safetensors");
     std::fs::write(&path, file.to_safetensors(false).unwrap()).unwrap();
-    Model::open(&path, &Device::flex()).unwrap()
+    Model::open(&path, &Device::flex(), Precision::F32).unwrap()
 }
 
 /// A model file; `scale` is on the control branch's weights.
@@ -117,8 +117,11 @@ fn options() -> Options {
         stage1: true,
         stage2: true,
         sampler: Sampler::DEFAULT,
+        parameters: Parameters::default(),
+        start: StartPoint::Noise,
         steps: 3,
         cfg_scale: None,
+        rescale_cfg: false,
         strength: 1.0,
         noise_aug: 0,
         seed: 231,
@@ -144,6 +147,8 @@ fn every_option_acts_and_nothing_else_does() {
     differs(Options { seed: 232, ..options() });
     differs(Options { steps: 4, ..options() });
     differs(Options { sampler: Sampler::Spaced, ..options() });
+    differs(Options { parameters: Parameters { eta: 0.5, ..Parameters::default() }, ..options() });
+    differs(Options { cfg_scale: Some(2.0), rescale_cfg: true, ..options() });
     differs(Options { strength: 0.5, ..options() });
     differs(Options { cfg_scale: Some(2.0), ..options() });
     differs(Options { noise_aug: 100, ..options() });
@@ -250,6 +255,6 @@ fn a_file_that_is_no_model_says_so() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("other.safetensors");
     std::fs::write(&path, Checkpoint::default().to_safetensors(false).unwrap()).unwrap();
-    let error = Model::open(&path, &Device::flex()).err().expect("refused").to_string();
+    let error = Model::open(&path, &Device::flex(), Precision::F32).err().expect("refused").to_string();
     assert!(error.contains("other.safetensors") && error.contains("no diffbir model"), "{error}");
 }

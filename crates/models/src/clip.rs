@@ -36,7 +36,8 @@ impl ClipTextConfig {
     pub fn build(&self, params: &Params) -> Result<ClipText, WeightError> {
         let model = params.at("model");
         let width = self.width;
-        let positions = model.tensor("positional_embedding", [self.tokens, width], Init::Normal(0.01))?;
+        let positions =
+            model.in_full().tensor("positional_embedding", [self.tokens, width], Init::Normal(0.01))?;
         model.unused("text_projection", &[width, width]);
         model.unused("logit_scale", &[]);
         let place = model.at("transformer.resblocks");

@@ -197,7 +197,7 @@ impl SwinLayer {
         let attention = params.at("msa");
         Ok(Self {
             norm1: LayerNorm::new(&params.at("ln1"), embed)?,
-            relative_position: attention.tensor(
+            relative_position: attention.in_full().tensor(
                 "relative_position_params",
                 [embed / config.head_features, side, side],
                 Init::Normal(0.02),

@@ -86,7 +86,7 @@ impl UnetConfig {
             Conv2dConfig::new(width, self.latent_channels, 3).zero().build(&params.at("out.2").in_full())?;
         let context = self
             .learned_context
-            .then(|| params.tensor("context", [1, self.context_channels], Init::Normal(1.0)))
+            .then(|| params.in_full().tensor("context", [1, self.context_channels], Init::Normal(1.0)))
             .transpose()?;
         Ok(Unet { encoder, output_blocks, out_norm, out_conv, context })
     }

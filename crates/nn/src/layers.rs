@@ -4,7 +4,7 @@
 use crate::ops;
 use crate::params::{Init, Params, WeightError};
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor, activation};
+use burn::tensor::{DType, Int, Tensor, activation};
 
 /// A convolution over `[batch, height, width, channels]`.
 #[derive(Module, Debug)]
@@ -139,7 +139,8 @@ impl Embedding {
 
     /// Row numbers `[batch, n]` to `[batch, n, width]`.
     pub fn forward(&self, rows: Tensor<2, Int>) -> Tensor<3> {
-        burn::tensor::module::embedding(self.weight.val(), rows)
+        // Activations are f32, whatever the table is held in.
+        burn::tensor::module::embedding(self.weight.val(), rows).cast(DType::F32)
     }
 }
 

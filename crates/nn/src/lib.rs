@@ -11,4 +11,4 @@ pub mod params;
 
 pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 pub use burn::tensor::{Device, Tensor, TensorData};
-pub use params::{Params, WeightError};
+pub use params::{Params, Precision, WeightError};
