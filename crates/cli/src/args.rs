@@ -29,6 +29,11 @@ pub enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// The official weight files: which there are, which are here, and how to get them.
+    Models {
+        #[command(subcommand)]
+        command: ModelsCommand,
+    },
     /// Print a script that completes commands in a shell.
     Completions {
         /// For which shell.
@@ -38,6 +43,40 @@ pub enum Command {
     Man {
         /// Such as `restore` or `train stage1`.
         command: Vec<String>,
+    },
+}
+
+/// Weights lie in the folder that DIFFBIR_MODELS names, else in the user's cache; files in the Hugging Face
+/// cache are used where they lie.
+#[derive(Subcommand)]
+pub enum ModelsCommand {
+    /// Say which models and files there are, and which are here.
+    List,
+    /// Download the files of a model, or single files; goes on where it stopped.
+    Pull {
+        /// v1, v2, v2.1, or names of files.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Check files that are here against their known hashes.
+    Verify {
+        /// v1, v2, v2.1, or names of files [default: all].
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Print the folder of weights, or where the files of a model lie.
+    Path {
+        /// v1, v2, v2.1, or the name of a file.
+        name: Option<String>,
+    },
+    /// Copy files that you have into the folder of weights, checking their hashes.
+    Import {
+        /// The files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The file's name in the catalog, if it is called otherwise.
+        #[arg(long)]
+        name: Option<String>,
     },
 }
 

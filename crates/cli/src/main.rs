@@ -4,6 +4,7 @@ mod args;
 mod degrade;
 mod info;
 mod inputs;
+mod models;
 mod outputs;
 mod paths;
 mod progress;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Degrade(arguments) => degrade::run(&arguments),
         Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Info { files } => info::run(&files),
+        Command::Models { command } => models::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "diffbir", &mut script);

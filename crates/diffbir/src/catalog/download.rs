@@ -40,7 +40,7 @@ pub enum PullError {
         reason: String,
     },
     /// What came is not the file that the catalog knows.
-    #[error("{url}: gave a file with SHA-256 {found}, not {expected}: it was thrown away")]
+    #[error("{url}: is not the file it should be: it has SHA-256 {found}, not {expected}")]
     Hash {
         /// The address.
         url: String,
@@ -48,6 +48,14 @@ pub enum PullError {
         expected: String,
         /// Of what came.
         found: String,
+    },
+    /// A file that is to be imported cannot be read.
+    #[error("{}: cannot be read ({source})", file.display())]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The file cannot be written.
     #[error("{}: cannot be written ({source}): is there room on the disk?", file.display())]
@@ -144,14 +152,9 @@ fn from(
     }
     let write = |source| PullError::Write { file: partial.clone(), source };
     if let Some(expected) = file.sha256 {
-        let mut stopped = Ok(());
-        let found = sha256_of(&partial, &mut |done| {
-            if stopped.is_ok() {
-                stopped = tell(watch, Download::Checking(done));
-            }
-        })
-        .map_err(write)?;
-        stopped?;
+        let found = sha256_of(&partial, &mut |done| watch(Download::Checking(done))).map_err(|error| {
+            if error.kind() == io::ErrorKind::Interrupted { PullError::Stopped } else { write(error) }
+        })?;
         if found != expected {
             std::fs::remove_file(&partial).map_err(write)?;
             return Err(PullError::Hash { url: url.into(), expected: expected.into(), found });

@@ -8,7 +8,7 @@ mod download;
 mod store;
 
 pub use download::{Download, PullError, pull};
-pub use store::Store;
+pub use store::{Store, sha256_of};
 
 /// A file of weights as its authors publish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

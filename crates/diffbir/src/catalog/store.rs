@@ -1,9 +1,10 @@
 //! Where weight files lie on this machine.
 
-use super::WeightFile;
+use super::{PullError, WeightFile};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// A folder of weight files, and the places of other programs that are looked into as well.
@@ -48,6 +49,30 @@ impl Store {
         self.folder.join(file.name)
     }
 
+    /// Copies a file that somebody has into the folder; returns its place.
+    ///
+    /// # Errors
+    /// When its hash is known to be another one, or when it cannot be read or written.
+    pub fn import(&self, file: &WeightFile, from: &Path) -> Result<PathBuf, PullError> {
+        let fail = |path: &Path| {
+            let file = path.to_path_buf();
+            move |source| PullError::Write { file, source }
+        };
+        let found = sha256_of(from, &mut |_| ControlFlow::Continue(()))
+            .map_err(|source| PullError::Read { file: from.to_path_buf(), source })?;
+        if let Some(expected) = file.sha256.filter(|expected| *expected != found) {
+            let url = from.display().to_string();
+            return Err(PullError::Hash { url, expected: expected.into(), found });
+        }
+        std::fs::create_dir_all(&self.folder).map_err(fail(&self.folder))?;
+        let place = self.place(file);
+        let partial = self.folder.join(format!("{}.import.partial", file.name));
+        std::fs::copy(from, &partial)
+            .and_then(|_| std::fs::rename(&partial, &place))
+            .map_err(fail(&place))?;
+        Ok(place)
+    }
+
     /// Where the file lies, if it is here: in the folder, or in the hub's cache, where it is left.
     pub fn find(&self, file: &WeightFile) -> Option<PathBuf> {
         let own = self.place(file);
@@ -67,8 +92,9 @@ impl Store {
     }
 }
 
-/// SHA-256 of a file, in hexadecimal. `progress` is told the bytes read so far.
-pub fn sha256_of(path: &Path, progress: &mut dyn FnMut(u64)) -> io::Result<String> {
+/// SHA-256 of a file, in hexadecimal. `watch` is told the bytes read so far and may stop it, which is an
+/// error of the kind `Interrupted`.
+pub fn sha256_of(path: &Path, watch: &mut dyn FnMut(u64) -> ControlFlow<()>) -> io::Result<String> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -80,7 +106,9 @@ pub fn sha256_of(path: &Path, progress: &mut dyn FnMut(u64)) -> io::Result<Strin
         }
         hash.update(&buffer[..count]);
         done += count as u64;
-        progress(done);
+        if watch(done).is_break() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
     }
 }
 
@@ -110,6 +138,6 @@ mod tests {
         let path = folder.path().join("abc");
         std::fs::write(&path, b"abc").unwrap();
         let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(sha256_of(&path, &mut |_| {}).unwrap(), known);
+        assert_eq!(sha256_of(&path, &mut |_| ControlFlow::Continue(())).unwrap(), known);
     }
 }

@@ -1,0 +1,206 @@
+//! `diffbir models`: the official weight files on this machine.
+
+use crate::args::ModelsCommand;
+use crate::talk::{self, say};
+use anyhow::{Context, Result, bail};
+use diffbir::catalog::{self, Download, FILES, SETS, Store, WeightFile};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Into a pipe a download is told of this often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+pub fn run(command: &ModelsCommand) -> Result<ExitCode> {
+    let store = Store::of_user()
+        .context("there is no cache folder for this user: set DIFFBIR_MODELS to a folder for weights")?;
+    match command {
+        ModelsCommand::List => Ok(talk::ended(talk::data(list(&store).as_bytes()))),
+        ModelsCommand::Path { name: None } => {
+            Ok(talk::ended(talk::data(format!("{}\n", store.folder().display()).as_bytes())))
+        }
+        ModelsCommand::Path { name: Some(name) } => {
+            let mut paths = String::new();
+            for file in files_of(name)? {
+                let path = store.find(file).with_context(|| {
+                    format!("{}: is not here: `diffbir models pull {}` gets it", file.name, file.name)
+                })?;
+                paths += &format!("{}\n", path.display());
+            }
+            Ok(talk::ended(talk::data(paths.as_bytes())))
+        }
+        ModelsCommand::Pull { names } => pull(&store, &all_files_of(names)?),
+        ModelsCommand::Verify { names } if names.is_empty() => verify(&store, &FILES),
+        ModelsCommand::Verify { names } => verify(&store, &all_files_of(names)?),
+        ModelsCommand::Import { files, name } => import(&store, files, name.as_deref()),
+    }
+}
+
+/// The files of a set, or the one of this name.
+fn files_of(name: &str) -> Result<Vec<&'static WeightFile>> {
+    if let Some(set) = catalog::set(name) {
+        return Ok(set.files());
+    }
+    match catalog::file(name) {
+        Some(file) => Ok(vec![file]),
+        None => {
+            let sets: Vec<&str> = SETS.iter().map(|set| set.name).collect();
+            bail!("{name}: there is no such model or file: there are {}; see models list", sets.join(", "))
+        }
+    }
+}
+
+fn all_files_of(names: &[String]) -> Result<Vec<&'static WeightFile>> {
+    let mut files: Vec<&'static WeightFile> = Vec::new();
+    for name in names {
+        for file in files_of(name)? {
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn list(store: &Store) -> String {
+    let mut text = String::from("nano  built in\n");
+    for set in &SETS {
+        let files = set.files();
+        let here = files.iter().filter(|file| store.find(file).is_some()).count();
+        text += &format!("{}  {} of {} files here: {}\n", set.name, here, files.len(), set.about);
+        for file in files {
+            text += &line(store, file);
+        }
+    }
+    text += "files of no set\n";
+    for file in FILES.iter().filter(|file| !SETS.iter().any(|set| set.files().contains(file))) {
+        text += &line(store, file);
+    }
+    text
+}
+
+fn line(store: &Store, file: &WeightFile) -> String {
+    let state = if store.find(file).is_some() { "here" } else { "not here" };
+    format!("    {:<32} {:>8}  {state:<8}  {}\n", file.name, file.about, file.holds)
+}
+
+fn pull(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
+    let missing: Vec<_> = files.iter().filter(|file| store.find(file).is_none()).collect();
+    for file in files.iter().filter(|file| store.find(file).is_some()) {
+        say(format_args!("{}: is here", file.name));
+    }
+    for file in &missing {
+        say(format_args!("{}: {}, licence {}", file.name, file.about, file.licence));
+    }
+    for file in missing {
+        let mut teller = Teller::new(file.name);
+        let place = catalog::pull(store, file, &mut |event| teller.tell(event));
+        teller.finish();
+        say(format_args!("{}", place?.display()));
+        if file.sha256.is_none() {
+            say(format_args!("  its hash is not published: its tensors are checked when it is loaded"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    let mut text = String::new();
+    for file in files {
+        let verdict = match (store.find(file), file.sha256) {
+            (None, _) => continue,
+            (Some(_), None) => "here, its hash is not published".to_string(),
+            (Some(path), Some(known)) => {
+                let found = catalog::sha256_of(&path, &mut |_| ControlFlow::Continue(()))
+                    .with_context(|| format!("{}: cannot be read", path.display()))?;
+                if found == known {
+                    "right".into()
+                } else {
+                    code = ExitCode::FAILURE;
+                    format!("WRONG: has SHA-256 {found}, not {known}: remove {} and pull it", path.display())
+                }
+            }
+        };
+        text += &format!("{}: {verdict}\n", file.name);
+    }
+    if text.is_empty() {
+        say("none of these files is here");
+    }
+    let written = talk::data(text.as_bytes());
+    Ok(if written.is_err() { talk::ended(written) } else { code })
+}
+
+fn import(store: &Store, paths: &[PathBuf], name: Option<&str>) -> Result<ExitCode> {
+    if name.is_some() && paths.len() > 1 {
+        bail!("--name names one file, but there are {}", paths.len());
+    }
+    for path in paths {
+        let own = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.unwrap_or(&own);
+        let file = catalog::file(name).with_context(|| {
+            format!("{}: the catalog knows no {name}: say which file it is by --name", path.display())
+        })?;
+        let place = store.import(file, Path::new(path))?;
+        say(format_args!("{}", place.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A bar on a terminal, lines into a pipe.
+struct Teller {
+    name: &'static str,
+    bar: Option<ProgressBar>,
+    told: Instant,
+}
+
+impl Teller {
+    fn new(name: &'static str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta} {msg}";
+            bar.set_style(ProgressStyle::with_template(style).expect("a valid template"));
+            bar.set_prefix(name);
+            bar
+        });
+        Self { name, bar, told: Instant::now() }
+    }
+
+    fn tell(&mut self, event: Download) -> ControlFlow<()> {
+        match (event, &self.bar) {
+            (Download::Asking(url), _) => self.say(&format!("{}: from {url}", self.name)),
+            (Download::Failed(_, error), _) => self.say(&format!("  {error}")),
+            (Download::Bytes(done, total), Some(bar)) => {
+                bar.set_length(total.unwrap_or(done));
+                bar.set_position(done);
+            }
+            (Download::Checking(done), Some(bar)) => {
+                bar.set_message("checking");
+                bar.set_position(done);
+            }
+            (Download::Bytes(done, total), None) if self.told.elapsed() >= TELL_EVERY => {
+                self.told = Instant::now();
+                let of = total.map_or(String::new(), |total| format!(" of {}", HumanBytes(total)));
+                self.say(&format!("  {}{of}", HumanBytes(done)));
+            }
+            (Download::Bytes(..) | Download::Checking(_), None) => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
