@@ -91,7 +91,6 @@ fn file(sha256: Option<&'static str>, urls: &[&'static str]) -> WeightFile {
     WeightFile {
         name: "weights.bin",
         holds: "a test",
-        size_bytes: None,
         about: "3 MB",
         sha256,
         licence: "none",

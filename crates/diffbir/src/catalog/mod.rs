@@ -17,8 +17,6 @@ pub struct WeightFile {
     pub name: &'static str,
     /// What it holds, in words.
     pub holds: &'static str,
-    /// Its size if that is published exactly.
-    pub size_bytes: Option<u64>,
     /// Its size in words, for a person who is about to download it.
     pub about: &'static str,
     /// SHA-256 in hexadecimal if it is known.
@@ -87,7 +85,6 @@ macro_rules! addresses {
 static SWINIR_GENERAL: WeightFile = WeightFile {
     name: "general_swinir_v1.ckpt",
     holds: "stage 1 (SwinIR) of v1",
-    size_bytes: None,
     about: "90 MB",
     sha256: Some("577b8f84815d324e5ee17ef3c85d8bc9b7ebd05b20a6d61a5452b66e7e24dcaf"),
     licence: DIFFBIR,
@@ -97,7 +94,6 @@ static SWINIR_GENERAL: WeightFile = WeightFile {
 static SWINIR_FACE: WeightFile = WeightFile {
     name: "face_swinir_v1.ckpt",
     holds: "stage 1 (SwinIR) for faces, of DifFace",
-    size_bytes: Some(90_204_233),
     about: "90 MB",
     sha256: Some("62fb6605702e6ad35712299a23cc19ea7cd2fb4bbd50a8080fcefa8ad2620c71"),
     licence: DIFFBIR,
@@ -110,7 +106,6 @@ static SWINIR_FACE: WeightFile = WeightFile {
 static SWINIR_REALESRGAN: WeightFile = WeightFile {
     name: "realesrgan_s4_swinir_100k.pth",
     holds: "stage 1 (SwinIR) of v2.1",
-    size_bytes: None,
     about: "90 MB",
     sha256: None,
     licence: DIFFBIR,
@@ -122,7 +117,6 @@ static SWINIR_REALESRGAN: WeightFile = WeightFile {
 static BSRNET: WeightFile = WeightFile {
     name: "BSRNet.pth",
     holds: "stage 1 (RRDBNet) of v2",
-    size_bytes: None,
     about: "67 MB",
     sha256: None,
     licence: KAIR,
@@ -132,7 +126,6 @@ static BSRNET: WeightFile = WeightFile {
 static SCUNET: WeightFile = WeightFile {
     name: "scunet_color_real_psnr.pth",
     holds: "stage 1 (SCUNet) for denoising of v2",
-    size_bytes: None,
     about: "72 MB",
     sha256: None,
     licence: KAIR,
@@ -142,7 +135,6 @@ static SCUNET: WeightFile = WeightFile {
 static CONTROL_V1: WeightFile = WeightFile {
     name: "v1_general.pth",
     holds: "control branch of v1",
-    size_bytes: None,
     about: "1.45 GB",
     sha256: None,
     licence: DIFFBIR,
@@ -152,7 +144,6 @@ static CONTROL_V1: WeightFile = WeightFile {
 static CONTROL_V1_FACE: WeightFile = WeightFile {
     name: "v1_face.pth",
     holds: "control branch of v1 for faces",
-    size_bytes: None,
     about: "1.45 GB",
     sha256: None,
     licence: DIFFBIR,
@@ -162,7 +153,6 @@ static CONTROL_V1_FACE: WeightFile = WeightFile {
 static CONTROL_V2: WeightFile = WeightFile {
     name: "v2.pth",
     holds: "control branch of v2",
-    size_bytes: None,
     about: "1.45 GB",
     sha256: Some("c023992d042a4e966a335b084fae7a4e38b3ac3d0df819398c839ff371ebaba5"),
     licence: DIFFBIR,
@@ -172,7 +162,6 @@ static CONTROL_V2: WeightFile = WeightFile {
 static CONTROL_V21: WeightFile = WeightFile {
     name: "DiffBIR_v2.1.pt",
     holds: "control branch of v2.1",
-    size_bytes: None,
     about: "1.45 GB",
     sha256: Some("49477de737be9028ac2d9352cf45633324a0090afde57a7aa358321dd6a1de53"),
     licence: DIFFBIR,
@@ -183,7 +172,6 @@ static CONTROL_V21: WeightFile = WeightFile {
 static SD21: WeightFile = WeightFile {
     name: "v2-1_512-ema-pruned.ckpt",
     holds: "Stable Diffusion 2.1 base: UNet, autoencoder, text encoder",
-    size_bytes: None,
     about: "5.2 GB",
     sha256: None,
     licence: RAIL,
@@ -197,7 +185,6 @@ static SD21: WeightFile = WeightFile {
 static SD21_ZSNR: WeightFile = WeightFile {
     name: "sd2.1-base-zsnr-laionaes5.ckpt",
     holds: "Stable Diffusion 2.1 with zero terminal SNR: UNet, autoencoder, text encoder",
-    size_bytes: None,
     about: "5.2 GB",
     sha256: None,
     licence: RAIL,
@@ -209,7 +196,6 @@ static SD21_ZSNR: WeightFile = WeightFile {
 static FULL_V1: WeightFile = WeightFile {
     name: "general_full_v1.ckpt",
     holds: "all of v1 in one file, as the article's demo takes it",
-    size_bytes: None,
     about: "6.9 GB",
     sha256: Some("b511f6be75f60efc507af2c0add70b0551aa8a227d723470820008511785f12a"),
     licence: RAIL,
@@ -219,7 +205,6 @@ static FULL_V1: WeightFile = WeightFile {
 static FULL_V1_FACE: WeightFile = WeightFile {
     name: "face_full_v1.ckpt",
     holds: "all of v1 for faces in one file",
-    size_bytes: None,
     about: "6.9 GB",
     sha256: None,
     licence: RAIL,
