@@ -33,6 +33,8 @@ pub struct Running {
     since: Instant,
     /// When it was last told of.
     told: Instant,
+    /// The first count above 0, and when: the first part of a stage may hold work for all.
+    first: Option<(usize, Instant)>,
 }
 
 /// Into a pipe a stage that takes long is told of this often.
@@ -150,19 +152,21 @@ impl Reporter {
             Self::Lines(running) => {
                 let Progress { stage, done, total } = progress;
                 let now = Instant::now();
-                let new = || Running { stage, since: now, told: now };
+                let new = || Running { stage, since: now, told: now, first: None };
                 if running.as_ref().is_none_or(|running| running.stage != stage) {
                     *running = Some(new());
                 }
                 let running = running.get_or_insert_with(new);
-                let elapsed = now - running.since;
                 if done == total && total > 0 {
-                    say(format_args!("  {stage}: {:.1} s", elapsed.as_secs_f64()));
+                    say(format_args!("  {stage}: {:.1} s", (now - running.since).as_secs_f64()));
                     *running = new();
-                } else if done > 0 && now - running.told >= TELL_EVERY {
-                    let left = elapsed.mul_f64((total - done) as f64 / done as f64);
-                    say(format_args!("  {stage}: {done}/{total}, ETA {}", HumanDuration(left)));
-                    running.told = now;
+                } else if done > 0 {
+                    let (first, then) = *running.first.get_or_insert((done, now));
+                    if done > first && now - running.told >= TELL_EVERY {
+                        let left = (now - then).mul_f64((total - done) as f64 / (done - first) as f64);
+                        say(format_args!("  {stage}: {done}/{total}, ETA {}", HumanDuration(left)));
+                        running.told = now;
+                    }
                 }
             }
             Self::Json(last, lost) => {
