@@ -178,86 +178,62 @@ fn text_name(name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use diffbir_models::clip::ClipTextConfig;
-    use diffbir_models::kl::KlConfig;
-    use diffbir_models::unet::UnetConfig;
-    use diffbir_nn::params::{Keys, keys_of};
-    use std::collections::BTreeSet;
+    use burn::tensor::TensorData;
+    use std::collections::BTreeMap;
 
-    /// Names of the library's layout as its own converter to the original layout reads them (DiffBIR
-    /// `scripts/convert_diffusers_to_sd.py`): what it makes of one of each kind.
-    #[test]
-    fn names_of_every_kind_are_known() {
-        for (from, to) in [
-            ("down_blocks.2.resnets.1.time_emb_proj.weight", "input_blocks.8.0.emb_layers.1.weight"),
-            ("down_blocks.0.attentions.0.proj_in.weight", "input_blocks.1.1.proj_in.weight"),
-            ("down_blocks.1.downsamplers.0.conv.bias", "input_blocks.6.0.op.bias"),
-            ("mid_block.resnets.1.conv2.bias", "middle_block.2.out_layers.3.bias"),
-            ("up_blocks.0.upsamplers.0.conv.weight", "output_blocks.2.1.conv.weight"),
-            ("up_blocks.2.upsamplers.0.conv.weight", "output_blocks.8.2.conv.weight"),
-            ("up_blocks.3.resnets.2.conv_shortcut.weight", "output_blocks.11.0.skip_connection.weight"),
-        ] {
-            assert_eq!(unet_name(from).as_deref(), Some(to));
-        }
-        for (from, to) in [
-            ("encoder.down_blocks.1.resnets.0.conv_shortcut.weight", "encoder.down.1.block.0.nin_shortcut.weight"),
-            ("decoder.up_blocks.0.resnets.2.norm1.bias", "decoder.up.3.block.2.norm1.bias"),
-            ("decoder.up_blocks.2.upsamplers.0.conv.bias", "decoder.up.1.upsample.conv.bias"),
-            ("encoder.mid_block.attentions.0.to_out.0.weight", "encoder.mid.attn_1.proj_out.weight"),
-            ("decoder.mid_block.attentions.0.query.bias", "decoder.mid.attn_1.q.bias"),
-            ("decoder.conv_norm_out.weight", "decoder.norm_out.weight"),
-        ] {
-            assert_eq!(autoencoder_name(from).as_deref(), Some(to));
-        }
-        assert_eq!(
-            text_name("text_model.encoder.layers.3.self_attn.out_proj.bias").as_deref(),
-            Some("model.transformer.resblocks.3.attn.out_proj.bias")
+    /// What the reference's converter brings each name to (`tests/goldens/make_diffusers.py`).
+    const PAIRS: &str = include_str!("../tests/goldens/diffusers.tsv");
+
+    /// Every tensor holds its number, which shows where it comes out.
+    fn check(part: &str, prefix: &str, convert: impl Fn(&Checkpoint) -> Checkpoint) {
+        let lines: Vec<Vec<&str>> =
+            PAIRS.lines().map(|line| line.split('\t').collect()).filter(|line: &Vec<_>| line[0] == part).collect();
+        let mut names: Vec<&str> = lines.iter().flat_map(|line| &line[2..]).copied().collect();
+        names.sort_unstable();
+        let number = |name: &str| names.iter().position(|other| *other == name).expect("listed") as f32;
+        let file = Checkpoint::from_tensors(
+            names.iter().map(|&name| (name.into(), TensorData::new(vec![number(name)], [1]))).collect(),
         );
-        assert_eq!(unet_name("add_embedding.linear_1.weight"), None);
+        let converted = convert(&file);
+        let mut found = BTreeMap::new();
+        for (name, ..) in converted.entries() {
+            found.insert(name.to_string(), converted.get(name).unwrap().expect("named").1);
+        }
+        let known: BTreeMap<String, Vec<f32>> = lines
+            .iter()
+            .map(|line| (format!("{prefix}{}", line[1]), line[2..].iter().map(|name| number(name)).collect()))
+            .collect();
+        assert!(!known.is_empty());
+        assert_eq!(found, known);
     }
 
-    /// Every original name is reached, and none twice.
     #[test]
-    fn all_names_of_the_networks_are_reached() {
-        let names = |keys: &Keys| -> BTreeSet<String> {
-            keys.entries().iter().map(|entry| entry.key.clone()).collect()
-        };
-        let unet = names(&keys_of(|params| UnetConfig::official().build(params)).unwrap());
-        let autoencoder = names(&keys_of(|params| KlConfig::official().build(params)).unwrap());
-        let text = names(&keys_of(|params| ClipTextConfig::official().build(params)).unwrap());
-        let both = |weight: &str| ["weight", "bias"].map(|kind| format!("{weight}.{kind}"));
+    fn names_are_the_ones_that_the_reference_brings_them_to() {
+        check("unet", "", unet);
+        check("vae", "", autoencoder);
+        check("text", "model.", text);
+    }
 
-        let mut reached = Vec::new();
-        for level in 0..4 {
-            for (part, count) in [("down_blocks", BLOCKS), ("up_blocks", BLOCKS + 1)] {
-                for j in 0..count {
-                    for layer in ["norm1", "conv1", "time_emb_proj", "norm2", "conv2", "conv_shortcut"] {
-                        reached.extend(both(&format!("{part}.{level}.resnets.{j}.{layer}")));
-                    }
-                }
-                reached.extend(both(&format!("{part}.{level}.downsamplers.0.conv")));
-                reached.extend(both(&format!("{part}.{level}.upsamplers.0.conv")));
-            }
+    #[test]
+    fn the_autoencoders_attention_is_made_of_convolutions_in_old_and_new_names() {
+        for name in ["to_q", "query"] {
+            let name = format!("encoder.mid_block.attentions.0.{name}.weight");
+            let data = TensorData::new(vec![1f32, 2.0, 3.0, 4.0], [2, 2]);
+            let file = Checkpoint::from_tensors(BTreeMap::from([(name, data)]));
+            let (shape, values) =
+                autoencoder(&file).get("encoder.mid.attn_1.q.weight").unwrap().expect("renamed");
+            assert_eq!((shape, values), (vec![2, 2, 1, 1], vec![1.0, 2.0, 3.0, 4.0]));
         }
-        for single in ["conv_in", "conv_norm_out", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2"] {
-            reached.extend(both(single));
-        }
-        for j in 0..2 {
-            for layer in ["norm1", "conv1", "time_emb_proj", "norm2", "conv2"] {
-                reached.extend(both(&format!("mid_block.resnets.{j}.{layer}")));
-            }
-        }
-        let reached: BTreeSet<String> = reached.iter().filter_map(|name| unet_name(name)).collect();
-        let missed: Vec<&String> = unet
-            .iter()
-            .filter(|name| !reached.contains(*name))
-            .filter(|name| !["input_blocks", "middle_block", "output_blocks"].iter().any(|part| {
-                // What belongs to a transformer keeps its name.
-                name.starts_with(part) && name.split('.').nth(if *part == "middle_block" { 1 } else { 2 }) == Some("1")
-            }))
-            .collect();
-        assert!(missed.is_empty(), "{missed:?}");
-        assert_eq!(autoencoder.len(), 248);
-        assert_eq!(text.len(), 294);
+    }
+
+    #[test]
+    fn what_is_not_known_keeps_its_name() {
+        let data = TensorData::new(vec![1f32], [1]);
+        let file = Checkpoint::from_tensors(BTreeMap::from([
+            ("add_embedding.weight".to_string(), data.clone()),
+            ("text_model.embeddings.position_ids".to_string(), data),
+        ]));
+        assert!(unet(&file).contains("add_embedding.weight"));
+        assert_eq!(text(&file).entries().count(), 1);
     }
 }

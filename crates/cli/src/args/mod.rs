@@ -5,7 +5,7 @@ mod restore;
 mod train;
 
 pub use reference::{Captioner, Reference, Version};
-pub use restore::{ColourFix, Existing, Precision, Restore, SamplerParameters, SeedMode, Task, Tiles};
+pub use restore::{ColourFix, Existing, Precision, Restore, SeedMode, Task, Tiles};
 pub use train::{Stage1Network, Train, TrainPart, TrainRun};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -9,7 +9,7 @@ use diffbir::model::Parts;
 use diffbir::yaml;
 use diffbir_nn::Device;
 use diffbir_nn::checkpoint::Checkpoint;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A chosen model.
 pub struct Chosen {
@@ -141,11 +141,4 @@ pub fn task(arguments: &Restore) -> Result<catalog::Task> {
             bail!("--task unaligned_face: is not built yet: `face` restores one that fills the picture")
         }
     })
-}
-
-/// The files of a run, which results must not lie over.
-pub fn weight_files(arguments: &Restore) -> Vec<PathBuf> {
-    let reference = &arguments.reference;
-    let files = [&reference.ckpt, &reference.config, &reference.train_cfg, &reference.swinir_ckpt];
-    files.into_iter().flatten().cloned().collect()
 }

@@ -178,11 +178,9 @@ impl Run<'_> {
         self.seeds.picture();
         for batch in job.outputs.chunks(usize::from(self.arguments.batch_size)) {
             let samples: Vec<u64> = batch.iter().map(|(_, sample)| *sample).collect();
-            let mut noise = self.seeds.batch(&samples);
-            let details =
-                self.model.detail(&prepared, samples.len(), &self.options, &mut *noise, &mut watcher);
+            let noise = self.seeds.batch(&samples);
+            let details = self.model.detail(&prepared, samples.len(), &self.options, noise, &mut watcher);
             let details = details.map_err(failed)?;
-            drop(noise);
             for ((path, sample), picture) in batch.iter().zip(&details) {
                 write(path, picture, prepared.alpha.as_ref(), &photo, self.format, self.arguments.quality)
                     .map_err(|error| match error.downcast_ref::<diffbir_imaging::EncodeError>() {

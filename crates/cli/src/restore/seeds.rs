@@ -10,8 +10,8 @@ pub struct Seeds {
     mode: SeedMode,
     source: Source,
     seed: u64,
-    /// The one stream of the reference's modes.
-    stream: Option<TorchNoise>,
+    /// The one stream of the reference's modes, or that of the batch that is going on.
+    stream: Option<Stacked>,
     /// Draws of the CPU's generator before a stream begins.
     before: u64,
 }
@@ -37,13 +37,14 @@ impl Seeds {
     }
 
     /// The noise of a batch of samples with these numbers.
-    pub fn batch(&mut self, samples: &[u64]) -> Box<dyn Noise + '_> {
+    pub fn batch(&mut self, samples: &[u64]) -> &mut dyn Noise {
         let (source, seed) = (self.source, self.seed);
         if self.mode == SeedMode::Each {
             let new = |sample: &u64| TorchNoise::new(source, seed.wrapping_add(*sample));
-            return Box::new(Stacked(samples.iter().map(new).collect()));
+            return self.stream.insert(Stacked(samples.iter().map(new).collect()));
         }
-        Box::new(self.stream.get_or_insert_with(|| TorchNoise::after(source, seed, self.before)))
+        let before = self.before;
+        self.stream.get_or_insert_with(|| Stacked(vec![TorchNoise::after(source, seed, before)]))
     }
 
     /// The seed that a result is told to have come from.
