@@ -6,6 +6,7 @@ mod support;
 
 use diffbir::catalog::{self, Task};
 use diffbir::config::AutoencoderConfig;
+use diffbir::geometry::Geometry;
 use diffbir::model::Parts;
 use diffbir::restore::{ColourFix, Value, Watch};
 use diffbir::tiling::{Cut, Sliding, Tiling};
@@ -87,6 +88,21 @@ struct Command(HashMap<String, String>);
 impl Command {
     fn new(line: &str) -> Self {
         let mut flags = HashMap::new();
+        if !line.starts_with("--") {
+            // The inputs of the article's demo, which always samples so.
+            flags.insert("sampler".into(), "spaced".into());
+            for (name, value) in line.split('\x1f').filter_map(|input| input.split_once('=')) {
+                let name = match name {
+                    "sr_scale" => "upscale",
+                    "positive_prompt" => "pos_prompt",
+                    "negative_prompt" => "neg_prompt",
+                    "num_samples" => "n_samples",
+                    other => other,
+                };
+                flags.insert(name.into(), value.into());
+            }
+            return Self(flags);
+        }
         let mut words = line.split('\x1f').peekable();
         while let Some(flag) = words.next() {
             let value = words.next_if(|word| !word.starts_with("--")).unwrap_or_default();
@@ -129,7 +145,7 @@ impl Command {
     fn options(&self) -> Options {
         Options {
             upscale: self.get("upscale", 4.0),
-            stage1: true,
+            stage1: self.get("disable_preprocess_model", "False".to_string()) == "False",
             tiling: Tiling {
                 cleaner: self.sliding("cleaner"),
                 encoder: self.square("vae_encoder"),
@@ -146,7 +162,10 @@ impl Command {
             negative_prompt: self.get("neg_prompt", catalog::NEGATIVE_V21.to_string()),
             strength: self.get("strength", 1.0),
             noise_aug: self.get("noise_aug", 0),
-            colour_fix: ColourFix::Wavelet,
+            colour_fix: match self.get("use_color_fix", "True".to_string()).as_str() {
+                "True" => ColourFix::Wavelet,
+                _ => ColourFix::None,
+            },
         }
     }
 }
@@ -160,8 +179,8 @@ struct Check<'a> {
     decoded: Vec<f32>,
 }
 
-/// Tolerances of the reference's parity plan: a picture of stage 1, a latent after the sampler's steps, and
-/// what is decoded of it.
+/// Tolerances as shares of the largest value: a picture of stage 1, its latent, and, after the sampler's steps,
+/// a latent and what is decoded of it.
 const STAGE1: f32 = 2e-5;
 const CONDITION: f32 = 2e-5;
 const SAMPLED: f32 = 1e-3;
@@ -209,9 +228,14 @@ impl Golden {
 
 fn check(name: &str) {
     let golden = Golden::open(name);
-    let command = Command::new(&golden.fact("command"));
-    let set = catalog::set(&command.get("version", "v2.1".to_string())).expect("an official version");
-    let model = model(reduced(set.config(command.task())));
+    let is_demo = name.starts_with("v1_demo");
+    let command = Command::new(&golden.fact(if is_demo { "arguments" } else { "command" }));
+    let version = if is_demo { "v1".to_string() } else { command.get("version", "v2.1".to_string()) };
+    let mut config = reduced(catalog::set(&version).expect("an official version").config(command.task()));
+    if is_demo {
+        config.geometry = Geometry::Article;
+    }
+    let model = model(config);
     let size = golden.fact("photo");
     let (height, width) = size.split(';').next().and_then(|size| size.split_once('x')).expect("HxW");
     let photo = photo(height.parse().expect("a number"), width.parse().expect("a number"));
@@ -247,5 +271,6 @@ macro_rules! cases {
 }
 
 cases! {
-    v21_sr_x4
+    v21_sr_x4 v21_sr_odd v21_sr_x2_spaced v21_tiled v21_tiled_small v21_denoise_noise_aug v21_face
+    v21_start_cond v21_no_guidance v21_dpm v2_sr_x4 v1_demo
 }

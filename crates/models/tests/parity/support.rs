@@ -7,7 +7,12 @@ use safetensors::SafeTensors;
 
 /// Uniform values in [-1, 1) from FNV-1a of the name and SplitMix64 of the index.
 pub fn filler(key: &str, count: usize) -> Vec<f32> {
-    let hash = fnv(&format!("0:{key}"));
+    salted(0, key, count)
+}
+
+/// Other values for each salt.
+fn salted(salt: u64, key: &str, count: usize) -> Vec<f32> {
+    let hash = fnv(&format!("{salt}:{key}"));
     (0..count as u64)
         .map(|i| {
             let mut z = hash.wrapping_add((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -23,7 +28,11 @@ fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-struct Formula;
+/// The weights of a network.
+pub struct Formula {
+    /// Networks that have names in common get other values by another salt.
+    pub salt: u64,
+}
 
 impl Source for Formula {
     fn values(&mut self, key: &str, shape: &[usize], init: Init) -> Result<Vec<f32>, WeightError> {
@@ -32,7 +41,7 @@ impl Source for Formula {
         const HALF: [&str; 3] =
             ["relative_position_bias_table", "relative_position_params", "token_embedding.weight"];
         let name = key.rsplit_once('.').map_or(key, |(name, _)| name);
-        let u = filler(key, shape.iter().product());
+        let u = salted(self.salt, key, shape.iter().product());
         if init == Init::Constant(0.25) {
             return Ok(u.iter().map(|u| 0.25 + 0.2 * u).collect());
         }
@@ -82,7 +91,7 @@ pub fn picture(u: f32) -> f32 {
 }
 
 pub fn made<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> N {
-    build(&mut Formula, &Device::flex(), network).expect("the formula knows every tensor").0
+    build(&mut Formula { salt: 0 }, &Device::flex(), network).expect("the formula knows every tensor").0
 }
 
 pub struct Golden(Vec<u8>);
@@ -100,24 +109,29 @@ impl Golden {
         self.compare(name, &shape, &got.into_data().iter::<f32>().collect::<Vec<_>>(), tolerance);
     }
 
+    /// A fact from the golden's metadata.
+    pub fn fact(&self, name: &str) -> String {
+        let (_, header) = SafeTensors::read_metadata(&self.0).expect("a whole file");
+        header.metadata().as_ref().expect("metadata").get(name).unwrap_or_else(|| panic!("{name}")).clone()
+    }
+
+    /// The shape of a golden, of which every value or every so many are kept.
+    pub fn shape(&self, name: &str) -> Vec<usize> {
+        let file = SafeTensors::deserialize(&self.0).expect("a whole file");
+        file.tensor(name).map_or_else(|_| numbers(&self.fact(&format!("shape.{name}"))), |t| t.shape().to_vec())
+    }
+
     /// Compares values in row-major order, or every so many of them, as the golden keeps them: the
     /// largest error over the largest value.
     pub fn compare(&self, name: &str, shape: &[usize], got: &[f32], tolerance: f32) {
         let file = SafeTensors::deserialize(&self.0).expect("a whole file");
         let (stride, known_shape, golden) = match file.tensor(name) {
             Ok(whole) => (1, whole.shape().to_vec(), whole),
-            Err(_) => {
-                let (_, header) = SafeTensors::read_metadata(&self.0).expect("a whole file");
-                let fact = |kind: &str| {
-                    header.metadata().as_ref().expect("metadata")[&format!("{kind}.{name}")].clone()
-                };
-                let stride = fact("stride").parse().expect("a number");
-                (
-                    stride,
-                    numbers(&fact("shape")),
-                    file.tensor(&format!("{name}.sample")).expect("a known name"),
-                )
-            }
+            Err(_) => (
+                self.fact(&format!("stride.{name}")).parse().expect("a number"),
+                self.shape(name),
+                file.tensor(&format!("{name}.sample")).expect("a known name"),
+            ),
         };
         let known: Vec<f32> =
             golden.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
@@ -128,6 +142,24 @@ impl Golden {
         let error = got.iter().zip(&known).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / largest;
         println!("{name}: {error:.2e}");
         assert!(error < tolerance, "{name}: error {error:e} of the largest value");
+    }
+
+    /// Compares 8-bit values: one in a thousand may differ, and none by more than one level.
+    pub fn compare_levels(&self, name: &str, got: &[f32]) {
+        let file = SafeTensors::deserialize(&self.0).expect("a whole file");
+        let known = file.tensor(&format!("{name}.sample")).expect("a known name");
+        let stride: usize = self.fact(&format!("stride.{name}")).parse().expect("a number");
+        assert_eq!(self.shape(name).iter().product::<usize>(), got.len(), "{name}");
+        let off: Vec<f32> = got
+            .iter()
+            .step_by(stride)
+            .zip(known.data())
+            .map(|(got, &known)| (got - f32::from(known)).abs())
+            .filter(|off| *off > 0.0)
+            .collect();
+        println!("{name}: {} of {} values differ", off.len(), known.data().len());
+        assert!(off.iter().all(|off| *off <= 1.0), "{name}: {off:?}");
+        assert!(off.len() * 1000 <= known.data().len(), "{name}: {} differ", off.len());
     }
 
     /// Names and shapes at official size against the reference's.
