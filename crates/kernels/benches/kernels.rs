@@ -1,0 +1,127 @@
+//! GFLOP/s of the kernels over the shapes that the networks spend their time in.
+//!
+//! `cargo bench -p diffbir-kernels -- [part of a name] [--threads 1,2] [--seconds 0.3]`
+//!
+//! One line a shape and thread count: the median of as many calls as fit into the time, at least five.
+//! To compare two states of the code, build both and run them in turns.
+
+use diffbir_kernels::conv::Conv2d;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+struct Options {
+    filter: String,
+    threads: Vec<usize>,
+    budget: Duration,
+}
+
+fn options() -> Options {
+    let mut options =
+        Options { filter: String::new(), threads: vec![1, 2], budget: Duration::from_millis(300) };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} wants a value"));
+        match argument.as_str() {
+            "--bench" => {}
+            "--threads" => {
+                options.threads = value().split(',').map(|n| n.parse().expect("a number")).collect();
+            }
+            "--seconds" => options.budget = Duration::from_secs_f64(value().parse().expect("seconds")),
+            _ => options.filter = argument,
+        }
+    }
+    options
+}
+
+impl Options {
+    /// Times `work`, worth `flop` floating point operations, and prints a line for each thread count.
+    fn time(&self, name: &str, flop: f64, work: impl Fn() + Sync) {
+        if !name.contains(&self.filter) {
+            return;
+        }
+        print!("{name:<44}");
+        for &threads in &self.threads {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+            let mut times = Vec::new();
+            pool.install(|| {
+                work();
+                let start = Instant::now();
+                while times.len() < 5 || start.elapsed() < self.budget {
+                    let call = Instant::now();
+                    work();
+                    times.push(call.elapsed().as_secs_f64());
+                }
+            });
+            times.sort_by(f64::total_cmp);
+            let median = times[times.len() / 2];
+            print!("  {threads}t {:8.3} ms {:7.1} GFLOP/s", median * 1e3, flop / median * 1e-9);
+        }
+        println!();
+    }
+}
+
+fn noise(count: usize) -> Vec<f32> {
+    (0..count).map(|i| (i * 7919 % 1013) as f32 / 506.5 - 1.0).collect()
+}
+
+/// (channels in, channels out, side of the picture, kernel, stride, images).
+const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize); 19] = [
+    (64, 64, 512, 3, 1, 1),
+    (128, 128, 512, 3, 1, 1),
+    (512, 512, 64, 3, 1, 1),
+    (320, 320, 64, 3, 1, 1),
+    (640, 640, 32, 3, 1, 1),
+    (1280, 1280, 16, 3, 1, 1),
+    (1280, 1280, 8, 3, 1, 1),
+    (16, 16, 64, 3, 1, 8),
+    (48, 48, 64, 3, 1, 8),
+    (96, 96, 64, 3, 1, 8),
+    (64, 32, 128, 3, 1, 1),
+    (192, 32, 128, 3, 1, 1),
+    (3, 64, 512, 3, 1, 1),
+    (64, 48, 512, 3, 1, 1),
+    (64, 3, 512, 3, 1, 1),
+    (320, 320, 64, 1, 1, 1),
+    (320, 320, 64, 3, 2, 1),
+    (128, 128, 512, 3, 2, 1),
+    (4, 320, 64, 3, 1, 1),
+];
+
+fn convolutions(options: &Options) {
+    for (inputs, outputs, side, kernel, stride, batch) in CONVOLUTIONS {
+        let pad = kernel / 2;
+        let c = Conv2d {
+            batch,
+            height: side,
+            width: side,
+            in_channels: inputs,
+            out_channels: outputs,
+            kernel,
+            stride,
+            pad_before: pad,
+            pad_after: pad,
+        };
+        let name = |what: &str| {
+            format!("conv {what} {kernel}x{kernel}/{stride} {inputs}->{outputs} {side} b{batch}")
+        };
+        let names = ["forward", "input", "weight"].map(name);
+        if !names.iter().any(|name| name.contains(&options.filter)) {
+            continue;
+        }
+        let (height, width) = c.out_size();
+        let pixels = batch * height * width;
+        let flop = 2.0 * (pixels * outputs * inputs * kernel * kernel) as f64;
+        let x = noise(batch * side * side * inputs);
+        let weight = noise(outputs * inputs * kernel * kernel);
+        let bias = noise(outputs);
+        let dy = noise(pixels * outputs);
+        options.time(&names[0], flop, || drop(black_box(c.forward(&x, &weight, &bias))));
+        options.time(&names[1], flop, || drop(black_box(c.backward_input(&dy, &weight))));
+        options.time(&names[2], flop, || drop(black_box(c.backward_weight(&x, &dy))));
+    }
+}
+
+fn main() {
+    let options = options();
+    convolutions(&options);
+}
