@@ -8,3 +8,7 @@
 pub mod conv;
 pub mod matrix;
 pub mod norm;
+mod pack;
+mod share;
+pub mod simd;
+mod tile;
