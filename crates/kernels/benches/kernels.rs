@@ -1,23 +1,30 @@
 //! GFLOP/s of the kernels over the shapes that the networks spend their time in.
 //!
-//! `cargo bench -p diffbir-kernels -- [part of a name] [--threads 1,2] [--seconds 0.3]`
+//! `cargo bench -p diffbir-kernels -- [part of a name] [--threads 1,2] [--seconds 0.3] [--cpu]`
 //!
 //! One line a shape and thread count: the median of as many calls as fit into the time, at least five.
-//! To compare two states of the code, build both and run them in turns.
+//! `--cpu` counts the processor time of a single thread instead of the clock's, for a machine that is not
+//! quiet (Linux). To compare two states of the code, build both and run them in turns.
 
 use diffbir_kernels::conv::Conv2d;
 use std::hint::black_box;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 struct Options {
     filter: String,
     threads: Vec<usize>,
     budget: Duration,
+    cpu: bool,
 }
 
 fn options() -> Options {
-    let mut options =
-        Options { filter: String::new(), threads: vec![1, 2], budget: Duration::from_millis(300) };
+    let mut options = Options {
+        filter: String::new(),
+        threads: vec![1, 2],
+        budget: Duration::from_millis(300),
+        cpu: false,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} wants a value"));
@@ -27,6 +34,7 @@ fn options() -> Options {
                 options.threads = value().split(',').map(|n| n.parse().expect("a number")).collect();
             }
             "--seconds" => options.budget = Duration::from_secs_f64(value().parse().expect("seconds")),
+            "--cpu" => (options.cpu, options.threads) = (true, vec![1]),
             _ => options.filter = argument,
         }
     }
@@ -34,6 +42,18 @@ fn options() -> Options {
 }
 
 impl Options {
+    /// Seconds, of the clock or of this thread.
+    fn now(&self) -> f64 {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        if !self.cpu {
+            return START.elapsed().as_secs_f64();
+        }
+        let text =
+            std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux counts processor time");
+        let nanoseconds: f64 = text.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+        nanoseconds * 1e-9
+    }
+
     /// Times `work`, worth `flop` floating point operations, and prints a line for each thread count.
     fn time(&self, name: &str, flop: f64, work: impl Fn() + Sync) {
         if !name.contains(&self.filter) {
@@ -47,9 +67,9 @@ impl Options {
                 work();
                 let start = Instant::now();
                 while times.len() < 5 || start.elapsed() < self.budget {
-                    let call = Instant::now();
+                    let call = self.now();
                     work();
-                    times.push(call.elapsed().as_secs_f64());
+                    times.push(self.now() - call);
                 }
             });
             times.sort_by(f64::total_cmp);

@@ -10,5 +10,5 @@ pub mod matrix;
 pub mod norm;
 mod pack;
 mod share;
-pub mod simd;
+mod simd;
 mod tile;

@@ -8,3 +8,21 @@ pub(crate) struct Shared(pub *mut f32);
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
+
+/// Zeros for an output, in large pages where the system gives them: the first touch of fresh memory in
+/// small pages can cost as much as the computation.
+pub(crate) fn zeros(length: usize) -> Vec<f32> {
+    let zeros = vec![0.0f32; length];
+    #[cfg(target_os = "linux")]
+    {
+        const LARGE: usize = 2 << 20;
+        let start = (zeros.as_ptr() as usize).next_multiple_of(4096);
+        let end = (zeros.as_ptr() as usize + length * size_of::<f32>()) & !4095;
+        if end.saturating_sub(start) >= 2 * LARGE {
+            // SAFETY: the range lies within memory that is ours; the advice changes no content. If it is
+            // refused, pages stay small.
+            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
+        }
+    }
+    zeros
+}

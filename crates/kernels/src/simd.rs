@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 /// The instruction sets that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isa {
+pub(crate) enum Isa {
     /// AVX-512 F, 16 lanes.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -20,13 +20,13 @@ pub enum Isa {
 
 impl Isa {
     /// The best set that this machine has.
-    pub fn detect() -> Isa {
+    pub(crate) fn detect() -> Isa {
         static BEST: LazyLock<Isa> = LazyLock::new(|| *Isa::available().first().expect("portable code runs"));
         *BEST
     }
 
     /// All sets that this machine has, the best first.
-    pub fn available() -> Vec<Isa> {
+    pub(crate) fn available() -> Vec<Isa> {
         let mut sets = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
@@ -49,7 +49,7 @@ impl Isa {
 /// Every function may be called only on a machine that has the instruction set of the implementation,
 /// and only from code compiled for it (otherwise nothing is inlined). Loads and stores reach `LANES`
 /// elements from the pointer, the `_first` ones `count <= LANES`; none asks for alignment.
-pub trait Lanes: Copy {
+pub(crate) trait Lanes: Copy {
     /// Elements of a vector.
     const LANES: usize;
     /// All lanes `value`.
@@ -69,7 +69,7 @@ pub trait Lanes: Copy {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod x86 {
+mod x86 {
     use super::Lanes;
     use std::arch::x86_64::*;
 
@@ -176,7 +176,7 @@ pub(crate) mod x86 {
 
 /// Eight lanes that the compiler maps to what the target has in any case (SSE2, NEON).
 #[derive(Clone, Copy)]
-pub struct Array8([f32; 8]);
+pub(crate) struct Array8([f32; 8]);
 
 impl Lanes for Array8 {
     const LANES: usize = 8;

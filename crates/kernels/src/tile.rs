@@ -124,6 +124,7 @@ macro_rules! by_size {
         match ($rows, $columns <= <$vector>::LANES) {
             // SAFETY: as the caller.
             $(($m, true) => unsafe { $function::<$m, 1>($t, $columns) },)*
+            // SAFETY: as the caller.
             $(($m, false) => unsafe { $function::<$m, 2>($t, $columns) },)*
             _ => unreachable!("a tile has at most max_rows rows"),
         }

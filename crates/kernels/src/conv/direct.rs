@@ -1,7 +1,7 @@
 //! The convolution itself, for the forward pass and for the gradient of the input.
 
 use crate::pack::Right;
-use crate::share::Shared;
+use crate::share::{Shared, zeros};
 use crate::simd::Isa;
 use crate::tile::{self, Onto, Tile, even_parts};
 use rayon::prelude::*;
@@ -129,7 +129,7 @@ impl Direct {
         assert_eq!(x.len(), this.batch * this.height * this.width * this.channels, "input");
         assert!(bias.is_none_or(|bias| bias.len() == this.columns), "bias");
         let pixels = this.batch * this.out.0 * this.out.1;
-        let mut y = vec![0.0; pixels * this.columns];
+        let mut y = zeros(pixels * this.columns);
         if y.is_empty() {
             return y;
         }

@@ -1,7 +1,7 @@
 //! The gradients of a convolution's weight and bias: sums over all pixels.
 
 use super::Conv2d;
-use crate::share::Shared;
+use crate::share::{Shared, zeros};
 use crate::simd::Isa;
 use crate::tile::{self, Onto, Tile, even_parts};
 use rayon::prelude::*;
@@ -26,7 +26,7 @@ pub(super) fn weight(c: &Conv2d, isa: Isa, x: &[f32], dy: &[f32]) -> Vec<f32> {
     let (out_h, out_w) = c.out_size();
     assert_eq!(x.len(), c.batch * c.height * c.width * inputs, "input");
     assert_eq!(dy.len(), c.batch * out_h * out_w * outputs, "gradient of the output");
-    let mut dw = vec![0.0; outputs * c.kernel * c.kernel * inputs];
+    let mut dw = zeros(outputs * c.kernel * c.kernel * inputs);
     if dw.is_empty() {
         return dw;
     }
@@ -51,16 +51,19 @@ pub(super) fn weight(c: &Conv2d, isa: Isa, x: &[f32], dy: &[f32]) -> Vec<f32> {
         let taps = tap_group * taps / tap_groups..(tap_group + 1) * taps / tap_groups;
         let part = |group: usize| group * outputs / tile_groups;
         let outputs = part(tile_group)..part(tile_group + 1);
+        let mut seen_before = vec![false; taps.len()];
         for pass in &passes {
-            for tap in taps.clone() {
-                add_pass(c, isa, x, dy, pass, tap, outputs.clone(), output);
+            for (tap, seen) in taps.clone().zip(&mut seen_before) {
+                // Zeros are not read: their pages would be made twice.
+                let onto = if *seen { Onto::Output } else { Onto::Nothing };
+                *seen |= add_pass(c, isa, x, dy, pass, tap, outputs.clone(), onto, output);
             }
         }
     });
     dw
 }
 
-/// Adds one pass to the weights of `outputs` at `tap`.
+/// Adds one pass to the weights of `outputs` at `tap`; false if the tap sees nothing of the picture.
 #[allow(clippy::too_many_arguments, reason = "the loop body of weight")]
 fn add_pass(
     c: &Conv2d,
@@ -70,14 +73,15 @@ fn add_pass(
     pass: &Pass,
     tap: usize,
     outputs: Range<usize>,
+    onto: Onto,
     output: Shared,
-) {
+) -> bool {
     let (out_h, out_w) = c.out_size();
     let (ky, kx) = (tap / c.kernel, tap % c.kernel);
     let rows = seen(&pass.rows, ky, c.height, c);
     let cols = seen(&pass.cols, kx, c.width, c);
     if rows.is_empty() || cols.is_empty() {
-        return;
+        return false;
     }
     let (y, left) = (rows.start * c.stride + ky - c.pad_before, cols.start * c.stride + kx - c.pad_before);
     let b = ((pass.image * c.height + y) * c.width + left) * c.in_channels;
@@ -101,12 +105,13 @@ fn add_pass(
                     len: cols.len(),
                     c: output.0.add((o * c.kernel * c.kernel + tap) * c.in_channels + i),
                     c_row: c.kernel * c.kernel * c.in_channels,
-                    onto: Onto::Output,
+                    onto,
                 };
                 tile::run(isa, &tile, count, width);
             }
         }
     }
+    true
 }
 
 /// The part of the output positions `out` whose input at offset `tap` lies in a picture of `size`.
