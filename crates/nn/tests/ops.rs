@@ -56,6 +56,28 @@ fn transposed_convolution_and_its_gradients_are_burns() {
 }
 
 #[test]
+fn linear_map_and_its_gradients_are_burns() {
+    let [x, w] = [wave([2, 7, 19], 0.3), wave([1, 33, 19], 0.7)].map(Tensor::require_grad);
+    let b = wave([33], 1.1).require_grad();
+    let ours = ops::linear(x.clone(), w.clone().reshape([33, 19]), Some(b.clone()));
+    let theirs = x.clone().matmul(w.clone().transpose().repeat_dim(0, 2)) + b.clone().unsqueeze();
+    close("output", ours.clone(), theirs.clone());
+    let weights = wave(ours.dims(), 0.13);
+    let (ours, theirs) = ((ours * weights.clone()).sum().backward(), (theirs * weights).sum().backward());
+    close("input", x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
+    close("weight", w.grad(&ours).unwrap(), w.grad(&theirs).unwrap());
+    close("bias", b.grad(&ours).unwrap(), b.grad(&theirs).unwrap());
+}
+
+#[test]
+fn a_linear_map_of_a_row_does_not_depend_on_the_batch() {
+    let [x, w] = [wave([2, 1280], 0.3), wave([1280, 1280], 0.7)];
+    let both = ops::linear(x.clone(), w.clone(), None).slice([0..1]).into_data();
+    let one = ops::linear(x.slice([0..1]), w, None).into_data();
+    assert_eq!(one, both);
+}
+
+#[test]
 fn group_norm_and_its_gradients_are_burns() {
     let x = wave([2, 5, 6, 8], 0.31).require_grad();
     let [w, b] = [wave([8], 0.9), wave([8], 1.7)].map(Tensor::require_grad);
