@@ -6,6 +6,7 @@
 //! `--cpu` counts the processor time of a single thread instead of the clock's, for a machine that is not
 //! quiet (Linux). To compare two states of the code, build both and run them in turns.
 
+use diffbir_kernels::attention::{Attention, Heads};
 use diffbir_kernels::conv::Conv2d;
 use std::hint::black_box;
 use std::sync::LazyLock;
@@ -48,10 +49,15 @@ impl Options {
         if !self.cpu {
             return START.elapsed().as_secs_f64();
         }
-        let text =
-            std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux counts processor time");
-        let nanoseconds: f64 = text.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
-        nanoseconds * 1e-9
+        #[cfg(target_os = "linux")]
+        {
+            let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: the call writes `time` and nothing else.
+            unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+            time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+        }
+        #[cfg(not(target_os = "linux"))]
+        panic!("--cpu is for Linux")
     }
 
     /// Times `work`, worth `flop` floating point operations, and prints a line for each thread count.
@@ -141,7 +147,71 @@ fn convolutions(options: &Options) {
     }
 }
 
+/// (rows, features in, features out).
+const LINEAR_MAPS: [(usize, usize, usize); 6] = [
+    (4096, 320, 2560),
+    (1024, 640, 5120),
+    (1024, 1024, 1024),
+    (77, 1024, 4096),
+    (1, 1280, 1280),
+    (4096, 180, 540),
+];
+
+fn linear_maps(options: &Options) {
+    for (rows, inputs, outputs) in LINEAR_MAPS {
+        let c = Conv2d {
+            batch: 1,
+            height: 1,
+            width: rows,
+            in_channels: inputs,
+            out_channels: outputs,
+            kernel: 1,
+            stride: 1,
+            pad_before: 0,
+            pad_after: 0,
+        };
+        let flop = 2.0 * (rows * inputs * outputs) as f64;
+        let [x, weight, bias, dy] = [rows * inputs, inputs * outputs, outputs, rows * outputs].map(noise);
+        let name = |what: &str| format!("linear {what} {rows}x{inputs}->{outputs}");
+        options.time(&name("forward"), flop, || drop(black_box(c.forward(&x, &weight, &bias))));
+        options.time(&name("input"), flop, || drop(black_box(c.backward_input(&dy, &weight))));
+        options.time(&name("weight"), flop, || drop(black_box(c.backward_weight(&x, &dy))));
+    }
+}
+
+/// (sequences, heads, queries, keys, width, whether with bias).
+const ATTENTIONS: [(usize, usize, usize, usize, usize, bool); 7] = [
+    (1, 5, 4096, 4096, 64, false),
+    (1, 10, 1024, 1024, 64, false),
+    (1, 5, 4096, 77, 64, false),
+    (1, 8, 4096, 4096, 40, false),
+    (1, 1, 4096, 4096, 512, false),
+    (64, 6, 64, 64, 30, true),
+    (64, 2, 64, 64, 32, true),
+];
+
+fn attentions(options: &Options) {
+    for (batch, heads, queries, keys, width, biased) in ATTENTIONS {
+        let a = Attention { batch, heads, queries, keys, width, bias: biased.then_some([1, heads]) };
+        let size = batch * heads * width;
+        let [q, k, v, dy] = [queries, keys, keys, queries].map(|rows| noise(size * rows));
+        let bias = biased.then(|| noise(heads * queries * keys));
+        let view = |data, rows| Heads::interleaved(data, rows, heads, width);
+        let (q, k, v, dy) = (view(&q, queries), view(&k, keys), view(&v, keys), view(&dy, queries));
+        let bias = bias.as_deref();
+        let (y, logarithms) = a.forward(q, k, v, bias);
+        let flop = 4.0 * (size * queries * keys) as f64;
+        let name = |what: &str| format!("attention {what} {batch}x{heads} {queries}x{keys} of {width}");
+        options.time(&name("forward"), flop, || drop(black_box(a.forward(q, k, v, bias))));
+        options.time(&name("backward"), 2.5 * flop, || {
+            drop(black_box(a.backward(q, k, v, bias, &y, &logarithms, dy)));
+        });
+    }
+}
+
 fn main() {
     let options = options();
     convolutions(&options);
+    linear_maps(&options);
+    attentions(&options);
 }

@@ -27,10 +27,10 @@ pub(crate) enum Right<'a> {
 
 impl Right<'_> {
     /// Rows `k` of columns `columns` to `out[row][width]`, zeros behind the last column.
-    pub(crate) fn pack(&self, k: Range<usize>, columns: Range<usize>, width: usize, out: &mut Vec<f32>) {
-        if columns.len() < width || out.len() < k.len() * width {
-            out.clear();
-            out.resize(k.len() * width, 0.0);
+    pub(crate) fn pack(&self, k: Range<usize>, columns: Range<usize>, width: usize, out: &mut [f32]) {
+        let out = &mut out[..k.len() * width];
+        if columns.len() < width {
+            out.fill(0.0);
         }
         match *self {
             Right::Columns { data, depth } => {

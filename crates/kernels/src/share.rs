@@ -2,7 +2,22 @@
 
 /// Start of an output whose elements are divided among tasks, each element written by one task alone.
 #[derive(Clone, Copy)]
-pub(crate) struct Shared(pub *mut f32);
+pub(crate) struct Shared(*mut f32);
+
+impl Shared {
+    pub(crate) fn new(output: &mut [f32]) -> Self {
+        Shared(output.as_mut_ptr())
+    }
+
+    /// The element at `index`.
+    ///
+    /// # Safety
+    /// It lies within the output.
+    pub(crate) unsafe fn at(self, index: usize) -> *mut f32 {
+        // SAFETY: as the caller.
+        unsafe { self.0.add(index) }
+    }
+}
 
 // SAFETY: whoever writes through the pointer keeps to the elements of the own task, as said there.
 unsafe impl Send for Shared {}

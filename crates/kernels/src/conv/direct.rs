@@ -138,7 +138,7 @@ impl Direct {
         let strips = this.strips((pixels * panels / tasks).clamp(STRIP_PIXELS.start, STRIP_PIXELS.end));
         let groups = tasks.div_ceil(strips.len()).min(panels);
         let passes = this.passes();
-        let output = Shared(y.as_mut_ptr());
+        let output = Shared::new(&mut y);
         (0..strips.len() * groups).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
             let (strip, group) = (task / groups, task % groups);
             let columns = |group: usize| this.columns.min(group * panels / groups * isa.max_columns());
@@ -166,6 +166,9 @@ impl Direct {
         let width = isa.max_columns();
         let run = self.kernel * self.channels;
         let step = self.stride * self.channels;
+        scratch
+            .panel
+            .resize(width * passes.iter().map(|pass| pass.rows.len() * pass.len).max().unwrap_or(0), 0.0);
         let reach = ((strip.rows.len() - 1) * self.stride + self.kernel - 1) * line
             + (strip.cols.len() - 1) * step
             + run;
@@ -196,7 +199,7 @@ impl Direct {
                                 b_run: pass.len * packed,
                                 runs: pass.rows.len(),
                                 len: pass.len,
-                                c: output.0.add(pixel * self.columns + panel.start),
+                                c: output.at(pixel * self.columns + panel.start),
                                 c_row: self.columns,
                                 onto: match bias {
                                     _ if index > 0 => Onto::Output,

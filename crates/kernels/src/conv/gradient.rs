@@ -45,7 +45,7 @@ pub(super) fn weight(c: &Conv2d, isa: Isa, x: &[f32], dy: &[f32]) -> Vec<f32> {
     let tap_groups = tasks.min(taps);
     let tiles = outputs.div_ceil(isa.max_rows());
     let tile_groups = tasks.div_ceil(tap_groups).min(tiles);
-    let output = Shared(dw.as_mut_ptr());
+    let output = Shared::new(&mut dw);
     (0..tap_groups * tile_groups).into_par_iter().for_each(|task| {
         let (tap_group, tile_group) = (task / tile_groups, task % tile_groups);
         let taps = tap_group * taps / tap_groups..(tap_group + 1) * taps / tap_groups;
@@ -103,7 +103,7 @@ fn add_pass(
                     b_run: c.stride * c.width * c.in_channels,
                     runs: rows.len(),
                     len: cols.len(),
-                    c: output.0.add((o * c.kernel * c.kernel + tap) * c.in_channels + i),
+                    c: output.at((o * c.kernel * c.kernel + tap) * c.in_channels + i),
                     c_row: c.kernel * c.kernel * c.in_channels,
                     onto,
                 };
