@@ -30,12 +30,40 @@ pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     if x > LOWEST { y } else { 0.0 }
 }
 
+/// `1 / (1 + e^-x)`.
+#[inline(always)]
+pub(crate) fn sigmoid<const FUSED: bool>(x: f32) -> f32 {
+    let bounded = if x > -88.0 { x } else { -88.0 };
+    1.0 / (1.0 + exp::<FUSED>(-bounded))
+}
+
+/// The error function to 4e-7 of its value: a quotient of polynomials, as erf is 1 in f32 from 4 on.
+#[inline(always)]
+pub(crate) fn erf<const FUSED: bool>(x: f32) -> f32 {
+    let x = if x > 4.0 { 4.0 } else { x };
+    let x = if x < -4.0 { -4.0 } else { x };
+    let square = x * x;
+    let mut above = -2.726_142e-10;
+    for coefficient in
+        [2.770_681_4e-8, -2.101_024_1e-6, -5.692_506_5e-5, -7.349_906_3e-4, -2.954_6e-3, -1.609_603_4e-2]
+    {
+        above = mul_add::<FUSED>(above, square, coefficient);
+    }
+    let mut below = -1.456_607_2e-5;
+    for coefficient in [-2.133_740_5e-4, -1.682_827e-3, -7.373_329e-3, -1.426_473_9e-2] {
+        below = mul_add::<FUSED>(below, square, coefficient);
+    }
+    let y = x * above / below;
+    let y = if y > 1.0 { 1.0 } else { y };
+    if y < -1.0 { -1.0 } else { y }
+}
+
 /// Compiles the body of a function for every instruction set and calls the one asked for.
 macro_rules! for_each_isa {
-    ($(#[$doc:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:ident) => {
+    ($(#[$doc:meta])* $visible:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) = $body:ident) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments, reason = "a loop body")]
-        pub(crate) fn $name(isa: Isa, $($argument: $type),*) {
+        $visible fn $name(isa: Isa, $($argument: $type),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx2,fma")]
             #[allow(clippy::too_many_arguments, reason = "a loop body")]
@@ -62,6 +90,8 @@ macro_rules! for_each_isa {
         }
     };
 }
+
+pub(crate) use for_each_isa;
 
 /// Elements of which sums are kept apart, the same for every instruction set.
 const LANES: usize = 16;
@@ -135,7 +165,7 @@ fn softmax_block<const FUSED: bool>(
 for_each_isa! {
     /// One step of a softmax over blocks of keys. Scores become `exp(score - largest so far)`; `largest` and
     /// `sums`, one a row, are brought up to date, and `factors` is what earlier results are worth now.
-    fn softmax(scores: Scores<'_>, largest: &mut [f32], sums: &mut [f32], factors: &mut [f32]) = softmax_block
+    pub(crate) fn softmax(scores: Scores<'_>, largest: &mut [f32], sums: &mut [f32], factors: &mut [f32]) = softmax_block
 }
 
 #[inline(always)]
@@ -167,7 +197,7 @@ for_each_isa! {
     /// Scores become probabilities `exp(score - logarithm)`, and `gradients`, which comes as that of the
     /// probabilities, that of the product of queries and keys; `inner` is the sum of probability times
     /// gradient, one a row. The gradient of the bias is added to `bias_gradient`, given with its stride.
-    fn softmax_gradient(
+    pub(crate) fn softmax_gradient(
         scores: Scores<'_>,
         gradients: &mut [f32],
         logarithms: &[f32],
@@ -179,6 +209,24 @@ for_each_isa! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn erf_is_that_of_its_series() {
+        for step in -400..=400 {
+            let x = step as f32 * 1e-2;
+            // erf(x) = 2/sqrt(pi) · sum of (-1)^n x^(2n+1) / (n! (2n+1))
+            let (wide, mut term, mut sum) = (f64::from(x), f64::from(x), 0.0);
+            for n in 0..200 {
+                sum += term / f64::from(2 * n + 1);
+                term *= -wide * wide / f64::from(n + 1);
+            }
+            let want = sum * std::f64::consts::FRAC_2_SQRT_PI;
+            for got in [erf::<true>(x), erf::<false>(x)] {
+                assert!((f64::from(got) - want).abs() <= 4e-7 * want.abs(), "{x}: {got} is not {want}");
+            }
+        }
+        assert!(erf::<true>(30.0) > 1.0 - 2e-7 && erf::<true>(-30.0) < -1.0 + 2e-7);
+    }
 
     #[test]
     fn exp_is_exact_to_two_units() {
