@@ -6,8 +6,10 @@
 //! `--cpu` counts the processor time of a single thread instead of the clock's, for a machine that is not
 //! quiet (Linux). To compare two states of the code, build both and run them in turns.
 
+use diffbir_kernels::activation::{gelu, gelu_backward};
 use diffbir_kernels::attention::{Attention, Heads};
 use diffbir_kernels::conv::Conv2d;
+use diffbir_kernels::norm::GroupNorm;
 use std::hint::black_box;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -209,9 +211,35 @@ fn attentions(options: &Options) {
     }
 }
 
+/// (pixels, channels).
+const NORMS: [(usize, usize); 2] = [(64 * 64, 320), (512 * 512, 128)];
+
+fn norms(options: &Options) {
+    for (pixels, channels) in NORMS {
+        let n = GroupNorm { batch: 1, pixels, channels, groups: 32, epsilon: 1e-5, silu: true };
+        let [x, dy] = [noise(pixels * channels), noise(pixels * channels)];
+        let [weight, bias] = [noise(channels), noise(channels)];
+        // Operations are counted as one an element: the column says billions of elements a second.
+        let name = |what: &str| format!("group norm + silu {what} {pixels}x{channels}");
+        let count = (pixels * channels) as f64;
+        options.time(&name("forward"), count, || drop(black_box(n.forward(&x, &weight, &bias))));
+        options.time(&name("backward"), count, || drop(black_box(n.backward(&x, &weight, &bias, &dy))));
+    }
+}
+
+fn activations(options: &Options) {
+    let [x, dy] = [noise(4096 * 1280), noise(4096 * 1280)];
+    // Elements, as with the norms.
+    let count = x.len() as f64;
+    options.time("gelu forward 4096x1280", count, || drop(black_box(gelu(&x))));
+    options.time("gelu backward 4096x1280", count, || drop(black_box(gelu_backward(&x, &dy))));
+}
+
 fn main() {
     let options = options();
     convolutions(&options);
     linear_maps(&options);
     attentions(&options);
+    norms(&options);
+    activations(&options);
 }
