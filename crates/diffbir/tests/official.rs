@@ -44,7 +44,7 @@ fn reduced(mut config: ModelConfig) -> ModelConfig {
     let stage2 = config.stage2.as_mut().expect("official models have both stages");
     stage2.autoencoder = AutoencoderConfig::Kl(KlConfig { channels: 32, ..KlConfig::official() });
     stage2.unet =
-        UnetConfig { model_channels: 32, context_channels: 32, head_channels: 8, ..UnetConfig::official() };
+        UnetConfig { model_channels: 32, context_channels: 32, head_channels: 32, ..UnetConfig::official() };
     stage2.text = Some(ClipTextConfig { width: 32, heads: 4, ..ClipTextConfig::official() });
     config
 }

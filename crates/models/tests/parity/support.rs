@@ -1,4 +1,5 @@
 //! Weights and inputs by their formula, and the goldens' files.
+#![allow(dead_code, reason = "each file of tests needs a part")]
 
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_nn::params::{Init, Keys, Source, build};
