@@ -194,6 +194,10 @@ const ATTENTIONS: [(usize, usize, usize, usize, usize, bool); 7] = [
 
 fn attentions(options: &Options) {
     for (batch, heads, queries, keys, width, biased) in ATTENTIONS {
+        let name = |what: &str| format!("attention {what} {batch}x{heads} {queries}x{keys} of {width}");
+        if !["forward", "backward"].iter().any(|what| name(what).contains(&options.filter)) {
+            continue;
+        }
         let a = Attention { batch, heads, queries, keys, width, bias: biased.then_some([1, heads]) };
         let size = batch * heads * width;
         let [q, k, v, dy] = [queries, keys, keys, queries].map(|rows| noise(size * rows));
@@ -203,7 +207,6 @@ fn attentions(options: &Options) {
         let bias = bias.as_deref();
         let (y, logarithms) = a.forward(q, k, v, bias);
         let flop = 4.0 * (size * queries * keys) as f64;
-        let name = |what: &str| format!("attention {what} {batch}x{heads} {queries}x{keys} of {width}");
         options.time(&name("forward"), flop, || drop(black_box(a.forward(q, k, v, bias))));
         options.time(&name("backward"), 2.5 * flop, || {
             drop(black_box(a.backward(q, k, v, bias, &y, &logarithms, dy)));

@@ -9,7 +9,6 @@ pub mod activation;
 pub mod attention;
 pub mod conv;
 mod math;
-pub mod matrix;
 pub mod norm;
 mod pack;
 mod share;
