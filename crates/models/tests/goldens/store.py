@@ -13,6 +13,10 @@ from formula import FORMULA, fnv
 # Tensors with more values than this are sampled, unless asked for as a whole.
 LIMIT = 4096
 SAMPLES = 2048
+# Of each layer.
+LAYER_SAMPLES = 32
+# Up to so many values of a layer are looked at for its noise floor, else its sample.
+KEPT = 1 << 18
 
 
 class Recorder:
@@ -35,6 +39,48 @@ class Recorder:
     def __exit__(self, *_):
         for handle in self.handles:
             handle.remove()
+
+
+# Layers that see windows in another order than the port may.
+WINDOWED = ("attn.qkv", "attn.proj", "msa.embedding_layer", "msa.linear")
+# Group norms whose SiLU is taken with them.
+WITH_SILU = ("in_layers.0", "out_layers.0", "out.0", "norm1", "norm2", "norm_out")
+LAYERS = (
+    torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear, torch.nn.LayerNorm, torch.nn.GroupNorm, torch.nn.PReLU,
+)  # fmt: skip
+
+
+def recorded_layers(network, run):
+    """`run()` and the outputs of all single layers of a network under their paths, each at its first call, channels
+    last; of windowed ones sorted values. A sample of each, with what describes it."""
+    found, hooks = {}, []
+
+    def hook_of(path):
+        def hook(module, _inputs, result):
+            if path in found:
+                return
+            x = result.detach()
+            if isinstance(module, torch.nn.GroupNorm) and path.endswith(WITH_SILU):
+                x = torch.nn.functional.silu(x)
+            if x.dim() == 4 and not isinstance(module, (torch.nn.Linear, torch.nn.LayerNorm)):
+                x = x.movedim(1, -1)
+            flat = x.flatten()
+            if path.endswith(WINDOWED):
+                flat = flat.sort().values
+            exact = flat.double()
+            stats = torch.stack([exact.mean(), exact.std(correction=0), exact.min(), exact.max(), exact.norm()])
+            sample = flat[:: stride_of(flat.numel(), LAYER_SAMPLES)].clone()
+            found[path] = (flat.numel(), stats, sample, flat.clone() if flat.numel() <= KEPT else sample)
+
+        return hook
+
+    for path, module in network.named_modules():
+        if isinstance(module, LAYERS):
+            hooks.append(module.register_forward_hook(hook_of(path)))
+    result = run()
+    for hook in hooks:
+        hook.remove()
+    return result, found
 
 
 @contextlib.contextmanager
@@ -127,6 +173,18 @@ def save(path, results, metadata, whole=(), limit=LIMIT, samples=SAMPLES):
     name = os.path.basename(path)
     tensors, metadata = {}, {"torch": torch.__version__, "formula": FORMULA, **metadata}
     for key, (single, double) in results.items():
+        if isinstance(single, dict):
+            metadata["layers." + key] = json.dumps(
+                [
+                    [path, count, float(floor_of(kept, double[path][3])) if double else None]
+                    for path, (count, _, _, kept) in single.items()
+                ],
+                separators=(",", ":"),
+            )
+            tensors[key + ".stats"] = torch.stack([stats for _, stats, _, _ in single.values()]).float()
+            tensors[key + ".samples"] = torch.cat([sample for _, _, sample, _ in single.values()])
+            assert tensors[key + ".samples"].isfinite().all(), key
+            continue
         bytes_ = single.dtype == torch.uint8
         assert bytes_ or single.dtype == torch.float32, (key, single.dtype)
         single = single.detach().contiguous()
@@ -160,5 +218,9 @@ def save(path, results, metadata, whole=(), limit=LIMIT, samples=SAMPLES):
     with open(path + ".safetensors", "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text + data)
     for key, (single, _) in results.items():
+        if isinstance(single, dict):
+            largest = max(layer[2] or 0 for layer in json.loads(metadata["layers." + key]))
+            print(f"{name}\t{key}\t{len(single)} layers\t\t{largest:.1e}")
+            continue
         how = "whole" if key in tensors else "sample"
         print(f"{name}\t{key}\t{'x'.join(map(str, single.shape))}\t{how}\t{metadata.get('floor.' + key, '')}")
