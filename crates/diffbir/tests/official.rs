@@ -49,7 +49,7 @@ fn reduced(mut config: ModelConfig) -> ModelConfig {
     config
 }
 
-fn weights<N: Module>(salt: u64, network: impl Fn(&Params) -> Result<N, WeightError>) -> Checkpoint {
+fn weights<N: Module>(salt: u32, network: impl Fn(&Params) -> Result<N, WeightError>) -> Checkpoint {
     let (network, keys) = build(&mut Formula { salt }, &Device::flex(), network).expect("a whole formula");
     Checkpoint::from_tensors(keys.tensors(&network))
 }
@@ -69,7 +69,7 @@ fn model(config: ModelConfig) -> Model {
 
 /// The photograph of a case, by the formula.
 fn photo(height: usize, width: usize) -> Photo {
-    let values = filler(&format!("in/photo_{height}x{width}"), height * width * 3);
+    let values = filler(0, &format!("in/photo_{height}x{width}"), height * width * 3);
     let samples = values.iter().map(|u| ((f64::from(*u) + 1.0) * 128.0) as u8).collect();
     let encoded = Encoded {
         width_px: width,
@@ -181,9 +181,9 @@ struct Check<'a> {
 
 /// Tolerances as shares of the largest value: a picture of stage 1, its latent, and, after the sampler's steps,
 /// a latent and what is decoded of it.
-const STAGE1: f32 = 2e-5;
-const CONDITION: f32 = 2e-5;
-const SAMPLED: f32 = 1e-3;
+const STAGE1: f64 = 1e-4;
+const CONDITION: f64 = 2e-4;
+const SAMPLED: f64 = 1e-3;
 
 impl Watch for Check<'_> {
     fn progress(&mut self, _: Progress) -> ControlFlow<()> {
@@ -192,6 +192,8 @@ impl Watch for Check<'_> {
 
     fn value(&mut self, value: Value) {
         match value {
+            // Not taken down where there is none.
+            Value::Stage1(_) if !self.golden.has("stage1") => {}
             Value::Stage1(picture) => self.golden.compare_item("stage1", picture, STAGE1),
             Value::Condition(latent) => self.golden.compare_latent("c_img", latent, CONDITION),
             Value::Step { .. } => {}
@@ -211,25 +213,25 @@ fn planes(picture: &Raster) -> Vec<f32> {
 
 impl Golden {
     /// The first item of a batch whose items are all the same.
-    fn compare_item(&self, name: &str, picture: &Raster, tolerance: f32) {
+    fn compare_item(&self, name: &str, picture: &Raster, tolerance: f64) {
         let values = planes(picture);
         let shape = self.shape(name);
         assert_eq!(shape[1..], [picture.channels, picture.height_px, picture.width_px], "{name}");
-        self.compare(name, &shape, &values.repeat(shape[0]), tolerance);
+        self.compare_within(name, &shape, &values.repeat(shape[0]), tolerance);
     }
 
-    fn compare_latent(&self, name: &str, latent: &Latent, tolerance: f32) {
+    fn compare_latent(&self, name: &str, latent: &Latent, tolerance: f64) {
         let batch = self.shape(name)[0];
         let latent = latent.repeat(batch / latent.batch);
         let shape = [latent.batch, latent.channels, latent.height, latent.width];
-        self.compare(name, &shape, &latent.data, tolerance);
+        self.compare_within(name, &shape, &latent.data, tolerance);
     }
 }
 
 fn check(name: &str) {
     let golden = Golden::open(name);
     let is_demo = name.starts_with("v1_demo");
-    let command = Command::new(&golden.fact(if is_demo { "arguments" } else { "command" }));
+    let command = Command::new(golden.fact(if is_demo { "arguments" } else { "command" }));
     let version = if is_demo { "v1".to_string() } else { command.get("version", "v2.1".to_string()) };
     let mut config = reduced(catalog::set(&version).expect("an official version").config(command.task()));
     if is_demo {
@@ -253,7 +255,7 @@ fn check(name: &str) {
         let at = |name: &str| format!("{name}{}", watch.batch);
         golden.compare_latent(&at("z"), &Latent::stack(&watch.items), SAMPLED);
         let decoded: Vec<f32> = watch.decoded.iter().map(|value| 2.0 * value - 1.0).collect();
-        golden.compare(&at("decoded"), &golden.shape(&at("decoded")), &decoded, SAMPLED);
+        golden.compare_within(&at("decoded"), &golden.shape(&at("decoded")), &decoded, SAMPLED);
         let bytes = pictures.iter().flat_map(|picture| {
             let Samples::U8(samples) = photo.to_own_colours(picture, false) else { unreachable!("8 bits") };
             planes(&Raster::from_u8(picture.width_px, picture.height_px, 3, &samples))
@@ -272,5 +274,6 @@ macro_rules! cases {
 
 cases! {
     v21_sr_x4 v21_sr_odd v21_sr_x2_spaced v21_tiled v21_tiled_small v21_denoise_noise_aug v21_face
-    v21_start_cond v21_no_guidance v21_dpm v2_sr_x4 v1_demo
+    v21_start_cond v21_no_guidance v21_dpm v2_sr_x4 v2_sr_x2 v2_sr_tiled v2_denoise v2_denoise_tiled
+    v2_face v1_sr v1_demo v1_demo_options
 }

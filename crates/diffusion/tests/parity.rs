@@ -139,19 +139,19 @@ fn samplers_end_where_the_references_end() {
 #[test]
 fn samplers_ask_what_the_references_ask() {
     let file = SafeTensors::deserialize(&GOLDENS).expect("a whole file");
-    for sampler in Sampler::ALL {
-        let trace = run(sampler, &Sampling { steps: 5, ..settings(Prediction::V) }).1;
-        let name = format!("{sampler} v 5 4");
+    for (sampler, (model, prediction)) in Sampler::ALL.iter().flat_map(|&s| MODELS.map(|model| (s, model))) {
+        let trace = run(sampler, &Sampling { steps: 5, ..settings(prediction) }).1;
+        let name = format!("{sampler} {model} 5 4");
         // Here the prompt always comes first, in one call with the negative prompt.
         let mut known = file.tensor(&format!("{name} conditions")).expect("a golden").data().to_vec();
         if sampler == Sampler::DpmppM2 {
             known.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.reverse());
         }
         let got: Vec<u8> = trace.conditions.iter().map(|&c| u8::from(c == Condition::Negative)).collect();
-        assert_eq!(got, known, "conditions of {sampler}");
-        assert_eq!(trace.conditions.len(), 2 * trace.times.len(), "calls of {sampler}");
+        assert_eq!(got, known, "conditions of {name}");
+        assert_eq!(trace.conditions.len(), 2 * trace.times.len(), "calls of {name}");
         let times = error(&trace.times, &golden(&format!("{name} times")));
-        assert!(times < 1e-6, "times of {sampler}: {times:e}");
+        assert!(times < 1e-6, "times of {name}: {times:e}");
         let inputs = golden(&format!("{name} inputs"));
         for (call, (got, known)) in trace.inputs.chunks(120).zip(inputs.chunks(120)).enumerate() {
             let error = error(got, known);
@@ -210,14 +210,18 @@ fn a_sampler_ignores_what_it_does_not_heed() {
 
 #[test]
 fn starts_and_noisy_conditions_are_the_references() {
-    for (name, prediction) in [("spaced", Prediction::Eps), ("edm_dpm++_3m_sde", Prediction::V)] {
+    for (sampler, (model, prediction)) in Sampler::ALL.iter().flat_map(|&s| MODELS.map(|model| (s, model))) {
         let settings = settings(prediction);
         let (schedule, clean) = (settings.schedule, c_img(SHAPE));
+        // The start itself with the reference's numbers, as in `known_start`; then the noise of the condition.
         let mut noise = TorchNoise::new(Source::TorchCpu, 231);
-        let x_t = StartPoint::Cond.draw(schedule, &clean, &mut noise);
+        let drawn = known_start("x_T", &clean, &mut noise);
+        let x_t = clean.with(schedule.q_sample(&clean.data, &drawn.data, 999));
+        let mut again = TorchNoise::new(Source::TorchCpu, 231);
+        let started = StartPoint::Cond.draw(schedule, &clean, &mut again);
+        assert!(error(&started.data, &x_t.data) < 1e-6);
         let noisy = start::augment(schedule, clean, 150, &mut noise);
-        let sampler = name.parse().expect("a sampler");
-        check(&format!("{name} started"), &sample(sampler, &settings, x_t, &noisy, &mut noise).0);
+        check(&format!("{sampler} {model} started"), &sample(sampler, &settings, x_t, &noisy, &mut noise).0);
     }
 }
 

@@ -2,7 +2,7 @@
 //! (`goldens/make.py`, which names versions and commit).
 
 use diffbir_imaging::resize::{self, Filter};
-use diffbir_imaging::tiles::{gaussian_weights, sliding_windows};
+use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights, sliding_windows, vae_tiles};
 use diffbir_imaging::{Raster, colour_fix};
 use safetensors::SafeTensors;
 
@@ -40,9 +40,14 @@ fn eight_bit_resampling_is_pillows_bit_for_bit() {
         ("bicubic", Filter::Bicubic),
         ("lanczos", Filter::Lanczos),
     ] {
-        for size in [(11, 9), (37, 58), (74, 29), (100, 41), (150, 117)] {
+        let resized = |size| resize::pil(&pixels(), (WIDTH, HEIGHT), 3, size, filter);
+        for size in [(11, 9), (37, 58), (74, 29), (100, 41)] {
             let golden = file.tensor(&format!("{name}_{}x{}", size.0, size.1)).expect("a known name");
-            let got = resize::pil(&pixels(), (WIDTH, HEIGHT), 3, size, filter);
+            assert_eq!(golden.data(), resized(size), "{name} {size:?}");
+        }
+        for size in [(150, 117), (296, 232), (222, 87), (12, 232)] {
+            let golden = file.tensor(&format!("sparse_{name}_{}x{}", size.0, size.1)).expect("a known name");
+            let got: Vec<u8> = resized(size).into_iter().step_by(53).collect();
             assert_eq!(golden.data(), got, "{name} {size:?}");
         }
     }
@@ -58,6 +63,11 @@ fn float_resampling_is_torchs() {
         // torch computes the weights themselves in f32, which costs it the last digits.
         close("float", &got.data, &floats(&file, &format!("torch_{width}x{height}")), 3e-6);
     }
+    for (width, height) in [(653, 512), (20, 116)] {
+        let got = resize::float(&picture, width, height, Filter::Bicubic);
+        let got: Vec<f32> = got.data.into_iter().step_by(331).collect();
+        close("float", &got, &floats(&file, &format!("sparse_torch_{width}x{height}")), 1e-5);
+    }
 }
 
 #[test]
@@ -71,13 +81,37 @@ fn colour_fix_and_tiles_are_the_references() {
     }
     close("wavelet", &colour_fix::wavelet(&picture, &turned).data, &floats(&file, "wavelet"), 1e-6);
     close("gaussian", &gaussian_weights(16), &floats(&file, "gaussian_16"), 1e-6);
-    let golden = file.tensor("windows").expect("a known name");
-    let known: Vec<i64> =
-        golden.data().as_chunks::<8>().0.iter().map(|&bytes| i64::from_le_bytes(bytes)).collect();
-    let got: Vec<i64> = [(24, 20, 16, 8), (64, 64, 64, 32), (70, 131, 64, 48)]
+    let mut squared = turned;
+    squared.data.iter_mut().for_each(|value| *value *= *value);
+    close("adain", &colour_fix::adain(&picture, &squared).data, &floats(&file, "adain"), 1e-6);
+}
+
+/// Rows of integers.
+fn rows<const N: usize>(file: &SafeTensors, name: &str) -> Vec<[usize; N]> {
+    let golden = file.tensor(name).expect("a known name");
+    let values = golden.data().as_chunks::<8>().0.iter().map(|&bytes| i64::from_le_bytes(bytes) as usize);
+    values.collect::<Vec<_>>().as_chunks::<N>().0.to_vec()
+}
+
+#[test]
+fn tiles_are_the_references() {
+    let bytes = goldens();
+    let file = SafeTensors::deserialize(&bytes).expect("a whole file");
+    let corners = |window: Window| [window.y0, window.y1, window.x0, window.x1];
+    let windows: Vec<[usize; 4]> = rows(&file, "sizes of windows")
         .into_iter()
-        .flat_map(|(height, width, tile, stride)| sliding_windows(height, width, tile, stride))
-        .flat_map(|window| [window.y0, window.y1, window.x0, window.x1].map(|at| at as i64))
+        .flat_map(|[height, width, tile, stride]| sliding_windows(height, width, tile, stride))
+        .map(corners)
         .collect();
-    assert_eq!(got, known);
+    assert_eq!(windows, rows(&file, "windows"));
+    let corners = |window: Window| [window.x0, window.x1, window.y0, window.y1];
+    let tiles: Vec<[usize; 8]> = rows(&file, "sizes of vae tiles")
+        .into_iter()
+        .flat_map(|[height, width, tile, pad]| vae_tiles(height, width, tile, pad))
+        .map(|VaeTile { input, output }| {
+            let both = [corners(input), corners(output)].concat();
+            both.try_into().expect("eight numbers")
+        })
+        .collect();
+    assert_eq!(tiles, rows(&file, "vae tiles"));
 }

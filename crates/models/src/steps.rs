@@ -130,9 +130,10 @@ impl Pooled {
         tiles
             .map(|x| {
                 let share = pixels(x) / total;
+                let height = x.dims()[1];
                 let grouped = grouped(x.clone(), norm.groups());
-                let mean = grouped.clone().mean_dim(1).mean_dim(3);
-                let variance = (grouped - mean.clone()).square().mean_dim(1).mean_dim(3);
+                let mean = mean_of(grouped.clone(), height);
+                let variance = mean_of((grouped - mean.clone()).square(), height);
                 Self { mean: mean * share, variance: variance * share }
             })
             .reduce(|a, b| Self { mean: a.mean + b.mean, variance: a.variance + b.variance })
@@ -145,6 +146,14 @@ impl Pooled {
         let normal = (grouped(x, norm.groups()) - self.mean.clone()) / deviation;
         norm.scale_and_shift(normal.reshape(shape))
     }
+}
+
+/// Mean of each group of `[b, h · w, groups, c / groups]` as `[b, 1, groups, 1]`: of channels, then rows, then
+/// columns, because one long sum of floats would lose digits.
+fn mean_of(grouped: Tensor<4>, height: usize) -> Tensor<4> {
+    let [batch, pixels, groups, _] = grouped.dims();
+    let pixelwise = grouped.mean_dim(3).reshape([batch, height, pixels / height, groups]);
+    pixelwise.mean_dim(2).mean_dim(1).reshape([batch, 1, groups, 1])
 }
 
 /// `[b, h, w, c]` as `[b, h · w, groups, c / groups]`.

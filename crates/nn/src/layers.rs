@@ -1,6 +1,7 @@
 //! The layers that networks are built from. Each is made by asking [`Params`] for its tensors under the
 //! names that PyTorch's module of the same kind has.
 
+use crate::observe::told;
 use crate::ops;
 use crate::params::{Init, Params, WeightError};
 use burn::module::{Module, Param};
@@ -74,7 +75,8 @@ impl Conv2dConfig {
 impl Conv2d {
     /// `[batch, height, width, in]` to `[batch, height', width', out]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        ops::conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), self.stride, self.padding)
+        let bias = self.bias.as_ref().map(Param::val);
+        told(&self.weight, ops::conv2d(x, self.weight.val(), bias, self.stride, self.padding))
     }
 }
 
@@ -93,7 +95,7 @@ impl ConvTranspose2d {
 
     /// `[batch, height, width, in]` to `[batch, height·kernel, width·kernel, out]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        ops::conv_transpose_disjoint(x, self.weight.val())
+        told(&self.weight, ops::conv_transpose_disjoint(x, self.weight.val()))
     }
 }
 
@@ -120,7 +122,7 @@ impl Linear {
 
     /// `[.., in]` to `[.., out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+        told(&self.weight, ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val)))
     }
 }
 
@@ -183,12 +185,17 @@ impl GroupNorm {
 
     /// `[batch, height, width, channels]`, normalised.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        ops::group_norm(x, self.weight.val(), self.bias.val(), self.groups, self.epsilon, false)
+        self.normed(x, false)
     }
 
     /// The same, followed by SiLU.
     pub fn forward_silu(&self, x: Tensor<4>) -> Tensor<4> {
-        ops::group_norm(x, self.weight.val(), self.bias.val(), self.groups, self.epsilon, true)
+        self.normed(x, true)
+    }
+
+    fn normed(&self, x: Tensor<4>, silu: bool) -> Tensor<4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        told(&self.weight, ops::group_norm(x, weight, bias, self.groups, self.epsilon, silu))
     }
 }
 
@@ -213,7 +220,8 @@ impl LayerNorm {
 
     /// `[.., features]`, normalised.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        burn::tensor::module::layer_norm(x, self.weight.val(), Some(self.bias.val()), Self::EPSILON)
+        let (weight, bias) = (self.weight.val(), Some(self.bias.val()));
+        told(&self.weight, burn::tensor::module::layer_norm(x, weight, bias, Self::EPSILON))
     }
 }
 
@@ -234,6 +242,6 @@ impl PRelu {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let positive = activation::relu(x.clone());
         // min(x, 0) = x - max(x, 0)
-        positive.clone() + (x - positive) * self.weight.val().unsqueeze()
+        told(&self.weight, positive.clone() + (x - positive) * self.weight.val().unsqueeze())
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 pub mod layers;
+pub mod observe;
 pub mod ops;
 pub mod params;
 

@@ -123,8 +123,9 @@ def main(checkout):
             for steps in (5, 10, 20):
                 for cfg in (1.0, 4.0):
                     key = f"{name} {kind} {steps} {cfg:g}"
-                    run(key, name, kind, steps, cfg, trace=kind == "v" and steps == 5 and cfg == 4)
+                    run(key, name, kind, steps, cfg, trace=steps == 5 and cfg == 4)
             run(f"{name} {kind} rescaled", name, kind, rescale=True)
+            run(f"{name} {kind} started", name, kind, start="cond", noise_aug=150)
         run(f"{name} v less", name, "v", cfg=0.5, rescale=True)
     for name in CHURNED:
         run(f"{name} churned", name, "v", churn=40, s_noise=1.05)
@@ -136,8 +137,6 @@ def main(checkout):
     for order in (1, 2, 3, 4, 8):
         run(f"edm_lms order {order}", "edm_lms", "v", order=order)
     run("ddim 30", "ddim", "v", steps=30)
-    for name, kind in [("spaced", "eps"), ("edm_dpm++_3m_sde", "v")]:
-        run(f"{name} started", name, kind, start="cond", noise_aug=150)
     tiling = dict(tiled=True, tile_size=16, tile_stride=8)
     run("tiled", "edm_dpm++_3m_sde", "v", 5, shape=(1, 4, 24, 20), tiling=tiling)
     out = {key: tensor.contiguous().clone() for key, tensor in out.items()}

@@ -2,17 +2,16 @@
 #![allow(dead_code, reason = "each file of tests needs a part")]
 
 use burn::tensor::{Device, Tensor, TensorData};
+use diffbir_nn::observe;
 use diffbir_nn::params::{Init, Keys, Source, build};
 use diffbir_nn::{Params, WeightError};
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
 /// Uniform values in [-1, 1) from FNV-1a of the name and SplitMix64 of the index.
-pub fn filler(key: &str, count: usize) -> Vec<f32> {
-    salted(0, key, count)
-}
-
-/// Other values for each salt.
-fn salted(salt: u64, key: &str, count: usize) -> Vec<f32> {
+pub fn filler(salt: u32, key: &str, count: usize) -> Vec<f32> {
     let hash = fnv(&format!("{salt}:{key}"));
     (0..count as u64)
         .map(|i| {
@@ -29,10 +28,9 @@ fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// The weights of a network.
+/// Weights by the formula.
 pub struct Formula {
-    /// Networks that have names in common get other values by another salt.
-    pub salt: u64,
+    pub salt: u32,
 }
 
 impl Source for Formula {
@@ -42,7 +40,7 @@ impl Source for Formula {
         const HALF: [&str; 3] =
             ["relative_position_bias_table", "relative_position_params", "token_embedding.weight"];
         let name = key.rsplit_once('.').map_or(key, |(name, _)| name);
-        let u = salted(self.salt, key, shape.iter().product());
+        let u = filler(self.salt, key, shape.iter().product());
         if init == Init::Constant(0.25) {
             return Ok(u.iter().map(|u| 0.25 + 0.2 * u).collect());
         }
@@ -79,8 +77,15 @@ fn is_zeroed_bias(key: &str) -> bool {
 
 /// An input `[b, c, h, w]` by the formula, as `[b, h, w, c]`, every value through `f`.
 pub fn given(key: &str, shape: [usize; 4], f: impl Fn(f32) -> f32) -> Tensor<4> {
-    let values: Vec<f32> = filler(&format!("in/{key}"), shape.iter().product()).into_iter().map(f).collect();
+    let values: Vec<f32> =
+        filler(0, &format!("in/{key}"), shape.iter().product()).into_iter().map(f).collect();
     Tensor::from_data(TensorData::new(values, shape), &Device::flex()).permute([0, 2, 3, 1])
+}
+
+/// Text tokens by the formula.
+pub fn context(key: &str, shape: [usize; 3]) -> Tensor<3> {
+    let values = filler(0, &format!("in/{key}"), shape.iter().product());
+    Tensor::from_data(TensorData::new(values.into_iter().map(root3).collect(), shape), &Device::flex())
 }
 
 pub fn root3(u: f32) -> f32 {
@@ -92,75 +97,133 @@ pub fn picture(u: f32) -> f32 {
 }
 
 pub fn made<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> N {
-    build(&mut Formula { salt: 0 }, &Device::flex(), network).expect("the formula knows every tensor").0
+    keyed(0, network).0
 }
 
-pub struct Golden(Vec<u8>);
+/// A network with the weights of a salt, and their names.
+pub fn keyed<N>(salt: u32, network: impl FnOnce(&Params) -> Result<N, WeightError>) -> (N, Keys) {
+    build(&mut Formula { salt }, &Device::flex(), network).expect("the formula knows every tensor")
+}
+
+pub struct Golden {
+    tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    facts: HashMap<String, String>,
+}
 
 impl Golden {
     pub fn open(name: &str) -> Self {
         let path = format!("{}/tests/goldens/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-        Self(std::fs::read(path).expect("goldens are in the repository"))
+        let bytes = std::fs::read(path).expect("goldens are in the repository");
+        let file = SafeTensors::deserialize(&bytes).expect("a whole file");
+        let tensors = file
+            .iter()
+            .map(|(name, view)| {
+                let values = match view.dtype() {
+                    Dtype::U8 => view.data().iter().map(|&byte| f32::from(byte)).collect(),
+                    _ => view.data().as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+                };
+                (name.to_string(), (view.shape().to_vec(), values))
+            })
+            .collect();
+        let (_, header) = SafeTensors::read_metadata(&bytes).expect("a whole file");
+        Self { tensors, facts: header.metadata().clone().expect("metadata") }
     }
 
     /// Compares `[b, h, w, c]` with a golden `[b, c, h, w]`.
-    pub fn check(&self, name: &str, got: Tensor<4>, tolerance: f32) {
+    pub fn check(&self, name: &str, got: Tensor<4>) {
         let got = got.permute([0, 3, 1, 2]);
         let shape = got.dims();
-        self.compare(name, &shape, &got.into_data().iter::<f32>().collect::<Vec<_>>(), tolerance);
+        self.compare(name, &shape, &got.into_data().iter::<f32>().collect::<Vec<_>>());
     }
 
-    /// A fact from the golden's metadata.
-    pub fn fact(&self, name: &str) -> String {
-        let (_, header) = SafeTensors::read_metadata(&self.0).expect("a whole file");
-        header.metadata().as_ref().expect("metadata").get(name).unwrap_or_else(|| panic!("{name}")).clone()
+    /// Compares values in row-major order, or every so many of them and their statistics, as the golden
+    /// keeps them.
+    pub fn compare(&self, name: &str, shape: &[usize], got: &[f32]) {
+        let floor = self.facts.get(&format!("floor.{name}"));
+        self.compare_within(name, shape, got, allowed(floor.map(|floor| floor.parse().expect("a number"))));
     }
 
-    /// The shape of a golden, of which every value or every so many are kept.
-    pub fn shape(&self, name: &str) -> Vec<usize> {
-        let file = SafeTensors::deserialize(&self.0).expect("a whole file");
-        file.tensor(name).map_or_else(|_| numbers(&self.fact(&format!("shape.{name}"))), |t| t.shape().to_vec())
-    }
-
-    /// Compares values in row-major order, or every so many of them, as the golden keeps them: the
-    /// largest error over the largest value.
-    pub fn compare(&self, name: &str, shape: &[usize], got: &[f32], tolerance: f32) {
-        let file = SafeTensors::deserialize(&self.0).expect("a whole file");
-        let (stride, known_shape, golden) = match file.tensor(name) {
-            Ok(whole) => (1, whole.shape().to_vec(), whole),
-            Err(_) => (
-                self.fact(&format!("stride.{name}")).parse().expect("a number"),
-                self.shape(name),
-                file.tensor(&format!("{name}.sample")).expect("a known name"),
-            ),
+    /// The same with another error allowed, over the largest value.
+    pub fn compare_within(&self, name: &str, shape: &[usize], got: &[f32], allowed: f64) {
+        let error = if let Some((known_shape, known)) = self.tensors.get(name) {
+            assert_eq!(known_shape, shape, "{name}");
+            error_of(got, known)
+        } else {
+            assert_eq!(numbers(&self.facts[&format!("shape.{name}")]), shape, "{name}");
+            let stride = self.facts[&format!("stride.{name}")].parse().expect("a number");
+            let sample: Vec<f32> = got.iter().step_by(stride).copied().collect();
+            let stats = &self.tensors[&format!("{name}.stats")].1;
+            let sampled = error_of(&sample, &self.tensors[&format!("{name}.sample")].1);
+            sampled.max(error_of_stats(&stats_of(got), stats))
         };
-        let known: Vec<f32> =
-            golden.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-        assert_eq!(known_shape, shape, "{name}");
-        let got: Vec<f32> = got.iter().step_by(stride).copied().collect();
-        assert_eq!(got.len(), known.len(), "{name}");
-        let largest = known.iter().fold(0f32, |m, v| m.max(v.abs()));
-        let error = got.iter().zip(&known).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / largest;
-        println!("{name}: {error:.2e}");
-        assert!(error < tolerance, "{name}: error {error:e} of the largest value");
+        println!("{name}: {error:.1e} of {allowed:.1e}");
+        assert!(error <= allowed, "{name}: error {error:e} of the largest value, {allowed:e} allowed");
     }
 
     /// Compares 8-bit values: one in a thousand may differ, and none by more than one level.
     pub fn compare_levels(&self, name: &str, got: &[f32]) {
-        let file = SafeTensors::deserialize(&self.0).expect("a whole file");
-        let known = file.tensor(&format!("{name}.sample")).expect("a known name");
-        let stride: usize = self.fact(&format!("stride.{name}")).parse().expect("a number");
+        let known = &self.tensors[&format!("{name}.sample")].1;
+        let stride = self.fact(&format!("stride.{name}")).parse().expect("a number");
         assert_eq!(self.shape(name).iter().product::<usize>(), got.len(), "{name}");
-        let off: Vec<f32> = got
-            .iter()
-            .step_by(stride)
-            .zip(known.data())
-            .map(|(got, &known)| (got - f32::from(known)).abs())
-            .filter(|off| *off > 0.0)
-            .collect();
-        println!("{name}: {} of {} values differ", off.len(), known.data().len());
+        let off = got.iter().step_by(stride).zip(known).map(|(got, known)| (got - known).abs());
+        let off: Vec<f32> = off.filter(|off| *off > 0.0).collect();
+        println!("{name}: {} of {} values differ", off.len(), known.len());
         assert!(off.iter().all(|off| *off <= 1.0), "{name}: {off:?}");
-        assert!(off.len() * 1000 <= known.data().len(), "{name}: {} differ", off.len());
+        assert!(off.len() * 1000 <= known.len(), "{name}: {} of {} differ", off.len(), known.len());
+    }
+
+    /// A fact about the golden.
+    pub fn fact(&self, name: &str) -> &str {
+        self.facts.get(name).unwrap_or_else(|| panic!("the golden does not say {name}"))
+    }
+
+    /// Whether there is a golden of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name) || self.tensors.contains_key(&format!("{name}.sample"))
+    }
+
+    /// The shape of a golden, whole or sampled.
+    pub fn shape(&self, name: &str) -> Vec<usize> {
+        match self.tensors.get(name) {
+            Some((shape, _)) => shape.clone(),
+            None => numbers(self.fact(&format!("shape.{name}"))),
+        }
+    }
+
+    /// Runs a network and compares the output of each of its layers, by name, with the golden's, all of
+    /// which it must have.
+    pub fn check_layers<R>(&self, name: &str, keys: &Keys, network: impl FnOnce() -> R) -> R {
+        let heard = Rc::new(RefCell::new(HashMap::new()));
+        let (into, keys) = (heard.clone(), keys.clone());
+        let listener = move |id, data: TensorData| {
+            let layer = keys.name(id).trim_end_matches(".weight").to_string();
+            into.borrow_mut().entry(layer).or_insert_with_key(|layer| Layer::of(layer, &data));
+        };
+        let result = observe::layers(listener, network);
+        let heard = heard.borrow();
+        let known: Vec<(String, usize, Option<f64>)> =
+            serde_json::from_str(&self.facts[&format!("layers.{name}")]).expect("a list");
+        let stats = &self.tensors[&format!("{name}.stats")].1;
+        let mut samples = self.tensors[&format!("{name}.samples")].1.as_slice();
+        let mut largest = 0f64;
+        for (index, (layer, count, floor)) in known.iter().enumerate() {
+            let at = format!("{name}: {layer}");
+            let got = heard.get(layer).unwrap_or_else(|| panic!("{at} was never run"));
+            assert_eq!(got.count, *count, "{at}");
+            let (sample, rest) = samples.split_at(got.sample.len());
+            samples = rest;
+            // Over the largest value of the layer, not of the sample.
+            let stats = &stats[index * 5..][..5];
+            let scale = f64::from(stats[2].abs().max(stats[3].abs()));
+            let error = difference(&got.sample, sample) / scale;
+            let error = error.max(error_of_stats(&got.stats, stats));
+            let allowed = allowed(*floor);
+            assert!(error <= allowed, "{at}: error {error:e} of the largest value, {allowed:e} allowed");
+            largest = largest.max(error);
+        }
+        assert!(samples.is_empty(), "{name}");
+        println!("{name}: {largest:.1e} in {} layers", known.len());
+        result
     }
 
     /// Names and shapes at official size against the reference's.
@@ -174,10 +237,72 @@ impl Golden {
             })
             .collect();
         lines.sort();
-        let (_, header) = SafeTensors::read_metadata(&self.0).expect("a whole file");
-        let known = &header.metadata().as_ref().expect("metadata")[&format!("official_{name}")];
+        let known = &self.facts[&format!("official_{name}")];
         assert_eq!(&format!("{} {:016x}", lines.len(), fnv(&lines.join("\n"))), known, "{name}");
     }
+}
+
+/// The error that may be, over the largest value: ten times what float32 brings to the reference itself, where
+/// that is known.
+fn allowed(floor: Option<f64>) -> f64 {
+    floor.map_or(2e-5, |floor| (10.0 * floor).max(1e-5))
+}
+
+/// What is kept of a layer's output.
+struct Layer {
+    count: usize,
+    stats: [f64; 5],
+    sample: Vec<f32>,
+}
+
+impl Layer {
+    fn of(name: &str, data: &TensorData) -> Self {
+        const SAMPLES: usize = 32;
+        // Their windows may come in any order.
+        const WINDOWED: [&str; 4] = ["attn.qkv", "attn.proj", "msa.embedding_layer", "msa.linear"];
+        let mut values: Vec<f32> = data.iter::<f32>().collect();
+        if WINDOWED.iter().any(|end| name.ends_with(end)) {
+            values.sort_by(f32::total_cmp);
+        }
+        let mut stride = values.len().div_ceil(SAMPLES);
+        while gcd(stride, values.len()) != 1 {
+            stride += 1;
+        }
+        let sample = values.iter().step_by(stride).copied().collect();
+        Self { count: values.len(), stats: stats_of(&values), sample }
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// Mean, standard deviation, smallest, largest, norm.
+fn stats_of(values: &[f32]) -> [f64; 5] {
+    let count = values.len() as f64;
+    let values = values.iter().map(|&value| f64::from(value));
+    let mean = values.clone().sum::<f64>() / count;
+    let deviation = (values.clone().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
+    let (least, most) = (values.clone().fold(f64::MAX, f64::min), values.clone().fold(f64::MIN, f64::max));
+    [mean, deviation, least, most, values.map(|value| value * value).sum::<f64>().sqrt()]
+}
+
+/// The largest difference of statistics over the largest value; of the norm over itself.
+fn error_of_stats(got: &[f64; 5], known: &[f32]) -> f64 {
+    let known: Vec<f64> = known.iter().map(|&value| f64::from(value)).collect();
+    let largest = known[2].abs().max(known[3].abs());
+    let error = |index: usize| (got[index] - known[index]).abs();
+    (0..4).map(error).fold(0.0, f64::max) / largest + error(4) / known[4]
+}
+
+fn difference(got: &[f32], known: &[f32]) -> f64 {
+    assert_eq!(got.len(), known.len());
+    got.iter().zip(known).fold(0f64, |m, (a, b)| m.max((f64::from(*a) - f64::from(*b)).abs()))
+}
+
+/// The largest error over the largest value.
+fn error_of(got: &[f32], known: &[f32]) -> f64 {
+    difference(got, known) / known.iter().fold(0f64, |m, v| m.max(f64::from(v.abs())))
 }
 
 /// The whole numbers in a text, in order.

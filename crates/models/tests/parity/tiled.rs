@@ -59,24 +59,24 @@ fn the_autoencoder_in_tiles_is_the_references() {
     let golden = Golden::open("vae");
     let tiles = vae_tiles(192, 256, 64, 32);
     let mean = in_tiles(&network, &given("vae_big", [1, 3, 192, 256], picture), &tiles, false);
-    golden.check("tiled_mean", every(mean, 2), 1e-4);
+    golden.check("tiled_mean", every(mean, 2));
     let tiles = vae_tiles(40, 56, 16, 11);
     let decoded = in_tiles(&network, &given("vae_big_latent", [1, 4, 40, 56], root3), &tiles, true);
-    golden.check("tiled_decoded", every(decoded * 2.0 - 1.0, 7), 1e-4);
+    golden.check("tiled_decoded", every(decoded * 2.0 - 1.0, 7));
 
     let golden = Golden::open("tiled_vae");
     for (height, width, count) in [(128, 128, 1), (136, 128, 2), (160, 192, 4), (160, 256, 6)] {
         let tiles = vae_tiles(height, width, 64, 32);
         assert_eq!(tiles.len(), count, "{height}x{width}");
         let x = given(&format!("tiled_{height}x{width}"), [1, 3, height, width], picture);
-        golden.check(&format!("mean_{height}x{width}"), in_tiles(&network, &x, &tiles, false), 1e-4);
+        golden.check(&format!("mean_{height}x{width}"), in_tiles(&network, &x, &tiles, false));
     }
     for (height, width, count) in [(38, 38, 1), (39, 38, 2), (40, 48, 4), (40, 56, 6)] {
         let tiles = vae_tiles(height, width, 16, 11);
         assert_eq!(tiles.len(), count, "{height}x{width}");
         let x = given(&format!("tiled_latent_{height}x{width}"), [1, 4, height, width], root3);
         let decoded = in_tiles(&network, &x, &tiles, true) * 2.0 - 1.0;
-        golden.check(&format!("decoded_{height}x{width}"), decoded, 1e-4);
+        golden.check(&format!("decoded_{height}x{width}"), decoded);
     }
 }
 
@@ -103,19 +103,19 @@ fn blended(
 fn stage_1_in_tiles_is_the_references() {
     let golden = Golden::open("tiled_stage1");
     let weights = gaussian_weights(64);
-    golden.compare("weights_64", &[64, 64], &weights, 1e-6);
+    golden.compare("weights_64", &[64, 64], &weights);
 
     let network = made(|params| SwinIrConfig { embed: 12, ..SwinIrConfig::official() }.build(params));
     let input = |height, width| given(&format!("stage1_{height}x{width}"), [1, 3, height, width], picture);
     let tiled =
         |x: &Tensor<4>, weights: &[f32]| blended(x, [64, 32, 1], weights, |tile| network.forward(tile));
-    golden.check("tiled_96x160", tiled(&input(96, 160), &weights), 1e-4);
-    golden.check("tiled_100x150", tiled(&input(100, 150), &weights), 1e-4);
-    golden.check("tiled_uniform_100x150", tiled(&input(100, 150), &[1.0; 64 * 64]), 1e-4);
+    golden.check("tiled_96x160", tiled(&input(96, 160), &weights));
+    golden.check("tiled_100x150", tiled(&input(100, 150), &weights));
+    golden.check("tiled_uniform_100x150", tiled(&input(100, 150), &[1.0; 64 * 64]));
 
     let config = SrvggConfig { features: 8, convolutions: 3, upscale: 4 };
     let network = made(|params| config.build(params));
     let x = given("srvgg_40x56", [1, 3, 40, 56], picture);
     let out = blended(&x, [32, 16, 4], &gaussian_weights(128), |tile| network.forward(tile));
-    Golden::open("srvgg").check("tiled@40x56", out, 1e-4);
+    Golden::open("srvgg").check("tiled@40x56", out);
 }
