@@ -181,9 +181,9 @@ struct Check<'a> {
 
 /// Tolerances as shares of the largest value: a picture of stage 1, its latent, and, after the sampler's steps,
 /// a latent and what is decoded of it.
-const STAGE1: f64 = 1e-4;
+const STAGE1: f64 = 5e-5;
 const CONDITION: f64 = 2e-4;
-const SAMPLED: f64 = 1e-3;
+const SAMPLED: f64 = 2e-4;
 
 impl Watch for Check<'_> {
     fn progress(&mut self, _: Progress) -> ControlFlow<()> {

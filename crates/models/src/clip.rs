@@ -5,7 +5,7 @@
 //! the projection, which CLIP needs to compare texts with pictures, are in official files but not in use.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor, TensorData, activation};
+use burn::tensor::{Int, Tensor, TensorData};
 use diffbir_nn::layers::{Embedding, LayerNorm, Linear};
 use diffbir_nn::params::Init;
 use diffbir_nn::{Device, Params, WeightError, ops};

@@ -6,7 +6,7 @@
 
 use crate::window;
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, TensorData, activation};
+use burn::tensor::{Tensor, TensorData};
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, LayerNorm, Linear};
 use diffbir_nn::params::Init;
 use diffbir_nn::{Params, WeightError, ops};
