@@ -108,9 +108,9 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
         let more = if rest.len() > 3 { ", ..." } else { "" };
         text += &format!("\n  no known network: {} tensors: {shown}{more}", rest.len());
     }
-    let unused = UNUSED_TEXT.iter().flat_map(|end| {
-        checkpoint.entries().map(|(name, ..)| name).filter(move |name| name.contains(end))
-    });
+    let unused = UNUSED_TEXT
+        .iter()
+        .flat_map(|end| checkpoint.entries().map(|(name, ..)| name).filter(move |name| name.contains(end)));
     let unused = unused.count();
     if unused > 0 {
         text += &format!("\n  unused of the text encoder: {unused} tensors, its last block and projection");

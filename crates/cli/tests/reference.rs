@@ -18,7 +18,8 @@ use tempfile::TempDir;
 const UNET: &str = "{in_channels: 4, model_channels: 32, attention_resolutions: [8], num_res_blocks: 1, \
     channel_mult: [1, 1, 1, 1], num_head_channels: 8, use_linear_in_transformer: true, transformer_depth: 1, \
     context_dim: 64}";
-const VAE: &str = "{embed_dim: 4, ddconfig: {z_channels: 4, ch: 32, ch_mult: [1, 1, 1, 1], num_res_blocks: 1}}";
+const VAE: &str =
+    "{embed_dim: 4, ddconfig: {z_channels: 4, ch: 32, ch_mult: [1, 1, 1, 1], num_res_blocks: 1}}";
 const SWINIR: &str = "{img_size: 64, embed_dim: 12, depths: [1], num_heads: [2], window_size: 8, mlp_ratio: 2, \
     upsampler: nearest+conv, unshuffle: true, unshuffle_scale: 8}";
 
@@ -93,9 +94,12 @@ fn the_articles_command_restores_with_a_full_checkpoint() {
     let result = image::open(folder.path().join("own.png")).unwrap();
     assert_eq!((result.width(), result.height()), (32, 24));
     run("no.png", &["--swinir_ckpt", swinir]).code(2).stderr(contains("--reload-swinir"));
-    diffbir().arg("info").arg(&full).assert().success().stdout(
-        contains("control branch").and(contains("text encoder")).and(contains("once more, unused")),
-    );
+    diffbir()
+        .arg("info")
+        .arg(&full)
+        .assert()
+        .success()
+        .stdout(contains("control branch").and(contains("text encoder")).and(contains("once more, unused")));
     diffbir()
         .arg("restore")
         .arg(&input)
@@ -127,7 +131,13 @@ fn a_command_line_of_the_reference_runs_a_custom_model() {
     let run = |more: &[&str]| {
         let mut command = diffbir();
         command.args(["restore", "--version", "custom", "--train_cfg"]).arg(at("train.yaml"));
-        command.arg("--ckpt").arg(at("control.pt")).arg("--input").arg(at("in")).arg("--output").arg(at("out"));
+        command
+            .arg("--ckpt")
+            .arg(at("control.pt"))
+            .arg("--input")
+            .arg(at("in"))
+            .arg("--output")
+            .arg(at("out"));
         command.args(["--device", "cpu", "--precision", "fp32", "--steps", "2", "--upscale", "1.5"]);
         command.args(["--captioner", "none", "--neg_prompt", "say \"no\", twice"]).args(more).assert()
     };
@@ -151,7 +161,10 @@ fn a_command_line_of_the_reference_runs_a_custom_model() {
     assert!(close(&pixels("out/a.png"), &pixels("out/a_0.png")), "sample 0 has the seed itself");
     assert_ne!(pixels("out/a_0.png"), pixels("out/a_1.png"));
     let csv = std::fs::read_to_string(at("out/prompt.csv")).unwrap();
-    assert_eq!(csv, "file_name,pos_prompt,neg_prompt\na,,\"say \"\"no\"\", twice\"\na,,\"say \"\"no\"\", twice\"\n");
+    assert_eq!(
+        csv,
+        "file_name,pos_prompt,neg_prompt\na,,\"say \"\"no\"\", twice\"\na,,\"say \"\"no\"\", twice\"\n"
+    );
 
     let kept = Checkpoint::open(&values.join("a_0.safetensors")).unwrap();
     let shape = |name: &str| kept.get(name).unwrap().unwrap_or_else(|| panic!("{name}")).0;

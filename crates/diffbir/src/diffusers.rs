@@ -186,8 +186,11 @@ mod tests {
 
     /// Every tensor holds its number, which shows where it comes out.
     fn check(part: &str, prefix: &str, convert: impl Fn(&Checkpoint) -> Checkpoint) {
-        let lines: Vec<Vec<&str>> =
-            PAIRS.lines().map(|line| line.split('\t').collect()).filter(|line: &Vec<_>| line[0] == part).collect();
+        let lines: Vec<Vec<&str>> = PAIRS
+            .lines()
+            .map(|line| line.split('\t').collect())
+            .filter(|line: &Vec<_>| line[0] == part)
+            .collect();
         let mut names: Vec<&str> = lines.iter().flat_map(|line| &line[2..]).copied().collect();
         names.sort_unstable();
         let number = |name: &str| names.iter().position(|other| *other == name).expect("listed") as f32;

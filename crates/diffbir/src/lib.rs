@@ -18,9 +18,9 @@ mod text;
 pub mod tiling;
 pub mod yaml;
 
+pub use config::ModelConfig;
 /// The built-in model file, as safetensors.
 pub use diffbir_nano::NANO;
-pub use config::ModelConfig;
 pub use error::{Error, Stage};
 pub use model::Model;
 pub use restore::{Options, Prepared, Progress};

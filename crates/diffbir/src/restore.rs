@@ -198,12 +198,7 @@ impl Prepared {
 }
 
 /// Reports, and stops if asked to.
-pub(crate) fn report(
-    watch: &mut dyn Watch,
-    stage: Stage,
-    done: usize,
-    total: usize,
-) -> Result<(), Error> {
+pub(crate) fn report(watch: &mut dyn Watch, stage: Stage, done: usize, total: usize) -> Result<(), Error> {
     match watch.progress(Progress { stage, done, total }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Stopped),

@@ -32,9 +32,8 @@ pub(crate) fn condition(
 ) -> Result<Latent, Error> {
     let networks = model.networks();
     let cell_px = networks.autoencoder.downsampling();
-    let in_tiles = |tiling: &Tiling| {
-        matches!(tiling.encoder, Cut::Tiles(_)) || matches!(tiling.denoiser, Cut::Tiles(_))
-    };
+    let in_tiles =
+        |tiling: &Tiling| matches!(tiling.encoder, Cut::Tiles(_)) || matches!(tiling.denoiser, Cut::Tiles(_));
     let tiling = &options.tiling;
     let multiple_px = match model.config.geometry {
         // The reference leaves the rest to the latent if it is to work in tiles.
@@ -158,10 +157,7 @@ fn decode(model: &Model, latent: &Latent, cut: Cut<usize>, watch: &mut dyn Watch
         .iter()
         .map(|tile| {
             let window = tile.input;
-            latent_tensor(
-                &latent.crop(window.y0, window.x0, window.height(), window.width()),
-                &model.device,
-            )
+            latent_tensor(&latent.crop(window.y0, window.x0, window.height(), window.width()), &model.device)
         })
         .collect();
     let mut result = Ok(());
@@ -271,8 +267,7 @@ impl Denoiser<'_> {
             std::iter::repeat_n(context.clone(), x.batch)
         });
         let context = Tensor::cat(context.collect(), 0);
-        let (latent, hint) =
-            (latent.repeat(&[which.len(), 1, 1, 1]), hint.repeat(&[which.len(), 1, 1, 1]));
+        let (latent, hint) = (latent.repeat(&[which.len(), 1, 1, 1]), hint.repeat(&[which.len(), 1, 1, 1]));
         let time = time(x.batch * which.len());
         let control =
             networks.control.forward(latent.clone(), hint, time.clone(), context.clone(), self.strength);

@@ -33,9 +33,7 @@ use support::{Formula, Golden, filler};
 fn reduced(mut config: ModelConfig) -> ModelConfig {
     config.stage1 = match config.stage1 {
         Stage1Config::SwinIr(official) => Stage1Config::SwinIr(SwinIrConfig { embed: 12, ..official }),
-        Stage1Config::Rrdb(official) => {
-            Stage1Config::Rrdb(RrdbConfig { features: 8, growth: 4, ..official })
-        }
+        Stage1Config::Rrdb(official) => Stage1Config::Rrdb(RrdbConfig { features: 8, growth: 4, ..official }),
         Stage1Config::ScuNet(official) => {
             Stage1Config::ScuNet(ScuNetConfig { features: 16, head_features: 8, blocks: 2, ..official })
         }
@@ -125,7 +123,11 @@ impl Command {
     fn sliding(&self, part: &str) -> Cut<Sliding> {
         let tile_px = self.get(&format!("{part}_tile_size"), 512);
         let stride_px = self.get(&format!("{part}_tile_stride"), 256);
-        if self.has(&format!("{part}_tiled")) { Cut::Tiles(Sliding { tile_px, stride_px }) } else { Cut::Whole }
+        if self.has(&format!("{part}_tiled")) {
+            Cut::Tiles(Sliding { tile_px, stride_px })
+        } else {
+            Cut::Whole
+        }
     }
 
     fn square(&self, part: &str) -> Cut<usize> {

@@ -78,9 +78,11 @@ impl Latent {
 
     /// The images of the batch, each as a batch of one.
     pub fn items(&self) -> impl Iterator<Item = Self> {
-        self.data
-            .chunks_exact(self.channels * self.height * self.width)
-            .map(|item| Self { batch: 1, data: item.to_vec(), ..*self })
+        self.data.chunks_exact(self.channels * self.height * self.width).map(|item| Self {
+            batch: 1,
+            data: item.to_vec(),
+            ..*self
+        })
     }
 
     /// One batch of several of the same size; [`Latent::items`] takes it apart.
@@ -99,13 +101,8 @@ mod tests {
 
     #[test]
     fn batches_are_put_together_and_taken_apart() {
-        let latent = |values: [f32; 2]| Latent {
-            batch: 1,
-            channels: 2,
-            height: 1,
-            width: 1,
-            data: values.to_vec(),
-        };
+        let latent =
+            |values: [f32; 2]| Latent { batch: 1, channels: 2, height: 1, width: 1, data: values.to_vec() };
         let both = Latent::stack(&[latent([1.0, 2.0]), latent([3.0, 4.0])]);
         assert_eq!((both.batch, &both.data[..]), (2, &[1.0, 2.0, 3.0, 4.0][..]));
         assert_eq!(both.items().collect::<Vec<_>>(), [latent([1.0, 2.0]), latent([3.0, 4.0])]);

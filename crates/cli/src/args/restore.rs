@@ -191,11 +191,23 @@ pub struct Tiles {
     pub cleaner_tiled: bool,
 
     /// Side of a tile of stage 1 in pixels.
-    #[arg(long, alias = "cleaner_tile_size", value_name = "PX", requires = "cleaner_tiled", default_value_t = 512)]
+    #[arg(
+        long,
+        alias = "cleaner_tile_size",
+        value_name = "PX",
+        requires = "cleaner_tiled",
+        default_value_t = 512
+    )]
     pub cleaner_tile_size: usize,
 
     /// Pixels from one tile of stage 1 to the next.
-    #[arg(long, alias = "cleaner_tile_stride", value_name = "PX", requires = "cleaner_tiled", default_value_t = 256)]
+    #[arg(
+        long,
+        alias = "cleaner_tile_stride",
+        value_name = "PX",
+        requires = "cleaner_tiled",
+        default_value_t = 256
+    )]
     pub cleaner_tile_stride: usize,
 
     /// Work in tiles when encoding.
@@ -203,7 +215,13 @@ pub struct Tiles {
     pub vae_encoder_tiled: bool,
 
     /// Side of a tile of the encoder in pixels.
-    #[arg(long, alias = "vae_encoder_tile_size", value_name = "PX", requires = "vae_encoder_tiled", default_value_t = 256)]
+    #[arg(
+        long,
+        alias = "vae_encoder_tile_size",
+        value_name = "PX",
+        requires = "vae_encoder_tiled",
+        default_value_t = 256
+    )]
     pub vae_encoder_tile_size: usize,
 
     /// Work in tiles when decoding.
@@ -211,7 +229,13 @@ pub struct Tiles {
     pub vae_decoder_tiled: bool,
 
     /// Side of a tile of the decoder in pixels of the picture.
-    #[arg(long, alias = "vae_decoder_tile_size", value_name = "PX", requires = "vae_decoder_tiled", default_value_t = 256)]
+    #[arg(
+        long,
+        alias = "vae_decoder_tile_size",
+        value_name = "PX",
+        requires = "vae_decoder_tiled",
+        default_value_t = 256
+    )]
     pub vae_decoder_tile_size: usize,
 
     /// Work in tiles in each step of the sampler.
@@ -223,7 +247,13 @@ pub struct Tiles {
     pub cldm_tile_size: usize,
 
     /// Pixels from one tile of the sampler to the next.
-    #[arg(long, alias = "cldm_tile_stride", value_name = "PX", requires = "cldm_tiled", default_value_t = 256)]
+    #[arg(
+        long,
+        alias = "cldm_tile_stride",
+        value_name = "PX",
+        requires = "cldm_tiled",
+        default_value_t = 256
+    )]
     pub cldm_tile_stride: usize,
 }
 

@@ -122,7 +122,10 @@ fn precision(arguments: &Restore) -> diffbir_nn::Precision {
 pub fn task(arguments: &Restore) -> Result<catalog::Task> {
     let reference = &arguments.reference;
     let not_built = [
-        (reference.captioner != crate::args::Captioner::None, "--captioner: only `none` is built: describe the picture by --prompt"),
+        (
+            reference.captioner != crate::args::Captioner::None,
+            "--captioner: only `none` is built: describe the picture by --prompt",
+        ),
         (reference.llava_bit.is_some(), "--llava-bit: the captioner llava is not built: leave it out"),
         (reference.guidance, "--guidance: restoration guidance is not built yet: leave it out"),
         (

@@ -62,7 +62,9 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         None => Existing::Error,
     };
     if matches!(existing, Existing::Skip) && arguments.seed_mode == SeedMode::ReferenceCli {
-        bail!("--existing skip: in --seed-mode reference-cli each picture's noise follows from those before it");
+        bail!(
+            "--existing skip: in --seed-mode reference-cli each picture's noise follows from those before it"
+        );
     }
     let (jobs, skipped) = outputs::plan(&found, &target, format, samples, existing)?;
     if found.results > 0 {
@@ -122,7 +124,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     }
     run.reporter.event(&Event::End { model: name, restored, skipped, failed });
     if name == "nano" && restored > 0 {
-        run.reporter.say("the official models invent less and better: `diffbir models pull v2.1` gets the newest");
+        run.reporter.say("the official models are far larger: `diffbir models pull v2.1` gets the newest");
     }
     Ok(match (stopped, failed) {
         (true, _) => ExitCode::from(STOPPED),
@@ -310,9 +312,8 @@ mod tests {
 
     #[test]
     fn a_lowered_upscale_is_explained() {
-        let said = |size: (usize, usize)| {
-            lowered(4.0, Geometry::Free.output_size(size.0, size.1, 4.0).1, size)
-        };
+        let said =
+            |size: (usize, usize)| lowered(4.0, Geometry::Free.output_size(size.0, size.1, 4.0).1, size);
         assert!(said((4000, 3000)).starts_with("upscale lowered from 4 to 1.41: the result would exceed"));
         assert!(said((6000, 4200)).contains("to 1: the picture itself has 25.2 megapixels"));
     }

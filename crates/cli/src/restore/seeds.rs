@@ -26,7 +26,13 @@ impl Seeds {
             }
             _ => 0,
         };
-        Ok(Self { mode: arguments.seed_mode, source: arguments.noise, seed: arguments.seed, stream: None, before })
+        Ok(Self {
+            mode: arguments.seed_mode,
+            source: arguments.noise,
+            seed: arguments.seed,
+            stream: None,
+            before,
+        })
     }
 
     /// Told before each picture.

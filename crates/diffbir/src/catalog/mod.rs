@@ -149,8 +149,7 @@ pub const PROMPT_V21: &str = "Cinematic, High Contrast, highly detailed, taken u
 pub const NEGATIVE_V21: &str = "painting, oil painting, illustration, drawing, art, sketch, oil painting, \
     cartoon, CG Style, 3D render, unreal engine, blurring, dirty, messy, worst quality, low quality, frames, \
     watermark, signature, jpeg artifacts, deformed, lowres, over-smooth.";
-const NEGATIVE_V2: &str =
-    "low quality, blurry, low-resolution, noisy, unsharp, weird textures";
+const NEGATIVE_V2: &str = "low quality, blurry, low-resolution, noisy, unsharp, weird textures";
 const NEGATIVE_V1: &str = "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer \
     digits, cropped, worst quality, low quality";
 

@@ -39,8 +39,7 @@ impl TorchCpu {
     /// The next state.
     fn turn(&mut self) {
         for index in 0..LENGTH {
-            let mixed =
-                (self.state[index] & 0x8000_0000) | (self.state[(index + 1) % LENGTH] & 0x7fff_ffff);
+            let mixed = (self.state[index] & 0x8000_0000) | (self.state[(index + 1) % LENGTH] & 0x7fff_ffff);
             let twist = if mixed & 1 == 1 { 0x9908_b0df } else { 0 };
             self.state[index] = self.state[(index + SHIFT) % LENGTH] ^ (mixed >> 1) ^ twist;
         }
