@@ -3,6 +3,7 @@
 use crate::error::{Error, Stage};
 use crate::geometry::{Geometry, to_short_side};
 use crate::model::{Model, Stage2};
+use crate::stage2::Latents;
 use crate::tiling::Tiling;
 use crate::{stage1, stage2};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -27,6 +28,9 @@ pub struct Options {
     pub parameters: Parameters,
     /// From what the sampler starts.
     pub start: StartPoint,
+    /// Whether it starts, instead, from the latent of stage 1's low frequencies under the noise of the last
+    /// timestep: v2's "better start", against grain in even backgrounds.
+    pub better_start: bool,
     /// Steps of the sampler.
     pub steps: usize,
     /// How far to go from the unguided prediction to the guided one, and beyond: from that for the negative
@@ -114,6 +118,8 @@ pub struct Prepared {
     inner: (usize, usize),
     /// Its latent, where there is a stage 2.
     condition: Option<Latent>,
+    /// The latent that the sampler starts from, where it is another.
+    start: Option<Latent>,
     /// The photograph's opacity at the size of the output.
     pub alpha: Option<Raster>,
     /// Width and height of the output in pixels.
@@ -152,10 +158,16 @@ impl Model {
         let inner = geometry.inner_size(&stage1, size);
         watch.value(Value::Stage1(&stage1));
         let condition = (stage2 && self.has_stage2())
-            .then(|| stage2::condition(self, &stage1, options, watch))
+            .then(|| stage2::latent_of(self, &stage1, options, watch))
+            .transpose()?;
+        if let Some(condition) = &condition {
+            watch.value(Value::Condition(condition));
+        }
+        let start = (condition.is_some() && options.better_start)
+            .then(|| stage2::latent_of(self, &colour_fix::low_frequencies(&stage1), options, watch))
             .transpose()?;
         let alpha = photo.resized_alpha(size.0, size.1, Filter::Bicubic);
-        Ok(Prepared { stage1, inner, condition, alpha, size, geometry })
+        Ok(Prepared { stage1, inner, condition, start, alpha, size, geometry })
     }
 
     /// The second half: results of stage 2, as many as `samples` in one batch, drawn from `noise`. The
@@ -172,7 +184,8 @@ impl Model {
             return Ok(vec![prepared.clean(); samples]);
         };
         let clean = &prepared.stage1;
-        let details = stage2::detail(self, clean, condition, samples, options, noise, watch)?;
+        let latents = Latents { condition, start: prepared.start.as_ref(), samples };
+        let details = stage2::detail(self, clean, latents, options, noise, watch)?;
         let fixed = details.into_iter().map(|detailed| match options.colour_fix {
             ColourFix::Wavelet => colour_fix::wavelet(&detailed, clean),
             ColourFix::Adain => colour_fix::adain(&detailed, clean),

@@ -7,7 +7,7 @@ use crate::restore::{Options, Value, Watch, report, to_raster, to_tensor};
 use crate::tiling::{Cut, Sliding, Tiling};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::noise::Noise;
-use diffbir_diffusion::{Condition, Guidance, Latent, SampleError, Sampling, start, tiled};
+use diffbir_diffusion::{Condition, Guidance, Latent, SampleError, Sampling, StartPoint, start, tiled};
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::{VaeTile, Window, vae_tiles};
 use std::cell::{Cell, RefCell};
@@ -23,10 +23,21 @@ const DECODER_PAD_CELLS: usize = 11;
 const SLIDING: Sliding = Sliding { tile_px: 512, stride_px: 256 };
 const WHOLE_PX: usize = 1024;
 
-/// The latent of the stage-1 picture, which steers the denoiser.
-pub(crate) fn condition(
+/// What sampling goes out from.
+#[derive(Clone, Copy)]
+pub(crate) struct Latents<'a> {
+    /// The latent of the stage-1 picture, which steers the denoiser.
+    pub condition: &'a Latent,
+    /// The latent to start from, if it is to be another.
+    pub start: Option<&'a Latent>,
+    /// How many results.
+    pub samples: usize,
+}
+
+/// The latent of a picture of the size of stage 1's.
+pub(crate) fn latent_of(
     model: &Model,
-    clean: &Raster,
+    picture: &Raster,
     options: &Options,
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
@@ -41,30 +52,27 @@ pub(crate) fn condition(
         Geometry::Reference | Geometry::Article => REFERENCE_MULTIPLE_PX,
         Geometry::Free => cell_px * networks.multiple,
     };
-    let latent = encode(model, &model.config.geometry.padded(clean, multiple_px), tiling.encoder, watch)?;
-    watch.value(Value::Condition(&latent));
-    Ok(latent)
+    encode(model, &model.config.geometry.padded(picture, multiple_px), tiling.encoder, watch)
 }
 
-/// Pictures with detail, as many as `samples` and of the size of `clean`, sampled in one batch under the
-/// control of its latent.
+/// Pictures with detail, of the size of `clean`, sampled in one batch.
 pub(crate) fn detail(
     model: &Model,
     clean: &Raster,
-    condition: &Latent,
-    samples: usize,
+    latents: Latents,
     options: &Options,
     noise: &mut dyn Noise,
     watch: &mut dyn Watch,
 ) -> Result<Vec<Raster>, Error> {
-    let (height, width) = (condition.height, condition.width);
-    let sliding = sliding(model, condition, options.tiling.denoiser);
+    let (height, width) = (latents.condition.height, latents.condition.width);
+    let sliding = sliding(model, latents.condition, options.tiling.denoiser);
     let multiple = model.networks().multiple;
-    let filled = match sliding {
-        Some(_) => condition.clone(),
-        None => condition.pad_end(multiple),
+    let filled = |latent: &Latent| {
+        let filled = if sliding.is_some() { latent.clone() } else { latent.pad_end(multiple) };
+        filled.repeat(latents.samples)
     };
-    let latents = sample(model, filled.repeat(samples), sliding, options, noise, watch)?;
+    let (condition, start) = (filled(latents.condition), latents.start.map(filled));
+    let latents = sample(model, condition, start, sliding, options, noise, watch)?;
     latents
         .items()
         .map(|latent| {
@@ -175,17 +183,22 @@ fn decode(model: &Model, latent: &Latent, cut: Cut<usize>, watch: &mut dyn Watch
     Ok(out)
 }
 
-/// Latents drawn from noise under the control of `condition`, one for each of its items.
+/// Latents drawn from noise, or from `start` under nearly all noise, under the control of `condition`: one
+/// for each of its items.
 fn sample(
     model: &Model,
     condition: Latent,
+    start: Option<Latent>,
     sliding: Option<(usize, usize)>,
     options: &Options,
     noise: &mut dyn Noise,
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
     let networks = model.networks();
-    let x_t = options.start.draw(&networks.schedule, &condition, noise);
+    let x_t = match &start {
+        Some(start) => StartPoint::Cond.draw(&networks.schedule, start, noise),
+        None => options.start.draw(&networks.schedule, &condition, noise),
+    };
     let condition = start::augment(&networks.schedule, condition, options.noise_aug, noise);
     let settings = Sampling {
         schedule: &networks.schedule,

@@ -125,6 +125,7 @@ fn options() -> Options {
         sampler: Sampler::DEFAULT,
         parameters: Parameters::default(),
         start: StartPoint::Noise,
+        better_start: false,
         steps: 3,
         cfg_scale: 1.0,
         rescale_cfg: false,
@@ -192,7 +193,13 @@ fn prompts_act_in_a_model_with_text_and_a_batch_changes_nothing() {
     add(&mut file, "unet", Lively(1.0), |params| unet.build(params));
     add(&mut file, "control", Lively(1.0), |params| ControlNet::new(params, &unet));
     add(&mut file, "text", Lively(1.0), |params| text.build(params));
-    let config = Stage2Config { unet: unet.clone(), text: Some(text), ..stage2() };
+    let config = Stage2Config {
+        unet: unet.clone(),
+        text: Some(text),
+        prediction: Prediction::Eps,
+        terminal: Terminal::Plain,
+        ..stage2()
+    };
     let model = open(file, Stage1Config::SwinIr(swinir()), Some(config));
     assert!(model.has_text());
     let photo = photo(21, 17);
@@ -201,6 +208,11 @@ fn prompts_act_in_a_model_with_text_and_a_batch_changes_nothing() {
     assert_ne!(first, run(&model, &photo, &Options { prompt: "a dog".into(), ..options.clone() }));
     assert_ne!(first, run(&model, &photo, &Options { negative_prompt: "blurry".into(), ..options.clone() }));
     assert_eq!(first, run(&model, &photo, &options));
+    // With a plain schedule something of the picture is left at the last timestep.
+    let from_picture = run(&model, &photo, &Options { start: StartPoint::Cond, ..options.clone() });
+    assert_ne!(first, from_picture);
+    let from_smooth = run(&model, &photo, &Options { better_start: true, ..options.clone() });
+    assert!(first != from_smooth && from_picture != from_smooth);
 
     let prepared = model.prepare(&photo, &options, true, &mut on).unwrap();
     let new = |seed| TorchNoise::new(NoiseSource::TorchCpu, seed);

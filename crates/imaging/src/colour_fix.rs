@@ -13,16 +13,17 @@ const LEVELS: u32 = 5;
 pub fn wavelet(sample: &Raster, style: &Raster) -> Raster {
     same_size(sample, style);
     // The bands of a picture add up to it, so its high frequencies are what the last blur leaves out.
-    let (mut low_sample, mut low_style) = (sample.clone(), style.clone());
-    for level in 0..LEVELS {
-        low_sample = blur(&low_sample, 1 << level);
-        low_style = blur(&low_style, 1 << level);
-    }
+    let (low_sample, low_style) = (low_frequencies(sample), low_frequencies(style));
     let mut out = sample.clone();
     for ((value, own), other) in out.data.iter_mut().zip(&low_sample.data).zip(&low_style.data) {
         *value += other - own;
     }
     out
+}
+
+/// What the wavelet leaves of a picture after its last blur.
+pub fn low_frequencies(picture: &Raster) -> Raster {
+    (0..LEVELS).fold(picture.clone(), |low, level| blur(&low, 1 << level))
 }
 
 /// `sample` with the mean and standard deviation of each channel of `style`.

@@ -65,6 +65,11 @@ pub struct Restore {
     #[arg(long, alias = "start_point_type", default_value_t = StartPoint::Noise)]
     pub start_point_type: StartPoint,
 
+    /// Start from the low frequencies of stage 1 under nearly all noise, against grain in even backgrounds; for
+    /// v1 and v2, where something of them is left.
+    #[arg(long, alias = "better_start", conflicts_with = "start_point_type")]
+    pub better_start: bool,
+
     /// How far to go from the unguided guess: from the negative prompt's, or, in a model without text, from
     /// that of a picture never seen. 1 is no guidance [default: what suits the model].
     #[arg(long, alias = "cfg_scale", value_parser = not_negative)]
@@ -123,7 +128,7 @@ pub struct Restore {
     /// Stop after stage 1: clean and faithful, without new detail; excludes what only stage 2 heeds.
     #[arg(long, conflicts_with = "no_stage1")]
     #[arg(conflicts_with_all = ["steps", "sampler", "cfg_scale", "prompt", "negative_prompt", "strength"])]
-    #[arg(conflicts_with_all = ["SamplerParameters", "start_point_type", "rescale_cfg", "seed_mode", "noise"])]
+    #[arg(conflicts_with_all = ["SamplerParameters", "start_point_type", "better_start", "rescale_cfg", "seed_mode", "noise"])]
     #[arg(conflicts_with_all = ["noise_aug", "seed", "samples", "batch_size", "color_fix"])]
     pub stage1_only: bool,
 

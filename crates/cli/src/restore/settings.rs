@@ -42,6 +42,7 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &Report
         sampler,
         parameters: parameters(arguments, sampler, defaults.s_noise)?,
         start: arguments.start_point_type,
+        better_start: arguments.better_start,
         steps: arguments.steps.map_or(defaults.steps, usize::from),
         cfg_scale: arguments.cfg_scale.unwrap_or(defaults.cfg_scale),
         rescale_cfg: arguments.rescale_cfg,
