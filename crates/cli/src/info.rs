@@ -52,20 +52,78 @@ fn describe(file: &Path) -> Result<String> {
     describe_weights(&Checkpoint::open(file)?, &name)
 }
 
+/// Where files of several networks keep them, and what they are.
+const PARTS: [(&str, &str); 11] = [
+    ("model.diffusion_model", "UNet"),
+    ("control_model", "control branch"),
+    ("first_stage_model", "autoencoder"),
+    ("cond_stage_model", "text encoder"),
+    ("preprocess_model", "stage 1"),
+    ("cond_encoder", "the autoencoder's encoder once more, unused"),
+    ("model_ema", "averages of a training run, unused"),
+    ("stage1", "stage 1"),
+    ("autoencoder", "autoencoder"),
+    ("unet", "UNet"),
+    ("control", "control branch"),
+];
+
+/// A tensor by which a network is known, and the network.
+const NETWORKS: [(&str, &str); 9] = [
+    ("conv_before_upsample.0.weight", "SwinIR, a stage 1"),
+    ("RRDB_trunk.0.RDB1.conv1.weight", "RRDBNet, a stage 1"),
+    ("body.0.rdb1.conv1.weight", "RRDBNet in BasicSR's names"),
+    ("m_head.0.weight", "SCUNet, a stage 1"),
+    ("zero_convs.0.0.weight", "control branch"),
+    ("output_blocks.0.0.in_layers.0.weight", "UNet"),
+    ("decoder.conv_in.weight", "autoencoder"),
+    ("model.token_embedding.weight", "text encoder"),
+    ("body.0.weight", "SRVGGNetCompact, a stage 1"),
+];
+
 fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     let (tensors, parameters) = checkpoint.entries().fold((0, 0), |(tensors, parameters), (_, shape, _)| {
         (tensors + 1, parameters + shape.iter().product::<usize>())
     });
     let size = format!("{tensors} tensors, {:.2} M parameters", parameters as f64 / 1e6);
-    Ok(match ModelConfig::of(checkpoint, name) {
-        Ok(config) => {
+    let config = ModelConfig::of(checkpoint, name).ok();
+    let known = NETWORKS.iter().find(|(tensor, _)| checkpoint.contains(tensor));
+    let mut text = match (&config, known) {
+        (Some(config), _) => {
             let stages = if config.stage2.is_some() { "stage 1 and stage 2" } else { "stage 1 only" };
-            let origin: String = config.origin.iter().map(|line| format!("\n  {line}")).collect();
-            format!("diffbir model `{}`, {stages}, {size}{origin}", config.name)
+            format!("diffbir model `{}`, {stages}, {size}", config.name)
         }
-        Err(_) => {
-            let first: Vec<&str> = checkpoint.entries().map(|(name, ..)| name).take(3).collect();
-            format!("weights, {size}: {}, ...", first.join(", "))
+        (None, Some((_, network))) => format!("weights of {network}, {size}"),
+        (None, None) => format!("weights, {size}"),
+    };
+    let mut rest: Vec<&str> = checkpoint.entries().map(|(name, ..)| name).collect();
+    for (prefix, part) in PARTS {
+        let before = rest.len();
+        rest.retain(|name| !name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.')));
+        if rest.len() < before {
+            text += &format!("\n  {part}: {} tensors in {prefix}", before - rest.len());
         }
-    })
+    }
+    if known.is_none() && !rest.is_empty() {
+        let shown = rest[..rest.len().min(3)].join(", ");
+        let more = if rest.len() > 3 { ", ..." } else { "" };
+        text += &format!("\n  no known network: {} tensors: {shown}{more}", rest.len());
+    }
+    let unused = UNUSED_TEXT.iter().flat_map(|end| {
+        checkpoint.entries().map(|(name, ..)| name).filter(move |name| name.contains(end))
+    });
+    let unused = unused.count();
+    if unused > 0 {
+        text += &format!("\n  unused of the text encoder: {unused} tensors, its last block and projection");
+    }
+    if !checkpoint.extras.is_empty() {
+        text += &format!("\n  beside the weights, unused: {}", checkpoint.extras.join(", "));
+    }
+    for line in config.iter().flat_map(|config| &config.origin) {
+        text += &format!("\n  {line}");
+    }
+    Ok(text)
 }
+
+/// What no prompt needs of the text encoder.
+const UNUSED_TEXT: [&str; 3] =
+    ["model.transformer.resblocks.23.", "model.text_projection", "model.logit_scale"];

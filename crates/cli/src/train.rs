@@ -4,7 +4,8 @@ use crate::args::{Stage1Network, Train, TrainPart, TrainRun};
 use crate::talk::say;
 use anyhow::{Context, Result};
 use diffbir::ModelConfig;
-use diffbir::model::{AutoencoderConfig, CONFIG_KEY, SamplingDefaults, Stage2Config};
+use diffbir::geometry::Geometry;
+use diffbir::config::{AutoencoderConfig, CONFIG_KEY, SamplingDefaults, Stage2Config};
 use diffbir_diffusion::{Prediction, Schedule, Terminal};
 use diffbir_imaging::{Raster, write_atomic};
 use diffbir_models::srvgg::SrvggConfig;
@@ -82,7 +83,13 @@ pub fn run(arguments: Train) -> Result<()> {
         } => {
             let mut model = Checkpoint::default();
             model.insert("stage1", Checkpoint::open(&stage1)?);
-            let mut config = ModelConfig { name, origin, stage1: stage1_config(network), stage2: None };
+            let mut config = ModelConfig {
+                name,
+                origin,
+                stage1: stage1_config(network),
+                stage2: None,
+                geometry: Geometry::Free,
+            };
             if let Some(autoencoder) = autoencoder {
                 model.insert("autoencoder", autoencoder_files(&autoencoder)?);
                 let both = Checkpoint::open(&stage2[0])?;
@@ -95,9 +102,10 @@ pub fn run(arguments: Train) -> Result<()> {
                 config.stage2 = Some(Stage2Config {
                     autoencoder: AutoencoderConfig::Taef2(Taef2Config::published()),
                     unet: nano_unet(),
+                    text: None,
                     prediction: Prediction::V,
                     terminal: Terminal::ZeroSnr,
-                    sampling: SamplingDefaults { cfg_scale, s_noise },
+                    sampling: SamplingDefaults { cfg_scale, s_noise, ..SamplingDefaults::default() },
                 });
             }
             model.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config)?);

@@ -15,6 +15,10 @@ pub enum DeviceChoice {
     Vulkan(usize),
     /// The graphics card of this number through Metal.
     Metal(usize),
+    /// The reference's `cuda`: an NVIDIA card by what this build has for it, else the processor.
+    Cuda,
+    /// The reference's `mps`: Apple's graphics, else the processor.
+    Mps,
 }
 
 impl FromStr for DeviceChoice {
@@ -26,6 +30,8 @@ impl FromStr for DeviceChoice {
         match kind {
             "auto" if kind == text => Ok(Self::Auto),
             "cpu" if kind == text => Ok(Self::Cpu),
+            "cuda" if kind == text => Ok(Self::Cuda),
+            "mps" if kind == text => Ok(Self::Mps),
             "vulkan" => Ok(Self::Vulkan(index?)),
             "metal" => Ok(Self::Metal(index?)),
             _ => Err(format!("no device `{text}`: there are auto, cpu, vulkan[:N] and metal[:N]")),
@@ -37,12 +43,18 @@ impl DeviceChoice {
     /// The device, and its name for a person.
     pub fn open(self) -> Result<(Device, String), Error> {
         match self {
-            Self::Cpu => Ok((Device::flex(), "cpu".into())),
-            Self::Auto => Ok(hardware(None, 0).unwrap_or_else(|| (Device::flex(), "cpu".into()))),
+            Self::Cpu => Ok(processor()),
+            Self::Auto => Ok(hardware(None, 0).unwrap_or_else(processor)),
+            Self::Cuda => Ok(hardware(Some("vulkan"), 0).unwrap_or_else(processor)),
+            Self::Mps => Ok(hardware(Some("metal"), 0).unwrap_or_else(processor)),
             Self::Vulkan(index) => graphics("vulkan", index),
             Self::Metal(index) => graphics("metal", index),
         }
     }
+}
+
+fn processor() -> (Device, String) {
+    (Device::flex(), "cpu".into())
 }
 
 fn graphics(kind: &'static str, index: usize) -> Result<(Device, String), Error> {
@@ -89,7 +101,8 @@ mod tests {
     fn names_are_read() {
         assert_eq!("vulkan:1".parse(), Ok(DeviceChoice::Vulkan(1)));
         assert_eq!("cpu".parse(), Ok(DeviceChoice::Cpu));
-        assert!("cuda".parse::<DeviceChoice>().is_err());
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda));
+        assert!("cuda:1".parse::<DeviceChoice>().is_err());
         assert!("vulkan:x".parse::<DeviceChoice>().is_err());
         assert!("cpu:0".parse::<DeviceChoice>().is_err());
     }

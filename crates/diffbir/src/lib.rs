@@ -4,15 +4,23 @@
 //! with the UNet steered by the control branch, decode, fix the colours.
 
 pub mod catalog;
+pub mod config;
 pub mod device;
+mod diffusers;
 mod error;
+pub mod geometry;
 pub mod model;
+mod official;
 pub mod restore;
 mod stage1;
 mod stage2;
+mod text;
+pub mod tiling;
+pub mod yaml;
 
 /// The built-in model file, as safetensors.
 pub use diffbir_nano::NANO;
+pub use config::ModelConfig;
 pub use error::{Error, Stage};
-pub use model::{Model, ModelConfig};
-pub use restore::{Options, Progress, Restored};
+pub use model::Model;
+pub use restore::{Options, Prepared, Progress};

@@ -1,16 +1,16 @@
 //! The restoration of one photograph.
 
 use crate::error::{Error, Stage};
-use crate::model::Model;
+use crate::geometry::{Geometry, to_short_side};
+use crate::model::{Model, Stage2};
+use crate::tiling::Tiling;
 use crate::{stage1, stage2};
 use burn::tensor::{Device, Tensor, TensorData};
-use diffbir_diffusion::{Parameters, Sampler, StartPoint};
-use diffbir_imaging::resize::{self, Filter};
+use diffbir_diffusion::noise::Noise;
+use diffbir_diffusion::{Latent, Parameters, Sampler, StartPoint};
+use diffbir_imaging::resize::Filter;
 use diffbir_imaging::{Photo, Raster, colour_fix};
 use std::ops::ControlFlow;
-
-/// Largest output that is made without being asked for less, in pixels.
-pub const MAX_OUTPUT_PIXELS: usize = 24_000_000;
 
 /// How a photograph is restored.
 #[derive(Clone, Debug)]
@@ -19,8 +19,8 @@ pub struct Options {
     pub upscale: f64,
     /// Whether stage 1 runs; without it stage 2 sees the enlarged input.
     pub stage1: bool,
-    /// Whether stage 2 runs, if the model has it.
-    pub stage2: bool,
+    /// In which tiles each part works.
+    pub tiling: Tiling,
     /// How stage 2 gets from noise to a picture.
     pub sampler: Sampler,
     /// What some samplers heed; see [`Model::parameters`].
@@ -31,16 +31,18 @@ pub struct Options {
     pub steps: usize,
     /// How far to go from the unguided prediction to the guided one, and beyond: from that for the negative
     /// prompt, or, in a model without text, from that of the UNet without its control branch. 1 is the
-    /// guided prediction alone; `None` what suits the model.
-    pub cfg_scale: Option<f64>,
+    /// guided prediction alone.
+    pub cfg_scale: f64,
     /// Whether guidance rises from none at the noisy end to `cfg_scale` and 1 more at the clean end.
     pub rescale_cfg: bool,
+    /// What the picture shows, for a model with text.
+    pub prompt: String,
+    /// What the result should not be, for a model with text.
+    pub negative_prompt: String,
     /// Factor on what the control branch adds.
     pub strength: f64,
     /// Timestep of the noise that is laid on the condition, 0 for none.
     pub noise_aug: usize,
-    /// Where the noise comes from.
-    pub seed: u64,
     /// How the colours of stage 1 come back.
     pub colour_fix: ColourFix,
 }
@@ -67,65 +69,142 @@ pub struct Progress {
     pub total: usize,
 }
 
-/// What whoever watches says: go on, or stop.
-pub type Watch<'a> = dyn FnMut(Progress) -> ControlFlow<()> + 'a;
-
-/// A restored photograph in sRGB.
-pub struct Restored {
-    /// What stage 1 made of it, at the size of the output.
-    pub stage1: Raster,
-    /// The result.
-    pub picture: Raster,
-    /// The photograph's opacity at the same size.
-    pub alpha: Option<Raster>,
+/// Something on the way of a picture, for who wants to see how a result comes about.
+#[derive(Clone, Copy)]
+pub enum Value<'a> {
+    /// What stage 1 made, at the size that stage 2 sees.
+    Stage1(&'a Raster),
+    /// Its latent.
+    Condition(&'a Latent),
+    /// After a step of the sampler.
+    Step {
+        /// Steps done, from 1.
+        done: usize,
+        /// What the sampler goes on from.
+        x: &'a Latent,
+        /// The clean latent as it is estimated now.
+        estimate: &'a Latent,
+    },
+    /// The latent of one result.
+    Sampled(&'a Latent),
+    /// Its picture, before the colour fix and at the size that stage 2 saw.
+    Decoded(&'a Raster),
 }
 
-/// The size of the output for a photograph of this size, cut to whole pixels, and the factor that it took:
-/// less than asked for where the output would be larger than [`MAX_OUTPUT_PIXELS`].
-pub fn output_size(width: usize, height: usize, upscale: f64) -> ((usize, usize), f64) {
-    let largest = (MAX_OUTPUT_PIXELS as f64 / (width * height) as f64).sqrt();
-    let upscale = upscale.min(largest.max(1.0).min(upscale));
-    let side = |px: usize| ((px as f64 * upscale) as usize).max(1);
-    ((side(width), side(height)), upscale)
+/// Whoever watches a restoration. A closure that takes the progress is one.
+pub trait Watch {
+    /// Told of each step; says whether to go on.
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()>;
+
+    /// Shown what comes about on the way.
+    fn value(&mut self, _value: Value) {}
+}
+
+impl<F: FnMut(Progress) -> ControlFlow<()>> Watch for F {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        self(progress)
+    }
+}
+
+/// A photograph after stage 1, ready for as many results of stage 2 as are wanted.
+pub struct Prepared {
+    /// What stage 1 made of it, at the size that stage 2 sees.
+    stage1: Raster,
+    /// Width and height of the part of it that is the picture; the rest is filled edges.
+    inner: (usize, usize),
+    /// Its latent, where there is a stage 2.
+    condition: Option<Latent>,
+    /// The photograph's opacity at the size of the output.
+    pub alpha: Option<Raster>,
+    /// Width and height of the output in pixels.
+    size: (usize, usize),
+    geometry: Geometry,
 }
 
 impl Model {
-    /// Restores one photograph. The same photograph and options give the same result, whatever was
-    /// restored before.
-    pub fn restore(&self, photo: &Photo, options: &Options, watch: &mut Watch) -> Result<Restored, Error> {
-        let ((width, height), _) = output_size(photo.width_px, photo.height_px, options.upscale);
-        let alpha = photo.resized_alpha(width, height, Filter::Bicubic);
-        let clean = if options.stage1 {
-            stage1::clean(self, photo, (width, height), watch)?
+    /// An error if the options do not go together with this model.
+    pub fn check(&self, options: &Options) -> Result<(), Error> {
+        let cleaner_px = self.config.stage1.multiple_px();
+        let (cell_px, multiple) = match &self.stage2 {
+            Some(stage2) => (stage2.autoencoder.downsampling(), stage2.multiple),
+            None => (1, 1),
+        };
+        options.tiling.check(cleaner_px, cell_px, cell_px * multiple)
+    }
+
+    /// The first half, which has no chance in it: stage 1, and the latent of its picture if `stage2` is to
+    /// follow.
+    pub fn prepare(
+        &self,
+        photo: &Photo,
+        options: &Options,
+        stage2: bool,
+        watch: &mut dyn Watch,
+    ) -> Result<Prepared, Error> {
+        let geometry = self.config.geometry;
+        let (size, _) = geometry.output_size(photo.width_px, photo.height_px, options.upscale);
+        let stage1 = if options.stage1 {
+            stage1::clean(self, photo, size, options.tiling.cleaner, watch)?
         } else {
-            photo.resized(width, height, Filter::Bicubic)
+            let resized = geometry.framed(geometry.resized(photo, size));
+            if geometry.enlarges(size) { to_short_side(&resized) } else { resized }
         };
-        let picture = match &self.stage2 {
-            Some(stage2) if options.stage2 => {
-                let detailed = stage2::detail(stage2, &self.device, &clean, options, watch)?;
-                match options.colour_fix {
-                    ColourFix::Wavelet => colour_fix::wavelet(&detailed, &clean),
-                    ColourFix::Adain => colour_fix::adain(&detailed, &clean),
-                    ColourFix::None => detailed,
-                }
-            }
-            _ => clean.clone(),
+        let inner = geometry.inner_size(&stage1, size);
+        watch.value(Value::Stage1(&stage1));
+        let condition = (stage2 && self.has_stage2())
+            .then(|| stage2::condition(self, &stage1, options, watch))
+            .transpose()?;
+        let alpha = photo.resized_alpha(size.0, size.1, Filter::Bicubic);
+        Ok(Prepared { stage1, inner, condition, alpha, size, geometry })
+    }
+
+    /// The second half: results of stage 2, as many as `samples` in one batch, drawn from `noise`. The
+    /// same photograph, options and noise give the same results, whatever was restored before.
+    pub fn detail(
+        &self,
+        prepared: &Prepared,
+        samples: usize,
+        options: &Options,
+        noise: &mut dyn Noise,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Raster>, Error> {
+        let Some(condition) = &prepared.condition else {
+            return Ok(vec![prepared.clean(); samples]);
         };
-        Ok(Restored { stage1: clean, picture, alpha })
+        let clean = &prepared.stage1;
+        let details = stage2::detail(self, clean, condition, samples, options, noise, watch)?;
+        let fixed = details.into_iter().map(|detailed| match options.colour_fix {
+            ColourFix::Wavelet => colour_fix::wavelet(&detailed, clean),
+            ColourFix::Adain => colour_fix::adain(&detailed, clean),
+            ColourFix::None => detailed,
+        });
+        Ok(fixed.map(|fixed| prepared.finished(&fixed)).collect())
+    }
+
+    pub(crate) fn networks(&self) -> &Stage2 {
+        self.stage2.as_ref().expect("a latent is only made where there is a stage 2")
     }
 }
 
-/// Resizes if the size differs.
-pub(crate) fn to_size(picture: Raster, (width, height): (usize, usize)) -> Raster {
-    if (picture.width_px, picture.height_px) == (width, height) {
-        return picture;
+impl Prepared {
+    /// What stage 1 made of the photograph, at the size of the output.
+    pub fn clean(&self) -> Raster {
+        self.finished(&self.stage1)
     }
-    resize::float(&picture, width, height, Filter::Bicubic)
+
+    fn finished(&self, result: &Raster) -> Raster {
+        self.geometry.finished(result, self.inner, self.size)
+    }
 }
 
 /// Reports, and stops if asked to.
-pub(crate) fn report(watch: &mut Watch, stage: Stage, done: usize, total: usize) -> Result<(), Error> {
-    match watch(Progress { stage, done, total }) {
+pub(crate) fn report(
+    watch: &mut dyn Watch,
+    stage: Stage,
+    done: usize,
+    total: usize,
+) -> Result<(), Error> {
+    match watch.progress(Progress { stage, done, total }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Stopped),
     }
@@ -143,19 +222,4 @@ pub(crate) fn to_raster(tensor: Tensor<4>, stage: Stage) -> Result<Raster, Error
     let data = tensor.into_data().iter::<f32>().collect();
     let raster = Raster { width_px, height_px, channels, data };
     if raster.is_finite() { Ok(raster) } else { Err(Error::NotFinite(stage)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn outputs_are_cut_to_whole_pixels_and_limited() {
-        assert_eq!(output_size(101, 77, 1.5), ((151, 115), 1.5));
-        let ((width, height), upscale) = output_size(4000, 3000, 4.0);
-        assert!(width * height <= MAX_OUTPUT_PIXELS && upscale > 1.4, "{width} x {height}");
-        // A picture that is larger than the limit already keeps its size.
-        assert_eq!(output_size(8000, 6000, 4.0).0, (8000, 6000));
-        assert_eq!(output_size(1, 1, 0.1).0, (1, 1));
-    }
 }

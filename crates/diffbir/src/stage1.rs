@@ -1,66 +1,112 @@
 //! Stage 1 on a photograph of any size (reference 3.2).
 
 use crate::error::{Error, Stage};
+use crate::geometry::{to_short_side, to_size};
 use crate::model::Model;
-use crate::restore::{Watch, report, to_raster, to_size, to_tensor};
-use diffbir_imaging::resize::Filter;
+use crate::restore::{Watch, report, to_raster, to_tensor};
+use crate::tiling::{Cut, Sliding};
 use diffbir_imaging::tiles::{Blend, VaeTile, Window, gaussian_weights, sliding_windows, vae_tiles};
 use diffbir_imaging::{Photo, Raster};
+use diffbir_models::stage1::Stage1Config;
 
-/// Side of a tile, pixels of the network's input, and the step between blended tiles.
-const TILE_PX: usize = 512;
-const STRIDE_PX: usize = 256;
+/// The tiles of a picture that is large, in pixels of the network's input.
+const SLIDING: Sliding = Sliding { tile_px: 512, stride_px: 256 };
 
-/// Above this side a picture is cut into tiles: twice a tile takes about a gigabyte.
-const WHOLE_PX: usize = 1024;
-
-/// The photograph without its degradation, at `size`.
+/// The photograph without its degradation, at the size that stage 2 sees: `size`, or larger where its
+/// networks want it so.
 pub(crate) fn clean(
     model: &Model,
     photo: &Photo,
     size: (usize, usize),
-    watch: &mut Watch,
+    tiles: Cut<Sliding>,
+    watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
-    let config = &model.config.stage1;
+    let (config, geometry) = (&model.config.stage1, model.config.geometry);
     // A network that enlarges sees the photograph as it is, one that does not sees it at the final size.
-    let input = match config.upscale() {
-        1 => photo.resized(size.0, size.1, Filter::Bicubic),
-        _ => photo.to_raster(),
-    };
-    // Each layer of each tile is a step of the progress, so that even one small tile shows how it goes on.
-    let layers = model.stage1.layers();
-    let mut run = |tile: &Raster, index: usize, tiles: usize| -> Result<Raster, Error> {
-        let padded = to_tensor(&tile.pad_end(config.multiple_px()), &model.device);
-        let mut before = |layer| report(watch, Stage::Stage1, index * layers + layer, tiles * layers);
-        let out = to_raster(model.stage1.forward_watched(padded, &mut before)?, Stage::Stage1)?;
-        report(watch, Stage::Stage1, (index + 1) * layers, tiles * layers)?;
-        let scale = config.upscale();
-        Ok(out.crop(0, 0, tile.width_px * scale, tile.height_px * scale))
-    };
+    let grows = config.upscale() > 1;
+    let mut input =
+        if grows { photo.to_raster() } else { geometry.framed(geometry.resized(photo, size)) };
     let (width, height) = (input.width_px, input.height_px);
-    // The reference tiles only what is at least one tile in both directions.
-    if width.max(height) <= WHOLE_PX || width.min(height) < TILE_PX {
-        return Ok(to_size(run(&input, 0, 1)?, size));
+    let fits = |tile_px: usize| width.min(height) >= tile_px;
+    let sliding = match tiles {
+        Cut::Auto => (width.max(height) > config.whole_px() && fits(SLIDING.tile_px)).then_some(SLIDING),
+        Cut::Whole => None,
+        Cut::Tiles(sliding) => fits(sliding.tile_px).then_some(sliding),
+    };
+    let mut cleaner = Cleaner { model, watch };
+    let out = match (sliding, config.reach_px()) {
+        (None, _) => {
+            // The reference enlarges before SwinIR and after the other networks.
+            if matches!(config, Stage1Config::SwinIr(_)) && geometry.enlarges((width, height)) {
+                input = to_short_side(&input);
+            }
+            cleaner.run(&input, 0, 1)?
+        }
+        (Some(sliding), Some(reach_px)) if tiles == Cut::Auto => {
+            cleaner.exact(&input, sliding.tile_px, reach_px)?
+        }
+        (Some(sliding), _) => cleaner.blended(&input, sliding)?,
+    };
+    Ok(if geometry.enlarges(if grows { size } else { (out.width_px, out.height_px) }) {
+        to_short_side(&out)
+    } else if grows {
+        to_size(out, size)
+    } else {
+        out
+    })
+}
+
+struct Cleaner<'a> {
+    model: &'a Model,
+    watch: &'a mut dyn Watch,
+}
+
+impl Cleaner<'_> {
+    fn scale(&self) -> usize {
+        self.model.config.stage1.upscale()
     }
-    let scale = config.upscale();
-    let cut = |window: Window| input.crop(window.x0, window.y0, window.width(), window.height());
-    if let Some(reach_px) = config.reach_px() {
-        // Tiles that see as far around them as the network does: what is kept of them is exact.
-        let tiles = vae_tiles(height, width, TILE_PX, reach_px);
-        let mut out = Raster::new(width * scale, height * scale, 3);
-        for (index, VaeTile { input, output }) in tiles.iter().enumerate() {
-            let tile = run(&cut(*input), index, tiles.len())?;
-            let (x, y) = ((output.x0 - input.x0) * scale, (output.y0 - input.y0) * scale);
+
+    /// The network on one picture, or on tile `index` of one.
+    fn run(&mut self, tile: &Raster, index: usize, tiles: usize) -> Result<Raster, Error> {
+        let (model, scale) = (self.model, self.scale());
+        let padded = model.config.geometry.padded(tile, model.config.stage1.multiple_px());
+        // Each layer of each tile is a step of the progress, so that even one small tile shows how it goes on.
+        let layers = model.stage1.layers();
+        let mut before = |layer| report(self.watch, Stage::Stage1, index * layers + layer, tiles * layers);
+        let out = model.stage1.forward_watched(to_tensor(&padded, &model.device), &mut before)?;
+        let out = to_raster(out, Stage::Stage1)?;
+        report(self.watch, Stage::Stage1, (index + 1) * layers, tiles * layers)?;
+        Ok(out.crop(0, 0, tile.width_px * scale, tile.height_px * scale))
+    }
+
+    /// In tiles that see as far around them as the network does: what is kept of them is exact.
+    fn exact(&mut self, input: &Raster, tile_px: usize, reach_px: usize) -> Result<Raster, Error> {
+        let scale = self.scale();
+        let tiles = vae_tiles(input.height_px, input.width_px, tile_px, reach_px);
+        let mut out = Raster::new(input.width_px * scale, input.height_px * scale, 3);
+        for (index, VaeTile { input: window, output }) in tiles.iter().enumerate() {
+            let tile = self.run(&cut(input, *window), index, tiles.len())?;
+            let (x, y) = ((output.x0 - window.x0) * scale, (output.y0 - window.y0) * scale);
             let kept = tile.crop(x, y, output.width() * scale, output.height() * scale);
             out.paste(&kept, output.x0 * scale, output.y0 * scale);
         }
-        return Ok(to_size(out, size));
+        Ok(out)
     }
-    let windows = sliding_windows(height, width, TILE_PX, STRIDE_PX);
-    let weights = gaussian_weights(TILE_PX * scale);
-    let mut blend = Blend::new(width * scale, height * scale, 3);
-    for (index, window) in windows.iter().enumerate() {
-        blend.add(&run(&cut(*window), index, windows.len())?, window.map(|border| border * scale), &weights);
+
+    /// In tiles that overlap, as the reference does.
+    fn blended(&mut self, input: &Raster, sliding: Sliding) -> Result<Raster, Error> {
+        let scale = self.scale();
+        let windows = sliding_windows(input.height_px, input.width_px, sliding.tile_px, sliding.stride_px);
+        let weights = gaussian_weights(sliding.tile_px * scale);
+        let mut blend = Blend::new(input.width_px * scale, input.height_px * scale, 3);
+        for (index, window) in windows.iter().enumerate() {
+            let tile = self.run(&cut(input, *window), index, windows.len())?;
+            blend.add(&tile, window.map(|border| border * scale), &weights);
+        }
+        Ok(blend.finish())
     }
-    Ok(to_size(blend.finish(), size))
+}
+
+fn cut(picture: &Raster, window: Window) -> Raster {
+    picture.crop(window.x0, window.y0, window.width(), window.height())
 }

@@ -1,76 +1,132 @@
 //! Stage 2: encode the stage-1 picture, sample a latent under its control, decode (reference 3.3).
 
 use crate::error::{Error, Stage};
-use crate::model::Stage2;
-use crate::restore::{Options, Watch, report, to_raster, to_tensor};
+use crate::geometry::{Geometry, REFERENCE_MULTIPLE_PX};
+use crate::model::Model;
+use crate::restore::{Options, Value, Watch, report, to_raster, to_tensor};
+use crate::tiling::{Cut, Sliding, Tiling};
 use burn::tensor::{Device, Tensor, TensorData};
-use diffbir_diffusion::noise::{Source, TorchNoise};
+use diffbir_diffusion::noise::Noise;
 use diffbir_diffusion::{Condition, Guidance, Latent, SampleError, Sampling, start, tiled};
 use diffbir_imaging::Raster;
-use diffbir_imaging::tiles::vae_tiles;
+use diffbir_imaging::tiles::{VaeTile, Window, vae_tiles};
+use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 
-/// Side of a tile of the autoencoder in pixels, and what is read around it: 32 pixels by the encoder, 11
-/// latent cells by the decoder, as the reference does.
+/// Side of a tile of the autoencoder in pixels where nothing else is asked for, and what is read around it:
+/// 32 pixels by the encoder, 11 latent cells by the decoder, as the reference does.
 const VAE_TILE_PX: usize = 512;
 const ENCODER_PAD_PX: usize = 32;
 const DECODER_PAD_CELLS: usize = 11;
 
-/// Side of a tile of the denoiser in latent cells, and the step between tiles.
-const TILE_CELLS: usize = 64;
-const STRIDE_CELLS: usize = 32;
+/// The tiles of the denoiser where nothing else is asked for, and the side above which they are used.
+const SLIDING: Sliding = Sliding { tile_px: 512, stride_px: 256 };
+const WHOLE_PX: usize = 1024;
 
-/// Above this many cells a side the denoiser runs in tiles.
-const WHOLE_CELLS: usize = 128;
-
-/// The picture with detail, of the size of `clean`.
-pub(crate) fn detail(
-    networks: &Stage2,
-    device: &Device,
+/// The latent of the stage-1 picture, which steers the denoiser.
+pub(crate) fn condition(
+    model: &Model,
     clean: &Raster,
     options: &Options,
-    watch: &mut Watch,
-) -> Result<Raster, Error> {
-    let cell = networks.autoencoder.downsampling();
-    let padded = repeat_edges(clean, cell * networks.multiple);
-    let condition = encode(networks, device, &padded, watch)?;
-    let latent = sample(networks, device, condition, options, watch)?;
-    let decoded = decode(networks, device, &latent, watch)?;
-    Ok(decoded.crop(0, 0, clean.width_px, clean.height_px))
+    watch: &mut dyn Watch,
+) -> Result<Latent, Error> {
+    let networks = model.networks();
+    let cell_px = networks.autoencoder.downsampling();
+    let in_tiles = |tiling: &Tiling| {
+        matches!(tiling.encoder, Cut::Tiles(_)) || matches!(tiling.denoiser, Cut::Tiles(_))
+    };
+    let tiling = &options.tiling;
+    let multiple_px = match model.config.geometry {
+        // The reference leaves the rest to the latent if it is to work in tiles.
+        Geometry::Reference if in_tiles(tiling) => cell_px,
+        Geometry::Reference | Geometry::Article => REFERENCE_MULTIPLE_PX,
+        Geometry::Free => cell_px * networks.multiple,
+    };
+    let latent = encode(model, &model.config.geometry.padded(clean, multiple_px), tiling.encoder, watch)?;
+    watch.value(Value::Condition(&latent));
+    Ok(latent)
 }
 
-/// The last column and row repeated up to a multiple.
-fn repeat_edges(picture: &Raster, multiple_px: usize) -> Raster {
-    let (width, height, channels) = (picture.width_px, picture.height_px, picture.channels);
-    let mut padded = picture.pad_end(multiple_px);
-    let length = padded.width_px * channels;
-    for y in 0..padded.height_px {
-        let source = y.min(height - 1);
-        for x in 0..padded.width_px {
-            let from = (source * width + x.min(width - 1)) * channels;
-            let to = y * length + x * channels;
-            padded.data[to..to + channels].copy_from_slice(&picture.data[from..from + channels]);
+/// Pictures with detail, as many as `samples` and of the size of `clean`, sampled in one batch under the
+/// control of its latent.
+pub(crate) fn detail(
+    model: &Model,
+    clean: &Raster,
+    condition: &Latent,
+    samples: usize,
+    options: &Options,
+    noise: &mut dyn Noise,
+    watch: &mut dyn Watch,
+) -> Result<Vec<Raster>, Error> {
+    let (height, width) = (condition.height, condition.width);
+    let sliding = sliding(model, condition, options.tiling.denoiser);
+    let multiple = model.networks().multiple;
+    let filled = match sliding {
+        Some(_) => condition.clone(),
+        None => condition.pad_end(multiple),
+    };
+    let latents = sample(model, filled.repeat(samples), sliding, options, noise, watch)?;
+    latents
+        .items()
+        .map(|latent| {
+            let latent = latent.crop(0, 0, height, width);
+            watch.value(Value::Sampled(&latent));
+            let decoded = decode(model, &latent, options.tiling.decoder, watch)?;
+            let decoded = decoded.crop(0, 0, clean.width_px, clean.height_px);
+            watch.value(Value::Decoded(&decoded));
+            Ok(decoded)
+        })
+        .collect()
+}
+
+/// The denoiser's tiles in latent cells, if it works in tiles.
+fn sliding(model: &Model, latent: &Latent, cut: Cut<Sliding>) -> Option<(usize, usize)> {
+    let cell_px = model.networks().autoencoder.downsampling();
+    let tiles = match cut {
+        Cut::Auto if latent.height.max(latent.width) * cell_px > WHOLE_PX => SLIDING,
+        Cut::Auto | Cut::Whole => return None,
+        Cut::Tiles(tiles) => tiles,
+    };
+    let (tile, stride) = (tiles.tile_px / cell_px, tiles.stride_px / cell_px);
+    (latent.height.min(latent.width) >= tile).then_some((tile, stride))
+}
+
+/// The tiles of the autoencoder for `height` by `width` of its input, whose cells are `unit_px` wide,
+/// with `pad` around them.
+fn autoencoder_tiles(
+    cut: Cut<usize>,
+    (height, width): (usize, usize),
+    unit_px: usize,
+    pad: usize,
+) -> Vec<VaeTile> {
+    let tile = match cut {
+        Cut::Auto => Some(VAE_TILE_PX / unit_px),
+        Cut::Whole => None,
+        Cut::Tiles(tile_px) => Some(tile_px / unit_px).filter(|&tile| height.min(width) >= tile),
+    };
+    match tile {
+        Some(tile) => vae_tiles(height, width, tile, pad),
+        None => {
+            let whole = Window { y0: 0, y1: height, x0: 0, x1: width };
+            vec![VaeTile { input: whole, output: whole }]
         }
     }
-    padded
 }
 
-/// The latent of a picture, in tiles if it is large.
-fn encode(networks: &Stage2, device: &Device, picture: &Raster, watch: &mut Watch) -> Result<Latent, Error> {
+/// The latent of a picture.
+fn encode(model: &Model, picture: &Raster, cut: Cut<usize>, watch: &mut dyn Watch) -> Result<Latent, Error> {
+    let networks = model.networks();
     let cell = networks.autoencoder.downsampling();
-    let tiles = vae_tiles(picture.height_px, picture.width_px, VAE_TILE_PX, ENCODER_PAD_PX);
+    let (height, width) = (picture.height_px, picture.width_px);
+    let tiles = autoencoder_tiles(cut, (height, width), 1, ENCODER_PAD_PX);
     let total = tiles.len();
     report(watch, Stage::Encode, 0, total)?;
-    let mut out = Raster::new(
-        picture.width_px / cell,
-        picture.height_px / cell,
-        networks.autoencoder.latent_channels(),
-    );
+    let mut out = Raster::new(width / cell, height / cell, networks.autoencoder.latent_channels());
     let inputs = tiles
         .iter()
         .map(|tile| {
             let window = tile.input;
-            to_tensor(&picture.crop(window.x0, window.y0, window.width(), window.height()), device)
+            to_tensor(&picture.crop(window.x0, window.y0, window.width(), window.height()), &model.device)
         })
         .collect();
     let mut result = Ok(());
@@ -86,21 +142,26 @@ fn encode(networks: &Stage2, device: &Device, picture: &Raster, watch: &mut Watc
         if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     result?;
-    Ok(to_latent(&out))
+    Ok(to_latent(to_tensor(&out, &Device::flex())))
 }
 
-/// The picture of a latent, in tiles if it is large.
-fn decode(networks: &Stage2, device: &Device, latent: &Latent, watch: &mut Watch) -> Result<Raster, Error> {
+/// The picture of a latent.
+fn decode(model: &Model, latent: &Latent, cut: Cut<usize>, watch: &mut dyn Watch) -> Result<Raster, Error> {
+    let networks = model.networks();
     let cell = networks.autoencoder.downsampling();
-    let tiles = vae_tiles(latent.height, latent.width, VAE_TILE_PX / cell, DECODER_PAD_CELLS);
+    let (height, width) = (latent.height, latent.width);
+    let tiles = autoencoder_tiles(cut, (height, width), cell, DECODER_PAD_CELLS);
     let total = tiles.len();
     report(watch, Stage::Decode, 0, total)?;
-    let mut out = Raster::new(latent.width * cell, latent.height * cell, 3);
+    let mut out = Raster::new(width * cell, height * cell, 3);
     let inputs = tiles
         .iter()
         .map(|tile| {
             let window = tile.input;
-            latent_tensor(&latent.crop(window.y0, window.x0, window.height(), window.width()), device)
+            latent_tensor(
+                &latent.crop(window.y0, window.x0, window.height(), window.width()),
+                &model.device,
+            )
         })
         .collect();
     let mut result = Ok(());
@@ -118,90 +179,117 @@ fn decode(networks: &Stage2, device: &Device, latent: &Latent, watch: &mut Watch
     Ok(out)
 }
 
-/// A latent drawn from noise under the control of `condition`.
+/// Latents drawn from noise under the control of `condition`, one for each of its items.
 fn sample(
-    networks: &Stage2,
-    device: &Device,
+    model: &Model,
     condition: Latent,
+    sliding: Option<(usize, usize)>,
     options: &Options,
-    watch: &mut Watch,
+    noise: &mut dyn Noise,
+    watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
-    let mut noise = TorchNoise::new(Source::TorchCpu, options.seed);
-    let x_t = options.start.draw(&networks.schedule, &condition, &mut noise);
-    let condition = start::augment(&networks.schedule, condition, options.noise_aug, &mut noise);
+    let networks = model.networks();
+    let x_t = options.start.draw(&networks.schedule, &condition, noise);
+    let condition = start::augment(&networks.schedule, condition, options.noise_aug, noise);
     let settings = Sampling {
         schedule: &networks.schedule,
         prediction: networks.prediction,
         steps: options.steps,
-        guidance: Guidance {
-            scale: options.cfg_scale.unwrap_or(networks.sampling.cfg_scale),
-            rescale: options.rescale_cfg,
-        },
+        guidance: Guidance { scale: options.cfg_scale, rescale: options.rescale_cfg },
         has_negative: true,
         parameters: options.parameters,
     };
-    report(watch, Stage::Sample, 0, options.steps)?;
-    let (height, width) = (condition.height, condition.width);
-    let in_tiles = height.max(width) > WHOLE_CELLS && height.min(width) >= TILE_CELLS;
-    let done = std::cell::Cell::new(0);
-    let latent = {
-        let mut denoise = |x: &Latent, t: f64, which: &[Condition]| -> Result<Vec<Latent>, Error> {
-            // Every evaluation passes here: where a request to stop is heard.
-            report(watch, Stage::Sample, done.get(), options.steps)?;
-            let each = |x: &Latent, condition: &Latent| -> Result<Vec<Latent>, Error> {
-                let controls = which.iter().map(|which| match which {
-                    Condition::Positive => Some((condition, options.strength)),
-                    Condition::Negative => None,
-                });
-                controls.map(|control| predict(networks, device, x, control, t)).collect()
-            };
-            let outs = if in_tiles {
-                tiled::blend(x, TILE_CELLS, STRIDE_CELLS, which.len(), |x, window| {
-                    report(watch, Stage::Sample, done.get(), options.steps)?;
-                    each(x, &condition.crop(window.y0, window.x0, TILE_CELLS, TILE_CELLS))
-                })?
-            } else {
-                each(x, &condition)?
-            };
-            if outs.iter().all(Latent::is_finite) { Ok(outs) } else { Err(Error::NotFinite(Stage::Sample)) }
+    let contexts = networks.text.as_ref().map(|text| {
+        [Condition::Positive, Condition::Negative].map(|which| match which {
+            Condition::Positive => text.context(&options.prompt),
+            Condition::Negative => text.context(&options.negative_prompt),
+        })
+    });
+    let denoiser = Denoiser { model, contexts, strength: options.strength };
+    let (watch, done) = (RefCell::new(watch), Cell::new(0));
+    // Every evaluation passes here: where a request to stop is heard.
+    let tell = || report(*watch.borrow_mut(), Stage::Sample, done.get(), options.steps);
+    tell()?;
+    let mut denoise = |x: &Latent, t: f64, which: &[Condition]| -> Result<Vec<Latent>, Error> {
+        tell()?;
+        let outs = match sliding {
+            Some((tile, stride)) => tiled::blend(x, tile, stride, which.len(), |x, window| {
+                tell()?;
+                let condition = condition.crop(window.y0, window.x0, tile, tile);
+                Ok::<_, Error>(denoiser.predict(x, &condition, t, which))
+            })?,
+            None => denoiser.predict(x, &condition, t, which),
         };
-        settings.run(options.sampler, x_t, &mut noise, &mut denoise, &mut |step| done.set(step.done))
+        if outs.iter().all(Latent::is_finite) { Ok(outs) } else { Err(Error::NotFinite(Stage::Sample)) }
     };
+    let latent = settings.run(options.sampler, x_t, noise, &mut denoise, &mut |step| {
+        done.set(step.done);
+        watch.borrow_mut().value(Value::Step { done: step.done, x: step.x, estimate: step.estimate });
+    });
     let latent = latent.map_err(|error| match error {
         SampleError::Setting(text) => Error::Option(text),
         SampleError::Network(error) => error,
     })?;
-    report(watch, Stage::Sample, options.steps, options.steps)?;
+    report(*watch.borrow_mut(), Stage::Sample, options.steps, options.steps)?;
     Ok(latent)
 }
 
-/// One evaluation of the UNet, with the control branch if there is a condition, of a strength.
-fn predict(
-    networks: &Stage2,
-    device: &Device,
-    x: &Latent,
-    condition: Option<(&Latent, f64)>,
-    t: f64,
-) -> Result<Latent, Error> {
-    let x = latent_tensor(x, device);
-    let time = Tensor::<1>::from_floats([t as f32], device);
-    let control = condition.map(|(condition, strength)| {
-        let context = networks.unet.context(None, 1);
-        let hint = latent_tensor(condition, device);
-        networks.control.forward(x.clone(), hint, time.clone(), context, strength)
-    });
-    let out = networks.unet.forward(x, time, None, control);
-    Ok(to_latent(&to_raster(out, Stage::Sample)?))
+/// UNet and control branch, with what stays the same from step to step.
+struct Denoiser<'a> {
+    model: &'a Model,
+    /// Of prompt and negative prompt, in a model with text.
+    contexts: Option<[Tensor<3>; 2]>,
+    strength: f64,
+}
+
+impl Denoiser<'_> {
+    /// The predictions for `x` under each of `which`.
+    fn predict(&self, x: &Latent, condition: &Latent, t: f64, which: &[Condition]) -> Vec<Latent> {
+        let (networks, device) = (self.model.networks(), &self.model.device);
+        let time = |count: usize| Tensor::<1>::from_floats(vec![t as f32; count].as_slice(), device);
+        let (latent, hint) = (latent_tensor(x, device), latent_tensor(condition, device));
+        let Some([positive, negative]) = &self.contexts else {
+            // Without text, what the control branch adds is the condition.
+            return which
+                .iter()
+                .map(|which| {
+                    let time = time(x.batch);
+                    let control = (*which == Condition::Positive).then(|| {
+                        let context = networks.unet.context(None, x.batch);
+                        let (latent, hint) = (latent.clone(), hint.clone());
+                        networks.control.forward(latent, hint, time.clone(), context, self.strength)
+                    });
+                    to_latent(networks.unet.forward(latent.clone(), time, None, control))
+                })
+                .collect();
+        };
+        let context = which.iter().flat_map(|which| {
+            let context = match which {
+                Condition::Positive => positive,
+                Condition::Negative => negative,
+            };
+            std::iter::repeat_n(context.clone(), x.batch)
+        });
+        let context = Tensor::cat(context.collect(), 0);
+        let (latent, hint) =
+            (latent.repeat(&[which.len(), 1, 1, 1]), hint.repeat(&[which.len(), 1, 1, 1]));
+        let time = time(x.batch * which.len());
+        let control =
+            networks.control.forward(latent.clone(), hint, time.clone(), context.clone(), self.strength);
+        let out = to_latent(networks.unet.forward(latent, time, Some(context), Some(control)));
+        let items: Vec<Latent> = out.items().collect();
+        items.chunks_exact(x.batch).map(Latent::stack).collect()
+    }
 }
 
 /// Channels-last cells as the samplers' channels-first latent.
-fn to_latent(cells: &Raster) -> Latent {
-    let (height, width, channels) = (cells.height_px, cells.width_px, cells.channels);
-    let data = (0..channels).flat_map(|c| cells.data.iter().skip(c).step_by(channels)).copied().collect();
-    Latent { batch: 1, channels, height, width, data }
+fn to_latent(cells: Tensor<4>) -> Latent {
+    let [batch, height, width, channels] = cells.dims();
+    let data = cells.permute([0, 3, 1, 2]).into_data().iter::<f32>().collect();
+    Latent { batch, channels, height, width, data }
 }
 
-/// The inverse of [`to_latent`], as a tensor.
+/// The inverse of [`to_latent`].
 fn latent_tensor(latent: &Latent, device: &Device) -> Tensor<4> {
     let shape = [latent.batch, latent.channels, latent.height, latent.width];
     Tensor::from_data(TensorData::new(latent.data.clone(), shape), device).permute([0, 2, 3, 1])

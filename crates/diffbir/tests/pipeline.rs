@@ -1,10 +1,14 @@
 //! The whole pipeline with every official kind of network, made small and filled with random numbers.
 
-use diffbir::model::{AutoencoderConfig, CONFIG_KEY, SamplingDefaults, Stage2Config};
-use diffbir::restore::ColourFix;
-use diffbir::{Error, Model, ModelConfig, Options, Stage};
+use diffbir::config::{AutoencoderConfig, CONFIG_KEY, SamplingDefaults, Stage2Config};
+use diffbir::geometry::Geometry;
+use diffbir::restore::{ColourFix, Watch};
+use diffbir::tiling::{Cut, Sliding, Tiling};
+use diffbir::{Error, Model, ModelConfig, Options, Progress, Stage};
+use diffbir_diffusion::noise::{Source as NoiseSource, Stacked, TorchNoise};
 use diffbir_diffusion::{Parameters, Prediction, Sampler, StartPoint, Terminal};
-use diffbir_imaging::{Encoded, Format, Metadata, Photo, Samples, decode_bytes};
+use diffbir_imaging::{Encoded, Format, Metadata, Photo, Raster, Samples, decode_bytes};
+use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::srvgg::SrvggConfig;
@@ -45,6 +49,7 @@ fn stage2() -> Stage2Config {
     Stage2Config {
         autoencoder: AutoencoderConfig::Kl(kl()),
         unet: unet(),
+        text: None,
         prediction: Prediction::V,
         terminal: Terminal::ZeroSnr,
         sampling: SamplingDefaults::default(),
@@ -80,7 +85,8 @@ fn add<N: Module>(
 }
 
 fn open(mut file: Checkpoint, stage1: Stage1Config, stage2: Option<Stage2Config>) -> Model {
-    let config = ModelConfig { name: "small".into(), origin: Vec::new(), stage1, stage2 };
+    let config =
+        ModelConfig { name: "small".into(), origin: Vec::new(), stage1, stage2, geometry: Geometry::Free };
     file.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config).unwrap());
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("small.safetensors");
@@ -115,25 +121,43 @@ fn options() -> Options {
     Options {
         upscale: 2.0,
         stage1: true,
-        stage2: true,
+        tiling: Tiling::default(),
         sampler: Sampler::DEFAULT,
         parameters: Parameters::default(),
         start: StartPoint::Noise,
         steps: 3,
-        cfg_scale: None,
+        cfg_scale: 1.0,
         rescale_cfg: false,
+        prompt: String::new(),
+        negative_prompt: String::new(),
         strength: 1.0,
         noise_aug: 0,
-        seed: 231,
         colour_fix: ColourFix::Wavelet,
     }
 }
 
+/// Both stages, one result.
+fn restore(
+    model: &Model,
+    photo: &Photo,
+    options: &Options,
+    seed: u64,
+    watch: &mut dyn Watch,
+) -> Result<Raster, Error> {
+    let prepared = model.prepare(photo, options, true, watch)?;
+    let mut noise = TorchNoise::new(NoiseSource::TorchCpu, seed);
+    Ok(model.detail(&prepared, 1, options, &mut noise, watch)?.remove(0))
+}
+
+/// A watch that lets everything go on.
+fn on(_: Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
 fn run(model: &Model, photo: &Photo, options: &Options) -> Vec<f32> {
-    let restored = model.restore(photo, options, &mut |_| ControlFlow::Continue(())).unwrap();
-    let size = (restored.picture.width_px, restored.picture.height_px);
-    assert_eq!(size, (photo.width_px * 2, photo.height_px * 2));
-    restored.picture.data
+    let restored = restore(model, photo, options, 231, &mut on).unwrap();
+    assert_eq!((restored.width_px, restored.height_px), (photo.width_px * 2, photo.height_px * 2));
+    restored.data
 }
 
 #[test]
@@ -144,32 +168,71 @@ fn every_option_acts_and_nothing_else_does() {
     run(&model, &other, &options());
     assert_eq!(first, run(&model, &small, &options()), "what was restored before must not matter");
     let differs = |options: Options| assert_ne!(first, run(&model, &small, &options), "{options:?}");
-    differs(Options { seed: 232, ..options() });
+    assert_ne!(first, restore(&model, &small, &options(), 232, &mut on).unwrap().data);
     differs(Options { steps: 4, ..options() });
     differs(Options { sampler: Sampler::Spaced, ..options() });
     differs(Options { parameters: Parameters { eta: 0.5, ..Parameters::default() }, ..options() });
-    differs(Options { cfg_scale: Some(2.0), rescale_cfg: true, ..options() });
+    differs(Options { cfg_scale: 2.0, rescale_cfg: true, ..options() });
     differs(Options { strength: 0.5, ..options() });
-    differs(Options { cfg_scale: Some(2.0), ..options() });
+    differs(Options { cfg_scale: 2.0, ..options() });
     differs(Options { noise_aug: 100, ..options() });
     differs(Options { colour_fix: ColourFix::Adain, ..options() });
     differs(Options { colour_fix: ColourFix::None, ..options() });
     differs(Options { stage1: false, ..options() });
-    differs(Options { stage2: false, ..options() });
+    assert_ne!(first, model.prepare(&small, &options(), false, &mut on).unwrap().clean().data);
+}
+
+#[test]
+fn prompts_act_in_a_model_with_text_and_a_batch_changes_nothing() {
+    let text = ClipTextConfig { width: 6, heads: 2, blocks: 2, ..ClipTextConfig::official() };
+    let unet = UnetConfig { learned_context: false, ..unet() };
+    let mut file = Checkpoint::default();
+    add(&mut file, "stage1", Lively(1.0), |params| swinir().build(params));
+    add(&mut file, "autoencoder", Lively(1.0), |params| kl().build(params));
+    add(&mut file, "unet", Lively(1.0), |params| unet.build(params));
+    add(&mut file, "control", Lively(1.0), |params| ControlNet::new(params, &unet));
+    add(&mut file, "text", Lively(1.0), |params| text.build(params));
+    let config = Stage2Config { unet: unet.clone(), text: Some(text), ..stage2() };
+    let model = open(file, Stage1Config::SwinIr(swinir()), Some(config));
+    assert!(model.has_text());
+    let photo = photo(21, 17);
+    let options = Options { cfg_scale: 2.0, prompt: "a city".into(), ..options() };
+    let first = run(&model, &photo, &options);
+    assert_ne!(first, run(&model, &photo, &Options { prompt: "a dog".into(), ..options.clone() }));
+    assert_ne!(first, run(&model, &photo, &Options { negative_prompt: "blurry".into(), ..options.clone() }));
+    assert_eq!(first, run(&model, &photo, &options));
+
+    let prepared = model.prepare(&photo, &options, true, &mut on).unwrap();
+    let new = |seed| TorchNoise::new(NoiseSource::TorchCpu, seed);
+    let mut noise = Stacked(vec![new(230), new(231)]);
+    let both = model.detail(&prepared, 2, &options, &mut noise, &mut on).unwrap();
+    let error = both[1].data.iter().zip(&first).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(error < 1e-4, "a result depends on its batch: {error}");
+    assert_ne!(both[0].data, both[1].data);
+}
+
+#[test]
+fn tiles_that_do_not_fit_the_networks_are_refused_before_any_work() {
+    let model = model(1.0);
+    let tiles = |tile_px| Cut::Tiles(Sliding { tile_px, stride_px: 8 });
+    let check = |tiling| model.check(&Options { tiling, ..options() }).map_err(|error| error.to_string());
+    assert_eq!(check(Tiling { cleaner: tiles(32), denoiser: tiles(32), ..Tiling::default() }), Ok(()));
+    let refused = check(Tiling { cleaner: tiles(30), ..Tiling::default() }).unwrap_err();
+    assert!(refused.contains("stage 1") && refused.contains("30"), "{refused}");
+    assert!(check(Tiling { denoiser: tiles(24), ..Tiling::default() }).unwrap_err().contains("16"));
 }
 
 #[test]
 fn guided_steps_count_once() {
     let mut counts = Vec::new();
-    let options = Options { cfg_scale: Some(2.0), ..options() };
-    model(1.0)
-        .restore(&photo(16, 16), &options, &mut |progress| {
-            if progress.stage == Stage::Sample {
-                counts.push(progress.done);
-            }
-            ControlFlow::Continue(())
-        })
-        .unwrap();
+    let options = Options { cfg_scale: 2.0, ..options() };
+    restore(&model(1.0), &photo(16, 16), &options, 231, &mut |progress: Progress| {
+        if progress.stage == Stage::Sample {
+            counts.push(progress.done);
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     assert!(counts.is_sorted(), "{counts:?}");
     assert_eq!(counts.iter().filter(|&&done| done == 3).count(), 1, "{counts:?}");
     assert!((0..3).all(|done| counts.contains(&done)), "{counts:?}");
@@ -180,14 +243,13 @@ fn large_pictures_run_in_tiles() {
     let mut stages = Vec::new();
     let model = model(1.0);
     let options = Options { steps: 2, ..options() };
-    let restored = model
-        .restore(&photo(560, 300), &options, &mut |progress| {
-            stages.push((progress.stage, progress.total));
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-    assert_eq!((restored.picture.width_px, restored.picture.height_px), (1120, 600));
-    assert!(restored.picture.is_finite());
+    let restored = restore(&model, &photo(560, 300), &options, 231, &mut |progress: Progress| {
+        stages.push((progress.stage, progress.total));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_eq!((restored.width_px, restored.height_px), (1120, 600));
+    assert!(restored.is_finite());
     for stage in [Stage::Stage1, Stage::Encode, Stage::Decode] {
         assert!(stages.iter().any(|&(s, total)| s == stage && total > 1), "{stage} ran whole");
     }
@@ -199,8 +261,7 @@ fn tiles_of_a_convolutional_stage_1_leave_no_seam() {
     let mut file = Checkpoint::default();
     add(&mut file, "stage1", Lively(1.0), |params| sizes.build(params));
     let model = open(file, Stage1Config::Srvgg(sizes), None);
-    let restore =
-        |photo: &Photo| model.restore(photo, &options(), &mut |_| ControlFlow::Continue(())).unwrap().picture;
+    let restore = |photo: &Photo| restore(&model, photo, &options(), 231, &mut on).unwrap();
     let large = photo(1100, 520);
     let Samples::U8(samples) = &large.samples else { unreachable!("eight bits") };
     // The columns around the first seam by themselves, which fit into one tile.
@@ -218,14 +279,14 @@ fn tiles_of_a_convolutional_stage_1_leave_no_seam() {
 #[test]
 fn values_that_are_no_numbers_name_their_stage() {
     let broken = model(f32::INFINITY);
-    let error = broken.restore(&photo(16, 16), &options(), &mut |_| ControlFlow::Continue(())).err();
+    let error = restore(&broken, &photo(16, 16), &options(), 231, &mut on).err();
     assert!(matches!(error, Some(Error::NotFinite(Stage::Sample))), "{error:?}");
 }
 
 #[test]
 fn a_run_stops_when_it_is_asked_to() {
     let model = model(1.0);
-    let error = model.restore(&photo(16, 16), &options(), &mut |progress| {
+    let error = restore(&model, &photo(16, 16), &options(), 231, &mut |progress: Progress| {
         if progress.stage == Stage::Sample && progress.done == 1 {
             ControlFlow::Break(())
         } else {
@@ -242,7 +303,7 @@ fn a_convolutional_stage_1_tells_of_its_layers_and_stops_between_them() {
     add(&mut file, "stage1", Lively(1.0), |params| sizes.build(params));
     let model = open(file, Stage1Config::Srvgg(sizes), None);
     let mut told = Vec::new();
-    let error = model.restore(&photo(16, 16), &options(), &mut |progress| {
+    let error = restore(&model, &photo(16, 16), &options(), 231, &mut |progress: Progress| {
         told.push((progress.done, progress.total));
         if progress.done == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

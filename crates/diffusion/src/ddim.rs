@@ -56,7 +56,7 @@ pub fn sample<E>(
         // The reference draws here, and multiplies by 0.
         noise.normal(x.data.len());
         x = x0.zip(&eps, |x0, eps| keep * x0 + turn * eps);
-        on_step(Step { done: total - index, total, estimate: &x0 });
+        on_step(Step { done: total - index, total, x: &x, estimate: &x0 });
     }
     Ok(x)
 }

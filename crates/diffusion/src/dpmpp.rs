@@ -111,7 +111,7 @@ pub fn sample<E>(
             moved = moved.zip(&slope, |x, slope| x - 0.5 * take * slope);
         }
         x = moved;
-        on_step(Step { done: index + 1, total: steps, estimate: &x0 });
+        on_step(Step { done: index + 1, total: steps, x: &x, estimate: &x0 });
         earlier = Some(x0);
     }
     Ok(x)

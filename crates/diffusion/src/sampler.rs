@@ -4,11 +4,13 @@ use crate::guidance::{Condition, Guidance};
 use crate::noise::Noise;
 use crate::schedule::{Prediction, Schedule};
 use crate::{Latent, ddim, dpmpp, edm, spaced};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// The samplers of the reference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Sampler {
     /// Ancestral DDPM on a part of the timesteps (reference 2.4).
     Spaced,
@@ -64,6 +66,20 @@ impl Sampler {
 impl fmt::Display for Sampler {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl From<Sampler> for String {
+    fn from(sampler: Sampler) -> Self {
+        sampler.name().into()
+    }
+}
+
+impl TryFrom<String> for Sampler {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse()
     }
 }
 
@@ -142,6 +158,8 @@ pub struct Step<'a> {
     pub done: usize,
     /// Of how many. DDIM makes more than it was asked for where 1000 does not divide.
     pub total: usize,
+    /// What the sampler goes on from.
+    pub x: &'a Latent,
     /// The picture's latent as it is estimated now.
     pub estimate: &'a Latent,
 }

@@ -74,7 +74,7 @@ pub fn sample<E>(
         // The reference draws at the last step too, and multiplies by 0.
         let drawn = noise.normal(x.data.len());
         x = if index == 0 { mean } else { mean.add_scaled(&x.with(drawn), c.deviation) };
-        on_step(Step { done: total - index, total, estimate: &x0 });
+        on_step(Step { done: total - index, total, x: &x, estimate: &x0 });
     }
     Ok(x)
 }

@@ -5,6 +5,12 @@
 //! over pixels, images or channels and reductions run over fixed chunks in a fixed order, so a result
 //! does not depend on the number of threads.
 
+pub mod activation;
+pub mod attention;
 pub mod conv;
-pub mod matrix;
+mod math;
 pub mod norm;
+mod pack;
+mod share;
+mod simd;
+mod tile;

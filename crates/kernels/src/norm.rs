@@ -1,5 +1,8 @@
 //! Group normalisation, channels last, with an optional SiLU behind it, and its backward pass.
 
+use crate::math::{for_each_isa, mul_add, sigmoid};
+use crate::share::zeros;
+use crate::simd::Isa;
 use rayon::prelude::*;
 
 /// The sizes of one group normalisation over `[batch, pixels, channels]`.
@@ -29,127 +32,223 @@ pub struct GroupNormGradients {
     pub bias: Vec<f32>,
 }
 
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
+/// Pixels that are summed in f32 before f64 takes over: f64 for every element would halve the speed.
+const BLOCK: usize = 64;
+
+/// Pixels of one task; fixed, so that the order of sums does not follow the number of threads.
+const STRIP: usize = 1024;
+
+#[inline(always)]
+fn add_moments<const FUSED: bool>(pixels: &[f32], sums: &mut [f32], squares: &mut [f32]) {
+    for pixel in pixels.chunks_exact(sums.len()) {
+        for ((sum, square), &value) in sums.iter_mut().zip(&mut *squares).zip(pixel) {
+            *sum += value;
+            *square = mul_add::<FUSED>(value, value, *square);
+        }
+    }
+}
+
+for_each_isa! {
+    /// Adds each channel's values and their squares.
+    fn moments(pixels: &[f32], sums: &mut [f32], squares: &mut [f32]) = add_moments
+}
+
+#[inline(always)]
+fn apply_pixels<const FUSED: bool>(x: &[f32], y: &mut [f32], scale: &[f32], shift: &[f32], silu: bool) {
+    for (x, y) in x.chunks_exact(scale.len()).zip(y.chunks_exact_mut(scale.len())) {
+        for ((y, x), (scale, shift)) in y.iter_mut().zip(x).zip(scale.iter().zip(shift)) {
+            *y = mul_add::<FUSED>(*x, *scale, *shift);
+        }
+        if silu {
+            y.iter_mut().for_each(|y| *y *= sigmoid::<FUSED>(*y));
+        }
+    }
+}
+
+for_each_isa! {
+    /// `x · scale + shift` for each channel, then SiLU.
+    fn apply(x: &[f32], y: &mut [f32], scale: &[f32], shift: &[f32], silu: bool) = apply_pixels
+}
+
+/// What a channel is normalised with, `[channels]` each.
+struct Channels<'a> {
+    mean: &'a [f32],
+    rstd: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+}
+
+#[inline(always)]
+fn gradient_pixels<const FUSED: bool>(
+    x: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    of: Channels<'_>,
+    silu: bool,
+    sums: (&mut [f32], &mut [f32]),
+) {
+    let channels = of.mean.len();
+    let (mean, rstd) = (&of.mean[..channels], &of.rstd[..channels]);
+    let (weight, bias) = (&of.weight[..channels], &of.bias[..channels]);
+    let (dw, db) = (&mut sums.0[..channels], &mut sums.1[..channels]);
+    let pixels = x.chunks_exact(channels).zip(dy.chunks_exact(channels));
+    for ((x, dy), dx) in pixels.zip(dx.chunks_exact_mut(channels)) {
+        for c in 0..channels {
+            let normal = (x[c] - mean[c]) * rstd[c];
+            let grad = if silu {
+                let value = mul_add::<FUSED>(normal, weight[c], bias[c]);
+                let s = sigmoid::<FUSED>(value);
+                dy[c] * s * mul_add::<FUSED>(value, 1.0 - s, 1.0)
+            } else {
+                dy[c]
+            };
+            dw[c] = mul_add::<FUSED>(grad, normal, dw[c]);
+            db[c] += grad;
+            dx[c] = grad;
+        }
+    }
+}
+
+for_each_isa! {
+    /// The gradient before the SiLU, to `dx`; its sums over pixels, with and without the normalised input,
+    /// are added to `sums`.
+    fn gradient(
+        x: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        of: Channels<'_>,
+        silu: bool,
+        sums: (&mut [f32], &mut [f32]),
+    ) = gradient_pixels
+}
+
+#[inline(always)]
+fn gradient_apply_pixels<const FUSED: bool>(x: &[f32], dx: &mut [f32], factors: [&[f32]; 3]) {
+    let channels = factors[0].len();
+    let [by_dx, by_x, constant] = factors.map(|factor| &factor[..channels]);
+    for (x, dx) in x.chunks_exact(channels).zip(dx.chunks_exact_mut(channels)) {
+        for c in 0..channels {
+            let rest = mul_add::<FUSED>(x[c], by_x[c], constant[c]);
+            dx[c] = mul_add::<FUSED>(dx[c], by_dx[c], rest);
+        }
+    }
+}
+
+for_each_isa! {
+    /// `dx · factors[0] + x · factors[1] + factors[2]`, for each channel.
+    fn gradient_apply(x: &[f32], dx: &mut [f32], factors: [&[f32]; 3]) = gradient_apply_pixels
 }
 
 impl GroupNorm {
-    /// Mean and 1 / standard deviation of each channel's group in one image, `[channels]` each.
-    fn statistics(&self, image: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    /// Sums of each group over `values`, one a channel; returned for each channel.
+    fn by_group(&self, values: &[f64]) -> Vec<f64> {
         let width = self.channels / self.groups;
-        let mut sums = vec![0.0f64; self.channels];
-        let mut squares = vec![0.0f64; self.channels];
-        // Pairs of rows are summed in f32 blocks first: f64 for every element would halve the speed.
-        let mut block_sum = vec![0.0f32; self.channels];
-        let mut block_square = vec![0.0f32; self.channels];
-        for block in image.chunks(64 * self.channels) {
-            block_sum.fill(0.0);
-            block_square.fill(0.0);
-            for pixel in block.chunks_exact(self.channels) {
-                for ((sum, square), &value) in block_sum.iter_mut().zip(&mut block_square).zip(pixel) {
-                    *sum += value;
-                    *square += value * value;
+        values.chunks_exact(width).flat_map(|group| vec![group.iter().sum::<f64>(); width]).collect()
+    }
+
+    /// Mean and 1 / standard deviation of each channel's group in one image, `[channels]` each.
+    fn statistics(&self, isa: Isa, image: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let strips: Vec<(Vec<f64>, Vec<f64>)> = image
+            .par_chunks(STRIP * self.channels)
+            .map(|strip| {
+                let (mut sums, mut squares) = (vec![0.0f64; self.channels], vec![0.0f64; self.channels]);
+                let (mut sum, mut square) = (vec![0.0f32; self.channels], vec![0.0f32; self.channels]);
+                for block in strip.chunks(BLOCK * self.channels) {
+                    sum.fill(0.0);
+                    square.fill(0.0);
+                    moments(isa, block, &mut sum, &mut square);
+                    for c in 0..self.channels {
+                        sums[c] += f64::from(sum[c]);
+                        squares[c] += f64::from(square[c]);
+                    }
                 }
-            }
+                (sums, squares)
+            })
+            .collect();
+        let (mut sums, mut squares) = (vec![0.0; self.channels], vec![0.0; self.channels]);
+        for (strip_sums, strip_squares) in strips {
             for c in 0..self.channels {
-                sums[c] += f64::from(block_sum[c]);
-                squares[c] += f64::from(block_square[c]);
+                sums[c] += strip_sums[c];
+                squares[c] += strip_squares[c];
             }
         }
-        let count = (self.pixels * width) as f64;
-        let (mut means, mut rstds) = (vec![0.0; self.channels], vec![0.0; self.channels]);
-        for group in 0..self.groups {
-            let span = group * width..(group + 1) * width;
-            let mean = sums[span.clone()].iter().sum::<f64>() / count;
-            let variance = (squares[span.clone()].iter().sum::<f64>() / count - mean * mean).max(0.0);
-            means[span.clone()].fill(mean as f32);
-            rstds[span].fill((1.0 / (variance + f64::from(self.epsilon)).sqrt()) as f32);
-        }
-        (means, rstds)
+        let count = (self.pixels * self.channels / self.groups) as f64;
+        let moments = self.by_group(&sums).into_iter().zip(self.by_group(&squares));
+        moments
+            .map(|(sum, square)| {
+                let mean = sum / count;
+                let variance = (square / count - mean * mean).max(0.0);
+                (mean as f32, (1.0 / (variance + f64::from(self.epsilon)).sqrt()) as f32)
+            })
+            .unzip()
     }
 
     /// `y` of the shape of `x`; `weight` and `bias` are `[channels]`.
     pub fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+        let isa = Isa::detect();
         let size = self.pixels * self.channels;
-        let mut y = vec![0.0; x.len()];
+        let mut y = zeros(x.len());
         for (x, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
-            let (mean, rstd) = self.statistics(x);
+            let (mean, rstd) = self.statistics(isa, x);
             let scale: Vec<f32> = rstd.iter().zip(weight).map(|(r, w)| r * w).collect();
             let shift: Vec<f32> = mean.iter().zip(&scale).zip(bias).map(|((m, s), b)| b - m * s).collect();
-            let strip = 256 * self.channels;
-            x.par_chunks(strip).zip(y.par_chunks_mut(strip)).for_each(|(x, y)| {
-                for (x, y) in x.chunks_exact(self.channels).zip(y.chunks_exact_mut(self.channels)) {
-                    for c in 0..self.channels {
-                        let value = x[c] * scale[c] + shift[c];
-                        y[c] = if self.silu { value * sigmoid(value) } else { value };
-                    }
-                }
-            });
+            let strip = STRIP * self.channels;
+            let strips = x.par_chunks(strip).zip(y.par_chunks_mut(strip));
+            strips.for_each(|(x, y)| apply(isa, x, y, &scale, &shift, self.silu));
         }
         y
     }
 
     /// The gradients of input, weight and bias, from `x` and the gradient of `y`.
     pub fn backward(&self, x: &[f32], weight: &[f32], bias: &[f32], dy: &[f32]) -> GroupNormGradients {
+        let isa = Isa::detect();
         let (channels, size) = (self.channels, self.pixels * self.channels);
-        let width = channels / self.groups;
-        let images: Vec<(Vec<f32>, Vec<f32>, Vec<f32>)> = x
-            .par_chunks_exact(size)
-            .zip(dy.par_chunks_exact(size))
-            .map(|(x, dy)| {
-                let (mean, rstd) = self.statistics(x);
-                let (mut dw, mut db) = (vec![0.0f32; channels], vec![0.0f32; channels]);
-                // First the gradient before the SiLU, kept in dx, and its sums per channel.
-                let mut dx = vec![0.0; size];
-                for ((x, dy), dx) in
-                    x.chunks_exact(channels).zip(dy.chunks_exact(channels)).zip(dx.chunks_exact_mut(channels))
-                {
-                    for c in 0..channels {
-                        let normal = (x[c] - mean[c]) * rstd[c];
-                        let grad = if self.silu {
-                            let value = normal * weight[c] + bias[c];
-                            let s = sigmoid(value);
-                            dy[c] * s * (1.0 + value * (1.0 - s))
-                        } else {
-                            dy[c]
-                        };
-                        dw[c] += grad * normal;
-                        db[c] += grad;
-                        dx[c] = grad;
-                    }
+        let mut input = zeros(x.len());
+        let (mut total_dw, mut total_db) = (vec![0.0; channels], vec![0.0; channels]);
+        let images = x.chunks_exact(size).zip(dy.chunks_exact(size));
+        for ((x, dy), dx) in images.zip(input.chunks_exact_mut(size)) {
+            let (mean, rstd) = self.statistics(isa, x);
+            let strip = STRIP * channels;
+            let strips: Vec<(Vec<f32>, Vec<f32>)> = x
+                .par_chunks(strip)
+                .zip(dy.par_chunks(strip))
+                .zip(dx.par_chunks_mut(strip))
+                .map(|((x, dy), dx)| {
+                    let (mut dw, mut db) = (vec![0.0; channels], vec![0.0; channels]);
+                    let of = Channels { mean: &mean, rstd: &rstd, weight, bias };
+                    gradient(isa, x, dy, dx, of, self.silu, (&mut dw, &mut db));
+                    (dw, db)
+                })
+                .collect();
+            let (mut dw, mut db) = (vec![0.0; channels], vec![0.0; channels]);
+            for (strip_dw, strip_db) in strips {
+                for c in 0..channels {
+                    dw[c] += f64::from(strip_dw[c]);
+                    db[c] += f64::from(strip_db[c]);
                 }
-                // Then dx = rstd (g - mean(g) - normal mean(g normal)), with g = grad · weight.
-                let count = (self.pixels * width) as f32;
-                let (mut mean_g, mut mean_gn) = (vec![0.0; channels], vec![0.0; channels]);
-                for group in 0..self.groups {
-                    let span = group * width..(group + 1) * width;
-                    let sum = |v: &[f32]| span.clone().map(|c| v[c] * weight[c]).sum::<f32>() / count;
-                    let (g, gn) = (sum(&db), sum(&dw));
-                    mean_g[span.clone()].fill(g);
-                    mean_gn[span].fill(gn);
-                }
-                for (x, dx) in x.chunks_exact(channels).zip(dx.chunks_exact_mut(channels)) {
-                    for c in 0..channels {
-                        let normal = (x[c] - mean[c]) * rstd[c];
-                        dx[c] = rstd[c] * (dx[c] * weight[c] - mean_g[c] - normal * mean_gn[c]);
-                    }
-                }
-                (dx, dw, db)
-            })
-            .collect();
-        let mut total = GroupNormGradients {
-            input: Vec::with_capacity(x.len()),
-            weight: vec![0.0; channels],
-            bias: vec![0.0; channels],
-        };
-        for (dx, dw, db) in images {
-            total.input.extend_from_slice(&dx);
+            }
+            // dx = rstd (g - mean(g) - normal mean(g normal)), with g = gradient · weight.
+            let count = (self.pixels * channels / self.groups) as f64;
+            let weigh = |sums: &[f64]| -> Vec<f64> {
+                let weighted: Vec<f64> = sums.iter().zip(weight).map(|(s, w)| s * f64::from(*w)).collect();
+                self.by_group(&weighted).into_iter().map(|sum| sum / count).collect()
+            };
+            let (mean_g, mean_gn) = (weigh(&db), weigh(&dw));
+            let by_dx: Vec<f32> = rstd.iter().zip(weight).map(|(r, w)| r * w).collect();
+            let by_x: Vec<f32> =
+                rstd.iter().zip(&mean_gn).map(|(r, gn)| (-f64::from(r * r) * gn) as f32).collect();
+            let constant: Vec<f32> = (0..channels)
+                .map(|c| (-f64::from(rstd[c]) * mean_g[c] - f64::from(mean[c]) * f64::from(by_x[c])) as f32)
+                .collect();
+            x.par_chunks(strip)
+                .zip(dx.par_chunks_mut(strip))
+                .for_each(|(x, dx)| gradient_apply(isa, x, dx, [&by_dx, &by_x, &constant]));
             for c in 0..channels {
-                total.weight[c] += dw[c];
-                total.bias[c] += db[c];
+                total_dw[c] += dw[c] as f32;
+                total_db[c] += db[c] as f32;
             }
         }
-        total
+        GroupNormGradients { input, weight: total_dw, bias: total_db }
     }
 }
 

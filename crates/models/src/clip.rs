@@ -140,7 +140,7 @@ impl Block {
 
     fn forward(&self, x: Tensor<3>, mask: Tensor<4>) -> Tensor<3> {
         let x = x.clone() + self.attention(self.norm1.forward(x), mask);
-        let h = activation::gelu(self.up.forward(self.norm2.forward(x.clone())));
+        let h = ops::gelu(self.up.forward(self.norm2.forward(x.clone())));
         x + self.down.forward(h)
     }
 

@@ -224,7 +224,7 @@ impl SwinLayer {
             self.shifted.then_some(mask),
         );
         let x = x + y;
-        let y = self.fc2.forward(activation::gelu(self.fc1.forward(self.norm2.forward(x.clone()))));
+        let y = self.fc2.forward(ops::gelu(self.fc1.forward(self.norm2.forward(x.clone()))));
         x + y
     }
 }

@@ -43,6 +43,15 @@ impl Stage1Config {
         }
     }
 
+    /// The longer side, in pixels of the input, up to which a picture in one piece takes about a gigabyte.
+    pub fn whole_px(&self) -> usize {
+        match self {
+            Self::SwinIr(_) | Self::Srvgg(_) | Self::ScuNet(_) => 1024,
+            // Its widest layers work at the size of the output.
+            Self::Rrdb(_) => 512,
+        }
+    }
+
     /// How far an output pixel sees, in pixels of the input; nothing where tiles are to be blended: for a
     /// network whose windows pass context on without a sharp end, or that sees further than a tile is
     /// worth.

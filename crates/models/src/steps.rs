@@ -87,6 +87,12 @@ pub fn run_tiled(
     tiles: Vec<Tensor<4>>,
     mut done: impl FnMut(usize, Tensor<4>) -> ControlFlow<()>,
 ) {
+    if tiles.len() == 1 {
+        for whole in tiles {
+            _ = done(0, run(steps, whole));
+        }
+        return;
+    }
     let mut states: Vec<State> = tiles.into_iter().map(State::new).collect();
     let mut rest = steps;
     while let Some(at) = rest.iter().position(|step| matches!(step, Step::Norm(..))) {

@@ -220,7 +220,7 @@ impl Layer {
     fn forward(&self, x: Tensor<4>, mask: &Tensor<3>) -> Tensor<4> {
         let y = self.attention.forward(self.norm1.forward(x.clone()), self.shifted.then_some(mask));
         let x = x + y;
-        let y = self.fc2.forward(activation::gelu(self.fc1.forward(self.norm2.forward(x.clone()))));
+        let y = self.fc2.forward(ops::gelu(self.fc1.forward(self.norm2.forward(x.clone()))));
         x + y
     }
 }

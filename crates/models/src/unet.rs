@@ -420,6 +420,6 @@ impl FeedForward {
 
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let parts = self.proj.forward(x).chunk(2, 2);
-        self.out.forward(parts[0].clone() * activation::gelu(parts[1].clone()))
+        self.out.forward(parts[0].clone() * ops::gelu(parts[1].clone()))
     }
 }

@@ -56,6 +56,71 @@ fn transposed_convolution_and_its_gradients_are_burns() {
 }
 
 #[test]
+fn linear_map_and_its_gradients_are_burns() {
+    let [x, w] = [wave([2, 7, 19], 0.3), wave([1, 33, 19], 0.7)].map(Tensor::require_grad);
+    let b = wave([33], 1.1).require_grad();
+    let ours = ops::linear(x.clone(), w.clone().reshape([33, 19]), Some(b.clone()));
+    let theirs = x.clone().matmul(w.clone().transpose().repeat_dim(0, 2)) + b.clone().unsqueeze();
+    close("output", ours.clone(), theirs.clone());
+    let weights = wave(ours.dims(), 0.13);
+    let (ours, theirs) = ((ours * weights.clone()).sum().backward(), (theirs * weights).sum().backward());
+    close("input", x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
+    close("weight", w.grad(&ours).unwrap(), w.grad(&theirs).unwrap());
+    close("bias", b.grad(&ours).unwrap(), b.grad(&theirs).unwrap());
+}
+
+#[test]
+fn a_linear_map_of_a_row_does_not_depend_on_the_batch() {
+    let [x, w] = [wave([2, 1280], 0.3), wave([1280, 1280], 0.7)];
+    let both = ops::linear(x.clone(), w.clone(), None).slice_dim(0, 0..1).into_data();
+    let one = ops::linear(x.slice_dim(0, 0..1), w, None).into_data();
+    assert_eq!(one, both);
+}
+
+#[test]
+fn attention_and_its_gradients_are_burns() {
+    for (bias_shape, keys) in [(None, 77), (Some([1, 4, 9, 6]), 6), (Some([2, 1, 1, 9]), 9)] {
+        // As the networks have them: heads from a projection's features.
+        let leaf = |rows: usize, step: f32| wave([2, rows, 4 * 5], step).require_grad();
+        let (q, k, v) = (leaf(9, 0.3), leaf(keys, 0.7), leaf(keys, 1.1));
+        let bias = bias_shape.map(|shape| wave(shape, 0.9).require_grad());
+        let heads = |x: &Tensor<3>| {
+            let rows = x.dims()[1];
+            x.clone().reshape([2, rows, 4, 5]).swap_dims(1, 2)
+        };
+        let ours = match &bias {
+            Some(bias) => ops::attention_biased(heads(&q), heads(&k), heads(&v), bias.clone()),
+            None => ops::attention(heads(&q), heads(&k), heads(&v)),
+        };
+        let scores = heads(&q).matmul(heads(&k).transpose()) / 5f32.sqrt();
+        let scores = match &bias {
+            Some(bias) => scores + bias.clone(),
+            None => scores,
+        };
+        let theirs = activation::softmax(scores, 3).matmul(heads(&v));
+        close("output", ours.clone(), theirs.clone());
+        let weights = wave(ours.dims(), 0.13);
+        let (ours, theirs) = ((ours * weights.clone()).sum().backward(), (theirs * weights).sum().backward());
+        for (name, x) in [("q", q), ("k", k), ("v", v)] {
+            close(name, x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
+        }
+        if let Some(bias) = bias {
+            close("bias", bias.grad(&ours).unwrap(), bias.grad(&theirs).unwrap());
+        }
+    }
+}
+
+#[test]
+fn gelu_and_its_gradient_are_burns() {
+    let x = (wave([3, 50, 7], 0.3) * 6.0).detach().require_grad();
+    let (ours, theirs) = (ops::gelu(x.clone()), activation::gelu(x.clone()));
+    close("output", ours.clone(), theirs.clone());
+    let weights = wave([3, 50, 7], 0.17);
+    let (ours, theirs) = ((ours * weights.clone()).sum().backward(), (theirs * weights).sum().backward());
+    close("input", x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
+}
+
+#[test]
 fn group_norm_and_its_gradients_are_burns() {
     let x = wave([2, 5, 6, 8], 0.31).require_grad();
     let [w, b] = [wave([8], 0.9), wave([8], 1.7)].map(Tensor::require_grad);

@@ -7,6 +7,8 @@
 mod download;
 mod store;
 
+use diffbir_diffusion::{Sampler, edm};
+
 pub use download::{Download, PullError, pull};
 pub use store::{Store, sha256_of};
 
@@ -17,6 +19,8 @@ pub struct WeightFile {
     pub name: &'static str,
     /// What it holds, in words.
     pub holds: &'static str,
+    /// Which networks those are.
+    pub network: Network,
     /// Its size in words, for a person who is about to download it.
     pub about: &'static str,
     /// SHA-256 in hexadecimal if it is known.
@@ -25,6 +29,23 @@ pub struct WeightFile {
     pub licence: &'static str,
     /// Where it can be had, best first.
     pub addresses: &'static [Address],
+}
+
+/// What networks a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// A stage 1.
+    SwinIr,
+    /// A stage 1.
+    Rrdb,
+    /// A stage 1.
+    ScuNet,
+    /// The control branch.
+    Control,
+    /// Stable Diffusion: UNet, autoencoder, text encoder.
+    Base,
+    /// All of a model of v1.
+    Full,
 }
 
 /// Where a file can be had.
@@ -36,8 +57,20 @@ pub struct Address {
     pub tried: bool,
 }
 
+/// What is to be done with a picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Task {
+    /// To enlarge and clean it.
+    #[default]
+    Sr,
+    /// To restore one aligned face that fills it.
+    Face,
+    /// To take noise away.
+    Denoise,
+}
+
 /// Files that make a whole model together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Set {
     /// By which people ask for it.
     pub name: &'static str,
@@ -49,9 +82,39 @@ pub struct Set {
     pub control: [&'static WeightFile; 2],
     /// Stable Diffusion: UNet, autoencoder, text encoder.
     pub base: &'static WeightFile,
+    /// Whether it was trained to predict v under a schedule without signal at its end (zero SNR), instead of
+    /// eps under the plain one.
+    pub zero_snr: bool,
+    /// How its authors sample.
+    pub habits: Habits,
+}
+
+/// How the authors of a model sample (reference 3.5, and the commands in their documentation).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Habits {
+    /// The sampler.
+    pub sampler: Sampler,
+    /// Its steps.
+    pub steps: usize,
+    /// Scale of guidance.
+    pub cfg_scale: f64,
+    /// What the picture is to be.
+    pub prompt: &'static str,
+    /// What it is not to be.
+    pub negative_prompt: &'static str,
 }
 
 impl Set {
+    /// The files that a task needs: stage 1, control branch, Stable Diffusion.
+    pub fn files_for(&self, task: Task) -> [&'static WeightFile; 3] {
+        let (stage1, control) = match task {
+            Task::Sr => (0, 0),
+            Task::Face => (1, 1),
+            Task::Denoise => (2, 0),
+        };
+        [self.stage1[stage1], self.control[control], self.base]
+    }
+
     /// All its files, each once.
     pub fn files(&self) -> Vec<&'static WeightFile> {
         let mut files: Vec<&'static WeightFile> = Vec::new();
@@ -78,6 +141,19 @@ const DIFFBIR: &str = "Apache-2.0 (DiffBIR's authors)";
 const KAIR: &str = "MIT (Kai Zhang)";
 const RAIL: &str = "CreativeML Open RAIL++-M (Stability AI): use is restricted, see the licence";
 
+/// The prompts of v2.1's command line; they are data, and part of its results.
+pub const PROMPT_V21: &str = "Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, \
+    hyper detailed photo - realistic maximum detail, 32k, Color Grading, ultra HD, extreme meticulous \
+    detailing, skin pore detailing, hyper sharpness, perfect without deformations.";
+/// See [`PROMPT_V21`].
+pub const NEGATIVE_V21: &str = "painting, oil painting, illustration, drawing, art, sketch, oil painting, \
+    cartoon, CG Style, 3D render, unreal engine, blurring, dirty, messy, worst quality, low quality, frames, \
+    watermark, signature, jpeg artifacts, deformed, lowres, over-smooth.";
+const NEGATIVE_V2: &str =
+    "low quality, blurry, low-resolution, noisy, unsharp, weird textures";
+const NEGATIVE_V1: &str = "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer \
+    digits, cropped, worst quality, low quality";
+
 macro_rules! addresses {
     ($($url:expr),+ $(,)?) => { &[$(Address { url: $url, tried: false }),+] };
 }
@@ -85,6 +161,7 @@ macro_rules! addresses {
 static SWINIR_GENERAL: WeightFile = WeightFile {
     name: "general_swinir_v1.ckpt",
     holds: "stage 1 (SwinIR) of v1",
+    network: Network::SwinIr,
     about: "90 MB",
     sha256: Some("577b8f84815d324e5ee17ef3c85d8bc9b7ebd05b20a6d61a5452b66e7e24dcaf"),
     licence: DIFFBIR,
@@ -94,6 +171,7 @@ static SWINIR_GENERAL: WeightFile = WeightFile {
 static SWINIR_FACE: WeightFile = WeightFile {
     name: "face_swinir_v1.ckpt",
     holds: "stage 1 (SwinIR) for faces, of DifFace",
+    network: Network::SwinIr,
     about: "90 MB",
     sha256: Some("62fb6605702e6ad35712299a23cc19ea7cd2fb4bbd50a8080fcefa8ad2620c71"),
     licence: DIFFBIR,
@@ -106,6 +184,7 @@ static SWINIR_FACE: WeightFile = WeightFile {
 static SWINIR_REALESRGAN: WeightFile = WeightFile {
     name: "realesrgan_s4_swinir_100k.pth",
     holds: "stage 1 (SwinIR) of v2.1",
+    network: Network::SwinIr,
     about: "90 MB",
     sha256: None,
     licence: DIFFBIR,
@@ -117,6 +196,7 @@ static SWINIR_REALESRGAN: WeightFile = WeightFile {
 static BSRNET: WeightFile = WeightFile {
     name: "BSRNet.pth",
     holds: "stage 1 (RRDBNet) of v2",
+    network: Network::Rrdb,
     about: "67 MB",
     sha256: None,
     licence: KAIR,
@@ -126,6 +206,7 @@ static BSRNET: WeightFile = WeightFile {
 static SCUNET: WeightFile = WeightFile {
     name: "scunet_color_real_psnr.pth",
     holds: "stage 1 (SCUNet) for denoising of v2",
+    network: Network::ScuNet,
     about: "72 MB",
     sha256: None,
     licence: KAIR,
@@ -135,6 +216,7 @@ static SCUNET: WeightFile = WeightFile {
 static CONTROL_V1: WeightFile = WeightFile {
     name: "v1_general.pth",
     holds: "control branch of v1",
+    network: Network::Control,
     about: "1.45 GB",
     sha256: None,
     licence: DIFFBIR,
@@ -144,6 +226,7 @@ static CONTROL_V1: WeightFile = WeightFile {
 static CONTROL_V1_FACE: WeightFile = WeightFile {
     name: "v1_face.pth",
     holds: "control branch of v1 for faces",
+    network: Network::Control,
     about: "1.45 GB",
     sha256: None,
     licence: DIFFBIR,
@@ -153,6 +236,7 @@ static CONTROL_V1_FACE: WeightFile = WeightFile {
 static CONTROL_V2: WeightFile = WeightFile {
     name: "v2.pth",
     holds: "control branch of v2",
+    network: Network::Control,
     about: "1.45 GB",
     sha256: Some("c023992d042a4e966a335b084fae7a4e38b3ac3d0df819398c839ff371ebaba5"),
     licence: DIFFBIR,
@@ -162,6 +246,7 @@ static CONTROL_V2: WeightFile = WeightFile {
 static CONTROL_V21: WeightFile = WeightFile {
     name: "DiffBIR_v2.1.pt",
     holds: "control branch of v2.1",
+    network: Network::Control,
     about: "1.45 GB",
     sha256: Some("49477de737be9028ac2d9352cf45633324a0090afde57a7aa358321dd6a1de53"),
     licence: DIFFBIR,
@@ -172,6 +257,7 @@ static CONTROL_V21: WeightFile = WeightFile {
 static SD21: WeightFile = WeightFile {
     name: "v2-1_512-ema-pruned.ckpt",
     holds: "Stable Diffusion 2.1 base: UNet, autoencoder, text encoder",
+    network: Network::Base,
     about: "5.2 GB",
     sha256: None,
     licence: RAIL,
@@ -185,6 +271,7 @@ static SD21: WeightFile = WeightFile {
 static SD21_ZSNR: WeightFile = WeightFile {
     name: "sd2.1-base-zsnr-laionaes5.ckpt",
     holds: "Stable Diffusion 2.1 with zero terminal SNR: UNet, autoencoder, text encoder",
+    network: Network::Base,
     about: "5.2 GB",
     sha256: None,
     licence: RAIL,
@@ -196,6 +283,7 @@ static SD21_ZSNR: WeightFile = WeightFile {
 static FULL_V1: WeightFile = WeightFile {
     name: "general_full_v1.ckpt",
     holds: "all of v1 in one file, as the article's demo takes it",
+    network: Network::Full,
     about: "6.9 GB",
     sha256: Some("b511f6be75f60efc507af2c0add70b0551aa8a227d723470820008511785f12a"),
     licence: RAIL,
@@ -205,6 +293,7 @@ static FULL_V1: WeightFile = WeightFile {
 static FULL_V1_FACE: WeightFile = WeightFile {
     name: "face_full_v1.ckpt",
     holds: "all of v1 for faces in one file",
+    network: Network::Full,
     about: "6.9 GB",
     sha256: None,
     licence: RAIL,
@@ -236,6 +325,14 @@ pub static SETS: [Set; 3] = [
         stage1: [&SWINIR_REALESRGAN, &SWINIR_FACE, &SWINIR_REALESRGAN],
         control: [&CONTROL_V21, &CONTROL_V21],
         base: &SD21_ZSNR,
+        zero_snr: true,
+        habits: Habits {
+            sampler: Sampler::Edm(edm::Solver::Dpmpp3mSde),
+            steps: 10,
+            cfg_scale: 6.0,
+            prompt: PROMPT_V21,
+            negative_prompt: NEGATIVE_V21,
+        },
     },
     Set {
         name: "v2",
@@ -243,6 +340,14 @@ pub static SETS: [Set; 3] = [
         stage1: [&BSRNET, &SWINIR_FACE, &SCUNET],
         control: [&CONTROL_V2, &CONTROL_V2],
         base: &SD21,
+        zero_snr: false,
+        habits: Habits {
+            sampler: Sampler::Spaced,
+            steps: 50,
+            cfg_scale: 4.0,
+            prompt: "",
+            negative_prompt: NEGATIVE_V2,
+        },
     },
     Set {
         name: "v1",
@@ -250,6 +355,14 @@ pub static SETS: [Set; 3] = [
         stage1: [&SWINIR_GENERAL, &SWINIR_FACE, &SWINIR_GENERAL],
         control: [&CONTROL_V1, &CONTROL_V1_FACE],
         base: &SD21,
+        zero_snr: false,
+        habits: Habits {
+            sampler: Sampler::Spaced,
+            steps: 50,
+            cfg_scale: 1.0,
+            prompt: "",
+            negative_prompt: NEGATIVE_V1,
+        },
     },
 ];
 

@@ -1,6 +1,7 @@
 //! Where weight files lie on this machine.
 
-use super::{PullError, WeightFile};
+use super::{Network, PullError, WeightFile};
+use crate::diffusers;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
@@ -73,21 +74,31 @@ impl Store {
         Ok(place)
     }
 
-    /// Where the file lies, if it is here: in the folder, or in the hub's cache, where it is left.
+    /// Where the file lies, if it is here: in the folder, or in the hub's cache, where it is left. For Stable
+    /// Diffusion this may be a folder in the layout of the diffusers library.
     pub fn find(&self, file: &WeightFile) -> Option<PathBuf> {
         let own = self.place(file);
         if own.is_file() {
             return Some(own);
         }
+        let file_is_base = file.network == Network::Base;
         let hub = self.hub.as_ref()?;
         file.addresses.iter().find_map(|address| {
             let (owner, rest) = address.url.strip_prefix("https://huggingface.co/")?.split_once('/')?;
             let (repository, path) = rest.split_once("/resolve/main/")?;
+            let whole = |snapshot: PathBuf| {
+                let file = snapshot.join(path);
+                if file.is_file() {
+                    return Some(file);
+                }
+                // Stable Diffusion is often there in the layout of the diffusers library.
+                (file_is_base && diffusers::files(&snapshot).is_some()).then_some(snapshot)
+            };
             let snapshots = hub.join(format!("models--{owner}--{repository}")).join("snapshots");
             let mut revisions: Vec<PathBuf> =
                 std::fs::read_dir(snapshots).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
             revisions.sort();
-            revisions.into_iter().map(|revision| revision.join(path)).find(|file| file.is_file())
+            revisions.into_iter().find_map(whole)
         })
     }
 }

@@ -220,7 +220,7 @@ pub(crate) fn sample<E>(
             Solver::Dpmpp2mSde => sde::dpmpp_2m_sde(&mut run, stride, &x, &estimate),
             Solver::Dpmpp3mSde => sde::dpmpp_3m_sde(&mut run, stride, &x, &estimate),
         };
-        on_step(Step { done: index + 1, total: steps, estimate: &estimate });
+        on_step(Step { done: index + 1, total: steps, x: &x, estimate: &estimate });
     }
     Ok(x)
 }

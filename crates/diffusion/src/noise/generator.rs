@@ -23,16 +23,34 @@ impl TorchCpu {
         Self { state, next: LENGTH, spare: None }
     }
 
+    /// As if `count` times 32 bits had been drawn.
+    pub fn skip(&mut self, count: u64) {
+        let mut left = count;
+        while left > 0 {
+            if self.next == LENGTH {
+                self.turn();
+            }
+            let step = left.min((LENGTH - self.next) as u64);
+            self.next += step as usize;
+            left -= step;
+        }
+    }
+
+    /// The next state.
+    fn turn(&mut self) {
+        for index in 0..LENGTH {
+            let mixed =
+                (self.state[index] & 0x8000_0000) | (self.state[(index + 1) % LENGTH] & 0x7fff_ffff);
+            let twist = if mixed & 1 == 1 { 0x9908_b0df } else { 0 };
+            self.state[index] = self.state[(index + SHIFT) % LENGTH] ^ (mixed >> 1) ^ twist;
+        }
+        self.next = 0;
+    }
+
     /// The next 32 bits.
     pub fn bits32(&mut self) -> u32 {
         if self.next == LENGTH {
-            for index in 0..LENGTH {
-                let mixed =
-                    (self.state[index] & 0x8000_0000) | (self.state[(index + 1) % LENGTH] & 0x7fff_ffff);
-                let twist = if mixed & 1 == 1 { 0x9908_b0df } else { 0 };
-                self.state[index] = self.state[(index + SHIFT) % LENGTH] ^ (mixed >> 1) ^ twist;
-            }
-            self.next = 0;
+            self.turn();
         }
         let mut bits = self.state[self.next];
         self.next += 1;

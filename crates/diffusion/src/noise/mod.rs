@@ -87,6 +87,13 @@ impl TorchNoise {
         };
         Self { source, cpu: TorchCpu::new(seed), cuda, tree: None }
     }
+
+    /// From a seed, after the CPU's generator gave `draws` times 32 bits to something else.
+    pub fn after(source: Source, seed: u64, draws: u64) -> Self {
+        let mut noise = Self::new(source, seed);
+        noise.cpu.skip(draws);
+        noise
+    }
 }
 
 impl Noise for TorchNoise {
@@ -109,6 +116,25 @@ impl Noise for TorchNoise {
     }
 }
 
+/// Noise for a batch whose images have each their own: what an image gets does not depend on the others.
+pub struct Stacked(pub Vec<TorchNoise>);
+
+impl Noise for Stacked {
+    fn normal(&mut self, count: usize) -> Vec<f32> {
+        let each = count / self.0.len();
+        self.0.iter_mut().flat_map(|noise| noise.normal(each)).collect()
+    }
+
+    fn start_interval(&mut self, count: usize, sigma_min: f32, sigma_max: f32) {
+        let each = count / self.0.len();
+        self.0.iter_mut().for_each(|noise| noise.start_interval(each, sigma_min, sigma_max));
+    }
+
+    fn interval(&mut self, sigma: f32, sigma_next: f32) -> Vec<f32> {
+        self.0.iter_mut().flat_map(|noise| noise.interval(sigma, sigma_next)).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +148,26 @@ mod tests {
         }
         assert!("torch-cuda:abacus".parse::<Source>().is_err_and(|error| error.contains("a100, h100")));
         assert!("cuda".parse::<Source>().is_err_and(|error| error.contains("torch-cuda[:GPU]")));
+    }
+
+    #[test]
+    fn what_is_skipped_is_as_good_as_drawn() {
+        for draws in [0, 5, 624, 2000] {
+            let mut drawn = TorchCpu::new(231);
+            (0..draws).for_each(|_| _ = drawn.bits32());
+            let mut skipped = TorchNoise::after(Source::TorchCpu, 231, draws);
+            assert_eq!(skipped.normal(32), drawn.normal(32), "{draws}");
+        }
+    }
+
+    #[test]
+    fn an_image_of_a_batch_gets_what_it_would_get_alone() {
+        let new = |seed| TorchNoise::new(Source::TorchCpu, seed);
+        let (mut alone, mut stacked) = (new(8), Stacked(vec![new(7), new(8)]));
+        assert_eq!(stacked.normal(32)[16..], alone.normal(16));
+        stacked.start_interval(32, 0.5, 4.0);
+        alone.start_interval(16, 0.5, 4.0);
+        assert_eq!(stacked.interval(4.0, 0.5)[16..], alone.interval(4.0, 0.5));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Weights and inputs by their formula, and the goldens' files.
+#![allow(dead_code, reason = "each file of tests needs a part")]
 
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_nn::observe;
 use diffbir_nn::params::{Init, Keys, Source, build};
 use diffbir_nn::{Params, WeightError};
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -28,8 +29,8 @@ fn fnv(text: &str) -> u64 {
 }
 
 /// Weights by the formula.
-struct Formula {
-    salt: u32,
+pub struct Formula {
+    pub salt: u32,
 }
 
 impl Source for Formula {
@@ -117,8 +118,11 @@ impl Golden {
         let tensors = file
             .iter()
             .map(|(name, view)| {
-                let values = view.data().as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
-                (name.to_string(), (view.shape().to_vec(), values.collect()))
+                let values = match view.dtype() {
+                    Dtype::U8 => view.data().iter().map(|&byte| f32::from(byte)).collect(),
+                    _ => view.data().as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+                };
+                (name.to_string(), (view.shape().to_vec(), values))
             })
             .collect();
         let (_, header) = SafeTensors::read_metadata(&bytes).expect("a whole file");
@@ -136,7 +140,11 @@ impl Golden {
     /// keeps them.
     pub fn compare(&self, name: &str, shape: &[usize], got: &[f32]) {
         let floor = self.facts.get(&format!("floor.{name}"));
-        let allowed = allowed(floor.map(|floor| floor.parse().expect("a number")));
+        self.compare_within(name, shape, got, allowed(floor.map(|floor| floor.parse().expect("a number"))));
+    }
+
+    /// The same with another error allowed, over the largest value.
+    pub fn compare_within(&self, name: &str, shape: &[usize], got: &[f32], allowed: f64) {
         let error = if let Some((known_shape, known)) = self.tensors.get(name) {
             assert_eq!(known_shape, shape, "{name}");
             error_of(got, known)
@@ -150,6 +158,36 @@ impl Golden {
         };
         println!("{name}: {error:.1e} of {allowed:.1e}");
         assert!(error <= allowed, "{name}: error {error:e} of the largest value, {allowed:e} allowed");
+    }
+
+    /// Compares 8-bit values: one in a thousand may differ, and none by more than one level.
+    pub fn compare_levels(&self, name: &str, got: &[f32]) {
+        let known = &self.tensors[&format!("{name}.sample")].1;
+        let stride = self.fact(&format!("stride.{name}")).parse().expect("a number");
+        assert_eq!(self.shape(name).iter().product::<usize>(), got.len(), "{name}");
+        let off = got.iter().step_by(stride).zip(known).map(|(got, known)| (got - known).abs());
+        let off: Vec<f32> = off.filter(|off| *off > 0.0).collect();
+        println!("{name}: {} of {} values differ", off.len(), known.len());
+        assert!(off.iter().all(|off| *off <= 1.0), "{name}: {off:?}");
+        assert!(off.len() * 1000 <= known.len(), "{name}: {} of {} differ", off.len(), known.len());
+    }
+
+    /// A fact about the golden.
+    pub fn fact(&self, name: &str) -> &str {
+        self.facts.get(name).unwrap_or_else(|| panic!("the golden does not say {name}"))
+    }
+
+    /// Whether there is a golden of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name) || self.tensors.contains_key(&format!("{name}.sample"))
+    }
+
+    /// The shape of a golden, whole or sampled.
+    pub fn shape(&self, name: &str) -> Vec<usize> {
+        match self.tensors.get(name) {
+            Some((shape, _)) => shape.clone(),
+            None => numbers(self.fact(&format!("shape.{name}"))),
+        }
     }
 
     /// Runs a network and compares the output of each of its layers, by name, with the golden's, all of

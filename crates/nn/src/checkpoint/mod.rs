@@ -91,6 +91,46 @@ impl Checkpoint {
         Checkpoint { tensors, used: BTreeSet::new(), extras: Vec::new(), ..self.clone() }
     }
 
+    /// The tensors under other names and in other shapes of as many values; those for which `rule` gives
+    /// none are left out.
+    pub fn renamed(&self, rule: impl Fn(&str, &[usize]) -> Option<(String, Vec<usize>)>) -> Self {
+        let tensors = self
+            .tensors
+            .iter()
+            .filter_map(|(name, tensor)| {
+                let (name, shape) = rule(name, &tensor.shape)?;
+                Some((name, Stored { shape, ..tensor.clone() }))
+            })
+            .collect();
+        Checkpoint { tensors, used: BTreeSet::new(), extras: Vec::new(), ..self.clone() }
+    }
+
+    /// Puts tensors together into one, along their first dimension. Does nothing where one is missing or
+    /// they do not fit: the network that asks for `name` will say so.
+    pub fn join(&mut self, name: String, from: &[String]) {
+        let Some(parts) = from.iter().map(|name| self.tensors.get(name).cloned()).collect::<Option<Vec<_>>>()
+        else {
+            return;
+        };
+        let Some(first) = parts.first() else { return };
+        let fit = |part: &Stored| part.shape.get(1..) == first.shape.get(1..) && part.format == first.format;
+        if first.shape.is_empty() || !parts.iter().all(fit) {
+            return;
+        }
+        let mut shape = first.shape.clone();
+        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
+        let format = first.format;
+        from.iter().for_each(|name| _ = self.tensors.remove(name));
+        let read: Read = Arc::new(move || {
+            let mut bytes = Vec::new();
+            for part in &parts {
+                bytes.extend_from_slice(&(part.read)()?);
+            }
+            Ok(Cow::Owned(bytes))
+        });
+        self.tensors.insert(name, Stored { shape, format, read });
+    }
+
     /// Adds all tensors of `other` under `prefix` and a dot.
     pub fn insert(&mut self, prefix: &str, other: Checkpoint) {
         self.tensors
@@ -216,6 +256,22 @@ mod tests {
         assert!(unknown.contains("b.weight"), "{unknown}");
         checkpoint.skip("b.weight");
         checkpoint.expect_all_used().unwrap();
+    }
+
+    #[test]
+    fn tensors_are_renamed_reshaped_and_joined() {
+        let rule = |name: &str, shape: &[usize]| {
+            let name = name.strip_suffix(".weight")?;
+            Some((name.to_string(), [shape, &[1]].concat()))
+        };
+        let mut renamed = two_tensors().renamed(rule);
+        assert_eq!(renamed.get("a").unwrap().unwrap().0, [2, 2, 1]);
+        renamed.join("c".into(), &["b".into(), "missing".into()]);
+        assert!(!renamed.contains("c"));
+        renamed.join("c".into(), &["b".into(), "a".into()]);
+        let joined = renamed.get("c").unwrap().unwrap();
+        assert_eq!(joined, (vec![4, 2, 1], vec![0.0, 0.0, 0.0, 0.0, 1.0, -2.5, 0.125, 3e4]));
+        assert!(!renamed.contains("a"));
     }
 
     #[test]

@@ -9,9 +9,10 @@ use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::module::{attention as burn_attention, conv2d as burn_conv2d};
 use burn::tensor::ops::{AttentionModuleOptions, ConvOptions};
 use burn::tensor::{Device, Tensor, activation};
+use diffbir_kernels::attention::Attention;
 use diffbir_kernels::conv::Conv2d;
 use diffbir_kernels::norm::GroupNorm;
-use flex::Kernels;
+use flex::{ActivationKernels, AttentionKernel, Kernels};
 
 /// Whether tensors of this device are on burn's CPU backend, where our kernels run.
 fn on_cpu(device: &Device) -> bool {
@@ -109,6 +110,12 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
     let [out_features, in_features] = weight.dims();
     let rows: usize = shape[..D - 1].iter().product();
     shape[D - 1] = out_features;
+    if on_cpu(&x.device()) {
+        // A pointwise convolution over a picture of one row.
+        let (x, weight) =
+            (x.reshape([1, 1, rows, in_features]), weight.reshape([out_features, 1, 1, in_features]));
+        return conv2d(x, weight, bias, 1, (0, 0)).reshape(shape);
+    }
     let weight = as_activations(weight, &x);
     let y = x.reshape([rows, in_features]).matmul(weight.transpose());
     let y = match bias {
@@ -120,6 +127,9 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
 
 /// Scaled dot-product attention over heads: `q[batch, heads, n, d]`, `k` and `v` `[batch, heads, m, d]`.
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    if on_cpu(&q.device()) {
+        return attend(q, k, v, None);
+    }
     // Without options: burn's fused attention falls back to the naive one if it is told a scale, and its
     // own is 1 / sqrt(d).
     burn_attention(q, k, v, None, None, AttentionModuleOptions::default())
@@ -128,8 +138,31 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
 /// Softmax attention with a bias added to the scores; shapes as [`attention`], bias broadcastable to
 /// `[batch, heads, n, m]`.
 pub fn attention_biased(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
+    if on_cpu(&q.device()) {
+        return attend(q, k, v, Some(bias));
+    }
     let scale = (q.dims()[3] as f64).powf(-0.5);
     activation::softmax((q * scale).matmul(k.transpose()) + bias, 3).matmul(v)
+}
+
+/// Both attentions on the CPU.
+fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>) -> Tensor<4> {
+    let [batch, heads, queries, width] = q.dims();
+    let keys = k.dims()[2];
+    let bias = bias.map(|bias| {
+        let [batch, heads, _, _] = bias.dims();
+        bias.expand([batch, heads, queries, keys])
+    });
+    let shape = bias.as_ref().map(|bias| [bias.dims()[0], bias.dims()[1]]);
+    let sizes = Attention { batch, heads, queries, keys, width, bias: shape };
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([1; 4], &q.device()));
+    Tensor::from_dispatch(<Dispatch as AttentionKernel>::attend(
+        q.into_dispatch(),
+        k.into_dispatch(),
+        v.into_dispatch(),
+        bias.into_dispatch(),
+        sizes,
+    ))
 }
 
 /// Doubles height and width by repeating each pixel.
@@ -207,4 +240,12 @@ pub fn pad_replicate_end(x: Tensor<4>, rows: usize, columns: usize) -> Tensor<4>
 /// `max(x, slope · x)` for a slope below 1.
 pub fn leaky_relu<const D: usize>(x: Tensor<D>, slope: f64) -> Tensor<D> {
     activation::leaky_relu(x, slope)
+}
+
+/// The exact GELU: `x` times the normal distribution function of `x`.
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if on_cpu(&x.device()) {
+        return Tensor::from_dispatch(<Dispatch as ActivationKernels>::own_gelu(x.into_dispatch()));
+    }
+    activation::gelu(x)
 }

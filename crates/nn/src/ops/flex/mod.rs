@@ -2,6 +2,12 @@
 //!
 //! The slices go to [`diffbir_kernels`]; nothing is computed here.
 
+mod activation;
+mod attention;
+
+pub use activation::ActivationKernels;
+pub use attention::AttentionKernel;
+
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};

@@ -1,0 +1,303 @@
+//! Flags of `diffbir restore`.
+
+use super::Reference;
+use clap::{Args, ValueEnum};
+use diffbir::device::DeviceChoice;
+use diffbir_diffusion::noise::Source;
+use diffbir_diffusion::{Sampler, StartPoint};
+use diffbir_imaging::Format;
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(disable_version_flag = true)]
+pub struct Restore {
+    /// Pictures, folders or patterns such as `old/*.jpg`.
+    #[arg(required_unless_present = "input", value_name = "INPUT")]
+    pub inputs: Vec<PathBuf>,
+
+    /// A folder for the results, or the result's file for one input; beside each input if left out.
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+
+    /// Look into the folders inside folders too, and keep them in the output.
+    #[arg(short, long)]
+    pub recursive: bool,
+
+    /// The format of results [default: png, or what the output's name says].
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
+    pub format: Option<Format>,
+
+    /// Quality of JPEG, 95 if not given, and of WebP, which is lossless without it; 1 to 100.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub quality: Option<u8>,
+
+    /// What to do where a result's file exists [default: error].
+    #[arg(long, value_enum)]
+    pub existing: Option<Existing>,
+
+    /// What is to be done: enlarge and clean, take noise away, or an aligned face that fills the picture.
+    #[arg(long, value_enum, default_value_t = Task::Sr)]
+    pub task: Task,
+
+    /// `auto` for the best model that is present, `nano` for the built-in one, v1, v2 or v2.1 for an official
+    /// one (see `diffbir models`), or a model file.
+    #[arg(long, default_value = "auto")]
+    pub model: String,
+
+    /// Size of the output over that of the input; lowered, and said so, above 24 megapixels.
+    #[arg(long, default_value_t = 4.0, value_parser = positive)]
+    pub upscale: f64,
+
+    /// Steps of the sampler: more are slower and finer [default: what suits the model, often 10].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub steps: Option<u16>,
+
+    /// How stage 2 gets from noise to a picture: spaced, ddim, dpm++_m2 or one of eleven edm_* (a wrong name
+    /// lists them) [default: what suits the model, often edm_dpm++_3m_sde].
+    #[arg(long)]
+    pub sampler: Option<Sampler>,
+
+    #[command(flatten)]
+    pub parameters: SamplerParameters,
+
+    /// From what the sampler starts: `noise`, or `cond` for the stage-1 latent under nearly all noise, which
+    /// differs only in models without zero terminal SNR.
+    #[arg(long, alias = "start_point_type", default_value_t = StartPoint::Noise)]
+    pub start_point_type: StartPoint,
+
+    /// How far to go from the unguided guess: from the negative prompt's, or, in a model without text, from
+    /// that of a picture never seen. 1 is no guidance [default: what suits the model].
+    #[arg(long, alias = "cfg_scale", value_parser = not_negative)]
+    pub cfg_scale: Option<f64>,
+
+    /// Let guidance rise along the steps, from none to --cfg-scale and 1 more.
+    #[arg(long, alias = "rescale_cfg")]
+    pub rescale_cfg: bool,
+
+    /// What the picture shows, for a model with text [default: the authors' words for quality].
+    #[arg(long, aliases = ["pos_prompt", "pos-prompt"])]
+    pub prompt: Option<String>,
+
+    /// What the result should not be, for a model with text [default: the authors' words for flaws].
+    #[arg(long, aliases = ["neg_prompt", "neg-prompt"])]
+    pub negative_prompt: Option<String>,
+
+    /// How strongly the stage-1 picture steers stage 2: 1 as trained, 0 not at all.
+    #[arg(long, default_value_t = 1.0, value_parser = not_negative)]
+    pub strength: f64,
+
+    /// Timestep (0 to 199) of noise laid on the stage-1 latent: more frees stage 2 to invent.
+    #[arg(long, alias = "noise_aug", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..200))]
+    pub noise_aug: u16,
+
+    /// Number from which all noise follows, anew for each picture.
+    #[arg(long, default_value_t = 231)]
+    pub seed: u64,
+
+    /// What follows from the seed: each picture and sample its own, or one stream in the reference's order.
+    #[arg(long, value_enum, default_value_t = SeedMode::Each)]
+    pub seed_mode: SeedMode,
+
+    /// Whose random numbers: `torch-cpu`, or `torch-cuda[:GPU]` for those of PyTorch on an NVIDIA card.
+    #[arg(long, default_value_t = Source::TorchCpu)]
+    pub noise: Source,
+
+    /// Results a picture, from seed, seed + 1 and so on.
+    #[arg(long, aliases = ["n_samples", "n-samples"], default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub samples: u16,
+
+    /// Results of a picture that are computed at once: faster where there is memory.
+    #[arg(long, alias = "batch_size", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub batch_size: u16,
+
+    /// Where the networks run: auto, cpu, vulkan[:N] or metal[:N]; the reference's `cuda` and `mps` mean the
+    /// best of that kind, else the processor.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+
+    /// Numbers that the weights are held in: 16 bits halve their memory; what is computed stays in f32
+    /// [default: f32].
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
+
+    /// Stop after stage 1: clean and faithful, without new detail; excludes what only stage 2 heeds.
+    #[arg(long, conflicts_with = "no_stage1")]
+    #[arg(conflicts_with_all = ["steps", "sampler", "cfg_scale", "prompt", "negative_prompt", "strength"])]
+    #[arg(conflicts_with_all = ["SamplerParameters", "start_point_type", "rescale_cfg", "seed_mode", "noise"])]
+    #[arg(conflicts_with_all = ["noise_aug", "seed", "samples", "batch_size", "color_fix"])]
+    pub stage1_only: bool,
+
+    /// Skip stage 1: for pictures that are clean already.
+    #[arg(long)]
+    pub no_stage1: bool,
+
+    /// How the colours of stage 1 are brought back into the result.
+    #[arg(long, value_enum, default_value_t = ColourFix::Wavelet)]
+    pub color_fix: ColourFix,
+
+    /// Write what comes about on the way as safetensors: stage 1, its latent, each step, the decoded picture.
+    #[arg(long, value_name = "DIR")]
+    pub save_intermediates: Option<PathBuf>,
+
+    /// Tell how much memory each stage took at most.
+    #[arg(long)]
+    pub memory: bool,
+
+    /// Print events as JSON, one a line, on stdout.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub tiles: Tiles,
+
+    #[command(flatten)]
+    pub reference: Reference,
+}
+
+/// What only some samplers heed; a sampler that does not refuses it.
+#[derive(Args)]
+pub struct SamplerParameters {
+    /// Noise that is added back before steps, in all [edm_euler, edm_heun, edm_dpm_2; default: 0].
+    #[arg(long, alias = "s_churn", value_parser = not_negative)]
+    pub s_churn: Option<f64>,
+
+    /// Smallest sigma at which --s-churn acts [default: 0].
+    #[arg(long, alias = "s_tmin", value_parser = not_negative)]
+    pub s_tmin: Option<f64>,
+
+    /// Largest sigma at which --s-churn acts [default: 300].
+    #[arg(long, alias = "s_tmax", value_parser = not_negative)]
+    pub s_tmax: Option<f64>,
+
+    /// Scale of the noise that a sampler adds on its way [default: what suits the model].
+    #[arg(long, alias = "s_noise", value_parser = not_negative)]
+    pub s_noise: Option<f64>,
+
+    /// Share of noise in the ancestral and SDE samplers: 0 for none [default: 1].
+    #[arg(long, value_parser = not_negative)]
+    pub eta: Option<f64>,
+
+    /// Order of edm_lms, 1 to 8 [default: 1].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub order: Option<u8>,
+}
+
+/// In tiles everything needs less memory and takes longer. Without these flags, what is large is tiled.
+#[derive(Args)]
+#[command(next_help_heading = "Tiles")]
+pub struct Tiles {
+    /// Work in tiles in stage 1.
+    #[arg(long, alias = "cleaner_tiled")]
+    pub cleaner_tiled: bool,
+
+    /// Side of a tile of stage 1 in pixels.
+    #[arg(long, alias = "cleaner_tile_size", value_name = "PX", requires = "cleaner_tiled", default_value_t = 512)]
+    pub cleaner_tile_size: usize,
+
+    /// Pixels from one tile of stage 1 to the next.
+    #[arg(long, alias = "cleaner_tile_stride", value_name = "PX", requires = "cleaner_tiled", default_value_t = 256)]
+    pub cleaner_tile_stride: usize,
+
+    /// Work in tiles when encoding.
+    #[arg(long, alias = "vae_encoder_tiled")]
+    pub vae_encoder_tiled: bool,
+
+    /// Side of a tile of the encoder in pixels.
+    #[arg(long, alias = "vae_encoder_tile_size", value_name = "PX", requires = "vae_encoder_tiled", default_value_t = 256)]
+    pub vae_encoder_tile_size: usize,
+
+    /// Work in tiles when decoding.
+    #[arg(long, alias = "vae_decoder_tiled")]
+    pub vae_decoder_tiled: bool,
+
+    /// Side of a tile of the decoder in pixels of the picture.
+    #[arg(long, alias = "vae_decoder_tile_size", value_name = "PX", requires = "vae_decoder_tiled", default_value_t = 256)]
+    pub vae_decoder_tile_size: usize,
+
+    /// Work in tiles in each step of the sampler.
+    #[arg(long, alias = "cldm_tiled")]
+    pub cldm_tiled: bool,
+
+    /// Side of a tile of the sampler in pixels of the picture.
+    #[arg(long, alias = "cldm_tile_size", value_name = "PX", requires = "cldm_tiled", default_value_t = 512)]
+    pub cldm_tile_size: usize,
+
+    /// Pixels from one tile of the sampler to the next.
+    #[arg(long, alias = "cldm_tile_stride", value_name = "PX", requires = "cldm_tiled", default_value_t = 256)]
+    pub cldm_tile_stride: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SeedMode {
+    /// Each picture starts from the seed, its samples from seed, seed + 1, ...: order, names and number of
+    /// pictures change nothing.
+    Each,
+    /// The order of the reference's command line: one stream over all pictures, after the networks' first
+    /// weights were drawn.
+    ReferenceCli,
+    /// The order of the reference's web page: each picture starts from the seed, its samples go on from there.
+    ReferencePage,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Existing {
+    /// Leave it and go on: a folder goes on where it stopped.
+    Skip,
+    /// Replace it.
+    Overwrite,
+    /// Stop before any work.
+    Error,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Task {
+    /// Super-resolution of any picture.
+    Sr,
+    /// Removal of noise.
+    Denoise,
+    /// One aligned face that fills the picture.
+    Face,
+    /// Faces anywhere in the picture, and what is around them; not built.
+    #[value(name = "unaligned_face", hide = true)]
+    UnalignedFace,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[value(alias = "fp32")]
+    F32,
+    /// 16-bit floats with the range of 32.
+    Bf16,
+    /// 16-bit floats.
+    #[value(alias = "fp16")]
+    F16,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ColourFix {
+    /// The low frequencies.
+    Wavelet,
+    /// Mean and deviation of each channel.
+    Adain,
+    /// Not at all.
+    None,
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    Format::from_extension(text).ok_or_else(|| "there are png, jpeg, webp and tiff".into())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value = number(text)?;
+    if value > 0.0 { Ok(value) } else { Err("it must be larger than 0".into()) }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let value = number(text)?;
+    if value >= 0.0 { Ok(value) } else { Err("it must not be negative".into()) }
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(|| "it must be a number".into())
+}

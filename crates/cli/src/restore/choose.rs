@@ -1,0 +1,144 @@
+//! Which model restores.
+
+use crate::args::{Precision, Reference, Restore, Task, Version};
+use anyhow::{Context, Result, bail};
+use diffbir::Model;
+use diffbir::catalog::{self, SETS, Set, Store};
+use diffbir::config::SamplingDefaults;
+use diffbir::model::Parts;
+use diffbir::yaml;
+use diffbir_nn::Device;
+use diffbir_nn::checkpoint::Checkpoint;
+use std::path::Path;
+
+/// A chosen model.
+pub struct Chosen {
+    pub model: Model,
+    /// The official set that it is, if it is one.
+    pub set: Option<&'static Set>,
+}
+
+/// Where official files are looked for.
+fn store() -> Result<Store> {
+    Store::of_user()
+        .context("there is no cache folder for this user: set DIFFBIR_MODELS to a folder for weights")
+}
+
+/// The model that the flags name, or the best that is present.
+pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Result<Chosen> {
+    let precision = precision(arguments);
+    let official = |set: &'static Set| -> Result<Chosen> {
+        Ok(Chosen { model: Model::official(set, task, &store()?, device, precision)?, set: Some(set) })
+    };
+    let own = |model: Model| Ok(Chosen { model, set: None });
+    if let Some(set) = named_version(arguments)? {
+        return official(set);
+    }
+    if arguments.reference.ckpt.is_some() {
+        return own(from_files(&arguments.reference, device, precision)?);
+    }
+    match arguments.model.as_str() {
+        "nano" => own(Model::nano(device, precision)?),
+        "auto" => {
+            // No cache folder is no reason not to restore with what is built in.
+            let store = Store::of_user();
+            match store.and_then(|store| SETS.iter().find(|set| set.is_here(&store, task))) {
+                Some(set) => official(set),
+                None => own(Model::nano(device, precision)?),
+            }
+        }
+        name if catalog::set(name).is_some() => official(catalog::set(name).expect("looked up")),
+        file if Path::new(file).is_file() => own(Model::open(Path::new(file), device, precision)?),
+        name => bail!("--model {name}: is neither auto, nano, v1, v2, v2.1 nor a file"),
+    }
+}
+
+/// The set that `--version` means, where the command line is the reference's.
+fn named_version(arguments: &Restore) -> Result<Option<&'static Set>> {
+    let reference = &arguments.reference;
+    let asked = reference.version.is_some() || arguments.model == "auto";
+    if reference.input.is_none() || reference.config.is_some() || !asked {
+        return Ok(None);
+    }
+    let name = match reference.version.unwrap_or(Version::V21) {
+        Version::V1 => "v1",
+        Version::V2 => "v2",
+        Version::V21 => "v2.1",
+        Version::Custom if reference.train_cfg.is_none() => {
+            bail!("--version custom: needs --train-cfg and --ckpt")
+        }
+        Version::Custom => return Ok(None),
+    };
+    if reference.ckpt.is_some() {
+        bail!("--ckpt: the files of {name} are those of the catalog; one of your own needs --version custom");
+    }
+    Ok(catalog::set(name))
+}
+
+/// A model of files that are named one by one.
+fn from_files(reference: &Reference, device: &Device, precision: diffbir_nn::Precision) -> Result<Model> {
+    let ckpt = reference.ckpt.as_deref().expect("asked for with it");
+    let described = |path: &Path| {
+        std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))
+    };
+    if let Some(path) = &reference.config {
+        let config = yaml::v1_model(&described(path)?, habits_of("v1"));
+        let config = config.map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))?;
+        let mut parts = Parts::of_full(ckpt)?;
+        if let Some(swinir) = &reference.swinir_ckpt {
+            parts.stage1 = Checkpoint::open(swinir)?;
+        }
+        return Ok(Model::assemble(config, parts, device, precision)?);
+    }
+    let Some(path) = &reference.train_cfg else {
+        bail!(
+            "--ckpt: a full checkpoint of v1 needs --config with its YAML, a control branch of your own \
+             --version custom with --train-cfg"
+        );
+    };
+    let training = yaml::training(&described(path)?, habits_of("v2.1"));
+    let training = training.map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))?;
+    // As in the reference, paths are those from the folder that the program runs in.
+    let parts = Parts::of_files(&training.stage1, ckpt, &training.base)?;
+    Ok(Model::assemble(training.config, parts, device, precision)?)
+}
+
+/// How the authors of a set sample.
+fn habits_of(name: &str) -> SamplingDefaults {
+    catalog::set(name).map(Set::sampling).unwrap_or_default()
+}
+
+fn precision(arguments: &Restore) -> diffbir_nn::Precision {
+    // The reference's default.
+    let default = if arguments.reference.input.is_some() { Precision::F16 } else { Precision::F32 };
+    match arguments.precision.unwrap_or(default) {
+        Precision::F32 => diffbir_nn::Precision::F32,
+        Precision::Bf16 => diffbir_nn::Precision::Bf16,
+        Precision::F16 => diffbir_nn::Precision::F16,
+    }
+}
+
+/// The task for the library, and flags of the reference whose features are not built.
+pub fn task(arguments: &Restore) -> Result<catalog::Task> {
+    let reference = &arguments.reference;
+    let not_built = [
+        (reference.captioner != crate::args::Captioner::None, "--captioner: only `none` is built: describe the picture by --prompt"),
+        (reference.llava_bit.is_some(), "--llava-bit: the captioner llava is not built: leave it out"),
+        (reference.guidance, "--guidance: restoration guidance is not built yet: leave it out"),
+        (
+            reference.g_loss.is_some() || reference.g_scale.is_some(),
+            "--g-loss and --g-scale: restoration guidance is not built yet: leave them out",
+        ),
+    ];
+    if let Some((_, message)) = not_built.into_iter().find(|(asked, _)| *asked) {
+        bail!("{message}");
+    }
+    Ok(match arguments.task {
+        Task::Sr => catalog::Task::Sr,
+        Task::Denoise => catalog::Task::Denoise,
+        Task::Face => catalog::Task::Face,
+        Task::UnalignedFace => {
+            bail!("--task unaligned_face: is not built yet: `face` restores one that fills the picture")
+        }
+    })
+}

@@ -1,0 +1,71 @@
+//! `--memory`: how much each stage took at most.
+
+use diffbir::Stage;
+use indicatif::HumanBytes;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often the program's memory is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Looks at the program's memory until it is dropped.
+pub struct Memory {
+    seen: Arc<Mutex<Seen>>,
+    /// Its end tells the watching thread to stop.
+    _end: Sender<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// The stage that is going on; before the first, models are loaded and pictures read.
+    stage: Option<Stage>,
+    /// The most of each stage, in the order in which they came.
+    most: Vec<(Option<Stage>, u64)>,
+}
+
+impl Seen {
+    fn look(&mut self) {
+        let Some(stats) = memory_stats::memory_stats() else { return };
+        let bytes = stats.physical_mem as u64;
+        match self.most.iter_mut().find(|(stage, _)| *stage == self.stage) {
+            Some((_, most)) => *most = bytes.max(*most),
+            None => self.most.push((self.stage, bytes)),
+        }
+    }
+}
+
+impl Memory {
+    /// Begins to look.
+    pub fn watch() -> Self {
+        let (end, ended) = mpsc::channel::<()>();
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let own = seen.clone();
+        std::thread::spawn(move || {
+            while ended.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                own.lock().unwrap_or_else(PoisonError::into_inner).look();
+            }
+        });
+        Self { seen, _end: end }
+    }
+
+    /// A stage begins or goes on.
+    pub fn stage(&self, stage: Stage) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.stage != Some(stage) {
+            seen.look();
+            seen.stage = Some(stage);
+        }
+        seen.look();
+    }
+
+    /// The most of each stage, in one line.
+    pub fn report(&self) -> String {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let stages = seen.most.iter().map(|(stage, bytes)| {
+            let stage = stage.map_or("before".into(), |stage| stage.to_string());
+            format!("{stage} {}", HumanBytes(*bytes))
+        });
+        format!("memory at most: {}", stages.collect::<Vec<_>>().join(", "))
+    }
+}

@@ -1,0 +1,319 @@
+//! `diffbir restore`.
+
+mod choose;
+mod intermediates;
+mod memory;
+mod prompts;
+mod seeds;
+mod settings;
+
+use crate::args::{Existing, Restore, SeedMode};
+use crate::inputs;
+use crate::outputs::{self, Job, Target};
+use crate::paths::folder_of;
+use crate::progress::{Event, Reporter};
+use crate::talk;
+use anyhow::{Context, Result, bail};
+use diffbir::geometry::MAX_OUTPUT_PIXELS;
+use diffbir::restore::{Value, Watch};
+use diffbir::{Error, Model, Options, Progress};
+use diffbir_imaging::{Encoded, Format, Photo, Raster, decode, write_atomic};
+use intermediates::Intermediates;
+use memory::Memory;
+use seeds::Seeds;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Exit code of a run that was stopped by Ctrl-C, as shells count it.
+const STOPPED: u8 = 130;
+
+/// Exit code where nothing that was asked for could begin, as for wrong options.
+const NOTHING_TO_DO: u8 = 2;
+
+pub fn run(arguments: &Restore) -> Result<ExitCode> {
+    let mut reporter = Reporter::new(arguments.json);
+    let code = restore_all(arguments, &mut reporter)?;
+    // Results are on the disk; whoever waited for events has to know that some are missing.
+    let told = talk::ended(reporter.lost());
+    Ok(if code == ExitCode::SUCCESS { told } else { code })
+}
+
+fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode> {
+    let task = choose::task(arguments)?;
+    let target = match &arguments.reference.input {
+        // The reference knows folders only, whatever they are called.
+        Some(_) => Target::Folder(arguments.output.clone().unwrap_or_default()),
+        None => Target::new(arguments.output.as_deref())?,
+    };
+    let format = output_format(arguments, &target)?;
+    let named = match &arguments.reference.input {
+        Some(folder) => std::slice::from_ref(folder),
+        None => &arguments.inputs,
+    };
+    let found = inputs::find(named, arguments.recursive, &target);
+    let samples = u64::from(arguments.samples);
+    let existing = match arguments.existing {
+        Some(existing) => existing,
+        None if settings::as_reference(arguments) => Existing::Overwrite,
+        None => Existing::Error,
+    };
+    if matches!(existing, Existing::Skip) && arguments.seed_mode == SeedMode::ReferenceCli {
+        bail!("--existing skip: in --seed-mode reference-cli each picture's noise follows from those before it");
+    }
+    let (jobs, skipped) = outputs::plan(&found, &target, format, samples, existing)?;
+    if found.results > 0 {
+        reporter.say(&format!("{} found as results of an earlier run: left out", found.results));
+    }
+    let problem = |problem: &inputs::Problem, reporter: &mut Reporter| {
+        reporter.event(&Event::Error { input: &problem.path, message: &problem.message });
+    };
+    if found.inputs.is_empty() {
+        found.problems.iter().for_each(|found| problem(found, reporter));
+        return Ok(ExitCode::from(NOTHING_TO_DO));
+    }
+    let (device, device_name) = arguments.device.open()?;
+    let chosen = choose::choose(arguments, task, &device)?;
+    let model = chosen.model;
+    let mut run = Run {
+        options: settings::options(arguments, &model, task, reporter)?,
+        seeds: Seeds::new(arguments, chosen.set, task)?,
+        model: &model,
+        arguments,
+        format,
+        stop: Arc::new(AtomicBool::new(false)),
+        memory: arguments.memory.then(Memory::watch),
+        reporter,
+    };
+    let flag = run.stop.clone();
+    ctrlc::set_handler(move || {
+        // The second time nobody wants to wait for the end of a step.
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(STOPPED));
+        }
+        talk::say("stopping after this step; press Ctrl-C again to leave at once");
+    })
+    .context("Ctrl-C cannot be listened for")?;
+
+    let name = &model.config.name;
+    run.reporter.event(&Event::Start { pictures: jobs.len(), model: name, device: &device_name });
+    found.problems.iter().for_each(|found| problem(found, run.reporter));
+    let (mut restored, mut failed) = (0, found.problems.len());
+    let mut stopped = false;
+    for (index, job) in jobs.iter().enumerate() {
+        run.reporter.picture(index + 1, jobs.len(), &job.input.display().to_string());
+        match run.one(job) {
+            Ok(count) => restored += count,
+            Err(error) if matches!(error.downcast_ref(), Some(Error::Stopped)) => {
+                stopped = true;
+                break;
+            }
+            Err(error) => {
+                failed += 1;
+                run.reporter.event(&Event::Error { input: &job.input, message: &format!("{error:#}") });
+            }
+        }
+    }
+    if let Some(memory) = &run.memory {
+        run.reporter.say(&memory.report());
+    }
+    run.reporter.event(&Event::End { model: name, restored, skipped, failed });
+    if name == "nano" && restored > 0 {
+        run.reporter.say("the official models invent less and better: `diffbir models pull v2.1` gets the newest");
+    }
+    Ok(match (stopped, failed) {
+        (true, _) => ExitCode::from(STOPPED),
+        (false, 0) => ExitCode::SUCCESS,
+        (false, _) => ExitCode::FAILURE,
+    })
+}
+
+/// What is the same for all pictures of a run.
+struct Run<'a> {
+    model: &'a Model,
+    options: Options,
+    arguments: &'a Restore,
+    format: Format,
+    seeds: Seeds,
+    stop: Arc<AtomicBool>,
+    memory: Option<Memory>,
+    reporter: &'a mut Reporter,
+}
+
+impl Run<'_> {
+    /// Restores one picture; returns how many results were written.
+    fn one(&mut self, job: &Job) -> Result<usize> {
+        let photo = decode(&job.input)?;
+        let lost = photo.metadata.lost_in(self.format);
+        if !lost.is_empty() {
+            let lost = lost.join(" and ");
+            self.reporter.say(&format!("  {} cannot carry {lost}: left out", self.format.name()));
+        }
+        let size = (photo.width_px, photo.height_px);
+        let geometry = self.model.config.geometry;
+        let (_, upscale) = geometry.output_size(size.0, size.1, self.options.upscale);
+        if upscale < self.options.upscale {
+            self.reporter.say(&format!("  {}", lowered(self.options.upscale, upscale, size)));
+        }
+        let failed = |error: Error| match error {
+            // The stop is nobody's fault and names no picture.
+            Error::Stopped => error.into(),
+            error => anyhow::Error::new(error).context(job.input.display().to_string()),
+        };
+        let mut started = Instant::now();
+        let mut intermediates = self.arguments.save_intermediates.as_ref().map(|_| Intermediates::default());
+        let mut watcher = Watcher {
+            input: &job.input,
+            reporter: self.reporter,
+            stop: &self.stop,
+            memory: self.memory.as_ref(),
+            intermediates: intermediates.as_mut(),
+            results: 0,
+        };
+        let stage2 = !self.arguments.stage1_only;
+        let prepared = self.model.prepare(&photo, &self.options, stage2, &mut watcher).map_err(failed)?;
+        self.seeds.picture();
+        for batch in job.outputs.chunks(usize::from(self.arguments.batch_size)) {
+            let samples: Vec<u64> = batch.iter().map(|(_, sample)| *sample).collect();
+            let noise = self.seeds.batch(&samples);
+            let details = self.model.detail(&prepared, samples.len(), &self.options, noise, &mut watcher);
+            let details = details.map_err(failed)?;
+            for ((path, sample), picture) in batch.iter().zip(&details) {
+                write(path, picture, prepared.alpha.as_ref(), &photo, self.format, self.arguments.quality)
+                    .map_err(|error| match error.downcast_ref::<diffbir_imaging::EncodeError>() {
+                        Some(_) => error.context(job.input.display().to_string()),
+                        None => error,
+                    })?;
+                watcher.reporter.event(&Event::Done {
+                    input: &job.input,
+                    output: path,
+                    seed: self.seeds.of(*sample),
+                    width: picture.width_px,
+                    height: picture.height_px,
+                    seconds: started.elapsed().as_secs_f64() / details.len() as f64,
+                });
+            }
+            watcher.results += details.len();
+            started = Instant::now();
+        }
+        if let (Some(values), Some(folder), Some((result, _))) =
+            (intermediates, &self.arguments.save_intermediates, job.outputs.first())
+        {
+            let path = values.write(folder, result)?;
+            self.reporter.say(&format!("  {}", path.display()));
+        }
+        if settings::as_reference(self.arguments) {
+            prompts::append(&self.arguments.output, &job.input, &self.options)?;
+        }
+        Ok(job.outputs.len())
+    }
+}
+
+/// Hears what the library tells on the way of one picture.
+struct Watcher<'a> {
+    input: &'a Path,
+    reporter: &'a mut Reporter,
+    stop: &'a AtomicBool,
+    memory: Option<&'a Memory>,
+    intermediates: Option<&'a mut Intermediates>,
+    /// Results that were done before the batch that is going on.
+    results: usize,
+}
+
+impl Watch for Watcher<'_> {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        if let Some(memory) = self.memory {
+            memory.stage(progress.stage);
+        }
+        self.reporter.step(self.input, progress);
+        if self.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn value(&mut self, value: Value) {
+        if let Some(intermediates) = &mut self.intermediates {
+            intermediates.take(value, self.results);
+        }
+    }
+}
+
+/// Writes one result in the photograph's own colours.
+fn write(
+    path: &Path,
+    picture: &Raster,
+    alpha: Option<&Raster>,
+    photo: &Photo,
+    format: Format,
+    quality: Option<u8>,
+) -> Result<()> {
+    let deep = photo.is_deep() && format.is_deep();
+    let samples = photo.to_own_colours(picture, deep);
+    let alpha = alpha.map(|alpha| depth(alpha, deep));
+    let encoded = Encoded {
+        width_px: picture.width_px,
+        height_px: picture.height_px,
+        channels: photo.channels,
+        samples: &samples,
+        alpha: alpha.as_ref(),
+        metadata: &photo.metadata,
+    };
+    let bytes = encoded.to_bytes(format, quality)?;
+    let folder = folder_of(path);
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+    write_atomic(path, &bytes)?;
+    Ok(())
+}
+
+/// Why a result is not enlarged as asked.
+fn lowered(asked: f64, upscale: f64, (width, height): (usize, usize)) -> String {
+    let limit = MAX_OUTPUT_PIXELS / 1_000_000;
+    if upscale > 1.0 {
+        return format!(
+            "upscale lowered from {asked} to {upscale:.2}: the result would exceed {limit} megapixels"
+        );
+    }
+    let own = (width * height) as f64 / 1e6;
+    format!(
+        "upscale lowered from {asked} to 1: the picture itself has {own:.1} megapixels, and none above {limit} is enlarged"
+    )
+}
+
+fn depth(plane: &Raster, deep: bool) -> diffbir_imaging::Samples {
+    if deep {
+        diffbir_imaging::Samples::U16(plane.to_u16_rounding())
+    } else {
+        diffbir_imaging::Samples::U8(plane.to_u8_rounding())
+    }
+}
+
+fn output_format(arguments: &Restore, target: &Target) -> Result<Format> {
+    let by_name = if let Target::File(_, format) = target { Some(*format) } else { None };
+    let format = match (arguments.format, by_name) {
+        (Some(asked), Some(named)) if asked != named => {
+            bail!("--format and the name of --output say different formats: leave one of them out")
+        }
+        (asked, named) => asked.or(named).unwrap_or(Format::Png),
+    };
+    if arguments.quality.is_some() && !format.takes_quality() {
+        bail!("--quality is for JPEG and WebP: {} is written without loss", format.extension());
+    }
+    Ok(format)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diffbir::geometry::Geometry;
+
+    #[test]
+    fn a_lowered_upscale_is_explained() {
+        let said = |size: (usize, usize)| {
+            lowered(4.0, Geometry::Free.output_size(size.0, size.1, 4.0).1, size)
+        };
+        assert!(said((4000, 3000)).starts_with("upscale lowered from 4 to 1.41: the result would exceed"));
+        assert!(said((6000, 4200)).contains("to 1: the picture itself has 25.2 megapixels"));
+    }
+}

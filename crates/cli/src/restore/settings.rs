@@ -1,0 +1,124 @@
+//! From flags and model to the settings of a run.
+
+use crate::args::{ColourFix, Restore, Tiles};
+use crate::progress::Reporter;
+use anyhow::{Result, bail};
+use diffbir::catalog::{NEGATIVE_V21, PROMPT_V21, Task};
+use diffbir::config::SamplingDefaults;
+use diffbir::tiling::{Cut, Sliding, Tiling};
+use diffbir::{Model, Options, restore};
+use diffbir_diffusion::{Parameter, Parameters, Sampler};
+
+/// The reference's guidance scale where none is given, for all its models.
+const REFERENCE_CFG_SCALE: f64 = 6.0;
+
+/// The options, or why this model cannot honour them.
+pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &Reporter) -> Result<Options> {
+    let name = &model.config.name;
+    if task == Task::Face && name == "nano" {
+        bail!("--task face: {name} has no networks for faces: use --task sr");
+    }
+    if !model.has_text() {
+        let texts = [
+            ("--prompt", arguments.prompt.is_some()),
+            ("--negative-prompt", arguments.negative_prompt.is_some()),
+        ];
+        for (flag, _) in texts.into_iter().filter(|(_, given)| *given) {
+            reporter.say(&format!("warning: {flag} changes nothing: {name} reads no text"));
+        }
+    }
+    if arguments.no_stage1 && !model.has_stage2() {
+        bail!("--no-stage1: {name} has no stage 2, so nothing would be left to do");
+    }
+    if !model.has_stage2() && !arguments.stage1_only {
+        reporter.say(&format!("{name} has no stage 2: it cleans and enlarges, and adds no detail"));
+    }
+    let defaults = if as_reference(arguments) { reference_defaults() } else { model.sampling() };
+    let sampler = arguments.sampler.unwrap_or(defaults.sampler);
+    let options = Options {
+        upscale: arguments.upscale,
+        stage1: !arguments.no_stage1,
+        tiling: tiling(&arguments.tiles, as_reference(arguments)),
+        sampler,
+        parameters: parameters(arguments, sampler, defaults.s_noise)?,
+        start: arguments.start_point_type,
+        steps: arguments.steps.map_or(defaults.steps, usize::from),
+        cfg_scale: arguments.cfg_scale.unwrap_or(defaults.cfg_scale),
+        rescale_cfg: arguments.rescale_cfg,
+        prompt: arguments.prompt.clone().unwrap_or(defaults.prompt),
+        negative_prompt: arguments.negative_prompt.clone().unwrap_or(defaults.negative_prompt),
+        strength: arguments.strength,
+        noise_aug: usize::from(arguments.noise_aug),
+        colour_fix: match arguments.color_fix {
+            ColourFix::Wavelet => restore::ColourFix::Wavelet,
+            ColourFix::Adain => restore::ColourFix::Adain,
+            ColourFix::None => restore::ColourFix::None,
+        },
+    };
+    model.check(&options)?;
+    Ok(options)
+}
+
+/// Whether what is left out is as in the reference's `inference.py`. The article's demo has its own defaults,
+/// which are those of its model.
+pub fn as_reference(arguments: &Restore) -> bool {
+    arguments.reference.input.is_some() && arguments.reference.config.is_none()
+}
+
+fn reference_defaults() -> SamplingDefaults {
+    SamplingDefaults {
+        cfg_scale: REFERENCE_CFG_SCALE,
+        prompt: PROMPT_V21.into(),
+        negative_prompt: NEGATIVE_V21.into(),
+        ..SamplingDefaults::default()
+    }
+}
+
+fn tiling(tiles: &Tiles, as_reference: bool) -> Tiling {
+    let Tiling { cleaner, encoder, decoder, denoiser } =
+        if as_reference { Tiling::WHOLE } else { Tiling::default() };
+    let sliding = |asked, tile_px, stride_px, otherwise| match asked {
+        true => Cut::Tiles(Sliding { tile_px, stride_px }),
+        false => otherwise,
+    };
+    let square = |asked, tile_px, otherwise| if asked { Cut::Tiles(tile_px) } else { otherwise };
+    Tiling {
+        cleaner: sliding(tiles.cleaner_tiled, tiles.cleaner_tile_size, tiles.cleaner_tile_stride, cleaner),
+        encoder: square(tiles.vae_encoder_tiled, tiles.vae_encoder_tile_size, encoder),
+        decoder: square(tiles.vae_decoder_tiled, tiles.vae_decoder_tile_size, decoder),
+        denoiser: sliding(tiles.cldm_tiled, tiles.cldm_tile_size, tiles.cldm_tile_stride, denoiser),
+    }
+}
+
+/// The settings that were given in place of defaults; one that the sampler would ignore is an error.
+fn parameters(arguments: &Restore, sampler: Sampler, s_noise: f64) -> Result<Parameters> {
+    let given = &arguments.parameters;
+    let flags = [
+        ("--s-churn", Parameter::SChurn, given.s_churn.is_some()),
+        ("--s-tmin", Parameter::STmin, given.s_tmin.is_some()),
+        ("--s-tmax", Parameter::STmax, given.s_tmax.is_some()),
+        ("--s-noise", Parameter::SNoise, given.s_noise.is_some()),
+        ("--eta", Parameter::Eta, given.eta.is_some()),
+        ("--order", Parameter::Order, given.order.is_some()),
+    ];
+    // The reference gives all of them to all samplers.
+    for (flag, parameter, given) in flags.into_iter().filter(|_| !as_reference(arguments)) {
+        if given && !sampler.heeds().contains(&parameter) {
+            let heeding: Vec<&str> = Sampler::ALL
+                .into_iter()
+                .filter(|sampler| sampler.heeds().contains(&parameter))
+                .map(Sampler::name)
+                .collect();
+            bail!("{flag}: {sampler} does not heed it; {} do", heeding.join(", "));
+        }
+    }
+    let defaults = Parameters { s_noise, ..Parameters::default() };
+    Ok(Parameters {
+        s_churn: given.s_churn.unwrap_or(defaults.s_churn),
+        s_tmin: given.s_tmin.unwrap_or(defaults.s_tmin),
+        s_tmax: given.s_tmax.unwrap_or(defaults.s_tmax),
+        s_noise: given.s_noise.unwrap_or(defaults.s_noise),
+        eta: given.eta.unwrap_or(defaults.eta),
+        order: given.order.map_or(defaults.order, usize::from),
+    })
+}

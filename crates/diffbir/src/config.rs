@@ -1,0 +1,103 @@
+//! What a model is made of: its networks, and how it is used best.
+
+use crate::geometry::Geometry;
+use diffbir_diffusion::{Prediction, Sampler, Terminal};
+use diffbir_models::clip::ClipTextConfig;
+use diffbir_models::kl::KlConfig;
+use diffbir_models::stage1::Stage1Config;
+use diffbir_models::taef2::Taef2Config;
+use diffbir_models::unet::UnetConfig;
+use diffbir_nn::WeightError;
+use diffbir_nn::checkpoint::Checkpoint;
+use serde::{Deserialize, Serialize};
+
+/// Where a model file keeps its [`ModelConfig`], as JSON in the metadata.
+pub const CONFIG_KEY: &str = "diffbir";
+
+/// What a model is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// By which people ask for it.
+    pub name: String,
+    /// Where the weights come from and under which licence, for `info`.
+    pub origin: Vec<String>,
+    /// The degradation remover.
+    pub stage1: Stage1Config,
+    /// What gives the detail back, if the model has it.
+    pub stage2: Option<Stage2Config>,
+    /// How pictures are brought to the sizes that the networks take.
+    #[serde(default)]
+    pub geometry: Geometry,
+}
+
+/// The networks of stage 2.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stage2Config {
+    /// Pictures to latents and back.
+    pub autoencoder: AutoencoderConfig,
+    /// The denoiser, and with it the control branch.
+    pub unet: UnetConfig,
+    /// Prompts to what the denoiser reads; nothing where it brings a learned context.
+    #[serde(default)]
+    pub text: Option<ClipTextConfig>,
+    /// What the denoiser predicts.
+    pub prediction: Prediction,
+    /// Its noise schedule.
+    pub terminal: Terminal,
+    /// How it samples best where nothing else is asked for.
+    #[serde(default)]
+    pub sampling: SamplingDefaults,
+}
+
+/// How a model samples best.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SamplingDefaults {
+    /// Of [`crate::Options::sampler`].
+    pub sampler: Sampler,
+    /// Of [`crate::Options::steps`].
+    pub steps: usize,
+    /// Of [`crate::Options::cfg_scale`].
+    pub cfg_scale: f64,
+    /// Scale of the noise that SDE samplers add on their way: 1 by theory. A small network takes away
+    /// less of it than it should.
+    pub s_noise: f64,
+    /// Of [`crate::Options::prompt`].
+    pub prompt: String,
+    /// Of [`crate::Options::negative_prompt`].
+    pub negative_prompt: String,
+}
+
+impl Default for SamplingDefaults {
+    fn default() -> Self {
+        Self {
+            sampler: Sampler::DEFAULT,
+            steps: 10,
+            cfg_scale: 1.0,
+            s_noise: 1.0,
+            prompt: String::new(),
+            negative_prompt: String::new(),
+        }
+    }
+}
+
+/// Which autoencoder, and its sizes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AutoencoderConfig {
+    /// Stable Diffusion's.
+    Kl(KlConfig),
+    /// The tiny one.
+    Taef2(Taef2Config),
+}
+
+impl ModelConfig {
+    /// The configuration that a model file carries.
+    pub fn of(checkpoint: &Checkpoint, file: &str) -> Result<Self, WeightError> {
+        let fail = |reason: String| WeightError::File { file: file.into(), reason };
+        let text = checkpoint.metadata.get(CONFIG_KEY).ok_or_else(|| {
+            fail("is no diffbir model: it holds tensors but does not say of which networks".into())
+        })?;
+        serde_json::from_str(text).map_err(|error| fail(format!("its description cannot be read: {error}")))
+    }
+}

@@ -1,0 +1,156 @@
+//! The official models, put together from the files that their authors publish (reference 3.7, 6).
+
+use crate::catalog::{Network, Set, Store, Task, WeightFile};
+use crate::config::{AutoencoderConfig, ModelConfig, SamplingDefaults, Stage2Config};
+use crate::geometry::Geometry;
+use crate::model::Parts;
+use crate::{Error, Model, diffusers};
+use burn::tensor::Device;
+use diffbir_diffusion::{Prediction, Terminal};
+use diffbir_models::clip::ClipTextConfig;
+use diffbir_models::kl::KlConfig;
+use diffbir_models::rrdb::RrdbConfig;
+use diffbir_models::scunet::ScuNetConfig;
+use diffbir_models::stage1::Stage1Config;
+use diffbir_models::swinir::SwinIrConfig;
+use diffbir_models::unet::UnetConfig;
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::Precision;
+use std::path::Path;
+
+/// Where Stable Diffusion's files keep their networks.
+const UNET: &str = "model.diffusion_model";
+const AUTOENCODER: &str = "first_stage_model";
+const TEXT: &str = "cond_stage_model";
+
+impl Set {
+    /// Whether all files for a task are on this machine.
+    pub fn is_here(&self, store: &Store, task: Task) -> bool {
+        self.files_for(task).into_iter().all(|file| store.find(file).is_some())
+    }
+
+    /// How often the reference draws 32 bits from the CPU's generator while it builds the networks whose
+    /// weights it then loads: its command line seeds before that (reference 3.10).
+    pub fn construction_draws(&self, task: Task) -> u64 {
+        const LATENT_DIFFUSION: u64 = 2_650_622_507;
+        let [stage1, ..] = self.files_for(task);
+        LATENT_DIFFUSION
+            + match stage1.network {
+                Network::Rrdb => 33_231_491,
+                Network::ScuNet => 17_934_808,
+                _ => 28_198_907,
+            }
+    }
+
+    /// How its authors sample.
+    pub fn sampling(&self) -> SamplingDefaults {
+        SamplingDefaults {
+            sampler: self.habits.sampler,
+            steps: self.habits.steps,
+            cfg_scale: self.habits.cfg_scale,
+            s_noise: 1.0,
+            prompt: self.habits.prompt.into(),
+            negative_prompt: self.habits.negative_prompt.into(),
+        }
+    }
+
+    /// What the model is made of.
+    pub fn config(&self, task: Task) -> ModelConfig {
+        let [stage1, control, base] = self.files_for(task);
+        let (prediction, terminal) = match self.zero_snr {
+            true => (Prediction::V, Terminal::ZeroSnr),
+            false => (Prediction::Eps, Terminal::Plain),
+        };
+        let origin = |file: &WeightFile| format!("{}: {}, {}", file.name, file.holds, file.licence);
+        ModelConfig {
+            name: self.name.into(),
+            origin: [stage1, control, base].map(origin).to_vec(),
+            stage1: match stage1.network {
+                Network::Rrdb => Stage1Config::Rrdb(RrdbConfig::official()),
+                Network::ScuNet => Stage1Config::ScuNet(ScuNetConfig::official()),
+                _ => Stage1Config::SwinIr(SwinIrConfig::official()),
+            },
+            stage2: Some(Stage2Config {
+                autoencoder: AutoencoderConfig::Kl(KlConfig::official()),
+                unet: UnetConfig::official(),
+                text: Some(ClipTextConfig::official()),
+                prediction,
+                terminal,
+                sampling: self.sampling(),
+            }),
+            geometry: Geometry::Reference,
+        }
+    }
+}
+
+impl Parts {
+    /// The networks of a stage 1, a control branch, and Stable Diffusion: its original file, or a folder in the
+    /// layout of the diffusers library.
+    pub fn of_files(stage1: &Path, control: &Path, base: &Path) -> Result<Self, Error> {
+        let (stage1, control) = (Checkpoint::open(stage1)?, Checkpoint::open(control)?);
+        if base.is_dir() {
+            let [unet, autoencoder, text] = diffusers::files(base).ok_or_else(|| {
+                Error::Option(format!(
+                    "{}: is a folder without the files of unet, vae and text_encoder",
+                    base.display()
+                ))
+            })?;
+            return Ok(Self {
+                stage1,
+                autoencoder: diffusers::autoencoder(&Checkpoint::open(&autoencoder)?),
+                unet: diffusers::unet(&Checkpoint::open(&unet)?),
+                control,
+                text: diffusers::text(&Checkpoint::open(&text)?),
+            });
+        }
+        let base = Checkpoint::open(base)?;
+        Ok(Self {
+            stage1,
+            autoencoder: base.part(AUTOENCODER),
+            unet: base.part(UNET),
+            control,
+            text: base.part(TEXT),
+        })
+    }
+
+    /// The networks of a full checkpoint of v1. Its condition encoder is the autoencoder's once more.
+    pub fn of_full(file: &Path) -> Result<Self, Error> {
+        let full = Checkpoint::open(file)?;
+        Ok(Self {
+            stage1: full.part("preprocess_model"),
+            autoencoder: full.part(AUTOENCODER),
+            unet: full.part(UNET),
+            control: full.part("control_model"),
+            text: full.part(TEXT),
+        })
+    }
+}
+
+impl Model {
+    /// An official model for a task, from files on this machine.
+    ///
+    /// # Errors
+    /// When a file is missing, saying how to get it, or when it is not what it should be.
+    pub fn official(
+        set: &Set,
+        task: Task,
+        store: &Store,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, Error> {
+        let find = |file: &'static WeightFile| {
+            store.find(file).ok_or_else(|| {
+                Error::Option(format!(
+                    "{} of model {} is not here: `diffbir models pull {}` gets it, or put it into {}",
+                    file.name,
+                    set.name,
+                    set.name,
+                    store.folder().display()
+                ))
+            })
+        };
+        let [stage1, control, base] = set.files_for(task);
+        let parts = Parts::of_files(&find(stage1)?, &find(control)?, &find(base)?)?;
+        Self::assemble(set.config(task), parts, device, precision)
+    }
+}

@@ -1,0 +1,94 @@
+//! In which tiles each part of the pipeline works (reference 2.9, 3.2 to 3.4).
+
+use crate::Error;
+
+/// How a part cuts what it works on, `T` being what it has to know of a tile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cut<T> {
+    /// Whole up to a size that takes moderate memory, in tiles above.
+    #[default]
+    Auto,
+    /// Whole at any size.
+    Whole,
+    /// In these tiles, but whole what is smaller than one of them in any direction.
+    Tiles(T),
+}
+
+/// Overlapping tiles that are blended, in pixels of the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sliding {
+    /// Side of a tile.
+    pub tile_px: usize,
+    /// Step from one to the next.
+    pub stride_px: usize,
+}
+
+/// How each part works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tiling {
+    /// Stage 1.
+    pub cleaner: Cut<Sliding>,
+    /// The autoencoder's encoder; the side of a tile in pixels.
+    pub encoder: Cut<usize>,
+    /// The autoencoder's decoder; the side of a tile in pixels.
+    pub decoder: Cut<usize>,
+    /// UNet and control branch.
+    pub denoiser: Cut<Sliding>,
+}
+
+impl Tiling {
+    /// As the reference works where no tiles are asked for.
+    pub const WHOLE: Self =
+        Self { cleaner: Cut::Whole, encoder: Cut::Whole, decoder: Cut::Whole, denoiser: Cut::Whole };
+
+    /// Refuses tiles that the networks cannot take: sides of stage 1's must be multiples of `cleaner_px`,
+    /// the autoencoder's of `cell_px` (one latent cell), the denoiser's of `denoiser_px`.
+    pub(crate) fn check(&self, cleaner_px: usize, cell_px: usize, denoiser_px: usize) -> Result<(), Error> {
+        let side = |part: &str, tile_px: usize, multiple_px: usize| {
+            if tile_px > 0 && tile_px.is_multiple_of(multiple_px) {
+                return Ok(());
+            }
+            Err(Error::Option(format!(
+                "tiles of {tile_px} px do not fit {part}: their side must be a multiple of {multiple_px}"
+            )))
+        };
+        let sliding = |part: &str, cut: Cut<Sliding>, multiple_px: usize, step_px: usize| {
+            let Cut::Tiles(Sliding { tile_px, stride_px }) = cut else { return Ok(()) };
+            side(part, tile_px, multiple_px)?;
+            if stride_px == 0 || stride_px > tile_px || !stride_px.is_multiple_of(step_px) {
+                return Err(Error::Option(format!(
+                    "a stride of {stride_px} px does not fit {part}: it must be a multiple of {step_px} and \
+                     at most the tile's {tile_px}"
+                )));
+            }
+            Ok(())
+        };
+        sliding("stage 1", self.cleaner, cleaner_px, 1)?;
+        sliding("the denoiser", self.denoiser, denoiser_px, cell_px)?;
+        for (part, cut) in [("the encoder", self.encoder), ("the decoder", self.decoder)] {
+            if let Cut::Tiles(tile_px) = cut {
+                side(part, tile_px, cell_px)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_that_do_not_fit_say_why() {
+        let tiles = |tile_px, stride_px| Cut::Tiles(Sliding { tile_px, stride_px });
+        let refused = |tiling: Tiling| tiling.check(64, 8, 64).unwrap_err().to_string();
+        assert!(Tiling::default().check(64, 8, 64).is_ok() && Tiling::WHOLE.check(64, 8, 64).is_ok());
+        assert!(Tiling { cleaner: tiles(512, 100), ..Tiling::default() }.check(64, 8, 64).is_ok());
+        let said = refused(Tiling { cleaner: tiles(500, 250), ..Tiling::default() });
+        assert!(said.contains("stage 1") && said.contains("500") && said.contains("64"), "{said}");
+        assert!(refused(Tiling { denoiser: tiles(512, 0), ..Tiling::default() }).contains("stride of 0"));
+        assert!(refused(Tiling { denoiser: tiles(512, 100), ..Tiling::default() }).contains("multiple of 8"));
+        assert!(refused(Tiling { decoder: Cut::Tiles(100), ..Tiling::default() }).contains("the decoder"));
+        assert!(refused(Tiling { encoder: Cut::Tiles(0), ..Tiling::default() }).contains("the encoder"));
+    }
+}

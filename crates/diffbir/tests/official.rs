@@ -1,0 +1,279 @@
+//! Whole pipelines of v1, v2 and v2.1 against the reference's own, with reduced networks (goldens and what
+//! they are: `goldens/README.md`). Each case is a command line of the reference.
+
+#[path = "../../models/tests/parity/support.rs"]
+mod support;
+
+use diffbir::catalog::{self, Task};
+use diffbir::config::AutoencoderConfig;
+use diffbir::geometry::Geometry;
+use diffbir::model::Parts;
+use diffbir::restore::{ColourFix, Value, Watch};
+use diffbir::tiling::{Cut, Sliding, Tiling};
+use diffbir::{Model, ModelConfig, Options, Progress};
+use diffbir_diffusion::noise::{Source, TorchNoise};
+use diffbir_diffusion::{Latent, Parameters, StartPoint};
+use diffbir_imaging::{Encoded, Format, Metadata, Photo, Raster, Samples, decode_bytes};
+use diffbir_models::clip::ClipTextConfig;
+use diffbir_models::controlnet::ControlNet;
+use diffbir_models::kl::KlConfig;
+use diffbir_models::rrdb::RrdbConfig;
+use diffbir_models::scunet::ScuNetConfig;
+use diffbir_models::stage1::Stage1Config;
+use diffbir_models::swinir::SwinIrConfig;
+use diffbir_models::unet::UnetConfig;
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::build;
+use diffbir_nn::{Device, Module, Params, Precision, WeightError};
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use support::{Formula, Golden, filler};
+
+/// The official model with networks of the goldens' sizes.
+fn reduced(mut config: ModelConfig) -> ModelConfig {
+    config.stage1 = match config.stage1 {
+        Stage1Config::SwinIr(official) => Stage1Config::SwinIr(SwinIrConfig { embed: 12, ..official }),
+        Stage1Config::Rrdb(official) => {
+            Stage1Config::Rrdb(RrdbConfig { features: 8, growth: 4, ..official })
+        }
+        Stage1Config::ScuNet(official) => {
+            Stage1Config::ScuNet(ScuNetConfig { features: 16, head_features: 8, blocks: 2, ..official })
+        }
+        other => other,
+    };
+    let stage2 = config.stage2.as_mut().expect("official models have both stages");
+    stage2.autoencoder = AutoencoderConfig::Kl(KlConfig { channels: 32, ..KlConfig::official() });
+    stage2.unet =
+        UnetConfig { model_channels: 32, context_channels: 32, head_channels: 32, ..UnetConfig::official() };
+    stage2.text = Some(ClipTextConfig { width: 32, heads: 4, ..ClipTextConfig::official() });
+    config
+}
+
+fn weights<N: Module>(salt: u32, network: impl Fn(&Params) -> Result<N, WeightError>) -> Checkpoint {
+    let (network, keys) = build(&mut Formula { salt }, &Device::flex(), network).expect("a whole formula");
+    Checkpoint::from_tensors(keys.tensors(&network))
+}
+
+fn model(config: ModelConfig) -> Model {
+    let stage2 = config.stage2.clone().expect("official models have both stages");
+    let AutoencoderConfig::Kl(autoencoder) = stage2.autoencoder else { unreachable!("official models") };
+    let parts = Parts {
+        stage1: weights(0, |params| config.stage1.build(params)),
+        autoencoder: weights(0, |params| autoencoder.build(params)),
+        unet: weights(0, |params| stage2.unet.build(params)),
+        control: weights(1, |params| ControlNet::new(params, &stage2.unet)),
+        text: weights(0, |params| stage2.text.as_ref().expect("set").build(params)),
+    };
+    Model::assemble(config, parts, &Device::flex(), Precision::F32).expect("all names are right")
+}
+
+/// The photograph of a case, by the formula.
+fn photo(height: usize, width: usize) -> Photo {
+    let values = filler(0, &format!("in/photo_{height}x{width}"), height * width * 3);
+    let samples = values.iter().map(|u| ((f64::from(*u) + 1.0) * 128.0) as u8).collect();
+    let encoded = Encoded {
+        width_px: width,
+        height_px: height,
+        channels: 3,
+        samples: &Samples::U8(samples),
+        alpha: None,
+        metadata: &Metadata::default(),
+    };
+    decode_bytes(&encoded.to_bytes(Format::Png, None).expect("a picture"), "photo").expect("a picture")
+}
+
+/// What a command line of the reference asks for, where it is not the default.
+struct Command(HashMap<String, String>);
+
+impl Command {
+    fn new(line: &str) -> Self {
+        let mut flags = HashMap::new();
+        if !line.starts_with("--") {
+            // The inputs of the article's demo, which always samples so.
+            flags.insert("sampler".into(), "spaced".into());
+            for (name, value) in line.split('\x1f').filter_map(|input| input.split_once('=')) {
+                let name = match name {
+                    "sr_scale" => "upscale",
+                    "positive_prompt" => "pos_prompt",
+                    "negative_prompt" => "neg_prompt",
+                    "num_samples" => "n_samples",
+                    other => other,
+                };
+                flags.insert(name.into(), value.into());
+            }
+            return Self(flags);
+        }
+        let mut words = line.split('\x1f').peekable();
+        while let Some(flag) = words.next() {
+            let value = words.next_if(|word| !word.starts_with("--")).unwrap_or_default();
+            flags.insert(flag.trim_start_matches("--").to_string(), value.to_string());
+        }
+        Self(flags)
+    }
+
+    fn get<T: std::str::FromStr>(&self, flag: &str, default: T) -> T {
+        match self.0.get(flag) {
+            Some(value) => value.parse().ok().unwrap_or_else(|| panic!("--{flag} {value}")),
+            None => default,
+        }
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        self.0.contains_key(flag)
+    }
+
+    fn sliding(&self, part: &str) -> Cut<Sliding> {
+        let tile_px = self.get(&format!("{part}_tile_size"), 512);
+        let stride_px = self.get(&format!("{part}_tile_stride"), 256);
+        if self.has(&format!("{part}_tiled")) { Cut::Tiles(Sliding { tile_px, stride_px }) } else { Cut::Whole }
+    }
+
+    fn square(&self, part: &str) -> Cut<usize> {
+        let tile_px = self.get(&format!("{part}_tile_size"), 256);
+        if self.has(&format!("{part}_tiled")) { Cut::Tiles(tile_px) } else { Cut::Whole }
+    }
+
+    fn task(&self) -> Task {
+        match self.get("task", "sr".to_string()).as_str() {
+            "sr" => Task::Sr,
+            "denoise" => Task::Denoise,
+            "face" => Task::Face,
+            other => panic!("--task {other}"),
+        }
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            upscale: self.get("upscale", 4.0),
+            stage1: self.get("disable_preprocess_model", "False".to_string()) == "False",
+            tiling: Tiling {
+                cleaner: self.sliding("cleaner"),
+                encoder: self.square("vae_encoder"),
+                decoder: self.square("vae_decoder"),
+                denoiser: self.sliding("cldm"),
+            },
+            sampler: self.get("sampler", diffbir_diffusion::Sampler::DEFAULT),
+            parameters: Parameters::default(),
+            start: self.get("start_point_type", StartPoint::Noise),
+            steps: self.get("steps", 10),
+            cfg_scale: self.get("cfg_scale", 6.0),
+            rescale_cfg: self.has("rescale_cfg"),
+            prompt: self.get("pos_prompt", catalog::PROMPT_V21.to_string()),
+            negative_prompt: self.get("neg_prompt", catalog::NEGATIVE_V21.to_string()),
+            strength: self.get("strength", 1.0),
+            noise_aug: self.get("noise_aug", 0),
+            colour_fix: match self.get("use_color_fix", "True".to_string()).as_str() {
+                "True" => ColourFix::Wavelet,
+                _ => ColourFix::None,
+            },
+        }
+    }
+}
+
+/// Compares what comes about on the way with the golden.
+struct Check<'a> {
+    golden: &'a Golden,
+    /// `@1` for the second batch and so on.
+    batch: String,
+    items: Vec<Latent>,
+    decoded: Vec<f32>,
+}
+
+/// Tolerances as shares of the largest value: a picture of stage 1, its latent, and, after the sampler's steps,
+/// a latent and what is decoded of it.
+const STAGE1: f64 = 1e-4;
+const CONDITION: f64 = 2e-4;
+const SAMPLED: f64 = 1e-3;
+
+impl Watch for Check<'_> {
+    fn progress(&mut self, _: Progress) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn value(&mut self, value: Value) {
+        match value {
+            // Not taken down where there is none.
+            Value::Stage1(_) if !self.golden.has("stage1") => {}
+            Value::Stage1(picture) => self.golden.compare_item("stage1", picture, STAGE1),
+            Value::Condition(latent) => self.golden.compare_latent("c_img", latent, CONDITION),
+            Value::Step { .. } => {}
+            Value::Sampled(latent) => self.items.push(latent.clone()),
+            Value::Decoded(picture) => self.decoded.extend(planes(picture)),
+        }
+    }
+}
+
+/// `[h, w, c]` to `[c, h, w]`.
+fn planes(picture: &Raster) -> Vec<f32> {
+    (0..picture.channels)
+        .flat_map(|c| picture.data.iter().skip(c).step_by(picture.channels))
+        .copied()
+        .collect()
+}
+
+impl Golden {
+    /// The first item of a batch whose items are all the same.
+    fn compare_item(&self, name: &str, picture: &Raster, tolerance: f64) {
+        let values = planes(picture);
+        let shape = self.shape(name);
+        assert_eq!(shape[1..], [picture.channels, picture.height_px, picture.width_px], "{name}");
+        self.compare_within(name, &shape, &values.repeat(shape[0]), tolerance);
+    }
+
+    fn compare_latent(&self, name: &str, latent: &Latent, tolerance: f64) {
+        let batch = self.shape(name)[0];
+        let latent = latent.repeat(batch / latent.batch);
+        let shape = [latent.batch, latent.channels, latent.height, latent.width];
+        self.compare_within(name, &shape, &latent.data, tolerance);
+    }
+}
+
+fn check(name: &str) {
+    let golden = Golden::open(name);
+    let is_demo = name.starts_with("v1_demo");
+    let command = Command::new(golden.fact(if is_demo { "arguments" } else { "command" }));
+    let version = if is_demo { "v1".to_string() } else { command.get("version", "v2.1".to_string()) };
+    let mut config = reduced(catalog::set(&version).expect("an official version").config(command.task()));
+    if is_demo {
+        config.geometry = Geometry::Article;
+    }
+    let model = model(config);
+    let size = golden.fact("photo");
+    let (height, width) = size.split(';').next().and_then(|size| size.split_once('x')).expect("HxW");
+    let photo = photo(height.parse().expect("a number"), width.parse().expect("a number"));
+    let options = command.options();
+    model.check(&options).expect("the reference takes them");
+
+    let mut watch = Check { golden: &golden, batch: String::new(), items: Vec::new(), decoded: Vec::new() };
+    let prepared = model.prepare(&photo, &options, true, &mut watch).expect("a picture");
+    let mut noise = TorchNoise::new(Source::TorchCpu, command.get("seed", 231));
+    let (samples, batch_size) = (command.get("n_samples", 1), command.get("batch_size", 1));
+    let mut done = 0;
+    while done < samples {
+        let count = batch_size.min(samples - done);
+        let pictures = model.detail(&prepared, count, &options, &mut noise, &mut watch).expect("pictures");
+        let at = |name: &str| format!("{name}{}", watch.batch);
+        golden.compare_latent(&at("z"), &Latent::stack(&watch.items), SAMPLED);
+        let decoded: Vec<f32> = watch.decoded.iter().map(|value| 2.0 * value - 1.0).collect();
+        golden.compare_within(&at("decoded"), &golden.shape(&at("decoded")), &decoded, SAMPLED);
+        let bytes = pictures.iter().flat_map(|picture| {
+            let Samples::U8(samples) = photo.to_own_colours(picture, false) else { unreachable!("8 bits") };
+            planes(&Raster::from_u8(picture.width_px, picture.height_px, 3, &samples))
+        });
+        let bytes: Vec<f32> = bytes.map(|value| (value * 255.0).round()).collect();
+        golden.compare_levels(&at("final"), &bytes);
+        done += count;
+        (watch.items, watch.decoded) = (Vec::new(), Vec::new());
+        watch.batch = format!("@{}", watch.batch.trim_start_matches('@').parse().unwrap_or(0) + 1);
+    }
+}
+
+macro_rules! cases {
+    ($($name:ident)*) => { $(#[test] fn $name() { check(stringify!($name)); })* };
+}
+
+cases! {
+    v21_sr_x4 v21_sr_odd v21_sr_x2_spaced v21_tiled v21_tiled_small v21_denoise_noise_aug v21_face
+    v21_start_cond v21_no_guidance v21_dpm v2_sr_x4 v2_sr_x2 v2_sr_tiled v2_denoise v2_denoise_tiled
+    v2_face v1_sr v1_demo v1_demo_options
+}

@@ -1,0 +1,248 @@
+//! GFLOP/s of the kernels over the shapes that the networks spend their time in.
+//!
+//! `cargo bench -p diffbir-kernels -- [part of a name] [--threads 1,2] [--seconds 0.3] [--cpu]`
+//!
+//! One line a shape and thread count: the median of as many calls as fit into the time, at least five.
+//! `--cpu` counts the processor time of a single thread instead of the clock's, for a machine that is not
+//! quiet (Linux). To compare two states of the code, build both and run them in turns.
+
+use diffbir_kernels::activation::{gelu, gelu_backward};
+use diffbir_kernels::attention::{Attention, Heads};
+use diffbir_kernels::conv::Conv2d;
+use diffbir_kernels::norm::GroupNorm;
+use std::hint::black_box;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+struct Options {
+    filter: String,
+    threads: Vec<usize>,
+    budget: Duration,
+    cpu: bool,
+}
+
+fn options() -> Options {
+    let mut options = Options {
+        filter: String::new(),
+        threads: vec![1, 2],
+        budget: Duration::from_millis(300),
+        cpu: false,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} wants a value"));
+        match argument.as_str() {
+            "--bench" => {}
+            "--threads" => {
+                options.threads = value().split(',').map(|n| n.parse().expect("a number")).collect();
+            }
+            "--seconds" => options.budget = Duration::from_secs_f64(value().parse().expect("seconds")),
+            "--cpu" => (options.cpu, options.threads) = (true, vec![1]),
+            _ => options.filter = argument,
+        }
+    }
+    options
+}
+
+impl Options {
+    /// Seconds, of the clock or of this thread.
+    fn now(&self) -> f64 {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        if !self.cpu {
+            return START.elapsed().as_secs_f64();
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: the call writes `time` and nothing else.
+            unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+            time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+        }
+        #[cfg(not(target_os = "linux"))]
+        panic!("--cpu is for Linux")
+    }
+
+    /// Times `work`, worth `flop` floating point operations, and prints a line for each thread count.
+    fn time(&self, name: &str, flop: f64, work: impl Fn() + Sync) {
+        if !name.contains(&self.filter) {
+            return;
+        }
+        print!("{name:<44}");
+        for &threads in &self.threads {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+            let mut times = Vec::new();
+            pool.install(|| {
+                work();
+                let start = Instant::now();
+                while times.len() < 5 || start.elapsed() < self.budget {
+                    let call = self.now();
+                    work();
+                    times.push(self.now() - call);
+                }
+            });
+            times.sort_by(f64::total_cmp);
+            let median = times[times.len() / 2];
+            print!("  {threads}t {:8.3} ms {:7.1} GFLOP/s", median * 1e3, flop / median * 1e-9);
+        }
+        println!();
+    }
+}
+
+fn noise(count: usize) -> Vec<f32> {
+    (0..count).map(|i| (i * 7919 % 1013) as f32 / 506.5 - 1.0).collect()
+}
+
+/// (channels in, channels out, side of the picture, kernel, stride, images).
+const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize); 19] = [
+    (64, 64, 512, 3, 1, 1),
+    (128, 128, 512, 3, 1, 1),
+    (512, 512, 64, 3, 1, 1),
+    (320, 320, 64, 3, 1, 1),
+    (640, 640, 32, 3, 1, 1),
+    (1280, 1280, 16, 3, 1, 1),
+    (1280, 1280, 8, 3, 1, 1),
+    (16, 16, 64, 3, 1, 8),
+    (48, 48, 64, 3, 1, 8),
+    (96, 96, 64, 3, 1, 8),
+    (64, 32, 128, 3, 1, 1),
+    (192, 32, 128, 3, 1, 1),
+    (3, 64, 512, 3, 1, 1),
+    (64, 48, 512, 3, 1, 1),
+    (64, 3, 512, 3, 1, 1),
+    (320, 320, 64, 1, 1, 1),
+    (320, 320, 64, 3, 2, 1),
+    (128, 128, 512, 3, 2, 1),
+    (4, 320, 64, 3, 1, 1),
+];
+
+fn convolutions(options: &Options) {
+    for (inputs, outputs, side, kernel, stride, batch) in CONVOLUTIONS {
+        let pad = kernel / 2;
+        let c = Conv2d {
+            batch,
+            height: side,
+            width: side,
+            in_channels: inputs,
+            out_channels: outputs,
+            kernel,
+            stride,
+            pad_before: pad,
+            pad_after: pad,
+        };
+        let name = |what: &str| {
+            format!("conv {what} {kernel}x{kernel}/{stride} {inputs}->{outputs} {side} b{batch}")
+        };
+        let names = ["forward", "input", "weight"].map(name);
+        if !names.iter().any(|name| name.contains(&options.filter)) {
+            continue;
+        }
+        let (height, width) = c.out_size();
+        let pixels = batch * height * width;
+        let flop = 2.0 * (pixels * outputs * inputs * kernel * kernel) as f64;
+        let x = noise(batch * side * side * inputs);
+        let weight = noise(outputs * inputs * kernel * kernel);
+        let bias = noise(outputs);
+        let dy = noise(pixels * outputs);
+        options.time(&names[0], flop, || drop(black_box(c.forward(&x, &weight, &bias))));
+        options.time(&names[1], flop, || drop(black_box(c.backward_input(&dy, &weight))));
+        options.time(&names[2], flop, || drop(black_box(c.backward_weight(&x, &dy))));
+    }
+}
+
+/// (rows, features in, features out).
+const LINEAR_MAPS: [(usize, usize, usize); 6] = [
+    (4096, 320, 2560),
+    (1024, 640, 5120),
+    (1024, 1024, 1024),
+    (77, 1024, 4096),
+    (1, 1280, 1280),
+    (4096, 180, 540),
+];
+
+fn linear_maps(options: &Options) {
+    for (rows, inputs, outputs) in LINEAR_MAPS {
+        let c = Conv2d {
+            batch: 1,
+            height: 1,
+            width: rows,
+            in_channels: inputs,
+            out_channels: outputs,
+            kernel: 1,
+            stride: 1,
+            pad_before: 0,
+            pad_after: 0,
+        };
+        let flop = 2.0 * (rows * inputs * outputs) as f64;
+        let [x, weight, bias, dy] = [rows * inputs, inputs * outputs, outputs, rows * outputs].map(noise);
+        let name = |what: &str| format!("linear {what} {rows}x{inputs}->{outputs}");
+        options.time(&name("forward"), flop, || drop(black_box(c.forward(&x, &weight, &bias))));
+        options.time(&name("input"), flop, || drop(black_box(c.backward_input(&dy, &weight))));
+        options.time(&name("weight"), flop, || drop(black_box(c.backward_weight(&x, &dy))));
+    }
+}
+
+/// (sequences, heads, queries, keys, width, whether with bias).
+const ATTENTIONS: [(usize, usize, usize, usize, usize, bool); 7] = [
+    (1, 5, 4096, 4096, 64, false),
+    (1, 10, 1024, 1024, 64, false),
+    (1, 5, 4096, 77, 64, false),
+    (1, 8, 4096, 4096, 40, false),
+    (1, 1, 4096, 4096, 512, false),
+    (64, 6, 64, 64, 30, true),
+    (64, 2, 64, 64, 32, true),
+];
+
+fn attentions(options: &Options) {
+    for (batch, heads, queries, keys, width, biased) in ATTENTIONS {
+        let name = |what: &str| format!("attention {what} {batch}x{heads} {queries}x{keys} of {width}");
+        if !["forward", "backward"].iter().any(|what| name(what).contains(&options.filter)) {
+            continue;
+        }
+        let a = Attention { batch, heads, queries, keys, width, bias: biased.then_some([1, heads]) };
+        let size = batch * heads * width;
+        let [q, k, v, dy] = [queries, keys, keys, queries].map(|rows| noise(size * rows));
+        let bias = biased.then(|| noise(heads * queries * keys));
+        let view = |data, rows| Heads::interleaved(data, rows, heads, width);
+        let (q, k, v, dy) = (view(&q, queries), view(&k, keys), view(&v, keys), view(&dy, queries));
+        let bias = bias.as_deref();
+        let (y, logarithms) = a.forward(q, k, v, bias);
+        let flop = 4.0 * (size * queries * keys) as f64;
+        options.time(&name("forward"), flop, || drop(black_box(a.forward(q, k, v, bias))));
+        options.time(&name("backward"), 2.5 * flop, || {
+            drop(black_box(a.backward(q, k, v, bias, &y, &logarithms, dy)));
+        });
+    }
+}
+
+/// (pixels, channels).
+const NORMS: [(usize, usize); 2] = [(64 * 64, 320), (512 * 512, 128)];
+
+fn norms(options: &Options) {
+    for (pixels, channels) in NORMS {
+        let n = GroupNorm { batch: 1, pixels, channels, groups: 32, epsilon: 1e-5, silu: true };
+        let [x, dy] = [noise(pixels * channels), noise(pixels * channels)];
+        let [weight, bias] = [noise(channels), noise(channels)];
+        // Operations are counted as one an element: the column says billions of elements a second.
+        let name = |what: &str| format!("group norm + silu {what} {pixels}x{channels}");
+        let count = (pixels * channels) as f64;
+        options.time(&name("forward"), count, || drop(black_box(n.forward(&x, &weight, &bias))));
+        options.time(&name("backward"), count, || drop(black_box(n.backward(&x, &weight, &bias, &dy))));
+    }
+}
+
+fn activations(options: &Options) {
+    let [x, dy] = [noise(4096 * 1280), noise(4096 * 1280)];
+    // Elements, as with the norms.
+    let count = x.len() as f64;
+    options.time("gelu forward 4096x1280", count, || drop(black_box(gelu(&x))));
+    options.time("gelu backward 4096x1280", count, || drop(black_box(gelu_backward(&x, &dy))));
+}
+
+fn main() {
+    let options = options();
+    convolutions(&options);
+    linear_maps(&options);
+    attentions(&options);
+    norms(&options);
+    activations(&options);
+}

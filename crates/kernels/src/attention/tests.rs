@@ -1,0 +1,197 @@
+use super::*;
+
+fn wave(count: usize, step: f32) -> Vec<f32> {
+    (0..count).map(|i| (i as f32 * step).sin() * 1.5 + 0.1).collect()
+}
+
+fn case(
+    batch: usize,
+    heads: usize,
+    queries: usize,
+    keys: usize,
+    width: usize,
+    bias: Option<[usize; 2]>,
+) -> Attention {
+    Attention { batch, heads, queries, keys, width, bias }
+}
+
+fn cases() -> Vec<Attention> {
+    vec![
+        case(1, 1, 1, 1, 1, None),
+        case(2, 3, 5, 77, 8, None),
+        case(1, 2, 300, 1, 40, None),
+        case(1, 1, 19, 700, 160, None),
+        case(2, 2, 64, 64, 30, Some([1, 2])),
+        case(3, 2, 64, 64, 32, Some([3, 2])),
+        case(10, 1, 9, 33, 16, Some([1, 1])),
+        case(2, 3, 70, 300, 7, Some([2, 1])),
+    ]
+}
+
+/// Inputs in the order [batch, rows, heads, width], and a bias with some of it masked.
+struct Inputs {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+fn inputs(a: &Attention) -> Inputs {
+    let size = a.batch * a.heads * a.width;
+    let mut bias = a.bias.map_or(vec![], |[b, h]| wave(b * h * a.queries * a.keys, 0.77));
+    bias.iter_mut().step_by(7).for_each(|value| *value = -100.0);
+    Inputs {
+        q: wave(size * a.queries, 0.37),
+        k: wave(size * a.keys, 0.91),
+        v: wave(size * a.keys, 1.3),
+        bias,
+    }
+}
+
+impl Inputs {
+    fn views(&self, a: &Attention) -> (Heads<'_>, Heads<'_>, Heads<'_>, Option<&[f32]>) {
+        let view = |data, rows| Heads::interleaved(data, rows, a.heads, a.width);
+        let bias = a.bias.map(|_| self.bias.as_slice());
+        (view(&self.q, a.queries), view(&self.k, a.keys), view(&self.v, a.keys), bias)
+    }
+}
+
+/// The definition, in f64, from q, k, v and bias one after the other.
+fn definition(a: &Attention, all: &[f64]) -> Vec<f64> {
+    let size = a.batch * a.heads * a.width;
+    let (q, rest) = all.split_at(size * a.queries);
+    let (k, rest) = rest.split_at(size * a.keys);
+    let (v, bias) = rest.split_at(size * a.keys);
+    let mut y = vec![0.0; size * a.queries];
+    for b in 0..a.batch {
+        for h in 0..a.heads {
+            let at = |rows: usize, row: usize| ((b * rows + row) * a.heads + h) * a.width;
+            for query in 0..a.queries {
+                let q = &q[at(a.queries, query)..][..a.width];
+                let scores: Vec<f64> = (0..a.keys)
+                    .map(|key| {
+                        let dot: f64 = q.iter().zip(&k[at(a.keys, key)..]).map(|(q, k)| q * k).sum();
+                        let bias = a.bias.map_or(0.0, |[batches, heads]| {
+                            bias[(((b % batches) * heads + h % heads) * a.queries + query) * a.keys + key]
+                        });
+                        dot / (a.width as f64).sqrt() + bias
+                    })
+                    .collect();
+                let most = scores.iter().copied().fold(f64::MIN, f64::max);
+                let sum: f64 = scores.iter().map(|s| (s - most).exp()).sum();
+                for (key, score) in scores.iter().enumerate() {
+                    let p = (score - most).exp() / sum;
+                    for i in 0..a.width {
+                        y[at(a.queries, query) + i] += p * v[at(a.keys, key) + i];
+                    }
+                }
+            }
+        }
+    }
+    y
+}
+
+fn wide(inputs: &Inputs) -> Vec<f64> {
+    [&inputs.q, &inputs.k, &inputs.v, &inputs.bias].into_iter().flatten().map(|&v| f64::from(v)).collect()
+}
+
+#[test]
+fn forward_equals_the_definition() {
+    for a in cases() {
+        let inputs = inputs(&a);
+        let (q, k, v, bias) = inputs.views(&a);
+        let want = definition(&a, &wide(&inputs));
+        for isa in Isa::available() {
+            let (y, _) = a.forward_with(isa, q, k, v, bias);
+            assert_eq!(y.len(), want.len());
+            for (got, want) in y.iter().zip(&want) {
+                assert!((f64::from(*got) - want).abs() < 1e-5, "{isa:?} {a:?}: {got} is not {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_equal_differences_of_the_definition() {
+    for a in cases() {
+        let inputs = inputs(&a);
+        let (q, k, v, bias) = inputs.views(&a);
+        let (y, logarithms) = a.forward(q, k, v, bias);
+        let dy = wave(y.len(), 0.53);
+        let dy_view = Heads::interleaved(&dy, a.queries, a.heads, a.width);
+        let got = a.backward(q, k, v, bias, &y, &logarithms, dy_view);
+        let got = [got.q, got.k, got.v, got.bias].concat();
+        let all = wide(&inputs);
+        assert_eq!(got.len(), all.len());
+        // In one direction for all of each input, then some elements.
+        let loss = |all: &[f64]| -> f64 {
+            definition(&a, all).iter().zip(&dy).map(|(y, dy)| y * f64::from(*dy)).sum()
+        };
+        let slope = |direction: &dyn Fn(usize) -> f64| {
+            let moved = |step: f64| -> Vec<f64> {
+                all.iter().enumerate().map(|(i, v)| v + step * direction(i)).collect()
+            };
+            (loss(&moved(1e-5)) - loss(&moved(-1e-5))) / 2e-5
+        };
+        let check = |name: &str, direction: &dyn Fn(usize) -> f64| {
+            let want = slope(direction);
+            let parts = got.iter().enumerate().map(|(i, g)| f64::from(*g) * direction(i));
+            let size: f64 = parts.clone().map(f64::abs).sum();
+            let found: f64 = parts.sum();
+            assert!((found - want).abs() < 1e-5 * size + 1e-4, "{a:?} {name}: {found} is not {want}");
+        };
+        let size = a.batch * a.heads * a.width;
+        let ends =
+            [0, size * a.queries, size * (a.queries + a.keys), size * (a.queries + 2 * a.keys), all.len()];
+        for (name, part) in ["q", "k", "v", "bias"].iter().zip(ends.windows(2)) {
+            check(name, &|i| if (part[0]..part[1]).contains(&i) { (i as f64 * 0.61).cos() } else { 0.0 });
+            if part[0] < part[1] {
+                let middle = (part[0] + part[1]) / 2;
+                check(name, &|i| f64::from(u8::from(i == middle)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_query_depends_neither_on_its_neighbours_nor_on_the_order_of_memory() {
+    for a in cases() {
+        let inputs = inputs(&a);
+        let (q, k, v, bias) = inputs.views(&a);
+        let (all, _) = a.forward(q, k, v, bias);
+        // The last head of the last sequence, its last query alone, laid out anew.
+        let (b, h, query) = (a.batch - 1, a.heads - 1, a.queries - 1);
+        let gather = |heads: &Heads, rows: usize| -> Vec<f32> {
+            (0..rows).flat_map(|r| heads.head(b, h)[r * heads.strides[2]..][..a.width].to_vec()).collect()
+        };
+        let (keys, values) = (gather(&k, a.keys), gather(&v, a.keys));
+        let one = &q.head(b, h)[query * q.strides[2]..][..a.width];
+        let single = case(1, 1, 1, a.keys, a.width, a.bias.map(|_| [1, 1]));
+        let view = |data| Heads { data, strides: [0, 0, a.width] };
+        let row = a.bias_of(bias, b, h).map(|bias| &bias[query * a.keys..]);
+        let (alone, _) = single.forward(view(one), view(&keys), view(&values), row);
+        assert_eq!(alone, all[all.len() - a.width..], "{a:?}");
+    }
+}
+
+#[test]
+fn nothing_depends_on_threads_or_the_width_of_vectors() {
+    for a in cases() {
+        let inputs = inputs(&a);
+        let (q, k, v, bias) = inputs.views(&a);
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let (y, logarithms) = a.forward(q, k, v, bias);
+                let dy = Heads::interleaved(&y, a.queries, a.heads, a.width);
+                let d = a.backward(q, k, v, bias, &y, &logarithms, dy);
+                [d.q, d.k, d.v, d.bias, y.clone(), logarithms]
+            })
+        };
+        let one = run(1);
+        assert!(one == run(2) && one == run(7), "{a:?}");
+        for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Portable) {
+            assert_eq!(a.forward_with(isa, q, k, v, bias).0, one[4], "{isa:?} {a:?}");
+        }
+    }
+}

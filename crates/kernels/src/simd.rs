@@ -1,0 +1,231 @@
+//! Vectors of `f32` for each instruction set, and the choice between them at run time.
+//!
+//! A kernel is written once over [`Lanes`] and compiled once for each implementation, inside a function
+//! that enables the instruction set; [`Isa::detect`] says which of these functions may be called.
+
+use std::sync::LazyLock;
+
+/// The instruction sets that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isa {
+    /// AVX-512 F, 16 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AVX2 with FMA, 8 lanes.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// Whatever the compiler makes of arrays of 8.
+    Portable,
+}
+
+impl Isa {
+    /// The best set that this machine has.
+    pub(crate) fn detect() -> Isa {
+        static BEST: LazyLock<Isa> = LazyLock::new(|| *Isa::available().first().expect("portable code runs"));
+        *BEST
+    }
+
+    /// All sets that this machine has, the best first.
+    pub(crate) fn available() -> Vec<Isa> {
+        let mut sets = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let fma = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            if fma && is_x86_feature_detected!("avx512f") {
+                sets.push(Isa::Avx512);
+            }
+            if fma {
+                sets.push(Isa::Avx2);
+            }
+        }
+        sets.push(Isa::Portable);
+        sets
+    }
+}
+
+/// A vector of `f32`.
+///
+/// # Safety
+/// Every function may be called only on a machine that has the instruction set of the implementation,
+/// and only from code compiled for it (otherwise nothing is inlined). Loads and stores reach `LANES`
+/// elements from the pointer, the `_first` ones `count <= LANES`; none asks for alignment.
+pub(crate) trait Lanes: Copy {
+    /// Elements of a vector.
+    const LANES: usize;
+    /// All lanes `value`.
+    unsafe fn splat(value: f32) -> Self;
+    /// `LANES` elements.
+    unsafe fn load(from: *const f32) -> Self;
+    /// `LANES` elements.
+    unsafe fn store(self, to: *mut f32);
+    /// The first `count` elements, zeros behind them.
+    unsafe fn load_first(from: *const f32, count: usize) -> Self;
+    /// The first `count` elements; what lies behind is left as it is.
+    unsafe fn store_first(self, to: *mut f32, count: usize);
+    /// `self + other`.
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self · factor + addend`, rounded once where the machine can.
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Lanes;
+    use std::arch::x86_64::*;
+
+    impl Lanes for __m512 {
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm512_set1_ps(value) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm512_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as the trait.
+            unsafe { _mm512_storeu_ps(to, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> Self {
+            // SAFETY: as the trait; masked lanes are not touched.
+            unsafe { _mm512_maskz_loadu_ps(((1u32 << count) - 1) as __mmask16, from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, count: usize) {
+            // SAFETY: as the trait; masked lanes are not touched.
+            unsafe { _mm512_mask_storeu_ps(to, ((1u32 << count) - 1) as __mmask16, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm512_add_ps(self, other) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm512_fmadd_ps(self, factor, addend) }
+        }
+    }
+
+    /// The mask of the first `count` of eight lanes.
+    #[inline(always)]
+    unsafe fn mask(count: usize) -> __m256i {
+        const ONES_THEN_ZEROS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        // SAFETY: count is at most 8, so the eight elements lie within the sixteen.
+        unsafe { _mm256_loadu_si256(ONES_THEN_ZEROS.as_ptr().add(8 - count).cast()) }
+    }
+
+    impl Lanes for __m256 {
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm256_set1_ps(value) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm256_loadu_ps(from) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as the trait.
+            unsafe { _mm256_storeu_ps(to, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> Self {
+            // SAFETY: as the trait; masked lanes are not touched.
+            unsafe { if count == 8 { Self::load(from) } else { _mm256_maskload_ps(from, mask(count)) } }
+        }
+
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, count: usize) {
+            // SAFETY: as the trait; masked lanes are not touched. Masked stores are slow on some machines.
+            unsafe { if count == 8 { self.store(to) } else { _mm256_maskstore_ps(to, mask(count), self) } }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm256_add_ps(self, other) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm256_fmadd_ps(self, factor, addend) }
+        }
+    }
+}
+
+/// Eight lanes that the compiler maps to what the target has in any case (SSE2, NEON).
+#[derive(Clone, Copy)]
+pub(crate) struct Array8([f32; 8]);
+
+impl Lanes for Array8 {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Array8([value; 8])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the trait.
+        Array8(unsafe { from.cast::<[f32; 8]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as the trait.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        let mut lanes = [0.0; 8];
+        // SAFETY: `count` elements may be read, as the trait asks, and fit into the eight.
+        unsafe { from.copy_to_nonoverlapping(lanes.as_mut_ptr(), count) };
+        Array8(lanes)
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        // SAFETY: `count` elements may be written, as the trait asks.
+        unsafe { to.copy_from_nonoverlapping(self.0.as_ptr(), count) };
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Array8(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        // Without the instruction a fused product is a slow call into the C library.
+        Array8(std::array::from_fn(|i| {
+            if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+                self.0[i].mul_add(factor.0[i], addend.0[i])
+            } else {
+                self.0[i] * factor.0[i] + addend.0[i]
+            }
+        }))
+    }
+}

@@ -1,0 +1,62 @@
+//! The GELU as an operation of burn's Flex backend, with its gradient.
+
+use super::{FIRST_ORDER, tensor, with_slice};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Flex, backend_extension};
+use burn_autodiff::checkpoint::base::Checkpointer;
+use burn_autodiff::grads::Gradients;
+use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn_flex::FlexTensor;
+use diffbir_kernels::activation;
+
+/// Element-wise functions, of any shape.
+#[backend_extension(Flex, Autodiff)]
+pub trait ActivationKernels: Backend {
+    /// The exact GELU.
+    fn own_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of its input.
+    fn own_gelu_backward(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl ActivationKernels for Flex {
+    fn own_gelu(x: FlexTensor) -> FlexTensor {
+        tensor(with_slice(&x, activation::gelu), x.layout().shape().clone())
+    }
+
+    fn own_gelu_backward(x: FlexTensor, dy: FlexTensor) -> FlexTensor {
+        let dx = with_slice(&x, |x| with_slice(&dy, |dy| activation::gelu_backward(x, dy)));
+        tensor(dx, x.layout().shape().clone())
+    }
+}
+
+#[derive(Debug)]
+struct GeluBackward;
+
+impl<B: Backend + ActivationKernels> Backward<B, 1> for GeluBackward {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let [node] = ops.parents;
+        if let Some(node) = node {
+            grads.register::<B>(node.id, B::own_gelu_backward(ops.state, dy));
+        }
+    }
+}
+
+impl<B: Backend + ActivationKernels, C: CheckpointStrategy> ActivationKernels for Autodiff<B, C> {
+    fn own_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [x.node()];
+        let x = x.into_primitive();
+        match GeluBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(x.clone(), B::own_gelu(x)),
+            OpsKind::UnTracked(prep) => prep.finish(B::own_gelu(x)),
+        }
+    }
+
+    fn own_gelu_backward(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        unreachable!("{FIRST_ORDER}")
+    }
+}
