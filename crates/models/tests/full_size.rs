@@ -29,7 +29,7 @@ fn measured<R>(name: &str, run: impl FnOnce() -> R) -> R {
 }
 
 #[test]
-#[ignore = "official size: needs about 2 GB and 1 minute"]
+#[ignore = "official size: needs about .5 GB and 1 minute"]
 fn swinir_is_the_references() {
     let golden = Golden::open("full_swinir");
     let (network, keys) = keyed(0, |params| SwinIrConfig::official().build(params));
@@ -39,7 +39,7 @@ fn swinir_is_the_references() {
 }
 
 #[test]
-#[ignore = "official size: needs about 4 GB and 1 minute"]
+#[ignore = "official size: needs about 2 GB and some seconds"]
 fn the_text_encoder_is_the_references() {
     let golden = Golden::open("full_clip");
     let (network, _) = keyed(0, |params| ClipTextConfig::official().build(params));
@@ -53,7 +53,7 @@ fn the_text_encoder_is_the_references() {
 }
 
 #[test]
-#[ignore = "official size: needs about 5 GB and 3 minutes"]
+#[ignore = "official size: needs about 2 GB and 2 minutes"]
 fn the_autoencoder_is_the_references() {
     let golden = Golden::open("full_vae");
     let config = KlConfig { scale: 1.0, ..KlConfig::official() };
@@ -71,7 +71,7 @@ fn the_autoencoder_is_the_references() {
 }
 
 #[test]
-#[ignore = "official size: needs about 7 GB and 3 minutes"]
+#[ignore = "official size: needs about 4 GB and 1 minute"]
 fn unet_and_control_branch_are_the_references() {
     let golden = Golden::open("full_unet");
     let config = UnetConfig::official();
