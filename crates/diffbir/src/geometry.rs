@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_OUTPUT_PIXELS: usize = 24_000_000;
 
 /// The shorter side that the reference's networks get at least, in pixels.
-const SHORT_SIDE_PX: usize = 512;
+pub(crate) const SHORT_SIDE_PX: usize = 512;
 
 /// The reference's denoiser gets sides that are multiples of this, in pixels.
 pub(crate) const REFERENCE_MULTIPLE_PX: usize = 64;
@@ -41,29 +41,30 @@ impl Geometry {
         ((side(width), side(height)), upscale)
     }
 
-    /// The photograph at the size of the output, as a network that does not enlarge sees it.
-    pub(crate) fn resized(self, photo: &Photo, (width, height): (usize, usize)) -> Raster {
+    /// The photograph at the size of the output, as a network that does not enlarge sees it; the article's get
+    /// a shorter side of `least_px` at least.
+    pub(crate) fn resized(self, photo: &Photo, (width, height): (usize, usize), least_px: usize) -> Raster {
         let resized = photo.resized(width, height, Filter::Bicubic);
-        match self.working_size((width, height)) {
+        match self.working_size((width, height), least_px) {
             size if size == (width, height) => resized,
             size => resize_8_bit(&resized, size, Filter::Bicubic),
         }
     }
 
     /// The size of [`Geometry::resized`].
-    fn working_size(self, (width, height): (usize, usize)) -> (usize, usize) {
-        if self != Self::Article || width.min(height) >= SHORT_SIDE_PX {
+    fn working_size(self, (width, height): (usize, usize), least_px: usize) -> (usize, usize) {
+        if self != Self::Article || width.min(height) >= least_px {
             return (width, height);
         }
-        let ratio = SHORT_SIDE_PX as f64 / width.min(height) as f64;
+        let ratio = least_px as f64 / width.min(height) as f64;
         let side = |px: usize| (px as f64 * ratio).ceil() as usize;
         (side(width), side(height))
     }
 
     /// Which part of what stage 1 made is the picture, for an output of `size`; the rest is filled edges.
-    pub(crate) fn inner_size(self, stage1: &Raster, size: (usize, usize)) -> (usize, usize) {
+    pub(crate) fn inner_size(self, stage1: &Raster, size: (usize, usize), least_px: usize) -> (usize, usize) {
         match self {
-            Self::Article => self.working_size(size),
+            Self::Article => self.working_size(size, least_px),
             Self::Free | Self::Reference => (stage1.width_px, stage1.height_px),
         }
     }

@@ -3,6 +3,7 @@
 //! The way of a picture: resize, stage 1 (removes the degradation), encode to a latent, sample from noise
 //! with the UNet steered by the control branch, decode, fix the colours.
 
+mod article;
 pub mod catalog;
 pub mod config;
 pub mod device;

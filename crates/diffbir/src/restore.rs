@@ -62,6 +62,17 @@ pub enum ColourFix {
     None,
 }
 
+impl ColourFix {
+    /// `detailed` with the colours of `clean`.
+    pub(crate) fn apply(self, detailed: Raster, clean: &Raster) -> Raster {
+        match self {
+            Self::Wavelet => colour_fix::wavelet(&detailed, clean),
+            Self::Adain => colour_fix::adain(&detailed, clean),
+            Self::None => detailed,
+        }
+    }
+}
+
 /// Where a restoration is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -150,12 +161,12 @@ impl Model {
         let geometry = self.config.geometry;
         let (size, _) = geometry.output_size(photo.width_px, photo.height_px, options.upscale);
         let stage1 = if options.stage1 {
-            stage1::clean(self, photo, size, options.tiling.cleaner, watch)?
+            stage1::clean(self, photo, size, options.tiling, watch)?
         } else {
-            let resized = geometry.framed(geometry.resized(photo, size));
+            let resized = geometry.framed(geometry.resized(photo, size, options.tiling.least_px()));
             if geometry.enlarges(size) { to_short_side(&resized) } else { resized }
         };
-        let inner = geometry.inner_size(&stage1, size);
+        let inner = geometry.inner_size(&stage1, size, options.tiling.least_px());
         watch.value(Value::Stage1(&stage1));
         let condition = (stage2 && self.has_stage2())
             .then(|| stage2::latent_of(self, &stage1, options, watch))
@@ -186,12 +197,7 @@ impl Model {
         let clean = &prepared.stage1;
         let latents = Latents { condition, start: prepared.start.as_ref(), samples };
         let details = stage2::detail(self, clean, latents, options, noise, watch)?;
-        let fixed = details.into_iter().map(|detailed| match options.colour_fix {
-            ColourFix::Wavelet => colour_fix::wavelet(&detailed, clean),
-            ColourFix::Adain => colour_fix::adain(&detailed, clean),
-            ColourFix::None => detailed,
-        });
-        Ok(fixed.map(|fixed| prepared.finished(&fixed)).collect())
+        Ok(details.iter().map(|detailed| prepared.finished(detailed)).collect())
     }
 
     pub(crate) fn networks(&self) -> &Stage2 {

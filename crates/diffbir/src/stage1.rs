@@ -4,7 +4,7 @@ use crate::error::{Error, Stage};
 use crate::geometry::{to_short_side, to_size};
 use crate::model::Model;
 use crate::restore::{Watch, report, to_raster, to_tensor};
-use crate::tiling::{Cut, Sliding};
+use crate::tiling::{Cut, Sliding, Tiling};
 use diffbir_imaging::tiles::{Blend, VaeTile, Window, gaussian_weights, sliding_windows, vae_tiles};
 use diffbir_imaging::{Photo, Raster};
 use diffbir_models::stage1::Stage1Config;
@@ -18,15 +18,16 @@ pub(crate) fn clean(
     model: &Model,
     photo: &Photo,
     size: (usize, usize),
-    tiles: Cut<Sliding>,
+    tiling: Tiling,
     watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
     let (config, geometry) = (&model.config.stage1, model.config.geometry);
     // A network that enlarges sees the photograph as it is, one that does not sees it at the final size.
     let grows = config.upscale() > 1;
-    let mut input = if grows { photo.to_raster() } else { geometry.framed(geometry.resized(photo, size)) };
+    let mut input = if grows { photo.to_raster() } else { geometry.framed(geometry.resized(photo, size, tiling.least_px())) };
     let (width, height) = (input.width_px, input.height_px);
     let fits = |tile_px: usize| width.min(height) >= tile_px;
+    let tiles = tiling.cleaner;
     let sliding = match tiles {
         Cut::Auto => (width.max(height) > config.whole_px() && fits(SLIDING.tile_px)).then_some(SLIDING),
         Cut::Whole => None,

@@ -1,5 +1,6 @@
 //! Stage 2: encode the stage-1 picture, sample a latent under its control, decode (reference 3.3).
 
+use crate::article;
 use crate::error::{Error, Stage};
 use crate::geometry::{Geometry, REFERENCE_MULTIPLE_PX};
 use crate::model::Model;
@@ -9,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::noise::Noise;
 use diffbir_diffusion::{Condition, Guidance, Latent, SampleError, Sampling, StartPoint, start, tiled};
 use diffbir_imaging::Raster;
-use diffbir_imaging::tiles::{VaeTile, Window, vae_tiles};
+use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights, vae_tiles};
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 
@@ -65,37 +66,67 @@ pub(crate) fn detail(
     watch: &mut dyn Watch,
 ) -> Result<Vec<Raster>, Error> {
     let (height, width) = (latents.condition.height, latents.condition.width);
-    let sliding = sliding(model, latents.condition, options.tiling.denoiser);
+    let tiles = tiles(model, latents.condition, options.tiling.denoiser);
+    let own = match tiles {
+        Some(tiles) if model.config.geometry == Geometry::Article => {
+            article::conditions(model, clean, latents.condition, tiles, watch)?
+        }
+        _ => Vec::new(),
+    };
     let multiple = model.networks().multiple;
     let filled = |latent: &Latent| {
-        let filled = if sliding.is_some() { latent.clone() } else { latent.pad_end(multiple) };
+        let filled = if tiles.is_some() { latent.clone() } else { latent.pad_end(multiple) };
         filled.repeat(latents.samples)
     };
     let (condition, start) = (filled(latents.condition), latents.start.map(filled));
-    let latents = sample(model, condition, start, sliding, options, noise, watch)?;
+    let own: Vec<Latent> = own.iter().map(|latent| latent.repeat(latents.samples)).collect();
+    let by_tile = !own.is_empty();
+    let latents = sample(model, Hint { condition, tiles, own }, start, options, noise, watch)?;
     latents
         .items()
         .map(|latent| {
             let latent = latent.crop(0, 0, height, width);
             watch.value(Value::Sampled(&latent));
+            if let (true, Some(tiles)) = (by_tile, tiles) {
+                return article::decoded(model, clean, &latent, tiles, options, watch);
+            }
             let decoded = decode(model, &latent, options.tiling.decoder, watch)?;
             let decoded = decoded.crop(0, 0, clean.width_px, clean.height_px);
             watch.value(Value::Decoded(&decoded));
-            Ok(decoded)
+            Ok(options.colour_fix.apply(decoded, clean))
         })
         .collect()
 }
 
-/// The denoiser's tiles in latent cells, if it works in tiles.
-fn sliding(model: &Model, latent: &Latent, cut: Cut<Sliding>) -> Option<(usize, usize)> {
+/// Tiles in latent cells.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiles {
+    /// Side.
+    pub tile: usize,
+    /// Step from one to the next.
+    pub stride: usize,
+}
+
+/// What steers the denoiser.
+struct Hint {
+    /// The latent of the stage-1 picture.
+    condition: Latent,
+    /// In which tiles the denoiser works, if it does.
+    tiles: Option<Tiles>,
+    /// The latent of each tile by itself, where a tile is not steered by its part of the whole latent.
+    own: Vec<Latent>,
+}
+
+/// The denoiser's tiles, if it works in tiles.
+fn tiles(model: &Model, latent: &Latent, cut: Cut<Sliding>) -> Option<Tiles> {
     let cell_px = model.networks().autoencoder.downsampling();
-    let tiles = match cut {
+    let sliding = match cut {
         Cut::Auto if latent.height.max(latent.width) * cell_px > WHOLE_PX => SLIDING,
         Cut::Auto | Cut::Whole => return None,
-        Cut::Tiles(tiles) => tiles,
+        Cut::Tiles(sliding) => sliding,
     };
-    let (tile, stride) = (tiles.tile_px / cell_px, tiles.stride_px / cell_px);
-    (latent.height.min(latent.width) >= tile).then_some((tile, stride))
+    let (tile, stride) = (sliding.tile_px / cell_px, sliding.stride_px / cell_px);
+    (latent.height.min(latent.width) >= tile).then_some(Tiles { tile, stride })
 }
 
 /// The tiles of the autoencoder for `height` by `width` of its input, whose cells are `unit_px` wide,
@@ -121,7 +152,7 @@ fn autoencoder_tiles(
 }
 
 /// The latent of a picture.
-fn encode(model: &Model, picture: &Raster, cut: Cut<usize>, watch: &mut dyn Watch) -> Result<Latent, Error> {
+pub(crate) fn encode(model: &Model, picture: &Raster, cut: Cut<usize>, watch: &mut dyn Watch) -> Result<Latent, Error> {
     let networks = model.networks();
     let cell = networks.autoencoder.downsampling();
     let (height, width) = (picture.height_px, picture.width_px);
@@ -153,7 +184,7 @@ fn encode(model: &Model, picture: &Raster, cut: Cut<usize>, watch: &mut dyn Watc
 }
 
 /// The picture of a latent.
-fn decode(model: &Model, latent: &Latent, cut: Cut<usize>, watch: &mut dyn Watch) -> Result<Raster, Error> {
+pub(crate) fn decode(model: &Model, latent: &Latent, cut: Cut<usize>, watch: &mut dyn Watch) -> Result<Raster, Error> {
     let networks = model.networks();
     let cell = networks.autoencoder.downsampling();
     let (height, width) = (latent.height, latent.width);
@@ -183,13 +214,11 @@ fn decode(model: &Model, latent: &Latent, cut: Cut<usize>, watch: &mut dyn Watch
     Ok(out)
 }
 
-/// Latents drawn from noise, or from `start` under nearly all noise, under the control of `condition`: one
-/// for each of its items.
+/// Latents drawn from noise, or from `start` under nearly all noise, one for each item of the hint.
 fn sample(
     model: &Model,
-    condition: Latent,
+    hint: Hint,
     start: Option<Latent>,
-    sliding: Option<(usize, usize)>,
     options: &Options,
     noise: &mut dyn Noise,
     watch: &mut dyn Watch,
@@ -197,9 +226,9 @@ fn sample(
     let networks = model.networks();
     let x_t = match &start {
         Some(start) => StartPoint::Cond.draw(&networks.schedule, start, noise),
-        None => options.start.draw(&networks.schedule, &condition, noise),
+        None => options.start.draw(&networks.schedule, &hint.condition, noise),
     };
-    let condition = start::augment(&networks.schedule, condition, options.noise_aug, noise);
+    let condition = start::augment(&networks.schedule, hint.condition, options.noise_aug, noise);
     let settings = Sampling {
         schedule: &networks.schedule,
         prediction: networks.prediction,
@@ -214,6 +243,11 @@ fn sample(
             Condition::Negative => text.context(&options.negative_prompt),
         })
     });
+    let weights = match hint.tiles {
+        Some(Tiles { tile, .. }) if hint.own.is_empty() => gaussian_weights(tile),
+        Some(Tiles { tile, .. }) => vec![1.0; tile * tile],
+        None => Vec::new(),
+    };
     let denoiser = Denoiser { model, contexts, strength: options.strength };
     let (watch, done) = (RefCell::new(watch), Cell::new(0));
     // Every evaluation passes here: where a request to stop is heard.
@@ -221,12 +255,16 @@ fn sample(
     tell()?;
     let mut denoise = |x: &Latent, t: f64, which: &[Condition]| -> Result<Vec<Latent>, Error> {
         tell()?;
-        let outs = match sliding {
-            Some((tile, stride)) => tiled::blend(x, tile, stride, which.len(), |x, window| {
-                tell()?;
-                let condition = condition.crop(window.y0, window.x0, tile, tile);
-                Ok::<_, Error>(denoiser.predict(x, &condition, t, which))
-            })?,
+        let outs = match hint.tiles {
+            Some(Tiles { tile, stride }) => {
+                let mut own = hint.own.iter();
+                tiled::blend(x, tile, stride, &weights, which.len(), |x, window| {
+                    tell()?;
+                    let part = || condition.crop(window.y0, window.x0, tile, tile);
+                    let condition = own.next().map_or_else(part, Latent::clone);
+                    Ok::<_, Error>(denoiser.predict(x, &condition, t, which))
+                })?
+            }
             None => denoiser.predict(x, &condition, t, which),
         };
         if outs.iter().all(Latent::is_finite) { Ok(outs) } else { Err(Error::NotFinite(Stage::Sample)) }

@@ -1,6 +1,7 @@
 //! In which tiles each part of the pipeline works (reference 2.9, 3.2 to 3.4).
 
 use crate::Error;
+use crate::geometry::SHORT_SIDE_PX;
 
 /// How a part cuts what it works on, `T` being what it has to know of a tile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,14 @@ impl Tiling {
     /// As the reference works where no tiles are asked for.
     pub const WHOLE: Self =
         Self { cleaner: Cut::Whole, encoder: Cut::Whole, decoder: Cut::Whole, denoiser: Cut::Whole };
+
+    /// The shorter side that the article's networks get at least, in pixels: what fills one tile.
+    pub(crate) fn least_px(&self) -> usize {
+        match self.denoiser {
+            Cut::Tiles(Sliding { tile_px, .. }) => tile_px,
+            Cut::Auto | Cut::Whole => SHORT_SIDE_PX,
+        }
+    }
 
     /// Refuses tiles that the networks cannot take: sides of stage 1's must be multiples of `cleaner_px`,
     /// the autoencoder's of `cell_px` (one latent cell), the denoiser's of `denoiser_px`.

@@ -152,7 +152,13 @@ impl Command {
                 cleaner: self.sliding("cleaner"),
                 encoder: self.square("vae_encoder"),
                 decoder: self.square("vae_decoder"),
-                denoiser: self.sliding("cldm"),
+                denoiser: match self.get("tiled", "False".to_string()).as_str() {
+                    "True" => Cut::Tiles(Sliding {
+                        tile_px: self.get("tile_size", 512),
+                        stride_px: self.get("tile_stride", 256),
+                    }),
+                    _ => self.sliding("cldm"),
+                },
             },
             sampler: self.get("sampler", diffbir_diffusion::Sampler::DEFAULT),
             parameters: Parameters::default(),
@@ -278,5 +284,5 @@ macro_rules! cases {
 cases! {
     v21_sr_x4 v21_sr_odd v21_sr_x2_spaced v21_tiled v21_tiled_small v21_denoise_noise_aug v21_face
     v21_start_cond v21_no_guidance v21_dpm v2_sr_x4 v2_sr_x2 v2_sr_tiled v2_denoise v2_denoise_tiled
-    v2_face v1_sr v1_demo v1_demo_options
+    v2_face v1_sr v1_demo v1_demo_options v1_demo_tiled
 }

@@ -1,11 +1,11 @@
 //! A denoiser for small latents made into one for large ones: the network sees windows, and their
-//! predictions are averaged with Gaussian weights in every step (reference 2.9).
+//! predictions are averaged in every step (reference 2.9).
 
 use crate::Latent;
-use diffbir_imaging::tiles::{Window, gaussian_weights, sliding_windows};
+use diffbir_imaging::tiles::{Window, sliding_windows};
 
 /// Runs `predict`, which gives `count` latents, on each window of side `tile` every `stride` cells and
-/// blends the results.
+/// blends the results by `weights`, one a cell of a tile.
 ///
 /// # Errors
 /// Those of `predict`.
@@ -16,10 +16,10 @@ pub fn blend<E>(
     x: &Latent,
     tile: usize,
     stride: usize,
+    weights: &[f32],
     count: usize,
     mut predict: impl FnMut(&Latent, Window) -> Result<Vec<Latent>, E>,
 ) -> Result<Vec<Latent>, E> {
-    let weights = gaussian_weights(tile);
     let plane = x.height * x.width;
     let mut sums = vec![vec![0.0; x.data.len()]; count];
     let mut total = vec![0.0; plane];
@@ -28,7 +28,7 @@ pub fn blend<E>(
         let outs = predict(&x.crop(window.y0, window.x0, tile, tile), window)?;
         for (sum, out) in sums.iter_mut().zip(outs) {
             for (sum, out) in sum.chunks_exact_mut(plane).zip(out.data.chunks_exact(tile * tile)) {
-                for (index, (value, weight)) in out.iter().zip(&weights).enumerate() {
+                for (index, (value, weight)) in out.iter().zip(weights).enumerate() {
                     sum[place(index)] += value * weight;
                 }
             }

@@ -231,7 +231,7 @@ fn tiles_blend_as_the_references() {
     let mut noise = TorchNoise::new(Source::TorchCpu, 231);
     let x_t = known_start("x_T tiled", &c_img, &mut noise);
     let mut denoise = |x: &Latent, t: f64, conditions: &[Condition]| -> Result<_, Infallible> {
-        tiled::blend(x, 16, 8, conditions.len(), |x, window| {
+        tiled::blend(x, 16, 8, &gaussian_weights(16), conditions.len(), |x, window| {
             let c_img = c_img.crop(window.y0, window.x0, 16, 16);
             Ok(conditions.iter().map(|&condition| network(x, t, condition, &c_img)).collect())
         })

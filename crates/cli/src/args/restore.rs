@@ -244,17 +244,17 @@ pub struct Tiles {
     pub vae_decoder_tile_size: usize,
 
     /// Work in tiles in each step of the sampler.
-    #[arg(long, alias = "cldm_tiled")]
+    #[arg(long, aliases = ["cldm_tiled", "tiled"])]
     pub cldm_tiled: bool,
 
     /// Side of a tile of the sampler in pixels of the picture.
-    #[arg(long, alias = "cldm_tile_size", value_name = "PX", requires = "cldm_tiled", default_value_t = 512)]
+    #[arg(long, aliases = ["cldm_tile_size", "tile_size", "tile-size"], value_name = "PX", requires = "cldm_tiled", default_value_t = 512)]
     pub cldm_tile_size: usize,
 
     /// Pixels from one tile of the sampler to the next.
     #[arg(
         long,
-        alias = "cldm_tile_stride",
+        aliases = ["cldm_tile_stride", "tile_stride", "tile-stride"],
         value_name = "PX",
         requires = "cldm_tiled",
         default_value_t = 256
