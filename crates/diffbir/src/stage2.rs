@@ -152,7 +152,12 @@ fn autoencoder_tiles(
 }
 
 /// The latent of a picture.
-pub(crate) fn encode(model: &Model, picture: &Raster, cut: Cut<usize>, watch: &mut dyn Watch) -> Result<Latent, Error> {
+pub(crate) fn encode(
+    model: &Model,
+    picture: &Raster,
+    cut: Cut<usize>,
+    watch: &mut dyn Watch,
+) -> Result<Latent, Error> {
     let networks = model.networks();
     let cell = networks.autoencoder.downsampling();
     let (height, width) = (picture.height_px, picture.width_px);
@@ -184,7 +189,12 @@ pub(crate) fn encode(model: &Model, picture: &Raster, cut: Cut<usize>, watch: &m
 }
 
 /// The picture of a latent.
-pub(crate) fn decode(model: &Model, latent: &Latent, cut: Cut<usize>, watch: &mut dyn Watch) -> Result<Raster, Error> {
+pub(crate) fn decode(
+    model: &Model,
+    latent: &Latent,
+    cut: Cut<usize>,
+    watch: &mut dyn Watch,
+) -> Result<Raster, Error> {
     let networks = model.networks();
     let cell = networks.autoencoder.downsampling();
     let (height, width) = (latent.height, latent.width);

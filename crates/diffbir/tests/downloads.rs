@@ -1,6 +1,6 @@
 //! Downloads against a server on this machine that behaves and misbehaves as it is told.
 
-use diffbir::catalog::{Address, Download, PullError, Store, WeightFile, pull};
+use diffbir::catalog::{Address, Download, Network, PullError, Store, WeightFile, pull};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::ControlFlow;
@@ -91,6 +91,7 @@ fn file(sha256: Option<&'static str>, urls: &[&'static str]) -> WeightFile {
     WeightFile {
         name: "weights.bin",
         holds: "a test",
+        network: Network::SwinIr,
         about: "3 MB",
         sha256,
         licence: "none",

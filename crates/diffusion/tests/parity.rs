@@ -6,6 +6,7 @@ use diffbir_diffusion::{
     Condition, Guidance, Latent, Parameter, Parameters, Prediction, SampleError, Sampler, Sampling, Schedule,
     StartPoint, Terminal, start, tiled,
 };
+use diffbir_imaging::tiles::gaussian_weights;
 use safetensors::SafeTensors;
 use std::convert::Infallible;
 use std::sync::LazyLock;

@@ -4,7 +4,6 @@
 //!
 //! Each prints the largest error of its layers, its time and the peak of its process's memory.
 
-#[allow(dead_code, reason = "shared with the tests at reduced size")]
 #[path = "parity/support.rs"]
 mod support;
 
