@@ -61,7 +61,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = os.path.join(folder, "ours"), os.path.join(folder, "theirs")
         environment = {**os.environ, "DIFFBIR_MODELS": os.path.join(checkout, "weights"), "ATTN_MODE": "sdp"}
-        own = [program, "restore", *flags, "--output", ours, "--seed-mode", "reference-cli", "--memory"]
+        own = [program, "restore", *flags, "--output", ours, "--seed-mode", "reference-cli"]
         run("diffbir", own, env=environment)
         run("reference", [sys.executable, "-c", SHIMS, *flags, "--output", theirs], cwd=checkout, env=environment)
         for name in sorted(os.listdir(theirs)):

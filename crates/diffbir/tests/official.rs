@@ -52,7 +52,7 @@ fn weights<N: Module>(salt: u32, network: impl Fn(&Params) -> Result<N, WeightEr
     Checkpoint::from_tensors(keys.tensors(&network))
 }
 
-fn model(config: ModelConfig) -> Model {
+fn model(config: ModelConfig, precision: Precision) -> Model {
     let stage2 = config.stage2.clone().expect("official models have both stages");
     let AutoencoderConfig::Kl(autoencoder) = stage2.autoencoder else { unreachable!("official models") };
     let parts = Parts {
@@ -62,7 +62,7 @@ fn model(config: ModelConfig) -> Model {
         control: weights(1, |params| ControlNet::new(params, &stage2.unet)),
         text: weights(0, |params| stage2.text.as_ref().expect("set").build(params)),
     };
-    Model::assemble(config, parts, &Device::flex(), Precision::F32).expect("all names are right")
+    Model::assemble(config, parts, &Device::flex(), precision).expect("all names are right")
 }
 
 /// The photograph of a case, by the formula.
@@ -248,7 +248,7 @@ fn check(name: &str) {
     if is_demo {
         config.geometry = Geometry::Article;
     }
-    let model = model(config);
+    let model = model(config, Precision::F32);
     let size = golden.fact("photo");
     let (height, width) = size.split(';').next().and_then(|size| size.split_once('x')).expect("HxW");
     let photo = photo(height.parse().expect("a number"), width.parse().expect("a number"));
@@ -278,6 +278,41 @@ fn check(name: &str) {
         done += count;
         (watch.items, watch.decoded) = (Vec::new(), Vec::new());
         watch.batch = format!("@{}", watch.batch.trim_start_matches('@').parse().unwrap_or(0) + 1);
+    }
+}
+
+/// Keeps the final latent.
+struct Sampled(Option<Latent>);
+
+impl Watch for Sampled {
+    fn progress(&mut self, _: Progress) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn value(&mut self, value: Value) {
+        if let Value::Sampled(latent) = value {
+            self.0 = Some(latent.clone());
+        }
+    }
+}
+
+/// Weights in 16 bits against the reference in 32: a share of the largest value, and 1 - cosine.
+#[test]
+fn weights_in_16_bits_end_near_the_references() {
+    let golden = Golden::open("v21_no_guidance");
+    let command = Command::new(golden.fact("command"));
+    for (precision, share, cosine) in [(Precision::F16, 1e-2, 1e-4), (Precision::Bf16, 5e-2, 1e-3)] {
+        let model = model(reduced(catalog::set("v2.1").expect("official").config(Task::Sr)), precision);
+        let (photo, options) = (photo(128, 128), command.options());
+        let mut watch = Sampled(None);
+        let prepared = model.prepare(&photo, &options, true, &mut watch).expect("a picture");
+        let mut noise = TorchNoise::new(Source::TorchCpu, 231);
+        model.detail(&prepared, 1, &options, &mut noise, &mut watch).expect("a picture");
+        let latent = watch.0.expect("sampled");
+        golden.compare_latent("z", &latent, share);
+        let far = golden.cosine_distance("z", &latent.data);
+        println!("1 - cosine: {far:.1e}");
+        assert!(far > 0.0 && far < cosine, "{precision:?}: {far}");
     }
 }
 

@@ -53,6 +53,13 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
     }
 }
 
+/// The files of a set whose hashes nobody published, by name.
+pub fn without_hash(set: &Set, task: catalog::Task) -> Option<String> {
+    let files = set.files_for(task).into_iter().filter(|file| file.sha256.is_none());
+    let names: Vec<&str> = files.map(|file| file.name).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 /// The set that `--version` means, where the command line is the reference's.
 fn named_version(arguments: &Restore) -> Result<Option<&'static Set>> {
     let reference = &arguments.reference;

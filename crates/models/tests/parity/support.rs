@@ -172,6 +172,16 @@ impl Golden {
         assert!(off.len() * 1000 <= known.len(), "{name}: {} of {} differ", off.len(), known.len());
     }
 
+    /// 1 - cosine of the angle between a sampled golden and the same sample of `got`.
+    pub fn cosine_distance(&self, name: &str, got: &[f32]) -> f64 {
+        let known = &self.tensors[&format!("{name}.sample")].1;
+        let stride = self.fact(&format!("stride.{name}")).parse().expect("a number");
+        let pairs = || got.iter().step_by(stride).zip(known).map(|(a, b)| (f64::from(*a), f64::from(*b)));
+        let dot: f64 = pairs().map(|(a, b)| a * b).sum();
+        let norms: f64 = pairs().map(|(a, _)| a * a).sum::<f64>() * pairs().map(|(_, b)| b * b).sum::<f64>();
+        1.0 - dot / norms.sqrt()
+    }
+
     /// A fact about the golden.
     pub fn fact(&self, name: &str) -> &str {
         self.facts.get(name).unwrap_or_else(|| panic!("the golden does not say {name}"))
