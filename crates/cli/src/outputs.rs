@@ -43,8 +43,7 @@ impl Target {
     /// What `--output` means: a file if it has the name of a picture and is no folder.
     pub fn new(output: Option<&Path>) -> Result<Self> {
         let Some(output) = output else { return Ok(Self::Beside) };
-        let goes_up = output.components().any(|part| part == Component::ParentDir);
-        let path = if goes_up { place(output) } else { output.to_path_buf() };
+        let path = upwards_resolved(output);
         let last = output.as_os_str().as_encoded_bytes().last();
         if last.is_some_and(|&byte| is_separator(char::from(byte))) || path.is_dir() {
             return Ok(Self::Folder(path));
@@ -59,6 +58,11 @@ impl Target {
             output.display()
         );
         Ok(Self::Folder(path))
+    }
+
+    /// A folder, whatever its name looks like.
+    pub fn folder(output: &Path) -> Self {
+        Self::Folder(upwards_resolved(output))
     }
 
     /// The file of a result; `sample` is its number if there are several.
@@ -80,6 +84,12 @@ impl Target {
             }
         }
     }
+}
+
+/// The path with its `..` followed, so that a folder that is still to be made cannot lead astray.
+fn upwards_resolved(path: &Path) -> PathBuf {
+    let goes_up = path.components().any(|part| part == Component::ParentDir);
+    if goes_up { place(path) } else { path.to_path_buf() }
 }
 
 /// Plans all outputs before any work; returns the jobs and how many results were left as they are.

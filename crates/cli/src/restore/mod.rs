@@ -44,10 +44,10 @@ pub fn run(arguments: &Restore) -> Result<ExitCode> {
 
 fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode> {
     let task = choose::task(arguments)?;
-    let target = match &arguments.reference.input {
+    let target = match (&arguments.reference.input, &arguments.output) {
         // The reference knows folders only, whatever they are called.
-        Some(_) => Target::Folder(arguments.output.clone().unwrap_or_default()),
-        None => Target::new(arguments.output.as_deref())?,
+        (Some(_), Some(output)) => Target::folder(output),
+        (_, output) => Target::new(output.as_deref())?,
     };
     let format = output_format(arguments, &target)?;
     let named = match &arguments.reference.input {
