@@ -1,6 +1,6 @@
 //! Two-dimensional convolution, channels last: forward, gradient of the input, gradient of the weight.
 //!
-//! All three are products over tiles of registers ([`crate::tile`]) that read the picture where it lies;
+//! All three are products over tiles of registers (`tile.rs`) that read the picture where it lies;
 //! nothing is unfolded. An output element is one sum in a fixed order, whatever its place in the picture,
 //! the batch around it and the number of threads.
 
