@@ -42,13 +42,14 @@ impl Geometry {
     }
 
     /// The photograph at the size of the output, as a network that does not enlarge sees it; the article's get
-    /// a shorter side of `least_px` at least.
+    /// a shorter side of `least_px` at least, and edges that stay filled through all of them.
     pub(crate) fn resized(self, photo: &Photo, (width, height): (usize, usize), least_px: usize) -> Raster {
         let resized = photo.resized(width, height, Filter::Bicubic);
-        match self.working_size((width, height), least_px) {
+        let resized = match self.working_size((width, height), least_px) {
             size if size == (width, height) => resized,
             size => resize_8_bit(&resized, size, Filter::Bicubic),
-        }
+        };
+        if self == Self::Article { resized.pad_end(REFERENCE_MULTIPLE_PX) } else { resized }
     }
 
     /// The size of [`Geometry::resized`].
@@ -80,12 +81,6 @@ impl Geometry {
             Self::Free => repeat_edges(picture, multiple_px),
             Self::Reference | Self::Article => picture.pad_end(multiple_px),
         }
-    }
-
-    /// What stage 1 sees of a picture: with its edges filled already if they are to stay through all
-    /// networks.
-    pub(crate) fn framed(self, picture: Raster) -> Raster {
-        if self == Self::Article { picture.pad_end(REFERENCE_MULTIPLE_PX) } else { picture }
     }
 
     /// The way back: the part of a result that is the picture, `inner`, at the size of the output.

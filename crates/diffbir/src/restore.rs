@@ -163,7 +163,7 @@ impl Model {
         let stage1 = if options.stage1 {
             stage1::clean(self, photo, size, options.tiling, watch)?
         } else {
-            let resized = geometry.framed(geometry.resized(photo, size, options.tiling.least_px()));
+            let resized = geometry.resized(photo, size, options.tiling.least_px());
             if geometry.enlarges(size) { to_short_side(&resized) } else { resized }
         };
         let inner = geometry.inner_size(&stage1, size, options.tiling.least_px());

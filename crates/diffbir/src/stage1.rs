@@ -24,11 +24,7 @@ pub(crate) fn clean(
     let (config, geometry) = (&model.config.stage1, model.config.geometry);
     // A network that enlarges sees the photograph as it is, one that does not sees it at the final size.
     let grows = config.upscale() > 1;
-    let mut input = if grows {
-        photo.to_raster()
-    } else {
-        geometry.framed(geometry.resized(photo, size, tiling.least_px()))
-    };
+    let mut input = if grows { photo.to_raster() } else { geometry.resized(photo, size, tiling.least_px()) };
     let (width, height) = (input.width_px, input.height_px);
     let fits = |tile_px: usize| width.min(height) >= tile_px;
     let tiles = tiling.cleaner;

@@ -34,8 +34,11 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
     if let Some(set) = named_version(arguments)? {
         return official(set);
     }
-    if arguments.reference.ckpt.is_some() {
-        return own(from_files(&arguments.reference, device, precision)?);
+    if let Some(ckpt) = &arguments.reference.ckpt {
+        return own(from_files(ckpt, &arguments.reference, device, precision)?);
+    }
+    if let Some(set) = catalog::set(&arguments.model) {
+        return official(set);
     }
     match arguments.model.as_str() {
         "nano" => own(Model::nano(device, precision)?),
@@ -47,7 +50,6 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
                 None => own(Model::nano(device, precision)?),
             }
         }
-        name if catalog::set(name).is_some() => official(catalog::set(name).expect("looked up")),
         file if Path::new(file).is_file() => own(Model::open(Path::new(file), device, precision)?),
         name => bail!("--model {name}: is neither auto, nano, v1, v2, v2.1 nor a file"),
     }
@@ -82,9 +84,13 @@ fn named_version(arguments: &Restore) -> Result<Option<&'static Set>> {
     Ok(catalog::set(name))
 }
 
-/// A model of files that are named one by one.
-fn from_files(reference: &Reference, device: &Device, precision: diffbir_nn::Precision) -> Result<Model> {
-    let ckpt = reference.ckpt.as_deref().expect("asked for with it");
+/// A model of files that are named one by one, `--ckpt` among them.
+fn from_files(
+    ckpt: &Path,
+    reference: &Reference,
+    device: &Device,
+    precision: diffbir_nn::Precision,
+) -> Result<Model> {
     let described = |path: &Path| {
         std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))
     };
