@@ -203,10 +203,14 @@ impl Watch for Check<'_> {
         match value {
             // Not taken down where there is none.
             Value::Stage1(_) if !self.golden.has("stage1") => {}
-            Value::Stage1(picture) => self.golden.compare_item("stage1", picture, STAGE1),
+            Value::Stage1(picture) => {
+                self.golden.compare_item(&format!("stage1{}", self.batch), picture, STAGE1);
+            }
             // Not that of the whole picture where tiles have their own.
             Value::Condition(_) if !self.golden.has("z") => {}
-            Value::Condition(latent) => self.golden.compare_latent("c_img", latent, CONDITION),
+            Value::Condition(latent) => {
+                self.golden.compare_latent(&format!("c_img{}", self.batch), latent, CONDITION);
+            }
             Value::Step { .. } => {}
             Value::Sampled(latent) => self.items.push(latent.clone()),
             Value::Decoded(picture) => self.decoded.extend(planes(picture)),
@@ -249,20 +253,33 @@ fn check(name: &str) {
         config.geometry = Geometry::Article;
     }
     let model = model(config, Precision::F32);
-    let size = golden.fact("photo");
-    let (height, width) = size.split(';').next().and_then(|size| size.split_once('x')).expect("HxW");
-    let photo = photo(height.parse().expect("a number"), width.parse().expect("a number"));
     let options = command.options();
     model.check(&options).expect("the reference takes them");
 
     let mut watch = Check { golden: &golden, batch: String::new(), items: Vec::new(), decoded: Vec::new() };
-    let prepared = model.prepare(&photo, &options, true, &mut watch).expect("a picture");
     let mut noise = TorchNoise::new(Source::TorchCpu, command.get("seed", 231));
+    for size in golden.fact("photo").split(';').next().expect("sizes").split(' ') {
+        let (height, width) = size.split_once('x').expect("HxW");
+        let photo = photo(height.parse().expect("a number"), width.parse().expect("a number"));
+        check_photo(&model, &photo, &command, &mut watch, &mut noise);
+    }
+}
+
+/// All samples of a photograph, batch after batch.
+fn check_photo(
+    model: &Model,
+    photo: &Photo,
+    command: &Command,
+    watch: &mut Check<'_>,
+    noise: &mut TorchNoise,
+) {
+    let (golden, options) = (watch.golden, command.options());
+    let prepared = model.prepare(photo, &options, true, watch).expect("a picture");
     let (samples, batch_size) = (command.get("n_samples", 1), command.get("batch_size", 1));
     let mut done = 0;
     while done < samples {
         let count = batch_size.min(samples - done);
-        let pictures = model.detail(&prepared, count, &options, &mut noise, &mut watch).expect("pictures");
+        let pictures = model.detail(&prepared, count, &options, noise, watch).expect("pictures");
         let at = |name: &str| format!("{name}{}", watch.batch);
         if golden.has("z") {
             golden.compare_latent(&at("z"), &Latent::stack(&watch.items), SAMPLED);
@@ -322,6 +339,6 @@ macro_rules! cases {
 
 cases! {
     v21_sr_x4 v21_sr_odd v21_sr_x2_spaced v21_tiled v21_tiled_small v21_denoise_noise_aug v21_face
-    v21_start_cond v21_no_guidance v21_dpm v2_sr_x4 v2_sr_x2 v2_sr_tiled v2_denoise v2_denoise_tiled
+    v21_start_cond v21_no_guidance v21_dpm v21_folder v2_sr_x4 v2_sr_x2 v2_sr_tiled v2_denoise v2_denoise_tiled
     v2_face v1_sr v1_demo v1_demo_options v1_demo_tiled
 }

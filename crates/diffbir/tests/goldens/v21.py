@@ -21,7 +21,7 @@ COMMIT = "3f8b5304245ba0ffd6f1995e51c27c3c72d7618f"
 V2 = ["--version", "v2", "--sampler", "spaced", "--cfg_scale", "4", "--pos_prompt", ""]
 V2 += ["--neg_prompt", "low quality, blurry, low-resolution, noisy, unsharp, weird textures"]
 CITY = "a city with tall buildings, forest trees, snowy mountain background"
-# Name: height and width of the photograph, and the command line after what all have.
+# Name: height and width of the photograph, the command line after what all have, and the size of a second photograph.
 CASES = {
     # Enlarged to 384x320, by stage 1 to 614x512, padded to 640x512.
     "v21_sr_x4": (96, 80, ["--steps", "10"]),
@@ -49,6 +49,8 @@ CASES = {
         "--start_point_type", "cond", "--sampler", "ddim", "--steps", "5", "--pos_prompt", CITY,
     ]),
     "v21_no_guidance": (128, 128, ["--sampler", "edm_dpm++_2m_sde", "--steps", "4", "--cfg_scale", "1"]),
+    # A second photograph behind the first, in the same stream of random numbers.
+    "v21_folder": (128, 128, ["--steps", "3"], (128, 140)),
     "v21_dpm": (128, 140, ["--sampler", "dpm++_m2", "--steps", "5", "--noise_aug", "30"]),
     # Stage 1 four times as large and brought to the size asked for, or to 512 where that is below.
     "v2_sr_x4": (150, 200, [*V2, "--steps", "4"]),
@@ -143,12 +145,14 @@ def listen(loop, tape):
 
 
 def make(inference, checkout, name):
-    height, width, command = CASES[name]
+    height, width, command, *others = CASES[name]
+    sizes = [(height, width), *others]
     files = {}
 
     def run(tape):
         def within(source, target):
-            photo(height, width).save(os.path.join(source, "photo.png"))
+            for size, file in zip(sizes, ("photo.png", "photo_second.png")):
+                photo(*size).save(os.path.join(source, file))
             args = arguments_of(inference, [*ALWAYS, *command, "--input", source, "--output", target])
             listen(loop_of(inference, checkout, args), tape)
             files["names"] = " ".join(sorted(os.listdir(target)))
@@ -161,7 +165,7 @@ def make(inference, checkout, name):
     results = recorded(run, name in EXACT)
     metadata = {
         "reference": COMMIT,
-        "photo": f"{height}x{width}; {PHOTO}",
+        "photo": f"{' '.join(f'{height}x{width}' for height, width in sizes)}; {PHOTO}",
         "command": "\x1f".join([*ALWAYS, *command]),
         "files": files["names"],
         "prompt.csv": files["csv"],
