@@ -96,7 +96,7 @@ impl Given<'_> {
     /// One head; the gradient of its bias is added to `dbias`, if there is one.
     fn head(&self, batch: usize, head: usize, dbias: &mut [f32], outputs: [Shared; 3]) {
         let Attention { heads, queries, keys, width, .. } = *self.sizes;
-        let (isa, columns, row) = (self.isa, self.isa.max_columns(), heads * width);
+        let (isa, row) = (self.isa, heads * width);
         let [q, k, v, y, dy] = [self.q, self.k, self.v, self.y, self.dy].map(|all| all.head(batch, head));
         let [q_row, k_row, v_row, y_row, dy_row] =
             [self.q, self.k, self.v, self.y, self.dy].map(|all| all.strides[2]);
@@ -112,8 +112,8 @@ impl Given<'_> {
         let [mut packed_k, mut packed_v] = [(); 2].map(|()| vec![0.0; stride * width]);
         let [mut scores, mut gradients] = [(); 2].map(|()| vec![0.0; QUERIES * stride]);
         for (key, count) in even_parts(keys, KEYS) {
-            pack_rows(k, k_row, key, count, width, columns, &mut packed_k);
-            pack_rows(v, v_row, key, count, width, columns, &mut packed_v);
+            pack_rows(isa, k, k_row, key, count, width, &mut packed_k);
+            pack_rows(isa, v, v_row, key, count, width, &mut packed_v);
             for (query, rows) in even_parts(queries, QUERIES) {
                 let (q, dy) = (&q[query * q_row..], &dy[query * dy_row..]);
                 for (start, rows) in even_parts(rows, isa.max_rows()) {

@@ -168,7 +168,7 @@ impl Task<'_> {
         let mut sums = vec![0.0; queries];
         let mut factors = vec![0.0; isa.max_rows()];
         for (key, count) in even_parts(keys, KEYS) {
-            pack_rows(self.k, self.rows[1], key, count, width, columns, packed);
+            pack_rows(isa, self.k, self.rows[1], key, count, width, packed);
             for (query, rows) in even_parts(queries, isa.max_rows()) {
                 let span = query..query + rows;
                 let q = &self.q[query * self.rows[0]..];
@@ -214,19 +214,12 @@ unsafe fn scale(y: *mut f32, width: usize, factor: f32) {
 }
 
 /// Packs `count` vectors from row `first` on as the columns of a product, panel after panel.
-fn pack_rows(
-    data: &[f32],
-    row: usize,
-    first: usize,
-    count: usize,
-    width: usize,
-    columns: usize,
-    out: &mut [f32],
-) {
+fn pack_rows(isa: Isa, data: &[f32], row: usize, first: usize, count: usize, width: usize, out: &mut [f32]) {
+    let columns = isa.max_columns();
     let right = Right::Columns { data, depth: row };
     for (start, panel) in (0..count).step_by(columns).zip(out.chunks_exact_mut(columns * width)) {
         let end = count.min(start + columns);
-        right.pack(0..width, first + start..first + end, columns, panel);
+        right.pack(isa, 0..width, first + start..first + end, columns, panel);
     }
 }
 

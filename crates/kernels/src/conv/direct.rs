@@ -180,7 +180,7 @@ impl Direct {
             for (index, pass) in passes.iter().enumerate() {
                 let first = pass.rows.start * run + pass.start;
                 let depth = pass.rows.len() * pass.len;
-                weight.pack(first..first + depth, panel.clone(), packed, &mut scratch.panel);
+                weight.pack(isa, first..first + depth, panel.clone(), packed, &mut scratch.panel);
                 for (y, row) in strip.rows.clone().enumerate() {
                     for (x, count) in even_parts(strip.cols.len(), isa.max_rows()) {
                         let a = (y * self.stride + pass.rows.start) * line + x * step + pass.start;
