@@ -19,7 +19,7 @@ pub fn run(arguments: &Degrade) -> Result<ExitCode> {
     if !matches!(target, Target::Folder(_)) {
         bail!("{}: give a folder", arguments.output.display());
     }
-    let found = inputs::find(&arguments.inputs, false, &target);
+    let found = inputs::find(&arguments.inputs, arguments.recursive, &target);
     for problem in &found.problems {
         say(format_args!("error: {}", problem.message));
     }

@@ -10,6 +10,12 @@ use std::path::{Path, PathBuf};
 /// Names that a folder is searched for. A file that is named itself is taken whatever its name.
 const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "webp", "tif", "tiff", "bmp"];
 
+/// Names of pictures in formats that are refused by name.
+const NOT_READ: [&str; 17] = [
+    "heic", "heif", "avif", "jxl", "gif", "jp2", "psd", "exr", "dng", "cr2", "cr3", "nef", "arw", "orf",
+    "pef", "raf", "rw2",
+];
+
 /// A picture to be read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
@@ -38,6 +44,8 @@ pub struct Found {
     pub problems: Vec<Problem>,
     /// How many files were left out because they are results of an earlier run.
     pub results: usize,
+    /// How many files of a searched folder have the name of a picture that cannot be read.
+    pub not_read: usize,
 }
 
 /// The pictures that arguments mean: files, folders (with those inside if `recursive`) and patterns.
@@ -114,6 +122,8 @@ impl Found {
             let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
             if EXTENSIONS.contains(&extension.as_str()) {
                 self.take(&path, below, Some(root), recursive);
+            } else if NOT_READ.contains(&extension.as_str()) {
+                self.not_read += 1;
             }
         }
         Ok(())

@@ -27,6 +27,20 @@ fn what_is_missing_or_empty_is_one_failure_among_others() {
         .stderr(contains("empty: holds no pictures").and(contains("no*.png: matches no file")));
 }
 
+#[test]
+fn what_a_folder_holds_in_other_formats_is_said() {
+    let folder = TempDir::new().unwrap();
+    let inputs = folder.path().join("in");
+    save(&inputs, "a.png");
+    for name in ["a.HEIC", "b.cr2", "notes.txt"] {
+        std::fs::write(inputs.join(name), "not read").unwrap();
+    }
+    let output = folder.path().join("out");
+    restore(&[&inputs, &"-o", &output, &"--upscale", &"1"])
+        .success()
+        .stderr(contains("2 left out in formats that are not read"));
+}
+
 #[cfg(unix)]
 #[test]
 fn links_to_nothing_and_pipes_are_named() {

@@ -155,6 +155,18 @@ fn options_act_or_say_why_not() {
     restore(&[&input, &"--task", &"face", &"--existing", &"overwrite"])
         .code(2)
         .stderr(contains("no networks for faces"));
+    let both = |line: &str| {
+        let mut command = diffbir();
+        command.args(["restore", "--device", "cpu", "--existing", "overwrite"]).arg(&input);
+        command.args(line.split(' ')).assert().code(2)
+    };
+    both("--task denoise").stderr(contains("one network for all"));
+    both("--start-point-type cond").stderr(contains("would change nothing"));
+    both("--better-start").stderr(contains("would change nothing"));
+    both("--version v2.1").stderr(contains("goes with --input"));
+    both("--stage1-only --cldm-tiled").stderr(contains("cannot be used with"));
+    both("--stage1-only --vae-decoder-tiled").stderr(contains("cannot be used with"));
+    both("--no-stage1 --cleaner-tiled").stderr(contains("cannot be used with"));
     let of = |sampler: &str, flag: &str, value: &str| {
         let mut command = diffbir();
         command.args(["restore", "--device", "cpu", "--sampler", sampler, flag, value, "--steps", "2"]);
@@ -244,6 +256,14 @@ fn a_stopped_run_leaves_nothing_behind() {
 fn degrading_follows_the_seed_and_the_name() {
     let folder = TempDir::new().unwrap();
     let input = save(folder.path(), "a.png");
+    save(folder.path(), "in/deep/b.png");
+    let deep = folder.path().join("deep");
+    diffbir()
+        .args(["degrade", "--recursive", "-o"])
+        .args([&deep, &folder.path().join("in")])
+        .assert()
+        .success();
+    assert_eq!(names(&deep.join("deep")), ["b.png"]);
     let run = |seed: &str, name: &str| {
         let output = folder.path().join(name);
         diffbir().arg("degrade").arg(&input).arg("-o").arg(&output).args(["--seed", seed]).assert().success();

@@ -91,6 +91,10 @@ pub struct Degrade {
     #[arg(required = true, value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
+    /// Look into the folders inside folders too, and keep them in the output.
+    #[arg(short, long)]
+    pub recursive: bool,
+
     /// The folder for the degraded pictures.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,

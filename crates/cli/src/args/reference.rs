@@ -13,8 +13,8 @@ pub struct Reference {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["inputs", "recursive"], requires = "output")]
     pub input: Option<PathBuf>,
 
-    /// Which model.
-    #[arg(long, value_enum, requires = "input", conflicts_with = "model")]
+    /// Which model; goes with `--input`.
+    #[arg(long, value_enum, conflicts_with = "model")]
     pub version: Option<Version>,
 
     /// The control branch of your own that `--version custom` uses, or a full checkpoint of v1.

@@ -192,7 +192,7 @@ pub struct SamplerParameters {
 #[command(next_help_heading = "Tiles")]
 pub struct Tiles {
     /// Work in tiles in stage 1.
-    #[arg(long, alias = "cleaner_tiled")]
+    #[arg(long, alias = "cleaner_tiled", conflicts_with = "no_stage1")]
     pub cleaner_tiled: bool,
 
     /// Side of a tile of stage 1 in pixels.
@@ -216,7 +216,7 @@ pub struct Tiles {
     pub cleaner_tile_stride: usize,
 
     /// Work in tiles when encoding.
-    #[arg(long, alias = "vae_encoder_tiled")]
+    #[arg(long, alias = "vae_encoder_tiled", conflicts_with = "stage1_only")]
     pub vae_encoder_tiled: bool,
 
     /// Side of a tile of the encoder in pixels.
@@ -230,7 +230,7 @@ pub struct Tiles {
     pub vae_encoder_tile_size: usize,
 
     /// Work in tiles when decoding.
-    #[arg(long, alias = "vae_decoder_tiled")]
+    #[arg(long, alias = "vae_decoder_tiled", conflicts_with = "stage1_only")]
     pub vae_decoder_tiled: bool,
 
     /// Side of a tile of the decoder in pixels of the picture.
@@ -244,7 +244,7 @@ pub struct Tiles {
     pub vae_decoder_tile_size: usize,
 
     /// Work in tiles in each step of the sampler.
-    #[arg(long, aliases = ["cldm_tiled", "tiled"])]
+    #[arg(long, aliases = ["cldm_tiled", "tiled"], conflicts_with = "stage1_only")]
     pub cldm_tiled: bool,
 
     /// Side of a tile of the sampler in pixels of the picture.

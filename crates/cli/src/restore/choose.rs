@@ -65,6 +65,10 @@ pub fn without_hash(set: &Set, task: catalog::Task) -> Option<String> {
 /// The set that `--version` means, where the command line is the reference's.
 fn named_version(arguments: &Restore) -> Result<Option<&'static Set>> {
     let reference = &arguments.reference;
+    // The parser asks for nothing that conflicts with what is given, so this cannot be left to it.
+    if reference.version.is_some() && reference.input.is_none() {
+        bail!("--version: goes with --input, as in the reference; otherwise it is --model");
+    }
     let asked = reference.version.is_some() || arguments.model == "auto";
     if reference.input.is_none() || reference.config.is_some() || !asked {
         return Ok(None);

@@ -70,6 +70,12 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     if found.results > 0 {
         reporter.say(&format!("{} found as results of an earlier run: left out", found.results));
     }
+    if found.not_read > 0 {
+        reporter.say(&format!(
+            "{} left out in formats that are not read, such as HEIC and RAW: name one to see why",
+            found.not_read
+        ));
+    }
     let problem = |problem: &inputs::Problem, reporter: &mut Reporter| {
         reporter.event(&Event::Error { input: &problem.path, message: &problem.message });
     };

@@ -58,3 +58,29 @@ impl Seeds {
         if self.mode == SeedMode::Each { self.seed.wrapping_add(sample) } else { self.seed }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// First number of the first batches of two pictures.
+    fn firsts(mode: SeedMode, before: u64) -> [f32; 2] {
+        let mut seeds = Seeds { mode, source: Source::TorchCpu, seed: 231, stream: None, before };
+        [0, 1].map(|_| {
+            seeds.picture();
+            seeds.batch(&[0]).normal(20)[0]
+        })
+    }
+
+    /// A command runs on in one stream, behind what building the networks drew; the page
+    /// and the default begin anew with each picture.
+    #[test]
+    fn a_stream_goes_on_over_pictures_or_begins_anew() {
+        let mut torch = TorchNoise::new(Source::TorchCpu, 231);
+        let (first, second) = (torch.normal(20)[0], torch.normal(20)[0]);
+        assert_eq!(firsts(SeedMode::ReferenceCli, 0), [first, second]);
+        assert_eq!(firsts(SeedMode::ReferencePage, 0), [first, first]);
+        assert_eq!(firsts(SeedMode::Each, 0), [first, first]);
+        assert_ne!(firsts(SeedMode::ReferenceCli, 5)[0], first, "networks were built before");
+    }
+}

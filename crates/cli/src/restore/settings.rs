@@ -7,7 +7,7 @@ use diffbir::catalog::{NEGATIVE_V21, PROMPT_V21, Task};
 use diffbir::config::SamplingDefaults;
 use diffbir::tiling::{Cut, Sliding, Tiling};
 use diffbir::{Model, Options, restore};
-use diffbir_diffusion::{Parameter, Parameters, Sampler};
+use diffbir_diffusion::{Parameter, Parameters, Sampler, StartPoint, Terminal};
 
 /// The reference's guidance scale where none is given, for all its models.
 const REFERENCE_CFG_SCALE: f64 = 6.0;
@@ -15,8 +15,21 @@ const REFERENCE_CFG_SCALE: f64 = 6.0;
 /// The options, or why this model cannot honour them.
 pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &Reporter) -> Result<Options> {
     let name = &model.config.name;
-    if task == Task::Face && name == "nano" {
-        bail!("--task face: {name} has no networks for faces: use --task sr");
+    if name == "nano" {
+        match task {
+            Task::Sr => {}
+            Task::Face => bail!("--task face: {name} has no networks for faces: use --task sr"),
+            Task::Denoise => bail!(
+                "--task denoise: {name} has one network for all: use --task sr, with --upscale 1 to keep the size"
+            ),
+        }
+    }
+    let own_start = arguments.start_point_type == StartPoint::Cond || arguments.better_start;
+    let terminal = model.config.stage2.as_ref().map(|stage2| stage2.terminal);
+    if own_start && terminal == Some(Terminal::ZeroSnr) && !as_reference(arguments) {
+        bail!(
+            "{name} starts from pure noise: --start-point-type cond and --better-start would change nothing"
+        );
     }
     if !model.has_text() {
         let texts = [

@@ -111,8 +111,12 @@ pub struct Golden {
 }
 
 impl Golden {
+    /// One of this crate's goldens.
     pub fn open(name: &str) -> Self {
-        let path = format!("{}/tests/goldens/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        Self::read(&format!("{}/tests/goldens/{name}.safetensors", env!("CARGO_MANIFEST_DIR")))
+    }
+
+    pub fn read(path: &str) -> Self {
         let bytes = std::fs::read(path).expect("goldens are in the repository");
         let file = SafeTensors::deserialize(&bytes).expect("a whole file");
         let tensors = file
