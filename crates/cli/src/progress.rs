@@ -71,8 +71,10 @@ pub enum Event<'a> {
         input: &'a Path,
         message: &'a str,
     },
-    /// The run is over.
-    End { model: &'a str, restored: usize, skipped: usize, failed: usize },
+    /// Something that a person should know.
+    Note { message: &'a str },
+    /// The run is over, or was stopped from outside.
+    End { model: &'a str, restored: usize, skipped: usize, failed: usize, stopped: bool },
 }
 
 /// A path as JSON can hold it.
@@ -193,7 +195,7 @@ impl Reporter {
                 self.say(&format!("  {} ({width} x {height}) in {seconds:.1} s", output.display()));
             }
             Event::Error { message, .. } => self.say(&format!("error: {message}")),
-            Event::End { model, restored, skipped, failed } => {
+            Event::End { model, restored, skipped, failed, .. } => {
                 self.finish();
                 let skipped =
                     if *skipped > 0 { format!(", {skipped} left as they were") } else { String::new() };
@@ -202,16 +204,23 @@ impl Reporter {
                     "{restored} result{} written by {model}{skipped}{failed}",
                     plural(*restored)
                 ));
+                if *model == "nano" && *restored > 0 {
+                    self.say(
+                        "the official models are far larger: `diffbir models pull v2.1` gets the newest",
+                    );
+                }
             }
+            Event::Note { message } => self.say(message),
             Event::Progress { .. } => {}
         }
     }
 
     /// A line for a person, above the bar if there is one.
-    pub fn say(&self, text: &str) {
+    pub fn say(&mut self, text: &str) {
         match self {
             Self::Bar(bar, _) => bar.suspend(|| say(text)),
-            Self::Lines(_) | Self::Json(..) => say(text),
+            Self::Lines(_) => say(text),
+            Self::Json(..) => self.event(&Event::Note { message: text.trim_start() }),
         }
     }
 

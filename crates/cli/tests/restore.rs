@@ -132,7 +132,8 @@ fn events_are_json_and_a_picture_is_the_same_in_any_company() {
         .map(|line| serde_json::from_str(line).expect("each line is JSON"))
         .collect();
     assert_eq!(events[0]["event"], "start");
-    assert_eq!(events.last().unwrap()["restored"], 2);
+    let end = events.last().unwrap();
+    assert_eq!((&end["restored"], &end["stopped"]), (&2.into(), &false.into()));
     assert!(events.iter().any(|event| event["event"] == "progress" && event["stage"] == "stage 1"));
     assert_eq!(std::fs::read(alone.join("b.png")).unwrap(), std::fs::read(both.join("b.png")).unwrap());
 }
@@ -147,6 +148,13 @@ fn options_act_or_say_why_not() {
         .assert()
         .success()
         .stderr(contains("--prompt changes nothing"));
+    diffbir()
+        .args(["restore", "--device", "cpu", "--prompt", "a city", "--steps", "1", "--json"])
+        .args(["--existing", "overwrite"])
+        .arg(&input)
+        .assert()
+        .success()
+        .stdout(contains(r#"{"event":"note","message":"warning: --prompt changes nothing"#));
     for only_of_stage2 in
         [["--prompt", "a city"], ["--steps", "5"], ["--cfg-scale", "2"], ["--samples", "2"], ["--seed", "5"]]
     {
@@ -242,12 +250,14 @@ fn a_stopped_run_leaves_nothing_behind() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    lines.find(|line| line.as_ref().unwrap().contains("\"stage\"")).expect("it has begun").unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut lines = lines.map(Result::unwrap);
+    lines.find(|line| line.contains("\"stage\"")).expect("it has begun");
     let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     // Read to the end: a full pipe would hold it up.
-    lines.for_each(drop);
+    let end: serde_json::Value = serde_json::from_str(&lines.last().unwrap()).unwrap();
+    assert_eq!((&end["event"], &end["stopped"]), (&"end".into(), &true.into()));
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(names(folder.path()), ["large.png"]);
 }

@@ -131,10 +131,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     if let Some(memory) = &run.memory {
         run.reporter.say(&memory.report());
     }
-    run.reporter.event(&Event::End { model: name, restored, skipped, failed });
-    if name == "nano" && restored > 0 {
-        run.reporter.say("the official models are far larger: `diffbir models pull v2.1` gets the newest");
-    }
+    run.reporter.event(&Event::End { model: name, restored, skipped, failed, stopped });
     Ok(match (stopped, failed) {
         (true, _) => ExitCode::from(STOPPED),
         (false, 0) => ExitCode::SUCCESS,

@@ -13,7 +13,7 @@ use diffbir_diffusion::{Parameter, Parameters, Sampler, StartPoint, Terminal};
 const REFERENCE_CFG_SCALE: f64 = 6.0;
 
 /// The options, or why this model cannot honour them.
-pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &Reporter) -> Result<Options> {
+pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Reporter) -> Result<Options> {
     let name = &model.config.name;
     if name == "nano" {
         match task {
