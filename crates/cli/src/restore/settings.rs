@@ -123,7 +123,7 @@ fn parameters(arguments: &Restore, sampler: Sampler, s_noise: f64) -> Result<Par
                 .filter(|sampler| sampler.heeds().contains(&parameter))
                 .map(Sampler::name)
                 .collect();
-            bail!("{flag}: {sampler} does not heed it; {} do", heeding.join(", "));
+            bail!("{flag}: {sampler} does not heed it, unlike {}", heeding.join(", "));
         }
     }
     let defaults = Parameters { s_noise, ..Parameters::default() };
