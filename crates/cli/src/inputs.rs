@@ -1,6 +1,6 @@
 //! Which pictures are meant.
 
-use crate::outputs::{SUFFIX, Target};
+use crate::outputs::{NOT_WRITTEN, SUFFIX, Target};
 use crate::paths::{Kind, folder_of, kind, place};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashSet;
@@ -8,13 +8,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Names that a folder is searched for. A file that is named itself is taken whatever its name.
-const EXTENSIONS: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "webp", "tif", "tiff", "bmp"];
-
-/// Names of pictures in formats that are refused by name.
-const NOT_READ: [&str; 17] = [
-    "heic", "heif", "avif", "jxl", "gif", "jp2", "psd", "exr", "dng", "cr2", "cr3", "nef", "arw", "orf",
-    "pef", "raf", "rw2",
-];
+const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "bmp"];
 
 /// A picture to be read.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +116,7 @@ impl Found {
             let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
             if EXTENSIONS.contains(&extension.as_str()) {
                 self.take(&path, below, Some(root), recursive);
-            } else if NOT_READ.contains(&extension.as_str()) {
+            } else if NOT_WRITTEN.contains(&extension.as_str()) {
                 self.not_read += 1;
             }
         }
