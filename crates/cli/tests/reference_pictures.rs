@@ -10,10 +10,8 @@ use diffbir::config::{AutoencoderConfig, SamplingDefaults};
 use diffbir::yaml;
 use diffbir_models::controlnet::ControlNet;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::build;
-use diffbir_nn::{Device, Module, Params, WeightError};
 use std::path::Path;
-use support::{Formula, Golden, filler};
+use support::{Golden, filler, weights};
 use tempfile::TempDir;
 
 /// The goldens' networks as a training configuration of the reference describes them; FOLDER is where
@@ -34,11 +32,6 @@ model:
   diffusion: {params: {zero_snr: true, parameterization: v}}
 train: {sd_path: FOLDER/sd.ckpt, swinir_path: FOLDER/swinir.pth}
 ";
-
-fn weights<N: Module>(salt: u32, network: impl Fn(&Params) -> Result<N, WeightError>) -> Checkpoint {
-    let (network, keys) = build(&mut Formula { salt }, &Device::flex(), network).unwrap();
-    Checkpoint::from_tensors(keys.tensors(&network))
-}
 
 fn write_weights(folder: &Path, yaml: &str) {
     let model = yaml::training(yaml, SamplingDefaults::default()).unwrap().config;

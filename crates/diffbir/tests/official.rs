@@ -22,12 +22,10 @@ use diffbir_models::scunet::ScuNetConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
-use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::build;
-use diffbir_nn::{Device, Module, Params, Precision, WeightError};
+use diffbir_nn::{Device, Precision};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use support::{Formula, Golden, filler};
+use support::{Golden, filler, weights};
 
 /// The official model with networks of the goldens' sizes.
 fn reduced(mut config: ModelConfig) -> ModelConfig {
@@ -45,11 +43,6 @@ fn reduced(mut config: ModelConfig) -> ModelConfig {
         UnetConfig { model_channels: 32, context_channels: 32, head_channels: 32, ..UnetConfig::official() };
     stage2.text = Some(ClipTextConfig { width: 32, heads: 4, ..ClipTextConfig::official() });
     config
-}
-
-fn weights<N: Module>(salt: u32, network: impl Fn(&Params) -> Result<N, WeightError>) -> Checkpoint {
-    let (network, keys) = build(&mut Formula { salt }, &Device::flex(), network).expect("a whole formula");
-    Checkpoint::from_tensors(keys.tensors(&network))
 }
 
 fn model(config: ModelConfig, precision: Precision) -> Model {

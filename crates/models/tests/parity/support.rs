@@ -2,9 +2,10 @@
 #![allow(dead_code, reason = "each file of tests needs a part")]
 
 use burn::tensor::{Device, Tensor, TensorData};
+use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::observe;
 use diffbir_nn::params::{Init, Keys, Source, build};
-use diffbir_nn::{Params, WeightError};
+use diffbir_nn::{Module, Params, WeightError};
 use safetensors::{Dtype, SafeTensors};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -103,6 +104,12 @@ pub fn made<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> N {
 /// A network with the weights of a salt, and their names.
 pub fn keyed<N>(salt: u32, network: impl FnOnce(&Params) -> Result<N, WeightError>) -> (N, Keys) {
     build(&mut Formula { salt }, &Device::flex(), network).expect("the formula knows every tensor")
+}
+
+/// The weights of a network by the formula, as its file holds them.
+pub fn weights<N: Module>(salt: u32, network: impl FnOnce(&Params) -> Result<N, WeightError>) -> Checkpoint {
+    let (network, keys) = keyed(salt, network);
+    Checkpoint::from_tensors(keys.tensors(&network))
 }
 
 pub struct Golden {
