@@ -75,6 +75,7 @@ pub fn run(arguments: Train) -> Result<()> {
             network,
             autoencoder,
             stage2,
+            fidelity,
             cfg_scale,
             s_noise,
             name,
@@ -105,7 +106,12 @@ pub fn run(arguments: Train) -> Result<()> {
                     text: None,
                     prediction: Prediction::V,
                     terminal: Terminal::ZeroSnr,
-                    sampling: SamplingDefaults { cfg_scale, s_noise, ..SamplingDefaults::default() },
+                    sampling: SamplingDefaults {
+                        fidelity,
+                        cfg_scale,
+                        s_noise,
+                        ..SamplingDefaults::default()
+                    },
                 });
             }
             model.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config)?);

@@ -57,6 +57,8 @@ pub struct SamplingDefaults {
     pub sampler: Sampler,
     /// Of [`crate::Options::steps`].
     pub steps: usize,
+    /// Of [`crate::Options::fidelity`].
+    pub fidelity: f64,
     /// Of [`crate::Options::cfg_scale`].
     pub cfg_scale: f64,
     /// Scale of the noise that SDE samplers add on their way: 1 by theory. A small network takes away
@@ -73,6 +75,7 @@ impl Default for SamplingDefaults {
         Self {
             sampler: Sampler::DEFAULT,
             steps: 10,
+            fidelity: 0.0,
             cfg_scale: 1.0,
             s_noise: 1.0,
             prompt: String::new(),

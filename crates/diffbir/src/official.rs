@@ -47,6 +47,7 @@ impl Set {
         SamplingDefaults {
             sampler: self.habits.sampler,
             steps: self.habits.steps,
+            fidelity: 0.0,
             cfg_scale: self.habits.cfg_scale,
             s_noise: 1.0,
             prompt: self.habits.prompt.into(),

@@ -31,7 +31,10 @@ pub struct Options {
     /// Whether it starts, instead, from the latent of stage 1's low frequencies under the noise of the last
     /// timestep: v2's "better start", against grain in even backgrounds.
     pub better_start: bool,
-    /// Steps of the sampler.
+    /// Share of the sampler's way that is spared by starting from the latent of stage 1 under that much less
+    /// noise: 0 draws from noise, near 1 stays near stage 1.
+    pub fidelity: f64,
+    /// Steps of the sampler for the whole way.
     pub steps: usize,
     /// How far to go from the unguided prediction to the guided one, and beyond: from that for the negative
     /// prompt, or, in a model without text, from that of the UNet without its control branch. 1 is the

@@ -8,6 +8,7 @@ use crate::restore::{Options, Value, Watch, report, to_raster, to_tensor};
 use crate::tiling::{Cut, Sliding, Tiling};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::noise::Noise;
+use diffbir_diffusion::schedule::LAST_T;
 use diffbir_diffusion::{Condition, Guidance, Latent, SampleError, Sampling, StartPoint, start, tiled};
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights, vae_tiles};
@@ -224,7 +225,7 @@ pub(crate) fn decode(
     Ok(out)
 }
 
-/// Latents drawn from noise, or from `start` under nearly all noise, one for each item of the hint.
+/// Latents drawn from noise, or from `start` or the condition under some, one for each item of the hint.
 fn sample(
     model: &Model,
     hint: Hint,
@@ -234,15 +235,16 @@ fn sample(
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
     let networks = model.networks();
-    let x_t = match &start {
-        Some(start) => StartPoint::Cond.draw(&networks.schedule, start, noise),
-        None => options.start.draw(&networks.schedule, &hint.condition, noise),
-    };
+    let (steps, first_t) = start::way(options.steps, options.fidelity);
+    let point = if start.is_some() || first_t < LAST_T { StartPoint::Cond } else { options.start };
+    let start = start.as_ref().unwrap_or(&hint.condition);
+    let x_t = point.draw(&networks.schedule, start, first_t, noise);
     let condition = start::augment(&networks.schedule, hint.condition, options.noise_aug, noise);
     let settings = Sampling {
         schedule: &networks.schedule,
         prediction: networks.prediction,
-        steps: options.steps,
+        first_t,
+        steps,
         guidance: Guidance { scale: options.cfg_scale, rescale: options.rescale_cfg },
         has_negative: true,
         parameters: options.parameters,
@@ -261,7 +263,7 @@ fn sample(
     let denoiser = Denoiser { model, contexts, strength: options.strength };
     let (watch, done) = (RefCell::new(watch), Cell::new(0));
     // Every evaluation passes here: where a request to stop is heard.
-    let tell = || report(*watch.borrow_mut(), Stage::Sample, done.get(), options.steps);
+    let tell = || report(*watch.borrow_mut(), Stage::Sample, done.get(), steps);
     tell()?;
     let mut denoise = |x: &Latent, t: f64, which: &[Condition]| -> Result<Vec<Latent>, Error> {
         tell()?;
@@ -287,7 +289,7 @@ fn sample(
         SampleError::Setting(text) => Error::Option(text),
         SampleError::Network(error) => error,
     })?;
-    report(*watch.borrow_mut(), Stage::Sample, options.steps, options.steps)?;
+    report(*watch.borrow_mut(), Stage::Sample, steps, steps)?;
     Ok(latent)
 }
 

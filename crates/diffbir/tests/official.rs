@@ -156,6 +156,7 @@ impl Command {
             sampler: self.get("sampler", diffbir_diffusion::Sampler::DEFAULT),
             parameters: Parameters::default(),
             start: self.get("start_point_type", StartPoint::Noise),
+            fidelity: 0.0,
             better_start: false,
             steps: self.get("steps", 10),
             cfg_scale: self.get("cfg_scale", 6.0),

@@ -125,6 +125,7 @@ fn options() -> Options {
         sampler: Sampler::DEFAULT,
         parameters: Parameters::default(),
         start: StartPoint::Noise,
+        fidelity: 0.0,
         better_start: false,
         steps: 3,
         cfg_scale: 1.0,
@@ -213,6 +214,11 @@ fn prompts_act_in_a_model_with_text_and_a_batch_changes_nothing() {
     assert_ne!(first, from_picture);
     let from_smooth = run(&model, &photo, &Options { better_start: true, ..options.clone() });
     assert!(first != from_smooth && from_picture != from_smooth);
+    // The less of the way, the nearer to what the latent of stage 1 decodes to.
+    let near = run(&model, &photo, &Options { fidelity: 0.999, ..options.clone() });
+    let far = |other: &[f32]| near.iter().zip(other).map(|(a, b)| (a - b).abs()).sum::<f32>();
+    let halfway = run(&model, &photo, &Options { fidelity: 0.98, ..options.clone() });
+    assert!(far(&halfway) > 0.0 && far(&halfway) < far(&first), "{} and {}", far(&halfway), far(&first));
 
     let prepared = model.prepare(&photo, &options, true, &mut on).unwrap();
     let new = |seed| TorchNoise::new(NoiseSource::TorchCpu, seed);

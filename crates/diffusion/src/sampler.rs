@@ -2,7 +2,7 @@
 
 use crate::guidance::{Condition, Guidance};
 use crate::noise::Noise;
-use crate::schedule::{Prediction, Schedule};
+use crate::schedule::{LAST_T, Prediction, Schedule};
 use crate::{Latent, ddim, dpmpp, edm, spaced};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -52,6 +52,11 @@ impl Sampler {
             Self::DpmppM2 => "dpm++_m2",
             Self::Edm(solver) => solver.name(),
         }
+    }
+
+    /// Whether it can start from a latent at any timestep, and not at the last alone.
+    pub fn starts_midway(self) -> bool {
+        !matches!(self, Self::Ddim | Self::DpmppM2)
     }
 
     /// The parameters that have an effect on it; it ignores the others.
@@ -142,6 +147,8 @@ pub struct Sampling<'a> {
     pub schedule: &'a Schedule,
     /// Of the network.
     pub prediction: Prediction,
+    /// The timestep at which the latent is that sampling starts from: [`LAST_T`] for pure noise.
+    pub first_t: usize,
     /// Steps. Some samplers evaluate the network twice in a step.
     pub steps: usize,
     /// Guidance by text.
@@ -191,7 +198,7 @@ impl<E> SampleError<E> {
 pub type Denoise<'a, E> = dyn FnMut(&Latent, f64, &[Condition]) -> Result<Vec<Latent>, E> + 'a;
 
 impl Sampling<'_> {
-    /// Samples from pure noise `x_t` to a clean latent.
+    /// Samples from `x_t`, a latent at `first_t`, to a clean latent.
     ///
     /// # Errors
     /// When the settings do not go together, or the network fails.
@@ -203,6 +210,10 @@ impl Sampling<'_> {
         denoise: &mut Denoise<E>,
         on_step: &mut dyn FnMut(Step),
     ) -> Result<Latent, SampleError<E>> {
+        if self.first_t != LAST_T && !sampler.starts_midway() {
+            let text = format!("the sampler `{sampler}` can only start from noise, unlike spaced and edm_*");
+            return Err(SampleError::Setting(text));
+        }
         match sampler {
             Sampler::Spaced => spaced::sample(self, x_t, noise, denoise, on_step),
             Sampler::Ddim => ddim::sample(self, x_t, noise, denoise, on_step),

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Timesteps of training; network times run from 0 to one less.
 pub const TIMESTEPS: usize = 1000;
 
+/// The noisiest of them.
+pub const LAST_T: usize = TIMESTEPS - 1;
+
 /// What the network was trained to predict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,9 +5,9 @@ use crate::noise::Noise;
 use crate::sampler::{Denoise, SampleError, Sampling, Step};
 use crate::schedule::{Prediction, TIMESTEPS};
 
-/// `count` timesteps from 0 to 999, evenly spaced, rounded half to even.
-pub fn timesteps(count: usize) -> Vec<usize> {
-    let stride = (TIMESTEPS - 1) as f64 / (count - 1) as f64;
+/// `count` timesteps from 0 to `first_t`, evenly spaced, rounded half to even.
+pub fn timesteps(first_t: usize, count: usize) -> Vec<usize> {
+    let stride = first_t as f64 / (count - 1) as f64;
     let mut at = 0.0f64;
     let mut steps: Vec<usize> = (0..count)
         .map(|_| {
@@ -45,7 +45,7 @@ fn coefficients(alpha_bar: f64, before: f64) -> Coefficients {
     }
 }
 
-/// Samples with `settings.steps` steps from pure noise.
+/// Samples with `settings.steps` steps.
 pub fn sample<E>(
     settings: &Sampling,
     x_t: Latent,
@@ -57,7 +57,7 @@ pub fn sample<E>(
         return Err(SampleError::steps("spaced", 2..=TIMESTEPS, settings.steps));
     }
     settings.check_eps()?;
-    let chosen = timesteps(settings.steps);
+    let chosen = timesteps(settings.first_t, settings.steps);
     let total = chosen.len();
     let mut x = x_t;
     for (index, &t) in chosen.iter().enumerate().rev() {
@@ -83,12 +83,12 @@ pub fn sample<E>(
 #[allow(clippy::excessive_precision, reason = "known values stand as they are published")]
 mod tests {
     use super::*;
-    use crate::schedule::{Schedule, Terminal};
+    use crate::schedule::{LAST_T, Schedule, Terminal};
 
     #[test]
     fn timesteps_are_the_known_ones() {
-        assert_eq!(timesteps(10), [0, 111, 222, 333, 444, 555, 666, 777, 888, 999]);
-        let fifty = timesteps(50);
+        assert_eq!(timesteps(LAST_T, 10), [0, 111, 222, 333, 444, 555, 666, 777, 888, 999]);
+        let fifty = timesteps(LAST_T, 50);
         assert_eq!(fifty[..8], [0, 20, 41, 61, 82, 102, 122, 143]);
         assert_eq!(fifty[44..], [897, 917, 938, 958, 979, 999]);
     }
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn coefficients_are_the_known_ones() {
         let alpha_bar = Schedule::new(Terminal::Plain).alpha_bar;
-        let chosen = timesteps(50);
+        let chosen = timesteps(LAST_T, 50);
         for (index, variance, of_x0, of_x) in [
             (1, 8.120_241_6e-4, 0.954_916_44, 0.045_081_64),
             (25, 0.092_722_87, 0.070_597_24, 0.914_366_2),

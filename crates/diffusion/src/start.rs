@@ -1,9 +1,9 @@
 //! Where sampling starts, and noise on its condition (reference 2.8). The draws come in this order: the
-//! start, then the condition's.
+//! start, then the condition's. A start below the last timestep is SDEdit's (arXiv 2108.01073).
 
 use crate::Latent;
 use crate::noise::Noise;
-use crate::schedule::{Schedule, TIMESTEPS};
+use crate::schedule::{LAST_T, Schedule};
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,18 +13,18 @@ pub enum StartPoint {
     /// Pure noise.
     #[default]
     Noise,
-    /// A clean latent as it is left at the last timestep: 7 % of it in a plain schedule, in a zero-SNR
-    /// schedule nothing, so that the start is pure noise.
+    /// A clean latent as it is left at the first timestep of sampling. At the last of the schedule that is 7 % of
+    /// it, or nothing, pure noise, in a zero-SNR schedule.
     Cond,
 }
 
 impl StartPoint {
-    /// Draws the start `x_T`. `clean` is the condition's latent before [`augment`]; for v2's "better start"
+    /// Draws the start, `x_T` as a rule, `first_t` being its timestep. `clean` is the condition's latent before [`augment`]; for v2's "better start"
     /// it is the latent of the condition's low frequencies.
-    pub fn draw(self, schedule: &Schedule, clean: &Latent, noise: &mut dyn Noise) -> Latent {
+    pub fn draw(self, schedule: &Schedule, clean: &Latent, first_t: usize, noise: &mut dyn Noise) -> Latent {
         match self {
             Self::Noise => clean.with(noise.normal(clean.data.len())),
-            Self::Cond => q_sample(schedule, clean, TIMESTEPS - 1, noise),
+            Self::Cond => q_sample(schedule, clean, first_t, noise),
         }
     }
 }
@@ -48,6 +48,15 @@ impl FromStr for StartPoint {
             _ => Err(format!("no start `{name}`: there are noise and cond")),
         }
     }
+}
+
+/// The way of a sampler that starts from the condition: how many of `steps`, and the timestep of the first.
+/// `fidelity` is the share of the way that it is spared, 0 for none and below 1.
+pub fn way(steps: usize, fidelity: f64) -> (usize, usize) {
+    let share = 1.0 - fidelity;
+    // Rounded first, so that .3 of 10 steps leaves 7 and not 8.
+    let left = (steps as f64 * share * 1e6).round() / 1e6;
+    ((left.ceil() as usize).max(1), ((LAST_T as f64 * share).round() as usize).max(1))
 }
 
 /// The condition's latent with the noise of timestep `noise_aug`, below 1000; as it is, without a draw,
@@ -76,13 +85,23 @@ mod tests {
     fn a_start_from_the_condition_has_its_share_of_it() {
         let clean = Latent { batch: 1, channels: 1, height: 2, width: 8, data: vec![2.0; 16] };
         let pure = noise().normal(16);
-        let draw = |start: StartPoint, terminal| start.draw(&Schedule::new(terminal), &clean, &mut noise());
+        let draw =
+            |start: StartPoint, terminal| start.draw(&Schedule::new(terminal), &clean, LAST_T, &mut noise());
         assert_eq!(draw(StartPoint::Noise, Terminal::Plain).data, pure);
         assert_eq!(draw(StartPoint::Cond, Terminal::ZeroSnr).data, pure);
         for (got, pure) in draw(StartPoint::Cond, Terminal::Plain).data.iter().zip(&pure) {
             let known = 0.068_265 * 2.0 + 0.997_667 * pure;
             assert!((got - known).abs() < 1e-5, "{got} is not {known}");
         }
+    }
+
+    #[test]
+    fn fidelity_spares_a_share_of_the_way() {
+        assert_eq!(way(10, 0.0), (10, LAST_T));
+        assert_eq!(way(10, 0.3), (7, 699));
+        assert_eq!(way(50, 0.5), (25, 500));
+        assert_eq!(way(1, 0.9), (1, 100));
+        assert_eq!(way(10, 0.9999), (1, 1));
     }
 
     #[test]

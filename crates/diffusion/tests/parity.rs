@@ -2,6 +2,7 @@
 //! (`goldens/make.py`, which names the commit and the network).
 
 use diffbir_diffusion::noise::{Noise, Source, TorchNoise};
+use diffbir_diffusion::schedule::LAST_T;
 use diffbir_diffusion::{
     Condition, Guidance, Latent, Parameter, Parameters, Prediction, SampleError, Sampler, Sampling, Schedule,
     StartPoint, Terminal, start, tiled,
@@ -33,6 +34,7 @@ fn settings(prediction: Prediction) -> Sampling<'static> {
     Sampling {
         schedule: &SCHEDULES[usize::from(prediction == Prediction::V)],
         prediction,
+        first_t: LAST_T,
         steps: 10,
         guidance: Guidance { scale: 4.0, rescale: false },
         has_negative: true,
@@ -219,10 +221,38 @@ fn starts_and_noisy_conditions_are_the_references() {
         let drawn = known_start("x_T", &clean, &mut noise);
         let x_t = clean.with(schedule.q_sample(&clean.data, &drawn.data, 999));
         let mut again = TorchNoise::new(Source::TorchCpu, 231);
-        let started = StartPoint::Cond.draw(schedule, &clean, &mut again);
+        let started = StartPoint::Cond.draw(schedule, &clean, LAST_T, &mut again);
         assert!(error(&started.data, &x_t.data) < 1e-6);
         let noisy = start::augment(schedule, clean, 150, &mut noise);
         check(&format!("{sampler} {model} started"), &sample(sampler, &settings, x_t, &noisy, &mut noise).0);
+    }
+}
+
+/// A network that knows the picture takes every sampler to it from wherever it starts.
+#[test]
+fn a_start_midway_ends_at_the_picture() {
+    let clean = c_img(SHAPE);
+    let settings = Sampling { first_t: 699, steps: 7, ..settings(Prediction::V) };
+    for sampler in Sampler::ALL {
+        let mut noise = TorchNoise::new(Source::TorchCpu, 231);
+        let x_t = StartPoint::Cond.draw(settings.schedule, &clean, settings.first_t, &mut noise);
+        let mut times = Vec::new();
+        let mut denoise = |x: &Latent, t: f64, conditions: &[Condition]| -> Result<_, Infallible> {
+            times.push(t);
+            let alpha_bar = settings.schedule.alpha_bar[t as usize];
+            let (signal, spread) = (alpha_bar.sqrt() as f32, (1.0 - alpha_bar).sqrt() as f32);
+            let v = x.zip(&clean, |x, clean| signal * (x - signal * clean) / spread - spread * clean);
+            Ok(vec![v; conditions.len()])
+        };
+        let last = settings.run(sampler, x_t, &mut noise, &mut denoise, &mut |_| {});
+        if !sampler.starts_midway() {
+            assert!(last.is_err_and(|error| error.to_string().contains("can only start from noise")));
+            continue;
+        }
+        let error = error(&last.expect("the settings go together").data, &clean.data);
+        assert!(error < 2e-3, "{sampler} ends {error:e} of the largest value off");
+        assert_eq!(times[0], 699.0, "{sampler}");
+        assert!(times.iter().all(|&t| t <= 699.0), "{sampler}: {times:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use diffbir_diffusion::edm::Sigmas;
 use diffbir_diffusion::noise::{Noise, Source, TorchNoise};
-use diffbir_diffusion::schedule::TIMESTEPS;
+use diffbir_diffusion::schedule::{LAST_T, TIMESTEPS};
 use diffbir_diffusion::{Guidance, Prediction, Schedule, Terminal, ddim, spaced};
 use safetensors::SafeTensors;
 use std::sync::LazyLock;
@@ -69,7 +69,7 @@ fn shares_of_picture_and_noise_are_the_references() {
 #[test]
 fn timesteps_are_the_references() {
     for steps in [2, 5, 10, 20, 50, 100, 1000] {
-        assert_eq!(spaced::timesteps(steps), integers(&format!("spaced {steps}")), "spaced {steps}");
+        assert_eq!(spaced::timesteps(LAST_T, steps), integers(&format!("spaced {steps}")), "spaced {steps}");
     }
     for steps in [1, 2, 4, 5, 7, 8, 10, 13, 20, 30, 50, 100, 250, 500] {
         assert_eq!(ddim::timesteps(steps), Some(integers(&format!("ddim {steps}"))), "ddim {steps}");
@@ -80,7 +80,7 @@ fn timesteps_are_the_references() {
     }
     let schedule = Schedule::new(Terminal::ZeroSnr);
     for steps in [1, 2, 3, 5, 7, 10, 13, 20, 50, 100, 999] {
-        let got = Sigmas::new(&schedule, Prediction::V, steps);
+        let got = Sigmas::new(&schedule, Prediction::V, LAST_T, steps);
         assert_eq!(got.timesteps, integers(&format!("edm times {steps}")), "edm {steps}");
         for (got, known) in got.sigmas.iter().zip(floats(&format!("edm sigmas {steps}"))) {
             assert!((got - known).abs() <= 2e-7 * known, "edm {steps}: {got} is not {known}");
@@ -113,7 +113,7 @@ fn random_numbers_are_torchs() {
 
 #[test]
 fn brownian_motion_is_torchsdes() {
-    let sigmas = Sigmas::new(&Schedule::new(Terminal::ZeroSnr), Prediction::V, 10).sigmas;
+    let sigmas = Sigmas::new(&Schedule::new(Terminal::ZeroSnr), Prediction::V, LAST_T, 10).sigmas;
     // The first integer of seed 231 is the entropy.
     let mut noise = TorchNoise::new(Source::TorchCpu, 231);
     noise.start_interval(120, sigmas[9], sigmas[0]);

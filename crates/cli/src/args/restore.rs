@@ -48,7 +48,8 @@ pub struct Restore {
     #[arg(long, default_value_t = 4.0, value_parser = positive)]
     pub upscale: f64,
 
-    /// Steps of the sampler: more are slower and finer [default: what suits the model, often 10].
+    /// Steps of the sampler from noise to picture: more are slower and finer; --fidelity spares its share of
+    /// them [default: what suits the model, often 10].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub steps: Option<u16>,
 
@@ -61,13 +62,13 @@ pub struct Restore {
     pub parameters: SamplerParameters,
 
     /// From what the sampler starts: `noise`, or `cond` for the stage-1 latent under nearly all noise, which
-    /// differs only in models without zero terminal SNR.
-    #[arg(long, alias = "start_point_type", default_value_t = StartPoint::Noise)]
-    pub start_point_type: StartPoint,
+    /// differs only in models without zero terminal SNR [default: noise].
+    #[arg(long, alias = "start_point_type", conflicts_with = "fidelity")]
+    pub start_point_type: Option<StartPoint>,
 
     /// Start from the low frequencies of stage 1 under nearly all noise, against grain in even backgrounds; for
     /// v1 and v2, where something of them is left.
-    #[arg(long, alias = "better_start", conflicts_with = "start_point_type")]
+    #[arg(long, alias = "better_start", conflicts_with_all = ["start_point_type", "fidelity"])]
     pub better_start: bool,
 
     /// How far to go from the unguided guess: from the negative prompt's, or, in a model without text, from
@@ -86,6 +87,12 @@ pub struct Restore {
     /// What the result should not be, for a model with text [default: the authors' words for flaws].
     #[arg(long, aliases = ["neg_prompt", "neg-prompt"])]
     pub negative_prompt: Option<String>,
+
+    /// How near stage 2 stays to stage 1: 0 draws the picture from noise alone, with .3 the sampler starts where
+    /// .7 of the noise's time is left, with .9 it hardly adds anything; 1 is --stage1-only [default: what suits the
+    /// model].
+    #[arg(long, value_parser = share)]
+    pub fidelity: Option<f64>,
 
     /// How strongly the stage-1 picture steers stage 2: 1 as trained, 0 not at all.
     #[arg(long, default_value_t = 1.0, value_parser = not_negative)]
@@ -128,7 +135,7 @@ pub struct Restore {
     /// Stop after stage 1: clean and faithful, without new detail; excludes what only stage 2 heeds.
     #[arg(long, conflicts_with = "no_stage1")]
     #[arg(conflicts_with_all = ["steps", "sampler", "cfg_scale", "prompt", "negative_prompt", "strength"])]
-    #[arg(conflicts_with_all = ["SamplerParameters", "start_point_type", "better_start", "rescale_cfg", "seed_mode", "noise"])]
+    #[arg(conflicts_with_all = ["SamplerParameters", "fidelity", "start_point_type", "better_start", "rescale_cfg", "seed_mode", "noise"])]
     #[arg(conflicts_with_all = ["noise_aug", "seed", "samples", "batch_size", "color_fix"])]
     pub stage1_only: bool,
 
@@ -331,6 +338,11 @@ fn positive(text: &str) -> Result<f64, String> {
 fn not_negative(text: &str) -> Result<f64, String> {
     let value = number(text)?;
     if value >= 0.0 { Ok(value) } else { Err("it must not be negative".into()) }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let value = not_negative(text)?;
+    if value < 1.0 { Ok(value) } else { Err("it must be below 1; for 1 there is --stage1-only".into()) }
 }
 
 fn number(text: &str) -> Result<f64, String> {

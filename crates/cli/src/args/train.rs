@@ -68,6 +68,9 @@ pub enum TrainPart {
         /// Trained UNet and control branch: one file with both, or one of each.
         #[arg(long, num_args = 1..=2, value_names = ["UNET", "BRANCH"], requires = "autoencoder")]
         stage2: Vec<PathBuf>,
+        /// The fidelity that suits the model: where, between noise (0) and the stage-1 picture (1), sampling starts.
+        #[arg(long, default_value_t = 0.0)]
+        fidelity: f64,
         /// The guidance scale that suits the model.
         #[arg(long, default_value_t = 1.0)]
         cfg_scale: f64,

@@ -24,7 +24,7 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
             ),
         }
     }
-    let own_start = arguments.start_point_type == StartPoint::Cond || arguments.better_start;
+    let own_start = arguments.start_point_type == Some(StartPoint::Cond) || arguments.better_start;
     let terminal = model.config.stage2.as_ref().map(|stage2| stage2.terminal);
     if own_start && terminal == Some(Terminal::ZeroSnr) && !as_reference(arguments) {
         bail!(
@@ -48,14 +48,22 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
     }
     let defaults = if as_reference(arguments) { reference_defaults() } else { model.sampling() };
     let sampler = arguments.sampler.unwrap_or(defaults.sampler);
+    if arguments.fidelity.is_some_and(|fidelity| fidelity > 0.0) && !sampler.starts_midway() {
+        bail!("--fidelity: {sampler} can only start from noise, unlike spaced and edm_*");
+    }
+    // Who says from what to start asks for the whole way.
+    let whole_way =
+        arguments.start_point_type.is_some() || arguments.better_start || !sampler.starts_midway();
+    let fidelity = if whole_way { 0.0 } else { defaults.fidelity };
     let options = Options {
         upscale: arguments.upscale,
         stage1: !arguments.no_stage1,
         tiling: tiling(&arguments.tiles, as_reference(arguments)),
         sampler,
         parameters: parameters(arguments, sampler, defaults.s_noise)?,
-        start: arguments.start_point_type,
+        start: arguments.start_point_type.unwrap_or_default(),
         better_start: arguments.better_start,
+        fidelity: arguments.fidelity.unwrap_or(fidelity),
         steps: arguments.steps.map_or(defaults.steps, usize::from),
         cfg_scale: arguments.cfg_scale.unwrap_or(defaults.cfg_scale),
         rescale_cfg: arguments.rescale_cfg,

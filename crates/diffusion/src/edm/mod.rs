@@ -9,7 +9,7 @@ mod sde;
 use crate::Latent;
 use crate::noise::Noise;
 use crate::sampler::{Denoise, Parameter, SampleError, Sampling, Step};
-use crate::schedule::{Prediction, Schedule, TIMESTEPS};
+use crate::schedule::{LAST_T, Prediction, Schedule, TIMESTEPS};
 
 /// How to get from one sigma to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,17 +83,16 @@ pub struct Sigmas {
 }
 
 impl Sigmas {
-    /// Evenly spaced times from 999 down. For a model that predicts v the first sigma is 1e4, pure noise;
+    /// Evenly spaced times from `first_t` down. For a model that predicts v the sigma of 999 is 1e4, pure noise;
     /// one that predicts eps would give nothing but rounding errors there and starts at its schedule's own.
-    pub fn new(schedule: &Schedule, prediction: Prediction, steps: usize) -> Self {
-        let last = (TIMESTEPS - 1) as f64;
+    pub fn new(schedule: &Schedule, prediction: Prediction, first_t: usize, steps: usize) -> Self {
+        let first = first_t as f64;
         let mut timesteps: Vec<usize> =
-            (0..steps).map(|i| (last - last / steps as f64 * i as f64) as usize).collect();
+            (0..steps).map(|i| (first - first / steps as f64 * i as f64) as usize).collect();
         let mut sigmas: Vec<f32> = timesteps
             .iter()
-            .enumerate()
-            .map(|(index, &t)| {
-                let pure = index == 0 && prediction == Prediction::V;
+            .map(|&t| {
+                let pure = t == LAST_T && prediction == Prediction::V;
                 let alpha_bar = if pure { 1e-8 } else { schedule.alpha_bar[t] };
                 ((1.0 - alpha_bar) / alpha_bar).sqrt() as f32
             })
@@ -171,7 +170,7 @@ fn euler(x: &Latent, estimate: &Latent, sigma: f32, next: f32) -> Latent {
     x.zip(estimate, |x, d| x + (x - d) / sigma * along)
 }
 
-/// Samples from pure noise.
+/// Samples from `x_t`, a latent at the first timestep.
 pub(crate) fn sample<E>(
     settings: &Sampling,
     solver: Solver,
@@ -193,7 +192,7 @@ pub(crate) fn sample<E>(
             settings.parameters.order
         )));
     }
-    let sigmas = Sigmas::new(settings.schedule, settings.prediction, steps);
+    let sigmas = Sigmas::new(settings.schedule, settings.prediction, settings.first_t, steps);
     let first = sigmas.sigmas[0];
     if solver.is_brownian() {
         noise.start_interval(x_t.data.len(), sigmas.sigmas[steps - 1], first);
@@ -233,7 +232,7 @@ mod tests {
 
     #[test]
     fn sigmas_are_the_known_ones() {
-        let sigmas = Sigmas::new(&Schedule::new(Terminal::ZeroSnr), Prediction::V, 10);
+        let sigmas = Sigmas::new(&Schedule::new(Terminal::ZeroSnr), Prediction::V, LAST_T, 10);
         let known = [
             10_000.0,
             18.130_049,
@@ -255,7 +254,7 @@ mod tests {
 
     #[test]
     fn eps_starts_at_the_schedules_own_sigma() {
-        let sigmas = Sigmas::new(&Schedule::new(Terminal::Plain), Prediction::Eps, 10).sigmas;
+        let sigmas = Sigmas::new(&Schedule::new(Terminal::Plain), Prediction::Eps, LAST_T, 10).sigmas;
         for (got, known) in sigmas.iter().zip([14.614_641, 8.302_803_04, 5.087_763_31]) {
             assert!((got - known).abs() <= 1e-5 * known, "{got} is not {known}");
         }

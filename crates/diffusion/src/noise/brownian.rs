@@ -124,7 +124,7 @@ fn rounded(sigma: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::edm::Sigmas;
-    use crate::schedule::{Prediction, Schedule, Terminal};
+    use crate::schedule::{LAST_T, Prediction, Schedule, Terminal};
 
     const ENTROPY: u64 = 5_192_648_547_598_042_289;
     const SIGMAS: [f32; 3] = [10_000.0, 18.130_049, 7.410_702_7];
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_tree_is_as_deep_as_torchsdes() {
-        let sigmas = Sigmas::new(&Schedule::new(Terminal::ZeroSnr), Prediction::V, 10).sigmas;
+        let sigmas = Sigmas::new(&Schedule::new(Terminal::ZeroSnr), Prediction::V, LAST_T, 10).sigmas;
         for (&sigma, known) in sigmas.iter().zip([0, 33, 33, 32, 32, 33, 31, 34, 33, 0]) {
             let mut tree = BrownianTree::new(Source::TorchCpu, ENTROPY, 1, f64::from(sigmas[9]), 10_000.0);
             let (low, end) = (rounded(f64::from(sigma)), tree.end);
