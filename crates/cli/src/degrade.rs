@@ -1,12 +1,12 @@
 //! `diffbir degrade`.
 
-use crate::args::{Degrade, Existing, Preset};
+use crate::args::{Degrade, Preset};
 use crate::inputs;
-use crate::outputs::{self, Target};
-use crate::paths::folder_of;
+use crate::outputs::{self, Job, Target};
+use crate::progress::summary;
 use crate::talk::say;
-use anyhow::{Context, Result, bail};
-use diffbir_imaging::{Encoded, Format, Metadata, Raster, Samples, decode, write_atomic};
+use anyhow::{Result, bail};
+use diffbir_imaging::{Encoded, Format, Metadata, Raster, Samples, decode};
 use diffbir_train::degrade::{self, Degradation, generator};
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,23 +20,22 @@ pub fn run(arguments: &Degrade) -> Result<ExitCode> {
         bail!("{}: give a folder", arguments.output.display());
     }
     let found = inputs::find(&arguments.inputs, arguments.recursive, &target);
+    let (jobs, skipped) = outputs::plan(&found, &target, Format::Png, 1, arguments.existing)?;
     for problem in &found.problems {
         say(format_args!("error: {}", problem.message));
     }
-    if found.inputs.is_empty() {
-        bail!("there is no picture to degrade");
-    }
-    let (jobs, _) = outputs::plan(&found, &target, Format::Png, 1, Existing::Overwrite)?;
+    outputs::tidy(jobs.iter().flat_map(Job::files));
     let preset = match arguments.preset {
         Preset::Mild => degrade::Preset::Mild,
         Preset::Medium => degrade::Preset::Medium,
         Preset::Heavy => degrade::Preset::Heavy,
     };
-    let mut failed = found.problems.len();
+    let (mut written, mut failed) = (0, found.problems.len());
     for job in &jobs {
         for (output, _) in &job.outputs {
             match one(&job.input, output, preset, arguments.seed) {
                 Ok(degradation) => {
+                    written += 1;
                     say(format_args!("{}: {}", output.display(), serde_json::to_string(&degradation)?));
                 }
                 Err(error) => {
@@ -46,6 +45,7 @@ pub fn run(arguments: &Degrade) -> Result<ExitCode> {
             }
         }
     }
+    say(format_args!("{}", summary(written, None, skipped, failed)));
     Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -64,9 +64,6 @@ fn one(input: &Path, output: &Path, preset: degrade::Preset, seed: u64) -> Resul
         alpha: None,
         metadata: &Metadata::default(),
     };
-    let folder = folder_of(output);
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
-    write_atomic(output, &encoded.to_bytes(Format::Png, None)?)?;
+    outputs::write(output, &encoded.to_bytes(Format::Png, None)?)?;
     Ok(degradation)
 }

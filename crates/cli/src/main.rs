@@ -17,6 +17,9 @@ use args::{Arguments, Command};
 use clap::{CommandFactory, Parser};
 use std::process::ExitCode;
 
+/// Exit code where what is asked for cannot be done as it is asked; where pictures failed it is 1.
+const COMMAND_IS_WRONG: u8 = 2;
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Restore(arguments) => restore::run(&arguments),
@@ -33,7 +36,7 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         talk::say(format_args!("error: {error:#}"));
-        ExitCode::from(2)
+        if error.is::<outputs::Unwritable>() { ExitCode::FAILURE } else { ExitCode::from(COMMAND_IS_WRONG) }
     })
 }
 

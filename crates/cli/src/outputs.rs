@@ -3,10 +3,12 @@
 use crate::args::Existing;
 use crate::inputs::{Found, Input};
 use crate::paths::{folder_of, place};
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use diffbir_imaging::Format;
+use anyhow::{Context, Result, bail, ensure};
+use diffbir_imaging::{Format, remove_orphans, write_atomic};
 use std::collections::{HashMap, HashSet};
+use std::error::Error;
 use std::ffi::OsStr;
+use std::fmt::{Display, Formatter};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf, is_separator};
 
@@ -36,9 +38,33 @@ pub enum Target {
 pub struct Job {
     /// From this file.
     pub input: PathBuf,
+    /// The folder below the searched one in which it was found.
+    pub below: PathBuf,
     /// The results' files with the number of the sample.
     pub outputs: Vec<(PathBuf, u64)>,
 }
+
+impl Job {
+    /// The results' files.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.outputs.iter().map(|(path, _)| path.as_path())
+    }
+}
+
+/// A folder into which nothing can be written: no fault of the command line.
+#[derive(Debug)]
+pub struct Unwritable {
+    folder: PathBuf,
+    reason: ErrorKind,
+}
+
+impl Display for Unwritable {
+    fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
+        write!(f, "{}: no result can be written into it: {}", self.folder.display(), self.reason)
+    }
+}
+
+impl Error for Unwritable {}
 
 impl Target {
     /// What `--output` means: a file if it has the name of a picture and is no folder.
@@ -142,7 +168,7 @@ pub fn plan(
             outputs.push((path, sample));
         }
         if !outputs.is_empty() {
-            jobs.push(Job { input: input.path.clone(), outputs });
+            jobs.push(Job { input: input.path.clone(), below: input.below.clone(), outputs });
         }
     }
     for (own, input) in &taken {
@@ -187,8 +213,20 @@ fn ensure_writable(folder: &Path) -> Result<()> {
     let there = folder.ancestors().find(|folder| folder.symlink_metadata().is_ok());
     let there = there.unwrap_or(Path::new("."));
     ensure!(there.is_dir(), "{}: is no folder, so no result can be written into it", there.display());
-    tempfile::tempfile_in(there).map_err(|error| {
-        anyhow!("{}: no result can be written into it: {}", there.display(), error.kind())
-    })?;
+    tempfile::tempfile_in(there)
+        .map_err(|error| Unwritable { folder: there.to_path_buf(), reason: error.kind() })?;
     Ok(())
+}
+
+/// Removes what runs that were killed left in the folders of these files.
+pub fn tidy<'a>(files: impl Iterator<Item = &'a Path>) {
+    files.map(folder_of).collect::<HashSet<_>>().into_iter().for_each(remove_orphans);
+}
+
+/// Writes a file, and its folder where there is none yet.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = folder_of(path);
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
+    Ok(write_atomic(path, bytes)?)
 }

@@ -73,8 +73,8 @@ pub enum Event<'a> {
     },
     /// Something that a person should know.
     Note { message: &'a str },
-    /// The run is over, or was stopped from outside.
-    End { model: &'a str, restored: usize, skipped: usize, failed: usize, stopped: bool },
+    /// The run is over, or was stopped from outside. Where no picture was found no model was opened.
+    End { model: Option<&'a str>, restored: usize, skipped: usize, failed: usize, stopped: bool },
 }
 
 /// A path as JSON can hold it.
@@ -197,14 +197,8 @@ impl Reporter {
             Event::Error { message, .. } => self.say(&format!("error: {message}")),
             Event::End { model, restored, skipped, failed, .. } => {
                 self.finish();
-                let skipped =
-                    if *skipped > 0 { format!(", {skipped} left as they were") } else { String::new() };
-                let failed = if *failed > 0 { format!(", {failed} failed") } else { String::new() };
-                self.say(&format!(
-                    "{restored} result{} written by {model}{skipped}{failed}",
-                    plural(*restored)
-                ));
-                if *model == "nano" && *restored > 0 {
+                self.say(&summary(*restored, *model, *skipped, *failed));
+                if *model == Some("nano") && *restored > 0 {
                     self.say(
                         "the official models are far larger: `diffbir models pull v2.1` gets the newest",
                     );
@@ -237,6 +231,14 @@ impl Reporter {
             bar.finish_and_clear();
         }
     }
+}
+
+/// How a run ended, in a line.
+pub fn summary(written: usize, model: Option<&str>, skipped: usize, failed: usize) -> String {
+    let by = model.map_or(String::new(), |model| format!(" by {model}"));
+    let skipped = if skipped > 0 { format!(", {skipped} left as they were") } else { String::new() };
+    let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+    format!("{written} result{} written{by}{skipped}{failed}", plural(written))
 }
 
 fn plural(count: usize) -> &'static str {

@@ -208,19 +208,19 @@ fn encode(
     autoencoder: &Taef2,
     device: &Device,
 ) -> Result<[Vec<Latent>; 2]> {
-    let mut say = |done: usize, total: usize| {
-        if done.is_multiple_of(50) {
-            say(format_args!("latents: {done}/{total}"));
-        }
-    };
-    let mut all = |folders: &[PathBuf], name: &str| {
-        latents::encode_all(folders, &cache.join(name), kind, autoencoder, device, &mut say)
+    let all = |folders: &[PathBuf], name: &str| {
+        latents::encode_all(folders, &cache.join(name), kind, SIDE_CELLS, autoencoder, device, &mut print)
     };
     Ok([all(&run.data, "train")?, all(&run.validation, "valid")?])
 }
 
 fn print(report: Report) {
     match report {
+        Report::LeftOut { why } => say(format_args!("warning: {why}: left out")),
+        Report::Latents { done, total } if done.is_multiple_of(50) => {
+            say(format_args!("latents: {done}/{total}"));
+        }
+        Report::Latents { .. } => {}
         Report::Step { step, loss, rate, norm, seconds, waited } => say(format_args!(
             "step {step}: loss {loss:.4}, rate {rate:.2e}, gradient {norm:.2}, {seconds:.3} s a step, {:.0} % waiting for data",
             100.0 * waited

@@ -22,9 +22,43 @@ fn what_is_missing_or_empty_is_one_failure_among_others() {
                 .and(contains("2 results written by nano, 2 failed")),
         );
     assert_eq!(names(&output), ["a.png", "b.png"]);
-    restore(&[&empty, &folder.path().join("no*.png")])
-        .code(2)
-        .stderr(contains("empty: holds no pictures").and(contains("no*.png: matches no file")));
+    restore(&[&empty, &folder.path().join("no*.png")]).code(1).stderr(
+        contains("empty: holds no pictures")
+            .and(contains("no*.png: matches no file"))
+            .and(contains("0 results written, 2 failed")),
+    );
+}
+
+#[test]
+fn what_is_missing_alone_fails_as_it_does_among_others() {
+    let folder = TempDir::new().unwrap();
+    let missing = folder.path().join("nofile.png");
+    restore(&[&missing])
+        .code(1)
+        .stderr(contains("nofile.png: no such file or folder").and(contains("0 results written, 1 failed")));
+    let told = restore(&[&missing, &"--json"]).code(1);
+    let told = String::from_utf8(told.get_output().stdout.clone()).unwrap();
+    let events: Vec<serde_json::Value> =
+        told.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    assert_eq!(events.iter().map(|event| &event["event"]).collect::<Vec<_>>(), ["error", "end"]);
+    assert_eq!((&events[1]["failed"], &events[1]["model"]), (&1.into(), &serde_json::Value::Null));
+    diffbir()
+        .arg("restore")
+        .arg("--input")
+        .arg(folder.path().join("nofolder"))
+        .arg("--output")
+        .arg(folder.path().join("out"))
+        .assert()
+        .code(1)
+        .stderr(contains("nofolder: no such file or folder"));
+    diffbir()
+        .arg("degrade")
+        .arg(&missing)
+        .arg("-o")
+        .arg(folder.path())
+        .assert()
+        .code(1)
+        .stderr(contains("nofile.png: no such file or folder").and(contains("0 results written, 1 failed")));
 }
 
 #[test]

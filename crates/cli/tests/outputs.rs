@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{names, restore, save};
+use common::{diffbir, names, restore, save};
+use predicates::prelude::*;
 use predicates::str::contains;
 use tempfile::TempDir;
 
@@ -96,9 +97,62 @@ fn links_devices_and_closed_folders_are_found_before_work() {
     restore(&[&input, &"-o", &"/dev/null"]).code(2).stderr(contains("/dev/null: is no folder"));
     if cfg!(target_os = "linux") {
         restore(&[&input, &"-o", &"/proc/results"])
-            .code(2)
+            .code(1)
             .stderr(contains("/proc: no result can be written"));
     }
+}
+
+#[test]
+fn leftovers_of_a_killed_run_are_removed_and_living_files_are_not() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    let (output, values) = (folder.path().join("out"), folder.path().join("values"));
+    let old = |folder: &std::path::Path, name: &str| {
+        std::fs::create_dir_all(folder).unwrap();
+        let file = std::fs::File::create(folder.join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(600)).unwrap();
+        file
+    };
+    let living = old(&output, ".diffbir-living.partial");
+    living.try_lock().unwrap();
+    drop(old(&output, ".diffbir-orphan.partial"));
+    drop(old(&values, ".diffbir-orphan.partial"));
+    restore(&[&input, &"-o", &output, &"--upscale", &"1", &"--save-intermediates", &values]).success();
+    assert_eq!(names(&output), [".diffbir-living.partial", "a.png"]);
+    assert_eq!(names(&values), ["a.safetensors"]);
+    drop(living);
+    drop(old(&output, ".diffbir-living.partial"));
+    diffbir()
+        .arg("degrade")
+        .arg(&input)
+        .arg("-o")
+        .arg(output.join(""))
+        .args(["--existing", "overwrite"])
+        .assert()
+        .success();
+    assert_eq!(names(&output), ["a.png"]);
+}
+
+#[test]
+fn values_on_the_way_keep_folders_and_never_collide() {
+    let folder = TempDir::new().unwrap();
+    let inputs = folder.path().join("in");
+    let named = [save(&inputs, "one/a.png"), save(&inputs, "two/a.png")];
+    let values = folder.path().join("values");
+    let more = |inputs: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let mut all = inputs.to_vec();
+        all.extend([&"--upscale" as &dyn AsRef<std::ffi::OsStr>, &"1", &"--save-intermediates", &values]);
+        restore(&all)
+    };
+    more(&[&inputs, &"-r", &"-o", &folder.path().join("out")]).success();
+    assert_eq!(names(&values), ["one", "two"]);
+    assert_eq!(names(&values.join("two")), ["a.safetensors"]);
+    std::fs::remove_dir_all(&values).unwrap();
+    more(&[&named[0], &named[1]])
+        .code(2)
+        .stderr(contains("--save-intermediates").and(contains("would both become")));
+    assert!(!values.exists());
+    assert_eq!(names(&inputs.join("one")), ["a.png"]);
 }
 
 #[cfg(target_os = "linux")]

@@ -184,6 +184,10 @@ fn a_command_line_of_the_reference_runs_a_custom_model() {
     assert_ne!(first, other(&["--pos_prompt", "a city"]));
     assert_ne!(first, other(&["--pos_prompt", "", "--noise", "torch-cuda:h100"]));
     assert_ne!(first, other(&["--pos_prompt", "", "--cldm_tiled", "--vae_decoder_tiled"]));
+    // All parameters given, as people do, whether the sampler heeds them or not.
+    let all = "--sampler edm_euler --cfg_scale 1 --rescale_cfg --s_churn 0 --s_tmin 0 --s_tmax 300 --s_noise 1 --eta 1 \
+               --order 1";
+    run(&all.split_whitespace().collect::<Vec<_>>()).success();
     run(&["--seed-mode", "reference-cli"]).code(2).stderr(contains("only for v1, v2 and v2.1"));
     run(&["--cldm_tiled", "--cldm_tile_size", "100"]).code(2).stderr(contains("tiles of 100 px do not fit"));
     run(&["--cldm_tile_size", "512"]).code(2).stderr(contains("--cldm-tiled"));

@@ -200,7 +200,7 @@ fn options_act_or_say_why_not() {
     restore(&[&input, &"--model", &"missing", &"--existing", &"overwrite"])
         .code(2)
         .stderr(contains("neither auto, nano, v1, v2, v2.1 nor a file"));
-    restore(&[&"nothing.png"]).code(2).stderr(contains("nothing.png: no such file or folder"));
+    restore(&[&"nothing.png"]).code(1).stderr(contains("nothing.png: no such file or folder"));
     diffbir()
         .args(["restore", "--device", "vulkan", "--existing", "overwrite"])
         .arg(&input)
@@ -280,5 +280,25 @@ fn degrading_follows_the_seed_and_the_name() {
         std::fs::read(output.join("a.png")).unwrap()
     };
     assert_eq!(run("5", "x"), run("5", "y"));
-    assert_ne!(run("5", "x"), run("6", "z"));
+    assert_ne!(run("5", "y1"), run("6", "z"));
+}
+
+#[test]
+fn degrading_replaces_nothing_unasked() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "in/a.png");
+    let output = folder.path().join("out");
+    std::fs::create_dir(&output).unwrap();
+    std::fs::write(output.join("a.png"), b"mine").unwrap();
+    save(folder.path(), "in/b.png");
+    let run = |more: &[&str]| {
+        diffbir().arg("degrade").arg(input.parent().unwrap()).arg("-o").arg(&output).args(more).assert()
+    };
+    let kept = || std::fs::read(output.join("a.png")).unwrap() == b"mine";
+    run(&[]).code(2).stderr(contains("a.png: exists already: choose --existing"));
+    assert!(kept() && names(&output) == ["a.png"]);
+    run(&["--existing", "skip"]).success().stderr(contains("1 result written, 1 left as they were"));
+    assert!(kept() && names(&output) == ["a.png", "b.png"]);
+    run(&["--existing", "overwrite"]).success().stderr(contains("2 results written"));
+    assert!(!kept());
 }

@@ -28,7 +28,7 @@ fn info_and_completions_speak_on_stdout() {
 #[test]
 fn a_cause_is_given_once() {
     let folder = TempDir::new().unwrap();
-    let talk = diffbir().arg("restore").arg(folder.path().join("x.png/y")).assert().code(2);
+    let talk = diffbir().arg("restore").arg(folder.path().join("x.png/y")).assert().code(1);
     let talk = String::from_utf8(talk.get_output().stderr.clone()).unwrap();
     assert_eq!(talk.matches("no such file").count(), 1, "{talk}");
 }

@@ -45,13 +45,17 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(processor()),
             Self::Auto => Ok(hardware(None, 0).unwrap_or_else(processor)),
-            Self::Cuda => Ok(hardware(Some("vulkan"), 0).unwrap_or_else(processor)),
+            Self::Cuda => Ok(nvidia().unwrap_or_else(processor)),
             Self::Mps => Ok(hardware(Some("metal"), 0).unwrap_or_else(processor)),
             Self::Vulkan(index) => graphics("vulkan", index),
             Self::Metal(index) => graphics("metal", index),
         }
     }
 }
+
+/// Among so many cards a maker's is looked for.
+#[cfg(feature = "gpu")]
+const MOST_CARDS: usize = 16;
 
 fn processor() -> (Device, String) {
     (Device::flex(), "cpu".into())
@@ -86,6 +90,22 @@ fn hardware(kind: Option<&str>, index: usize) -> Option<(Device, String)> {
         .ok()
         .flatten()
     })
+}
+
+/// The first NVIDIA card that this build reaches, among those of other makers.
+#[cfg(feature = "gpu")]
+fn nvidia() -> Option<(Device, String)> {
+    use burn::tensor::PciVendor;
+    let is_nvidia = |device: &Device| {
+        let card = device.identity().and_then(|identity| identity.physical);
+        card.is_some_and(|card| card.vendor == Some(PciVendor::Nvidia))
+    };
+    (0..MOST_CARDS).map_while(|index| hardware(Some("vulkan"), index)).find(|(device, _)| is_nvidia(device))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn nvidia() -> Option<(Device, String)> {
+    None
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -1,7 +1,6 @@
-//! From pixels to a file's bytes, with the metadata that the format can carry, and onto the disk without
-//! ever leaving half a file.
+//! From pixels to a file's bytes, with the metadata that the format can carry.
 
-use crate::error::{EncodeError, nameless};
+use crate::error::EncodeError;
 use crate::exif::Directories;
 use crate::fields::set_size;
 use crate::metadata::{
@@ -16,7 +15,6 @@ use img_parts::riff::{RiffChunk, RiffContent};
 use img_parts::webp::{CHUNK_EXIF, CHUNK_XMP, WebP};
 use img_parts::{Bytes, ImageICC};
 use std::io::{Cursor, Write};
-use std::path::Path;
 use tiff::tags::{PhotometricInterpretation, SampleFormat};
 
 /// JPEG's quality where none is asked for.
@@ -394,24 +392,4 @@ fn on_white(samples: &[u8], alpha: &[u8], channels: usize) -> Vec<u8> {
         }
     }
     flat
-}
-
-/// Writes a file beside its place under a temporary name, then moves it there: whoever looks sees the old
-/// file, or none, or the whole new one.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), EncodeError> {
-    let fail = |error| EncodeError::Write { file: path.display().to_string(), source: nameless(error) };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".diffbir-").suffix(".partial");
-    // The usual rights, not the private ones of a temporary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
-    file.as_file().sync_all().map_err(fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
-    Ok(())
 }

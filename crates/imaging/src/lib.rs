@@ -3,6 +3,7 @@
 
 pub mod colour_fix;
 mod decode;
+mod disk;
 mod encode;
 mod error;
 mod exif;
@@ -15,7 +16,8 @@ pub mod resize;
 pub mod tiles;
 
 pub use decode::{decode, decode_bytes, describe};
-pub use encode::{Encoded, Format, JPEG_QUALITY, write_atomic};
+pub use disk::{remove_orphans, write_atomic};
+pub use encode::{Encoded, Format, JPEG_QUALITY};
 pub use error::{DecodeError, EncodeError};
 pub use metadata::{Density, Metadata};
 pub use photo::{Photo, Samples};

@@ -2,6 +2,7 @@
 //! training steps. What a step sees follows from the seed and the step alone.
 
 use crate::degrade::{self, Degradation, Ranges};
+use crate::run::Report;
 use diffbir_imaging::Raster;
 use rand::Rng;
 use rayon::prelude::*;
@@ -13,24 +14,31 @@ use std::sync::mpsc::{Receiver, sync_channel};
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// The folder cannot be read.
-    #[error("{}: cannot be read: {source}", folder.display())]
+    #[error("{}: cannot be read", folder.display())]
     Folder {
         /// The folder.
         folder: PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// A picture cannot be decoded.
-    #[error(transparent)]
-    Picture(#[from] diffbir_imaging::DecodeError),
-    /// No picture is large enough.
-    #[error("{}: holds no picture of at least {crop_px} x {crop_px} pixels", folder.display())]
-    Empty {
-        /// The folder.
-        folder: PathBuf,
-        /// The crop that is wanted.
-        crop_px: usize,
+    /// A picture can no longer be read, but its latents were kept.
+    #[error("{why}")]
+    Changed {
+        /// Its name and the reason.
+        why: String,
     },
+    /// No picture can be read and is large enough.
+    #[error("{}: no picture of at least {least_px} x {least_px} pixels can be read", listed(folders))]
+    Empty {
+        /// The folders.
+        folders: Vec<PathBuf>,
+        /// The side that is wanted.
+        least_px: usize,
+    },
+}
+
+fn listed(folders: &[PathBuf]) -> String {
+    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// A picture in memory: 8 bits a value to hold many.
@@ -64,27 +72,33 @@ pub struct ExampleConfig {
 }
 
 impl Pictures {
-    /// Reads all pictures in these folders that are at least `crop_px` a side.
-    pub fn open(folders: &[PathBuf], crop_px: usize) -> Result<Self, DataError> {
-        let mut files = Vec::new();
-        for folder in folders {
-            files.extend(pictures_in(folder)?);
-        }
-        let stored = files
+    /// Reads all pictures in these folders that are at least `crop_px` a side; the others are reported as
+    /// left out.
+    pub fn open(
+        folders: &[PathBuf],
+        crop_px: usize,
+        report: &mut dyn FnMut(Report),
+    ) -> Result<Self, DataError> {
+        let read: Vec<Result<Stored, String>> = pictures_in_all(folders)?
             .par_iter()
             .map(|file| {
-                let raster = diffbir_imaging::decode(file)?.to_raster();
+                let raster = decode(file, crop_px)?;
                 Ok(Stored {
                     width_px: raster.width_px,
                     height_px: raster.height_px,
                     rgb: raster.to_u8_rounding(),
                 })
             })
-            .filter(|stored| stored.as_ref().map_or(true, |s| s.width_px.min(s.height_px) >= crop_px))
-            .collect::<Result<Vec<_>, diffbir_imaging::DecodeError>>()?;
+            .collect();
+        let mut stored = Vec::new();
+        for one in read {
+            match one {
+                Ok(one) => stored.push(one),
+                Err(why) => report(Report::LeftOut { why }),
+            }
+        }
         if stored.is_empty() {
-            let folder = folders.first().cloned().unwrap_or_default();
-            return Err(DataError::Empty { folder, crop_px });
+            return Err(DataError::Empty { folders: folders.to_vec(), least_px: crop_px });
         }
         Ok(Self(Arc::new(stored)))
     }
@@ -145,6 +159,39 @@ impl Pictures {
     }
 }
 
+/// A picture of at least `least_px` a side, or why it cannot be trained on, with its name.
+pub(crate) fn decode(file: &Path, least_px: usize) -> Result<Raster, String> {
+    let raster = diffbir_imaging::decode(file).map_err(|error| error.to_string())?.to_raster();
+    large_enough(file, raster.width_px, raster.height_px, least_px)?;
+    Ok(raster)
+}
+
+/// Fails, with the picture's name, where a side is below `least_px`.
+pub(crate) fn large_enough(
+    file: &Path,
+    width_px: usize,
+    height_px: usize,
+    least_px: usize,
+) -> Result<(), String> {
+    if width_px.min(height_px) >= least_px {
+        return Ok(());
+    }
+    let shown = file.display();
+    Err(format!("{shown}: has {width_px} x {height_px} pixels, but {least_px} x {least_px} are needed"))
+}
+
+/// The pictures of several folders.
+pub(crate) fn pictures_in_all(folders: &[PathBuf]) -> Result<Vec<PathBuf>, DataError> {
+    let files: Result<Vec<_>, DataError> = folders.iter().map(|folder| pictures_in(folder)).collect();
+    Ok(files?.concat())
+}
+
+/// Names of pictures; those of the second row cannot be read, and whoever trains hears why.
+const EXTENSIONS: [&str; 13] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "bmp", //
+    "heic", "heif", "avif", "jxl",
+];
+
 /// The pictures directly in a folder, by name: the order of a folder's entries differs between machines.
 pub fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let fail = |source| DataError::Folder { folder: folder.to_path_buf(), source };
@@ -154,7 +201,7 @@ pub fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     }
     files.retain(|file| {
         let extension = file.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
-        ["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp"].contains(&extension.as_str())
+        EXTENSIONS.contains(&extension.as_str())
     });
     files.sort();
     Ok(files)

@@ -1,8 +1,8 @@
 //! Latents of training pictures, encoded once and kept in a folder, and the examples drawn from them.
 
-use crate::data::DataError;
+use crate::data::{self, DataError};
 use crate::degrade::{Degradation, generator};
-use crate::run::{TrainError, to_tensor};
+use crate::run::{Report, TrainError, to_tensor};
 use crate::stage1::training_ranges;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_imaging::Raster;
@@ -45,31 +45,49 @@ impl Latent {
     }
 }
 
-/// The latents of all pictures in `folders`, from `cache` where they were made before.
+/// Pictures are cut to whole multiples of this side.
+const MULTIPLE_PX: usize = 32;
+
+/// The latents of all pictures in `folders` that have at least `side` cells a side, from `cache` where they
+/// were made before. The true ones come first: a picture that is left out of them is reported and left out
+/// of the other kinds too, so that all kinds have the same pictures.
 pub fn encode_all(
     folders: &[PathBuf],
     cache: &Path,
     kind: &Kind,
+    side: usize,
     autoencoder: &dyn Autoencoder,
     device: &Device,
-    report: &mut dyn FnMut(usize, usize),
+    report: &mut dyn FnMut(Report),
 ) -> Result<Vec<Latent>, TrainError> {
+    let truths = cache.join("truth");
     let folder = match kind {
-        Kind::Truth => cache.join("truth"),
+        Kind::Truth => truths.clone(),
         Kind::Stage1 { draw, .. } => cache.join(format!("stage1-{draw}")),
     };
     std::fs::create_dir_all(&folder).map_err(|source| TrainError::Write { file: folder.clone(), source })?;
-    let mut files = Vec::new();
-    for folder in folders {
-        files.extend(crate::data::pictures_in(folder)?);
-    }
+    let is_truth = matches!(kind, Kind::Truth);
+    let least_px = (side * autoencoder.downsampling()).next_multiple_of(MULTIPLE_PX);
+    let files = data::pictures_in_all(folders)?;
     let mut latents = Vec::new();
     for (index, file) in files.iter().enumerate() {
-        report(index, files.len());
+        report(Report::Latents { done: index, total: files.len() });
         let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let kept = folder.join(format!("{stem}.safetensors"));
+        let name = format!("{stem}.safetensors");
+        if !is_truth && !truths.join(&name).exists() {
+            continue;
+        }
+        let kept = folder.join(name);
         if !kept.exists() {
-            let latent = encode(file, &stem, kind, autoencoder, device)?;
+            let picture = match data::decode(file, least_px) {
+                Ok(picture) => picture,
+                Err(why) if is_truth => {
+                    report(Report::LeftOut { why });
+                    continue;
+                }
+                Err(why) => return Err(DataError::Changed { why }.into()),
+            };
+            let latent = encode(&picture, &stem, kind, autoencoder, device);
             let mut checkpoint = Checkpoint::from_tensors(BTreeMap::from([("latent".into(), latent)]));
             checkpoint.metadata.insert("picture".into(), stem);
             let partial = kept.with_extension("partial");
@@ -82,21 +100,30 @@ pub fn encode_all(
             file: kept.display().to_string(),
             reason: "holds no latent: remove it to have it made anew".into(),
         })?;
-        latents.push(Latent { rows: shape[0], columns: shape[1], channels: shape[2], data });
+        let latent = Latent { rows: shape[0], columns: shape[1], channels: shape[2], data };
+        // One that was kept before may be of a picture that is too small.
+        let cell_px = autoencoder.downsampling();
+        match data::large_enough(file, latent.columns * cell_px, latent.rows * cell_px, side * cell_px) {
+            Ok(()) => latents.push(latent),
+            Err(why) if is_truth => report(Report::LeftOut { why }),
+            Err(_) => {}
+        }
+    }
+    if latents.is_empty() && !folders.is_empty() {
+        return Err(DataError::Empty { folders: folders.to_vec(), least_px }.into());
     }
     Ok(latents)
 }
 
 fn encode(
-    file: &Path,
+    picture: &Raster,
     stem: &str,
     kind: &Kind,
     autoencoder: &dyn Autoencoder,
     device: &Device,
-) -> Result<TensorData, TrainError> {
-    let truth = diffbir_imaging::decode(file).map_err(DataError::from)?.to_raster();
-    let side = |px: usize| px / 32 * 32;
-    let truth = truth.crop(0, 0, side(truth.width_px), side(truth.height_px));
+) -> TensorData {
+    let whole = |px: usize| px / MULTIPLE_PX * MULTIPLE_PX;
+    let truth = picture.crop(0, 0, whole(picture.width_px), whole(picture.height_px));
     let picture = match kind {
         Kind::Truth => truth,
         Kind::Stage1 { restore, draw } => {
@@ -108,7 +135,7 @@ fn encode(
     };
     let latent = autoencoder.encode(to_tensor([&picture], device));
     let [_, rows, columns, channels] = latent.dims();
-    Ok(latent.reshape([rows, columns, channels]).into_data())
+    latent.reshape([rows, columns, channels]).into_data()
 }
 
 /// What one step trains on: latents as `[batch, side, side, channels]`, times as `[batch]`.

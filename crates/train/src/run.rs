@@ -21,7 +21,7 @@ pub enum TrainError {
     #[error(transparent)]
     Weights(#[from] WeightError),
     /// A checkpoint cannot be written.
-    #[error("{}: cannot be written: {source}", file.display())]
+    #[error("{}: cannot be written", file.display())]
     Write {
         /// The file.
         file: PathBuf,
@@ -64,6 +64,18 @@ pub struct RunConfig {
 /// What a trainer tells of its progress.
 #[derive(Clone, Debug)]
 pub enum Report {
+    /// A picture that cannot be trained on, and the rest goes on without it.
+    LeftOut {
+        /// Its name and the reason.
+        why: String,
+    },
+    /// Latents are made before the first step.
+    Latents {
+        /// Pictures that are done.
+        done: usize,
+        /// Of how many.
+        total: usize,
+    },
     /// A step: its number, the mean loss since the last report, the learning rate, the norm of the
     /// gradients, and the share of the time that was spent waiting for examples.
     Step {

@@ -1,7 +1,7 @@
 //! Training of stage 1, the degradation remover (paper section 3.1): plain squared error between its
 //! output and the true picture.
 
-use crate::data::{ExampleConfig, Pictures, pictures_in};
+use crate::data::{self, DataError, ExampleConfig, Pictures};
 use crate::degrade::{Degradation, Preset, Ranges, generator};
 use crate::run::{Report, Run, RunConfig, TrainError, pair, to_tensor};
 use burn::tensor::{Device, Tensor};
@@ -25,8 +25,8 @@ pub fn train(
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
-    let pictures = Pictures::open(folders, crop_px)?;
-    let held_out = validation_pairs(validation)?;
+    let pictures = Pictures::open(folders, crop_px, report)?;
+    let held_out = validation_pairs(validation, report)?;
     let device = device.clone().autodiff();
     let examples = ExampleConfig { crop_px, factor: 4, ranges: training_ranges() };
     // A network that does not enlarge gets the picture at its final size.
@@ -64,21 +64,31 @@ fn log_squared_error(output: Tensor<4>, truth: Tensor<4>) -> Tensor<1> {
     (errors + 1e-6).log().mean()
 }
 
+/// Side of the smallest picture that is measured on.
+const LEAST_VALIDATION_PX: usize = 16;
+
 /// A held-out picture, degraded by `medium`, and its truth.
 type Pair = (Raster, Raster);
 
-fn validation_pairs(folders: &[PathBuf]) -> Result<Vec<Pair>, TrainError> {
+fn validation_pairs(folders: &[PathBuf], report: &mut dyn FnMut(Report)) -> Result<Vec<Pair>, TrainError> {
     let mut pairs = Vec::new();
-    for folder in folders {
-        for file in pictures_in(folder)? {
-            let truth = diffbir_imaging::decode(&file).map_err(crate::data::DataError::from)?.to_raster();
-            // A whole multiple of four, and no more than what a validation should take.
-            let side = |px: usize| px.min(384) / 4 * 4;
-            let truth = truth.crop(0, 0, side(truth.width_px), side(truth.height_px));
-            let mut random = generator(1, &file.file_name().unwrap_or_default().to_string_lossy());
-            let degradation = Degradation::draw(&Preset::Medium.ranges(), 4, &mut random);
-            pairs.push((degradation.apply(&truth, &mut random), truth));
-        }
+    for file in data::pictures_in_all(folders)? {
+        let truth = match data::decode(&file, LEAST_VALIDATION_PX) {
+            Ok(truth) => truth,
+            Err(why) => {
+                report(Report::LeftOut { why });
+                continue;
+            }
+        };
+        // A whole multiple of four, and no more than what a validation should take.
+        let side = |px: usize| px.min(384) / 4 * 4;
+        let truth = truth.crop(0, 0, side(truth.width_px), side(truth.height_px));
+        let mut random = generator(1, &file.file_name().unwrap_or_default().to_string_lossy());
+        let degradation = Degradation::draw(&Preset::Medium.ranges(), 4, &mut random);
+        pairs.push((degradation.apply(&truth, &mut random), truth));
+    }
+    if pairs.is_empty() && !folders.is_empty() {
+        return Err(DataError::Empty { folders: folders.to_vec(), least_px: LEAST_VALIDATION_PX }.into());
     }
     Ok(pairs)
 }

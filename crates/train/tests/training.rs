@@ -1,10 +1,15 @@
 //! Trainers on pictures made here: they learn, and a run that was stopped goes on bit for bit.
 
+use diffbir_imaging::Raster;
+use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::{Encoded, Format, Metadata, Samples, write_atomic};
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
+use diffbir_models::taef2::Taef2Config;
 use diffbir_nn::Device;
+use diffbir_nn::params::{RandomInit, build};
+use diffbir_train::latents::{Kind, encode_all};
 use diffbir_train::optimizer::AdamWConfig;
 use diffbir_train::run::{Report, RunConfig};
 use diffbir_train::stage1;
@@ -106,4 +111,33 @@ fn both_networks_learn() {
         let losses = train(&network, &config(&folder.path().join(name), 150), &data);
         assert!(losses[2] < losses[0] - 0.01, "{name}: {losses:?}");
     }
+}
+
+/// Which picture a latent is of goes by its place, so all kinds leave out the same.
+#[test]
+fn latents_of_all_kinds_are_of_the_same_pictures() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (data, cache) = (folder.path().join("data"), folder.path().join("cache"));
+    pictures(&data);
+    std::fs::write(data.join("1.png"), b"no picture").unwrap();
+    let device = Device::flex();
+    let mut random = RandomInit { seed: 1 };
+    let (network, _) = build(&mut random, &device, |params| Taef2Config::published().build(params)).unwrap();
+    let mut left_out = Vec::new();
+    let mut latents = |kind: &Kind, side: usize| {
+        encode_all(std::slice::from_ref(&data), &cache, kind, side, &network, &device, &mut |report| {
+            if let Report::LeftOut { why } = report {
+                left_out.push(why);
+            }
+        })
+    };
+    let enlarge =
+        |small: &Raster| resize::float(small, 4 * small.width_px, 4 * small.height_px, Filter::Bicubic);
+    let stage1 = Kind::Stage1 { restore: &enlarge, draw: 0 };
+    assert_eq!(latents(&Kind::Truth, 1).unwrap().len(), 2);
+    assert_eq!(latents(&stage1, 1).unwrap().len(), 2);
+    let error = latents(&Kind::Truth, 100).err().unwrap().to_string();
+    assert!(error.contains("no picture of at least"), "{error}");
+    assert!(left_out[0].contains("1.png: is not a picture"), "{left_out:?}");
+    assert_eq!(left_out.len(), 1 + 3, "once, and all where none is large enough");
 }

@@ -5,16 +5,21 @@ mod restore;
 mod train;
 
 pub use reference::{Captioner, Reference, Version};
-pub use restore::{ColourFix, Existing, Precision, Restore, SeedMode, Task, Tiles};
+pub use restore::{ColourFix, Precision, Restore, SeedMode, Task, Tiles};
 pub use train::{Stage1Network, Train, TrainPart, TrainRun};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::PathBuf;
 
+const EXIT_CODES: &str = "\
+Exit code: 0 if all went well, 1 if pictures failed, 2 if what is asked cannot be done as it is asked, 130 if \
+Ctrl-C ended it.";
+
 /// Restore photographs that are small, blurred, noisy or old.
 #[derive(Parser)]
 #[command(name = "diffbir", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = EXIT_CODES)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -99,13 +104,27 @@ pub struct Degrade {
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
 
+    /// What to do where a degraded picture's file exists.
+    #[arg(long, value_enum, default_value_t = Existing::Error)]
+    pub existing: Existing,
+
     /// How badly they are treated.
     #[arg(long, value_enum, default_value_t = Preset::Medium)]
     pub preset: Preset,
 
     /// Number from which, with the file's name, each degradation follows.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]
     pub seed: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Existing {
+    /// Leave it and go on: a folder goes on where it stopped.
+    Skip,
+    /// Replace it.
+    Overwrite,
+    /// Stop before any work.
+    Error,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -116,4 +135,45 @@ pub enum Preset {
     Medium,
     /// A picture that was treated badly twice.
     Heavy,
+}
+
+/// The most guidance that is taken: the reference's page goes up to 20.
+const MAX_CFG_SCALE: f64 = 100.0;
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value = number(text)?;
+    if value > 0.0 { Ok(value) } else { Err("it must be larger than 0".into()) }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    let value = number(text)?;
+    if value >= 0.0 { Ok(value) } else { Err("it must not be negative".into()) }
+}
+
+fn fidelity(text: &str) -> Result<f64, String> {
+    let value = not_negative(text)?;
+    if value < 1.0 { Ok(value) } else { Err("it must be below 1; for 1 there is --stage1-only".into()) }
+}
+
+fn cfg_scale(text: &str) -> Result<f64, String> {
+    let value = number(text)?;
+    let in_range = (0.0..=MAX_CFG_SCALE).contains(&value);
+    if in_range {
+        Ok(value)
+    } else {
+        Err(format!("it must be from 0 to {MAX_CFG_SCALE}; most models want 1 to 10"))
+    }
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(|| "it must be a number".into())
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| match text {
+        "-1" => {
+            "it must not be negative: no seed is drawn at random as -1 does on the reference's pages".into()
+        }
+        _ => format!("it must be a whole number from 0 to {}", u64::MAX),
+    })
 }

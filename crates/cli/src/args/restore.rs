@@ -1,6 +1,6 @@
 //! Flags of `diffbir restore`.
 
-use super::Reference;
+use super::{Existing, Reference, cfg_scale, fidelity, not_negative, positive, seed};
 use clap::{Args, ValueEnum};
 use diffbir::device::DeviceChoice;
 use diffbir_diffusion::noise::Source;
@@ -45,7 +45,7 @@ pub struct Restore {
     pub model: String,
 
     /// Size of the output over that of the input; lowered, and said so, above 24 megapixels.
-    #[arg(long, default_value_t = 4.0, value_parser = positive)]
+    #[arg(long, default_value_t = 4.0, value_parser = positive, allow_negative_numbers = true)]
     pub upscale: f64,
 
     /// Steps of the sampler from noise to picture: more are slower and finer; --fidelity spares its share of
@@ -72,8 +72,8 @@ pub struct Restore {
     pub better_start: bool,
 
     /// How far to go from the unguided guess: from the negative prompt's, or, in a model without text, from
-    /// that of a picture never seen. 1 is no guidance [default: what suits the model].
-    #[arg(long, alias = "cfg_scale", value_parser = not_negative)]
+    /// that of a picture never seen; 0 to 100, 1 is no guidance [default: what suits the model].
+    #[arg(long, alias = "cfg_scale", value_parser = cfg_scale, allow_negative_numbers = true)]
     pub cfg_scale: Option<f64>,
 
     /// Let guidance rise along the steps, from none to --cfg-scale and 1 more.
@@ -91,11 +91,11 @@ pub struct Restore {
     /// How near stage 2 stays to stage 1: 0 draws the picture from noise alone, with .3 the sampler starts where
     /// .7 of the noise's time is left, with .9 it hardly adds anything; 1 is --stage1-only [default: what suits the
     /// model].
-    #[arg(long, value_parser = share)]
+    #[arg(long, value_parser = fidelity, allow_negative_numbers = true)]
     pub fidelity: Option<f64>,
 
     /// How strongly the stage-1 picture steers stage 2: 1 as trained, 0 not at all.
-    #[arg(long, default_value_t = 1.0, value_parser = not_negative)]
+    #[arg(long, default_value_t = 1.0, value_parser = not_negative, allow_negative_numbers = true)]
     pub strength: f64,
 
     /// Timestep (0 to 199) of noise laid on the stage-1 latent: more frees stage 2 to invent.
@@ -103,7 +103,7 @@ pub struct Restore {
     pub noise_aug: u16,
 
     /// Number from which all noise follows, anew for each picture.
-    #[arg(long, default_value_t = 231)]
+    #[arg(long, default_value_t = 231, value_parser = seed, allow_negative_numbers = true)]
     pub seed: u64,
 
     /// What follows from the seed: each picture and sample its own, or one stream in the reference's order.
@@ -135,7 +135,8 @@ pub struct Restore {
     /// Stop after stage 1: clean and faithful, without new detail; excludes what only stage 2 heeds.
     #[arg(long, conflicts_with = "no_stage1")]
     #[arg(conflicts_with_all = ["steps", "sampler", "cfg_scale", "prompt", "negative_prompt", "strength"])]
-    #[arg(conflicts_with_all = ["SamplerParameters", "fidelity", "start_point_type", "better_start", "rescale_cfg", "seed_mode", "noise"])]
+    #[arg(conflicts_with_all = ["s_churn", "s_tmin", "s_tmax", "s_noise", "eta", "order"])]
+    #[arg(conflicts_with_all = ["fidelity", "start_point_type", "better_start", "rescale_cfg", "seed_mode", "noise"])]
     #[arg(conflicts_with_all = ["noise_aug", "seed", "samples", "batch_size", "color_fix"])]
     pub stage1_only: bool,
 
@@ -170,23 +171,23 @@ pub struct Restore {
 #[derive(Args)]
 pub struct SamplerParameters {
     /// Noise that is added back before steps, in all [edm_euler, edm_heun, edm_dpm_2; default: 0].
-    #[arg(long, alias = "s_churn", value_parser = not_negative)]
+    #[arg(long, alias = "s_churn", value_parser = not_negative, allow_negative_numbers = true)]
     pub s_churn: Option<f64>,
 
     /// Smallest sigma at which --s-churn acts [default: 0].
-    #[arg(long, alias = "s_tmin", value_parser = not_negative)]
+    #[arg(long, alias = "s_tmin", value_parser = not_negative, allow_negative_numbers = true)]
     pub s_tmin: Option<f64>,
 
     /// Largest sigma at which --s-churn acts [default: 300].
-    #[arg(long, alias = "s_tmax", value_parser = not_negative)]
+    #[arg(long, alias = "s_tmax", value_parser = not_negative, allow_negative_numbers = true)]
     pub s_tmax: Option<f64>,
 
     /// Scale of the noise that a sampler adds on its way [default: what suits the model].
-    #[arg(long, alias = "s_noise", value_parser = not_negative)]
+    #[arg(long, alias = "s_noise", value_parser = not_negative, allow_negative_numbers = true)]
     pub s_noise: Option<f64>,
 
     /// Share of noise in the ancestral and SDE samplers: 0 for none [default: 1].
-    #[arg(long, value_parser = not_negative)]
+    #[arg(long, value_parser = not_negative, allow_negative_numbers = true)]
     pub eta: Option<f64>,
 
     /// Order of edm_lms, 1 to 8 [default: 1].
@@ -281,16 +282,6 @@ pub enum SeedMode {
     ReferencePage,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-pub enum Existing {
-    /// Leave it and go on: a folder goes on where it stopped.
-    Skip,
-    /// Replace it.
-    Overwrite,
-    /// Stop before any work.
-    Error,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Task {
     /// Super-resolution of any picture.
@@ -328,23 +319,4 @@ pub enum ColourFix {
 
 fn format(text: &str) -> Result<Format, String> {
     Format::from_extension(text).ok_or_else(|| "there are png, jpeg, webp and tiff".into())
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    let value = number(text)?;
-    if value > 0.0 { Ok(value) } else { Err("it must be larger than 0".into()) }
-}
-
-fn not_negative(text: &str) -> Result<f64, String> {
-    let value = number(text)?;
-    if value >= 0.0 { Ok(value) } else { Err("it must not be negative".into()) }
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let value = not_negative(text)?;
-    if value < 1.0 { Ok(value) } else { Err("it must be below 1; for 1 there is --stage1-only".into()) }
-}
-
-fn number(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|value: &f64| value.is_finite()).ok_or_else(|| "it must be a number".into())
 }

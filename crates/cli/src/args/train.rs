@@ -1,5 +1,6 @@
 //! Flags of `diffbir train`.
 
+use super::{cfg_scale, seed};
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -69,10 +70,10 @@ pub enum TrainPart {
         #[arg(long, num_args = 1..=2, value_names = ["UNET", "BRANCH"], requires = "autoencoder")]
         stage2: Vec<PathBuf>,
         /// The fidelity that suits the model: where, between noise (0) and the stage-1 picture (1), sampling starts.
-        #[arg(long, default_value_t = 0.0)]
+        #[arg(long, default_value_t = 0.0, value_parser = super::fidelity, allow_negative_numbers = true)]
         fidelity: f64,
         /// The guidance scale that suits the model.
-        #[arg(long, default_value_t = 1.0)]
+        #[arg(long, default_value_t = 1.0, value_parser = cfg_scale, allow_negative_numbers = true)]
         cfg_scale: f64,
         /// Scale of the sampler's noise that suits the model.
         #[arg(long, default_value_t = 1.0)]
@@ -110,7 +111,7 @@ pub struct TrainRun {
     #[arg(long, default_value_t = 2e-4)]
     pub rate: f64,
     /// Number from which examples and first weights follow.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]
     pub seed: u64,
     /// Steps between checkpoints.
     #[arg(long, default_value_t = 500)]

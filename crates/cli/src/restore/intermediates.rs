@@ -1,10 +1,13 @@
 //! `--save-intermediates`: what comes about on the way, as safetensors.
 
-use anyhow::{Context, Result};
+use crate::outputs::{self, Job};
+use crate::paths::place;
+use anyhow::{Result, bail};
 use diffbir::restore::Value;
 use diffbir_diffusion::Latent;
-use diffbir_imaging::{Raster, write_atomic};
+use diffbir_imaging::Raster;
 use safetensors::tensor::{Dtype, TensorView};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Values of one picture, in the order in which they came. Pictures are `[1, height, width, 3]` in 0..1, latents
@@ -49,19 +52,40 @@ impl Intermediates {
         self.0.push((name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()));
     }
 
-    /// Writes `DIR/{stem of the result}.safetensors`.
-    pub fn write(&self, folder: &Path, result: &Path) -> Result<PathBuf> {
-        let mut name = result.file_stem().unwrap_or_default().to_os_string();
-        name.push(".safetensors");
-        let path = folder.join(name);
+    /// Writes the file of a picture.
+    pub fn write(&self, folder: &Path, job: &Job) -> Result<PathBuf> {
+        let path = path(folder, job);
         let views = self.0.iter().map(|(name, shape, bytes)| {
             let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes of this shape");
             (name.as_str(), view)
         });
         let bytes = safetensors::serialize(views, None).expect("names are distinct");
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
-        write_atomic(&path, &bytes)?;
+        outputs::write(&path, &bytes)?;
         Ok(path)
     }
+}
+
+/// `DIR/{folder below the searched one}/{stem of the first result}.safetensors`.
+fn path(folder: &Path, job: &Job) -> PathBuf {
+    let mut name = job.files().next().and_then(Path::file_stem).unwrap_or_default().to_os_string();
+    name.push(".safetensors");
+    folder.join(&job.below).join(name)
+}
+
+/// Refuses jobs whose files would be one, before any work, and removes what a run that was killed left.
+pub fn plan(folder: &Path, jobs: &[Job]) -> Result<()> {
+    let paths: Vec<PathBuf> = jobs.iter().map(|job| path(folder, job)).collect();
+    let mut taken = HashMap::new();
+    for (path, job) in paths.iter().zip(jobs) {
+        if let Some(other) = taken.insert(place(path), &job.input) {
+            bail!(
+                "--save-intermediates: {} and {} would both become {}: give them different names",
+                other.display(),
+                job.input.display(),
+                path.display()
+            );
+        }
+    }
+    outputs::tidy(paths.iter().map(PathBuf::as_path));
+    Ok(())
 }

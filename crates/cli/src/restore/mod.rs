@@ -10,14 +10,13 @@ mod settings;
 use crate::args::{Existing, Restore, SeedMode};
 use crate::inputs;
 use crate::outputs::{self, Job, Target};
-use crate::paths::folder_of;
 use crate::progress::{Event, Reporter};
 use crate::talk;
 use anyhow::{Context, Result, bail};
 use diffbir::geometry::MAX_OUTPUT_PIXELS;
 use diffbir::restore::{Value, Watch};
 use diffbir::{Error, Model, Options, Progress};
-use diffbir_imaging::{Encoded, Format, Photo, Raster, decode, write_atomic};
+use diffbir_imaging::{Encoded, Format, Photo, Raster, decode};
 use intermediates::Intermediates;
 use memory::Memory;
 use seeds::Seeds;
@@ -30,9 +29,6 @@ use std::time::Instant;
 
 /// Exit code of a run that was stopped by Ctrl-C, as shells count it.
 const STOPPED: u8 = 130;
-
-/// Exit code where nothing that was asked for could begin, as for wrong options.
-const NOTHING_TO_DO: u8 = 2;
 
 pub fn run(arguments: &Restore) -> Result<ExitCode> {
     let mut reporter = Reporter::new(arguments.json);
@@ -80,8 +76,14 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         reporter.event(&Event::Error { input: &problem.path, message: &problem.message });
     };
     if found.inputs.is_empty() {
+        // No model has to be loaded to tell this.
         found.problems.iter().for_each(|found| problem(found, reporter));
-        return Ok(ExitCode::from(NOTHING_TO_DO));
+        let failed = found.problems.len();
+        reporter.event(&Event::End { model: None, restored: 0, skipped, failed, stopped: false });
+        return Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
+    if let Some(folder) = &arguments.save_intermediates {
+        intermediates::plan(folder, &jobs)?;
     }
     let (device, device_name) = arguments.device.open()?;
     let chosen = choose::choose(arguments, task, &device)?;
@@ -109,6 +111,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     })
     .context("Ctrl-C cannot be listened for")?;
 
+    outputs::tidy(jobs.iter().flat_map(Job::files));
     let name = &model.config.name;
     run.reporter.event(&Event::Start { pictures: jobs.len(), model: name, device: &device_name });
     found.problems.iter().for_each(|found| problem(found, run.reporter));
@@ -131,7 +134,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     if let Some(memory) = &run.memory {
         run.reporter.say(&memory.report());
     }
-    run.reporter.event(&Event::End { model: name, restored, skipped, failed, stopped });
+    run.reporter.event(&Event::End { model: Some(name), restored, skipped, failed, stopped });
     Ok(match (stopped, failed) {
         (true, _) => ExitCode::from(STOPPED),
         (false, 0) => ExitCode::SUCCESS,
@@ -207,10 +210,8 @@ impl Run<'_> {
             watcher.results += details.len();
             started = Instant::now();
         }
-        if let (Some(values), Some(folder), Some((result, _))) =
-            (intermediates, &self.arguments.save_intermediates, job.outputs.first())
-        {
-            let path = values.write(folder, result)?;
+        if let (Some(values), Some(folder)) = (intermediates, &self.arguments.save_intermediates) {
+            let path = values.write(folder, job)?;
             self.reporter.say(&format!("  {}", path.display()));
         }
         if settings::as_reference(self.arguments) {
@@ -268,11 +269,7 @@ fn write(
         metadata: &photo.metadata,
     };
     let bytes = encoded.to_bytes(format, quality)?;
-    let folder = folder_of(path);
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
-    write_atomic(path, &bytes)?;
-    Ok(())
+    outputs::write(path, &bytes)
 }
 
 /// Why a result is not enlarged as asked.

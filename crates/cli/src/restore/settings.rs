@@ -55,6 +55,11 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
     let whole_way =
         arguments.start_point_type.is_some() || arguments.better_start || !sampler.starts_midway();
     let fidelity = if whole_way { 0.0 } else { defaults.fidelity };
+    let cfg_scale = arguments.cfg_scale.unwrap_or(defaults.cfg_scale);
+    let rises = cfg_scale > 1.0 || sampler == Sampler::DpmppM2 && cfg_scale < 1.0;
+    if arguments.rescale_cfg && !rises && !as_reference(arguments) {
+        bail!("--rescale-cfg: changes nothing at a guidance scale of {cfg_scale}: give --cfg-scale above 1");
+    }
     let options = Options {
         upscale: arguments.upscale,
         stage1: !arguments.no_stage1,
@@ -65,7 +70,7 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
         better_start: arguments.better_start,
         fidelity: arguments.fidelity.unwrap_or(fidelity),
         steps: arguments.steps.map_or(defaults.steps, usize::from),
-        cfg_scale: arguments.cfg_scale.unwrap_or(defaults.cfg_scale),
+        cfg_scale,
         rescale_cfg: arguments.rescale_cfg,
         prompt: arguments.prompt.clone().unwrap_or(defaults.prompt),
         negative_prompt: arguments.negative_prompt.clone().unwrap_or(defaults.negative_prompt),
@@ -135,12 +140,36 @@ fn parameters(arguments: &Restore, sampler: Sampler, s_noise: f64) -> Result<Par
         }
     }
     let defaults = Parameters { s_noise, ..Parameters::default() };
-    Ok(Parameters {
+    let parameters = Parameters {
         s_churn: given.s_churn.unwrap_or(defaults.s_churn),
         s_tmin: given.s_tmin.unwrap_or(defaults.s_tmin),
         s_tmax: given.s_tmax.unwrap_or(defaults.s_tmax),
         s_noise: given.s_noise.unwrap_or(defaults.s_noise),
         eta: given.eta.unwrap_or(defaults.eta),
         order: given.order.map_or(defaults.order, usize::from),
-    })
+    };
+    if !as_reference(arguments) {
+        of_noise(sampler, &parameters, &flags)?;
+    }
+    Ok(parameters)
+}
+
+/// Refuses what only shapes noise where the other settings leave none.
+fn of_noise(sampler: Sampler, parameters: &Parameters, flags: &[(&str, Parameter, bool)]) -> Result<()> {
+    let heeds = |parameter| sampler.heeds().contains(&parameter);
+    let needed = match parameters {
+        Parameters { s_churn: 0.0, .. } if heeds(Parameter::SChurn) => "--s-churn",
+        Parameters { eta: 0.0, .. } if heeds(Parameter::Eta) => "--eta",
+        Parameters { s_tmin, s_tmax, .. } if heeds(Parameter::STmin) && s_tmin > s_tmax => {
+            bail!("--s-tmin {s_tmin}: is above --s-tmax {s_tmax}, so that --s-churn would never act")
+        }
+        _ => return Ok(()),
+    };
+    let shaping = [Parameter::STmin, Parameter::STmax, Parameter::SNoise];
+    match flags.iter().find(|(_, parameter, given)| *given && shaping.contains(parameter)) {
+        Some((flag, ..)) => {
+            bail!("{flag}: changes nothing where {sampler} adds no noise: give {needed} above 0")
+        }
+        None => Ok(()),
+    }
 }
