@@ -256,8 +256,21 @@ unsafe fn tile_portable<P: Product<Array8>, const M: usize, const W: usize>(t: &
     unsafe { tile::<Array8, P, M, W>(t, columns) }
 }
 
+impl Cells {
+    /// Rows of the largest tile of these cells; widening takes registers.
+    pub(crate) fn max_rows(self, isa: Isa) -> usize {
+        match (self, isa) {
+            #[cfg(target_arch = "x86_64")]
+            (Cells::Widened, Isa::Avx512) => 12,
+            #[cfg(target_arch = "x86_64")]
+            (Cells::Widened, Isa::Avx2) => 5,
+            _ => isa.max_rows(),
+        }
+    }
+}
+
 impl Isa {
-    /// Rows of the largest tile: as many as leave registers for the right side and one element of the left.
+    /// Rows of the largest tile of `f32`: as many as leave registers for the right side and one element of the left.
     pub(crate) fn max_rows(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -288,7 +301,7 @@ pub(crate) unsafe fn run(isa: Isa, t: &Tile, rows: usize, columns: usize) {
     unsafe { run_cells(isa, Cells::Single, t, rows, columns) }
 }
 
-/// [`run`] with cells of any kind.
+/// [`run`] with cells of any kind, at most [`Cells::max_rows`] rows of them.
 ///
 /// # Safety
 /// The machine has `isa`, and AVX-512 bf16 for pairs on both sides. Every cell that the strides of `t` reach
@@ -296,23 +309,23 @@ pub(crate) unsafe fn run(isa: Isa, t: &Tile, rows: usize, columns: usize) {
 /// this thread alone (`c`).
 pub(crate) unsafe fn run_cells(isa: Isa, cells: Cells, t: &Tile, rows: usize, columns: usize) {
     macro_rules! avx512 {
-        ($function:ident, $product:ty) => {
+        ($function:ident, $product:ty, $($more:literal)*) => {
             by_size!(
-                $function, $product, __m512, t, rows, columns, [1 2 3 4 5 6 7 8 9 10 11 12 13 14]
+                $function, $product, __m512, t, rows, columns, [1 2 3 4 5 6 7 8 9 10 11 12 $($more)*]
             )
         };
     }
     match (isa, cells) {
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512, Cells::Single) => avx512!(tile_avx512, Single),
+        (Isa::Avx512, Cells::Single) => avx512!(tile_avx512, Single, 13 14),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512, Cells::Widened) => avx512!(tile_avx512, Widened),
+        (Isa::Avx512, Cells::Widened) => avx512!(tile_avx512, Widened,),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512, Cells::Pairs) => avx512!(tile_avx512_bf16, Pairs),
+        (Isa::Avx512, Cells::Pairs) => avx512!(tile_avx512_bf16, Pairs, 13 14),
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Cells::Single) => by_size!(tile_avx2, Single, __m256, t, rows, columns, [1 2 3 4 5 6]),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, Cells::Widened) => by_size!(tile_avx2, Widened, __m256, t, rows, columns, [1 2 3 4 5 6]),
+        (Isa::Avx2, Cells::Widened) => by_size!(tile_avx2, Widened, __m256, t, rows, columns, [1 2 3 4 5]),
         (Isa::Portable, Cells::Single) => by_size!(tile_portable, Single, Array8, t, rows, columns, [1 2 3 4]),
         (Isa::Portable, Cells::Widened) => {
             by_size!(tile_portable, Widened, Array8, t, rows, columns, [1 2 3 4])

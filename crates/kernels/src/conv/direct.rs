@@ -237,7 +237,7 @@ impl Direct {
                 };
                 assert!(cells.len() + b_k >= depth * b_k + panel.len(), "the panel holds the pass");
                 for (y, row) in strip.rows.clone().enumerate() {
-                    for (x, count) in even_parts(strip.cols.len(), isa.max_rows()) {
+                    for (x, count) in even_parts(strip.cols.len(), layout.cells.max_rows(isa)) {
                         let a = (y * self.stride + pass.rows.start) * line + x * step + pass.start * ratio;
                         let pixel = (strip.image * self.out.0 + row) * self.out.1 + strip.cols.start + x;
                         // SAFETY: the assertions above bound what is read of the input and of the panel; the

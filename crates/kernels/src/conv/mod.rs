@@ -8,6 +8,8 @@ mod direct;
 mod gradient;
 mod packed;
 #[cfg(test)]
+mod packed_tests;
+#[cfg(test)]
 mod tests;
 
 pub use packed::{PackedWeight, Precision};
