@@ -261,7 +261,7 @@ impl Cells {
     pub(crate) fn max_rows(self, isa: Isa) -> usize {
         match (self, isa) {
             #[cfg(target_arch = "x86_64")]
-            (Cells::Widened, Isa::Avx512) => 12,
+            (Cells::Widened, Isa::Avx512) => 11,
             #[cfg(target_arch = "x86_64")]
             (Cells::Widened, Isa::Avx2) => 5,
             _ => isa.max_rows(),
@@ -311,17 +311,17 @@ pub(crate) unsafe fn run_cells(isa: Isa, cells: Cells, t: &Tile, rows: usize, co
     macro_rules! avx512 {
         ($function:ident, $product:ty, $($more:literal)*) => {
             by_size!(
-                $function, $product, __m512, t, rows, columns, [1 2 3 4 5 6 7 8 9 10 11 12 $($more)*]
+                $function, $product, __m512, t, rows, columns, [1 2 3 4 5 6 7 8 9 10 11 $($more)*]
             )
         };
     }
     match (isa, cells) {
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512, Cells::Single) => avx512!(tile_avx512, Single, 13 14),
+        (Isa::Avx512, Cells::Single) => avx512!(tile_avx512, Single, 12 13 14),
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx512, Cells::Widened) => avx512!(tile_avx512, Widened,),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512, Cells::Pairs) => avx512!(tile_avx512_bf16, Pairs, 13 14),
+        (Isa::Avx512, Cells::Pairs) => avx512!(tile_avx512_bf16, Pairs, 12 13 14),
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Cells::Single) => by_size!(tile_avx2, Single, __m256, t, rows, columns, [1 2 3 4 5 6]),
         #[cfg(target_arch = "x86_64")]
