@@ -13,6 +13,9 @@ use std::ops::Range;
 /// their input stays near.
 const STRIP_PIXELS: Range<usize> = 512..2048;
 
+/// Cells of a strip's input that stay in the second cache, if no weight need be packed for each strip.
+const STRIP_CELLS: usize = 1 << 18;
+
 /// Summed cells of one pass over a tile: the packed weight of a pass stays in the first two caches.
 /// Longer sums are made of parts, which is also kinder to their last bits.
 const PASS: usize = 512;
@@ -184,7 +187,11 @@ impl Direct {
         }
         let tasks = 4 * rayon::current_num_threads();
         let panels = this.columns.div_ceil(isa.max_columns());
-        let strips = this.strips((pixels * panels / tasks).clamp(STRIP_PIXELS.start, STRIP_PIXELS.end));
+        let most = match weight {
+            Weight::Plain(_) => STRIP_PIXELS.end,
+            Weight::Packed(..) => (STRIP_CELLS / layout.left).clamp(STRIP_PIXELS.start, STRIP_PIXELS.end),
+        };
+        let strips = this.strips((pixels * panels / tasks).clamp(STRIP_PIXELS.start, most));
         let groups = tasks.div_ceil(strips.len()).min(panels);
         let passes = this.passes(layout);
         let output = Shared::new(&mut y);
