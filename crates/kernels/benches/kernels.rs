@@ -214,7 +214,7 @@ const ATTENTIONS: [(usize, usize, usize, usize, usize, bool); 7] = [
 fn attentions(options: &Options) {
     for (batch, heads, queries, keys, width, biased) in ATTENTIONS {
         let name = |what: &str| format!("attention {what} {batch}x{heads} {queries}x{keys} of {width}");
-        if !["forward", "backward"].iter().any(|what| name(what).contains(&options.filter)) {
+        if !["forward", "bf16", "backward"].iter().any(|what| name(what).contains(&options.filter)) {
             continue;
         }
         let a = Attention { batch, heads, queries, keys, width, bias: biased.then_some([1, heads]) };
@@ -227,6 +227,7 @@ fn attentions(options: &Options) {
         let (y, logarithms) = a.forward(q, k, v, bias);
         let flop = 4.0 * (size * queries * keys) as f64;
         options.time(&name("forward"), flop, || drop(black_box(a.forward(q, k, v, bias))));
+        options.time(&name("bf16"), flop, || drop(black_box(a.forward_bf16(q, k, v, bias))));
         options.time(&name("backward"), 2.5 * flop, || {
             drop(black_box(a.backward(q, k, v, bias, &y, &logarithms, dy)));
         });

@@ -326,7 +326,9 @@ pub(crate) unsafe fn run_cells(isa: Isa, cells: Cells, t: &Tile, rows: usize, co
         (Isa::Avx2, Cells::Single) => by_size!(tile_avx2, Single, __m256, t, rows, columns, [1 2 3 4 5 6]),
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Cells::Widened) => by_size!(tile_avx2, Widened, __m256, t, rows, columns, [1 2 3 4 5]),
-        (Isa::Portable, Cells::Single) => by_size!(tile_portable, Single, Array8, t, rows, columns, [1 2 3 4]),
+        (Isa::Portable, Cells::Single) => {
+            by_size!(tile_portable, Single, Array8, t, rows, columns, [1 2 3 4])
+        }
         (Isa::Portable, Cells::Widened) => {
             by_size!(tile_portable, Widened, Array8, t, rows, columns, [1 2 3 4])
         }

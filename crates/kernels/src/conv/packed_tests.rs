@@ -2,6 +2,7 @@
 
 use super::tests::{alone, cases, noise, reference};
 use super::*;
+use crate::bf16::tests::{by_arithmetic, kernels};
 
 /// More than `cases`: the channels that networks have, few and many, on small and odd pictures.
 fn all_cases() -> Vec<Conv2d> {
@@ -28,16 +29,6 @@ fn all_cases() -> Vec<Conv2d> {
     all
 }
 
-/// Every kernel for bf16 that this machine has.
-fn kernels() -> Vec<(Isa, Cells)> {
-    let mut kernels: Vec<_> = Isa::available().into_iter().map(|isa| (isa, Cells::Widened)).collect();
-    #[cfg(target_arch = "x86_64")]
-    if bf16::has_pairs(Isa::detect()) {
-        kernels.push((Isa::detect(), Cells::Pairs));
-    }
-    kernels
-}
-
 fn inputs(c: &Conv2d) -> [Vec<f32>; 3] {
     let sizes = [c.batch * c.height * c.width * c.in_channels, c.out_channels * c.depth(), c.out_channels];
     [(sizes[0], 21), (sizes[1], 22), (sizes[2], 23)].map(|(size, seed)| noise(size, seed))
@@ -45,15 +36,6 @@ fn inputs(c: &Conv2d) -> [Vec<f32>; 3] {
 
 fn pack(c: &Conv2d, w: &[f32], precision: Precision) -> PackedWeight {
     PackedWeight::new(w, [c.out_channels, c.kernel, c.kernel, c.in_channels], precision)
-}
-
-/// bf16 has eight bits of mantissa, the first of them not written.
-fn rounded(values: &[f32]) -> Vec<f32> {
-    let round = |&value: &f32| {
-        let unit = 2_f32.powi(value.abs().log2().floor() as i32 - 7);
-        if value == 0.0 { 0.0 } else { (value / unit).round_ties_even() * unit }
-    };
-    values.iter().map(round).collect()
 }
 
 #[test]
@@ -75,7 +57,7 @@ fn bf16_equals_the_definition_on_rounded_numbers() {
         let [x, w, b] = inputs(&c);
         let packed = pack(&c, &w, Precision::Bf16);
         assert_eq!(packed.bytes() * c.in_channels, 2 * w.len() * c.in_channels.next_multiple_of(2), "{c:?}");
-        let expected = reference(&c, &rounded(&x), &rounded(&w), &b);
+        let expected = reference(&c, &by_arithmetic(&x), &by_arithmetic(&w), &b);
         for (isa, cells) in kernels() {
             let got = c.forward_packed_with(isa, cells, &x, &packed, &b);
             assert_eq!(got.len(), expected.len(), "{c:?}");
