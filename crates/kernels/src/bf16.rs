@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 /// Whether this machine multiplies bf16 faster than `f32`. Results hardly depend on it: without, the same
 /// rounded numbers are multiplied as `f32`.
 ///
-/// AVX-512 bf16 is not enough: its product of pairs is twice as fast as `f32` on AMD's Zen 4 (measured), half
-/// as fast on Intel's fifth Xeon (measured), where it is there for company to AMX.
+/// AVX-512 bf16 alone does not say so: its product of pairs ran at twice the operations of `f32` on AMD's Zen 4
+/// and at half of them on an Intel Xeon (family 6, model 207), which expects such work in AMX. Hence only AMD's.
 pub fn bf16_is_fast() -> bool {
     static FAST: LazyLock<bool> = LazyLock::new(|| {
         #[cfg(target_arch = "x86_64")]
