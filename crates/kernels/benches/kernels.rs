@@ -8,7 +8,7 @@
 
 use diffbir_kernels::activation::{gelu, gelu_backward};
 use diffbir_kernels::attention::{Attention, Heads};
-use diffbir_kernels::conv::Conv2d;
+use diffbir_kernels::conv::{Conv2d, PackedWeight, Precision};
 use diffbir_kernels::norm::GroupNorm;
 use std::hint::black_box;
 use std::sync::LazyLock;
@@ -132,8 +132,7 @@ fn convolutions(options: &Options) {
         let name = |what: &str| {
             format!("conv {what} {kernel}x{kernel}/{stride} {inputs}->{outputs} {side} b{batch}")
         };
-        let names = ["forward", "input", "weight"].map(name);
-        if !names.iter().any(|name| name.contains(&options.filter)) {
+        if !WAYS.iter().any(|what| name(what).contains(&options.filter)) {
             continue;
         }
         let (height, width) = c.out_size();
@@ -143,17 +142,39 @@ fn convolutions(options: &Options) {
         let weight = noise(outputs * inputs * kernel * kernel);
         let bias = noise(outputs);
         let dy = noise(pixels * outputs);
-        options.time(&names[0], flop, || drop(black_box(c.forward(&x, &weight, &bias))));
-        options.time(&names[1], flop, || drop(black_box(c.backward_input(&dy, &weight))));
-        options.time(&names[2], flop, || drop(black_box(c.backward_weight(&x, &dy))));
+        products(options, &c, name, flop, [&x, &weight, &bias, &dy]);
     }
 }
 
+/// Ways to use a weight: forward with the plain one, with the packed one in f32 and in bf16, the gradients.
+const WAYS: [&str; 5] = ["forward", "packed", "bf16", "input", "weight"];
+
+/// Times all ways, with input, weight, bias and a gradient of the output.
+fn products(
+    options: &Options,
+    c: &Conv2d,
+    name: impl Fn(&str) -> String,
+    flop: f64,
+    [x, weight, bias, dy]: [&[f32]; 4],
+) {
+    let shape = [c.out_channels, c.kernel, c.kernel, c.in_channels];
+    let packed = PackedWeight::new(weight, shape, Precision::F32);
+    let bf16 = PackedWeight::new(weight, shape, Precision::Bf16);
+    options.time(&name(WAYS[0]), flop, || drop(black_box(c.forward(x, weight, bias))));
+    options.time(&name(WAYS[1]), flop, || drop(black_box(c.forward_packed(x, &packed, bias))));
+    options.time(&name(WAYS[2]), flop, || drop(black_box(c.forward_packed(x, &bf16, bias))));
+    options.time(&name(WAYS[3]), flop, || drop(black_box(c.backward_input(dy, weight))));
+    options.time(&name(WAYS[4]), flop, || drop(black_box(c.backward_weight(x, dy))));
+}
+
 /// (rows, features in, features out).
-const LINEAR_MAPS: [(usize, usize, usize); 6] = [
+const LINEAR_MAPS: [(usize, usize, usize); 9] = [
+    (4096, 320, 1280),
     (4096, 320, 2560),
+    (1024, 640, 2560),
     (1024, 640, 5120),
     (1024, 1024, 1024),
+    (77, 1024, 320),
     (77, 1024, 4096),
     (1, 1280, 1280),
     (4096, 180, 540),
@@ -175,9 +196,7 @@ fn linear_maps(options: &Options) {
         let flop = 2.0 * (rows * inputs * outputs) as f64;
         let [x, weight, bias, dy] = [rows * inputs, inputs * outputs, outputs, rows * outputs].map(noise);
         let name = |what: &str| format!("linear {what} {rows}x{inputs}->{outputs}");
-        options.time(&name("forward"), flop, || drop(black_box(c.forward(&x, &weight, &bias))));
-        options.time(&name("input"), flop, || drop(black_box(c.backward_input(&dy, &weight))));
-        options.time(&name("weight"), flop, || drop(black_box(c.backward_weight(&x, &dy))));
+        products(options, &c, name, flop, [&x, &weight, &bias, &dy]);
     }
 }
 
@@ -195,7 +214,7 @@ const ATTENTIONS: [(usize, usize, usize, usize, usize, bool); 7] = [
 fn attentions(options: &Options) {
     for (batch, heads, queries, keys, width, biased) in ATTENTIONS {
         let name = |what: &str| format!("attention {what} {batch}x{heads} {queries}x{keys} of {width}");
-        if !["forward", "backward"].iter().any(|what| name(what).contains(&options.filter)) {
+        if !["forward", "bf16", "backward"].iter().any(|what| name(what).contains(&options.filter)) {
             continue;
         }
         let a = Attention { batch, heads, queries, keys, width, bias: biased.then_some([1, heads]) };
@@ -208,6 +227,7 @@ fn attentions(options: &Options) {
         let (y, logarithms) = a.forward(q, k, v, bias);
         let flop = 4.0 * (size * queries * keys) as f64;
         options.time(&name("forward"), flop, || drop(black_box(a.forward(q, k, v, bias))));
+        options.time(&name("bf16"), flop, || drop(black_box(a.forward_bf16(q, k, v, bias))));
         options.time(&name("backward"), 2.5 * flop, || {
             drop(black_box(a.backward(q, k, v, bias, &y, &logarithms, dy)));
         });

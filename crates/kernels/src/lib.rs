@@ -7,6 +7,7 @@
 
 pub mod activation;
 pub mod attention;
+mod bf16;
 pub mod conv;
 mod math;
 pub mod norm;
@@ -14,3 +15,5 @@ mod pack;
 mod share;
 mod simd;
 mod tile;
+
+pub use bf16::bf16_is_fast;

@@ -66,6 +66,10 @@ pub(crate) trait Lanes: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// `self · factor + addend`, rounded once where the machine can.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// Of lanes that hold the bits of two bf16 each, the ones in the lower halves.
+    unsafe fn low_bf16(self) -> Self;
+    /// The ones in the upper halves.
+    unsafe fn high_bf16(self) -> Self;
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -116,6 +120,21 @@ mod x86 {
         unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
             // SAFETY: as the trait.
             unsafe { _mm512_fmadd_ps(self, factor, addend) }
+        }
+
+        #[inline(always)]
+        unsafe fn low_bf16(self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(self))) }
+        }
+
+        #[inline(always)]
+        unsafe fn high_bf16(self) -> Self {
+            // SAFETY: as the trait.
+            unsafe {
+                let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+                _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(self), upper))
+            }
         }
     }
 
@@ -170,6 +189,21 @@ mod x86 {
         unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
             // SAFETY: as the trait.
             unsafe { _mm256_fmadd_ps(self, factor, addend) }
+        }
+
+        #[inline(always)]
+        unsafe fn low_bf16(self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(self))) }
+        }
+
+        #[inline(always)]
+        unsafe fn high_bf16(self) -> Self {
+            // SAFETY: as the trait.
+            unsafe {
+                let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+                _mm256_castsi256_ps(_mm256_and_si256(_mm256_castps_si256(self), upper))
+            }
         }
     }
 }
@@ -227,5 +261,14 @@ impl Lanes for Array8 {
                 self.0[i] * factor.0[i] + addend.0[i]
             }
         }))
+    }
+    #[inline(always)]
+    unsafe fn low_bf16(self) -> Self {
+        Array8(self.0.map(|bits| f32::from_bits(bits.to_bits() << 16)))
+    }
+
+    #[inline(always)]
+    unsafe fn high_bf16(self) -> Self {
+        Array8(self.0.map(|bits| f32::from_bits(bits.to_bits() & 0xffff_0000)))
     }
 }

@@ -5,6 +5,7 @@
 //! around it nor on the number of threads.
 
 mod backward;
+mod bf16;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +15,7 @@ use crate::math::{self, Scores};
 use crate::pack::Right;
 use crate::share::{Shared, zeros};
 use crate::simd::Isa;
-use crate::tile::{self, Onto, Tile, even_parts};
+use crate::tile::{self, Cells, Onto, Tile, even_parts};
 use rayon::prelude::*;
 
 /// The sizes of one attention.
@@ -95,12 +96,13 @@ impl Attention {
     ///
     /// Every size is at least 1.
     pub fn forward(&self, q: Heads, k: Heads, v: Heads, bias: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
-        self.forward_with(Isa::detect(), q, k, v, bias)
+        self.forward_with(Isa::detect(), Cells::Single, q, k, v, bias)
     }
 
     fn forward_with(
         &self,
         isa: Isa,
+        cells: Cells,
         q: Heads,
         k: Heads,
         v: Heads,
@@ -124,6 +126,7 @@ impl Attention {
             let task = Task {
                 sizes: self,
                 isa,
+                cells,
                 q: &q.head(batch, head)[start * q.strides[2]..],
                 k: k.head(batch, head),
                 v: v.head(batch, head),
@@ -133,7 +136,10 @@ impl Attention {
             // SAFETY: y holds all queries of all heads; a task has these queries of this head alone.
             unsafe {
                 let at = ((batch * self.queries + start) * self.heads + head) * self.width;
-                task.run(output.at(at), logarithms, scratch);
+                match cells {
+                    Cells::Single => task.run(output.at(at), logarithms, scratch),
+                    _ => task.run_bf16(output.at(at), logarithms),
+                }
             }
         });
         (y, logarithms)
@@ -144,6 +150,7 @@ impl Attention {
 struct Task<'a> {
     sizes: &'a Attention,
     isa: Isa,
+    cells: Cells,
     q: &'a [f32],
     k: &'a [f32],
     v: &'a [f32],

@@ -1,4 +1,5 @@
 use super::*;
+use crate::bf16::tests::{by_arithmetic, kernels};
 
 fn wave(count: usize, step: f32) -> Vec<f32> {
     (0..count).map(|i| (i as f32 * step).sin() * 1.5 + 0.1).collect()
@@ -102,7 +103,7 @@ fn forward_equals_the_definition() {
         let (q, k, v, bias) = inputs.views(&a);
         let want = definition(&a, &wide(&inputs));
         for isa in Isa::available() {
-            let (y, _) = a.forward_with(isa, q, k, v, bias);
+            let (y, _) = a.forward_with(isa, Cells::Single, q, k, v, bias);
             assert_eq!(y.len(), want.len());
             for (got, want) in y.iter().zip(&want) {
                 assert!((f64::from(*got) - want).abs() < 1e-5, "{isa:?} {a:?}: {got} is not {want}");
@@ -191,7 +192,85 @@ fn nothing_depends_on_threads_or_the_width_of_vectors() {
         let one = run(1);
         assert!(one == run(2) && one == run(7), "{a:?}");
         for isa in Isa::available().into_iter().filter(|isa| *isa != Isa::Portable) {
-            assert_eq!(a.forward_with(isa, q, k, v, bias).0, one[4], "{isa:?} {a:?}");
+            assert_eq!(a.forward_with(isa, Cells::Single, q, k, v, bias).0, one[4], "{isa:?} {a:?}");
+        }
+    }
+}
+
+fn bf16_cases() -> Vec<Attention> {
+    let odd = [case(2, 1, 33, 1, 1, None), case(1, 2, 45, 515, 17, None), case(1, 3, 13, 77, 64, None)];
+    cases().into_iter().chain(odd).collect()
+}
+
+#[test]
+fn bf16_is_the_definition_on_rounded_inputs_but_for_rounded_probabilities() {
+    for a in bf16_cases() {
+        let mut inputs = inputs(&a);
+        for values in [&mut inputs.q, &mut inputs.k, &mut inputs.v] {
+            *values = by_arithmetic(values);
+        }
+        let (q, k, v, bias) = inputs.views(&a);
+        let want = definition(&a, &wide(&inputs));
+        for (isa, cells) in kernels() {
+            let (y, _) = a.forward_with(isa, cells, q, k, v, bias);
+            assert_eq!(y.len(), want.len());
+            for (got, want) in y.iter().zip(&want) {
+                // A probability is rounded by at most 2^-9 of itself, and values are at most 1.6.
+                let error = (f64::from(*got) - want).abs();
+                assert!(error < 1.6 / 512.0 + 1e-5, "{isa:?} {cells:?} {a:?}: {got} is not {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bf16_kernels_agree() {
+    for a in bf16_cases() {
+        let inputs = inputs(&a);
+        let (q, k, v, bias) = inputs.views(&a);
+        let single = a.forward(q, k, v, bias).0;
+        let results: Vec<_> =
+            kernels().into_iter().map(|(isa, cells)| a.forward_with(isa, cells, q, k, v, bias).0).collect();
+        for (result, kernel) in results.iter().zip(kernels()) {
+            // Probabilities on the border between two bf16 may fall to either side.
+            for ((got, want), single) in result.iter().zip(&results[0]).zip(&single) {
+                assert!((got - want).abs() < 1e-3, "{kernel:?} {a:?}: {got} is not {want}");
+                assert!((got - single).abs() < 5e-2, "{kernel:?} {a:?}: {got} is not {single}");
+            }
+        }
+        let fused: Vec<_> = kernels()
+            .into_iter()
+            .zip(&results)
+            .filter(|((isa, cells), _)| *isa != Isa::Portable && *cells == Cells::Widened)
+            .collect();
+        assert!(fused.windows(2).all(|pair| pair[0].1 == pair[1].1), "{a:?}");
+    }
+}
+
+#[test]
+fn a_query_in_bf16_depends_neither_on_its_neighbours_nor_on_threads() {
+    for a in bf16_cases() {
+        let inputs = inputs(&a);
+        let (q, k, v, bias) = inputs.views(&a);
+        for (isa, cells) in kernels() {
+            let run = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| a.forward_with(isa, cells, q, k, v, bias).0)
+            };
+            let all = run(1);
+            assert!(all == run(2) && all == run(7), "{isa:?} {cells:?} {a:?}");
+            if a.bias.is_some() {
+                continue;
+            }
+            let query = a.queries / 2;
+            let single = Attention { queries: 1, ..a };
+            let shifted = Heads { data: &q.data[query * q.strides[2]..], ..q };
+            let alone = single.forward_with(isa, cells, shifted, k, v, None).0;
+            for batch in 0..a.batch {
+                let size = a.heads * a.width;
+                let row = &all[(batch * a.queries + query) * size..][..size];
+                assert_eq!(alone[batch * size..][..size], *row, "{isa:?} {cells:?} {a:?}");
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The convolution itself, for the forward pass and for the gradient of the input.
 
+use super::PackedWeight;
+use crate::bf16;
 use crate::pack::Right;
 use crate::share::{Shared, zeros};
 use crate::simd::Isa;
-use crate::tile::{self, Onto, Tile, even_parts};
+use crate::tile::{self, Cells, Onto, Tile, even_parts};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -11,7 +13,10 @@ use std::ops::Range;
 /// their input stays near.
 const STRIP_PIXELS: Range<usize> = 512..2048;
 
-/// Summed elements of one pass over a tile: the packed weight of a pass stays in the first two caches.
+/// Cells of a strip's input that stay in the second cache, if no weight need be packed for each strip.
+const STRIP_CELLS: usize = 1 << 18;
+
+/// Summed cells of one pass over a tile: the packed weight of a pass stays in the first two caches.
 /// Longer sums are made of parts, which is also kinder to their last bits.
 const PASS: usize = 512;
 
@@ -29,6 +34,36 @@ pub(super) struct Direct {
     pub columns: usize,
 }
 
+/// The weight, and with it how it is multiplied.
+pub(super) enum Weight<'a> {
+    /// Packed as it is needed.
+    Plain(Right<'a>),
+    /// Packed before, of these cells.
+    Packed(&'a PackedWeight, Cells),
+}
+
+/// How cells of input and weight go together.
+#[derive(Clone, Copy)]
+struct Layout {
+    cells: Cells,
+    /// Cells of an input pixel.
+    left: usize,
+    /// Cells of a pixel of the kernel, for one output channel.
+    right: usize,
+}
+
+impl Layout {
+    fn new(cells: Cells, channels: usize) -> Self {
+        let right = if cells == Cells::Single { channels } else { channels.div_ceil(2) };
+        Layout { cells, left: bf16::left_cells(cells, channels), right }
+    }
+
+    /// Cells of the input for one of the weight.
+    fn ratio(self) -> usize {
+        self.left / self.right.max(1)
+    }
+}
+
 /// Some rows and columns of one image's output.
 struct Strip {
     image: usize,
@@ -36,7 +71,7 @@ struct Strip {
     cols: Range<usize>,
 }
 
-/// A part of the sum: `len` elements from `start` on in each of the kernel's `rows`.
+/// A part of the sum: `len` cells of the weight from `start` on in each of the kernel's `rows`.
 struct Pass {
     rows: Range<usize>,
     start: usize,
@@ -62,9 +97,9 @@ impl Direct {
         }
     }
 
-    fn passes(&self) -> Vec<Pass> {
+    fn passes(&self, layout: Layout) -> Vec<Pass> {
         // A row of the kernel is one run of neighbours in memory.
-        let run = self.kernel * self.channels;
+        let run = self.kernel * layout.right;
         if self.kernel * run <= PASS {
             return vec![Pass { rows: 0..self.kernel, start: 0, len: run }];
         }
@@ -91,8 +126,15 @@ impl Direct {
     }
 
     /// The input that a strip reads: its first element, and the distance between rows. What lies outside of
-    /// the picture is made up in `window`.
-    fn input<'a>(&self, x: &'a [f32], strip: &Strip, window: &'a mut Vec<f32>) -> (&'a [f32], usize) {
+    /// the picture is made up in `window`, and so is all that must be rounded.
+    fn input<'a>(
+        &self,
+        isa: Isa,
+        layout: Layout,
+        x: &'a [f32],
+        strip: &Strip,
+        window: &'a mut Vec<f32>,
+    ) -> (&'a [f32], usize) {
         let span = |out: &Range<usize>| (out.len() - 1) * self.stride + self.kernel;
         let (high, wide) = (span(&strip.rows), span(&strip.cols));
         // Counted with the zeros before the picture.
@@ -101,10 +143,11 @@ impl Direct {
         let line = self.width * self.channels;
         let inside =
             |start: usize, length: usize, size: usize| start >= self.pad && start + length <= self.pad + size;
-        if inside(top, high, self.height) && inside(left, wide, self.width) {
+        let single = layout.cells == Cells::Single;
+        if single && inside(top, high, self.height) && inside(left, wide, self.width) {
             return (&image[(top - self.pad) * line + (left - self.pad) * self.channels..], line);
         }
-        let padded = wide * self.channels;
+        let padded = wide * layout.left;
         window.resize(high * padded, 0.0);
         // The window's columns that lie in the picture.
         let first = self.pad.saturating_sub(left).min(wide);
@@ -115,17 +158,26 @@ impl Direct {
                 continue;
             }
             let from = (y - self.pad) * line + (left + first - self.pad) * self.channels;
-            let (first, last) = (first * self.channels, last * self.channels);
+            let from = &image[from..from + (last - first) * self.channels];
+            let (first, last) = (first * layout.left, last * layout.left);
             row[..first].fill(0.0);
-            row[first..last].copy_from_slice(&image[from..from + last - first]);
+            if single {
+                row[first..last].copy_from_slice(from);
+            } else {
+                bf16::round_pixels(isa, layout.cells, from, self.channels, &mut row[first..last]);
+            }
             row[last..].fill(0.0);
         }
         (window, padded)
     }
 
     /// The output, a bias of `[columns]` added.
-    pub(super) fn run(self, isa: Isa, x: &[f32], weight: Right, bias: Option<&[f32]>) -> Vec<f32> {
+    pub(super) fn run(self, isa: Isa, x: &[f32], weight: Weight, bias: Option<&[f32]>) -> Vec<f32> {
         let this = self.flattened();
+        let layout = match weight {
+            Weight::Plain(_) => Layout::new(Cells::Single, this.channels),
+            Weight::Packed(_, cells) => Layout::new(cells, this.channels),
+        };
         assert_eq!(x.len(), this.batch * this.height * this.width * this.channels, "input");
         assert!(bias.is_none_or(|bias| bias.len() == this.columns), "bias");
         let pixels = this.batch * this.out.0 * this.out.1;
@@ -135,15 +187,19 @@ impl Direct {
         }
         let tasks = 4 * rayon::current_num_threads();
         let panels = this.columns.div_ceil(isa.max_columns());
-        let strips = this.strips((pixels * panels / tasks).clamp(STRIP_PIXELS.start, STRIP_PIXELS.end));
+        let most = match weight {
+            Weight::Plain(_) => STRIP_PIXELS.end,
+            Weight::Packed(..) => (STRIP_CELLS / layout.left).clamp(STRIP_PIXELS.start, STRIP_PIXELS.end),
+        };
+        let strips = this.strips((pixels * panels / tasks).clamp(STRIP_PIXELS.start, most));
         let groups = tasks.div_ceil(strips.len()).min(panels);
-        let passes = this.passes();
+        let passes = this.passes(layout);
         let output = Shared::new(&mut y);
         (0..strips.len() * groups).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
             let (strip, group) = (task / groups, task % groups);
             let columns = |group: usize| this.columns.min(group * panels / groups * isa.max_columns());
             let columns = columns(group)..columns(group + 1);
-            this.strip(isa, x, &weight, bias, &strips[strip], columns, &passes, scratch, output);
+            this.strip(isa, layout, x, &weight, bias, &strips[strip], columns, &passes, scratch, output);
         });
         y
     }
@@ -153,8 +209,9 @@ impl Direct {
     fn strip(
         &self,
         isa: Isa,
+        layout: Layout,
         x: &[f32],
-        weight: &Right,
+        weight: &Weight,
         bias: Option<&[f32]>,
         strip: &Strip,
         columns: Range<usize>,
@@ -162,41 +219,46 @@ impl Direct {
         scratch: &mut Scratch,
         output: Shared,
     ) {
-        let (input, line) = self.input(x, strip, &mut scratch.window);
+        let (input, line) = self.input(isa, layout, x, strip, &mut scratch.window);
         let width = isa.max_columns();
-        let run = self.kernel * self.channels;
-        let step = self.stride * self.channels;
-        scratch
-            .panel
-            .resize(width * passes.iter().map(|pass| pass.rows.len() * pass.len).max().unwrap_or(0), 0.0);
+        let (run, ratio) = (self.kernel * layout.right, layout.ratio());
+        let step = self.stride * layout.left;
         let reach = ((strip.rows.len() - 1) * self.stride + self.kernel - 1) * line
             + (strip.cols.len() - 1) * step
-            + run;
+            + run * ratio;
         assert!(input.len() >= reach, "the window holds what the strip reads");
         for start in columns.clone().step_by(width) {
             let panel = start..columns.end.min(start + width);
-            // Narrow panels are packed narrowly.
-            let packed = width.min(panel.len().next_multiple_of(width / 2));
             for (index, pass) in passes.iter().enumerate() {
                 let first = pass.rows.start * run + pass.start;
                 let depth = pass.rows.len() * pass.len;
-                weight.pack(isa, first..first + depth, panel.clone(), packed, &mut scratch.panel);
+                let (cells, b_k) = match weight {
+                    Weight::Plain(right) => {
+                        // Narrow panels are packed narrowly.
+                        let packed = width.min(panel.len().next_multiple_of(width / 2));
+                        scratch.panel.resize(scratch.panel.len().max(depth * packed), 0.0);
+                        right.pack(isa, first..first + depth, panel.clone(), packed, &mut scratch.panel);
+                        (scratch.panel.as_slice(), packed)
+                    }
+                    Weight::Packed(weight, _) => weight.at(first, start),
+                };
+                assert!(cells.len() + b_k >= depth * b_k + panel.len(), "the panel holds the pass");
                 for (y, row) in strip.rows.clone().enumerate() {
-                    for (x, count) in even_parts(strip.cols.len(), isa.max_rows()) {
-                        let a = (y * self.stride + pass.rows.start) * line + x * step + pass.start;
+                    for (x, count) in even_parts(strip.cols.len(), layout.cells.max_rows(isa)) {
+                        let a = (y * self.stride + pass.rows.start) * line + x * step + pass.start * ratio;
                         let pixel = (strip.image * self.out.0 + row) * self.out.1 + strip.cols.start + x;
-                        // SAFETY: the assertion above bounds what is read of the input; the panel was
-                        // packed for `depth` rows; the output is as long as all pixels and channels, and no
-                        // other task has these pixels and channels.
+                        // SAFETY: the assertions above bound what is read of the input and of the panel; the
+                        // output is as long as all pixels and channels, and no other task has these pixels
+                        // and channels.
                         unsafe {
                             let tile = Tile {
                                 a: input.as_ptr().add(a),
                                 a_row: step,
-                                a_k: 1,
+                                a_k: ratio,
                                 a_run: line,
-                                b: scratch.panel.as_ptr(),
-                                b_k: packed,
-                                b_run: pass.len * packed,
+                                b: cells.as_ptr(),
+                                b_k,
+                                b_run: pass.len * b_k,
                                 runs: pass.rows.len(),
                                 len: pass.len,
                                 c: output.at(pixel * self.columns + panel.start),
@@ -207,7 +269,7 @@ impl Direct {
                                     None => Onto::Nothing,
                                 },
                             };
-                            tile::run(isa, &tile, count, panel.len());
+                            tile::run_cells(isa, layout.cells, &tile, count, panel.len());
                         }
                     }
                 }

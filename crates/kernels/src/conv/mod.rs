@@ -6,12 +6,19 @@
 
 mod direct;
 mod gradient;
+mod packed;
+#[cfg(test)]
+mod packed_tests;
 #[cfg(test)]
 mod tests;
 
+pub use packed::{PackedWeight, Precision};
+
+use crate::bf16;
 use crate::pack::Right;
 use crate::simd::Isa;
-use direct::Direct;
+use crate::tile::Cells;
+use direct::{Direct, Weight};
 
 /// The sizes of one convolution; lengths in pixels, the kernel square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +63,34 @@ impl Conv2d {
 
     fn forward_with(&self, isa: Isa, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         assert_eq!(weight.len(), self.out_channels * self.depth(), "weight");
+        let weight = Weight::Plain(Right::Columns { data: weight, depth: self.depth() });
+        self.direct().run(isa, x, weight, Some(bias))
+    }
+
+    /// [`Conv2d::forward`] with a weight that was packed before.
+    pub fn forward_packed(&self, x: &[f32], weight: &PackedWeight, bias: &[f32]) -> Vec<f32> {
+        self.forward_packed_with(Isa::detect(), bf16::cells(), x, weight, bias)
+    }
+
+    /// `pairs` says how bf16 are multiplied.
+    fn forward_packed_with(
+        &self,
+        isa: Isa,
+        pairs: Cells,
+        x: &[f32],
+        weight: &PackedWeight,
+        bias: &[f32],
+    ) -> Vec<f32> {
+        let shape = [self.out_channels, self.kernel, self.kernel, self.in_channels];
+        assert_eq!(weight.shape(), shape, "weight");
+        let cells = match weight.precision() {
+            Precision::F32 => Cells::Single,
+            Precision::Bf16 => pairs,
+        };
+        self.direct().run(isa, x, Weight::Packed(weight, cells), Some(bias))
+    }
+
+    fn direct(&self) -> Direct {
         Direct {
             batch: self.batch,
             height: self.height,
@@ -67,7 +102,6 @@ impl Conv2d {
             out: self.out_size(),
             columns: self.out_channels,
         }
-        .run(isa, x, Right::Columns { data: weight, depth: self.depth() }, Some(bias))
     }
 
     /// The gradient of `x`, from that of `y`: the convolution of `dy`, spread out by the stride, with
@@ -108,7 +142,11 @@ impl Conv2d {
         .run(
             isa,
             dy,
-            Right::Turned { data: weight, taps: self.kernel * self.kernel, columns: self.in_channels },
+            Weight::Plain(Right::Turned {
+                data: weight,
+                taps: self.kernel * self.kernel,
+                columns: self.in_channels,
+            }),
             None,
         )
     }

@@ -1,7 +1,7 @@
 use super::*;
 
 /// A deterministic filling in [-1, 1).
-fn noise(count: usize, seed: u32) -> Vec<f32> {
+pub(super) fn noise(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     (0..count)
         .map(|_| {
@@ -12,7 +12,7 @@ fn noise(count: usize, seed: u32) -> Vec<f32> {
 }
 
 /// The definition, in f64.
-fn reference(c: &Conv2d, x: &[f32], w: &[f32], b: &[f32]) -> Vec<f64> {
+pub(super) fn reference(c: &Conv2d, x: &[f32], w: &[f32], b: &[f32]) -> Vec<f64> {
     let (oh, ow) = c.out_size();
     let mut y = Vec::new();
     for n in 0..c.batch {
@@ -42,7 +42,7 @@ fn reference(c: &Conv2d, x: &[f32], w: &[f32], b: &[f32]) -> Vec<f64> {
     y
 }
 
-fn cases() -> Vec<Conv2d> {
+pub(super) fn cases() -> Vec<Conv2d> {
     let base = Conv2d {
         batch: 2,
         height: 7,
@@ -117,7 +117,14 @@ fn gradients_are_the_adjoints() {
 }
 
 /// The result at one output position alone: the input that it sees, cut out with its zeros.
-fn alone(c: &Conv2d, x: &[f32], w: &[f32], b: &[f32], image: usize, oy: usize, ox: usize) -> Vec<f32> {
+pub(super) fn alone(
+    c: &Conv2d,
+    x: &[f32],
+    image: usize,
+    oy: usize,
+    ox: usize,
+    forward: impl Fn(&Conv2d, &[f32]) -> Vec<f32>,
+) -> Vec<f32> {
     let mut cut = Vec::new();
     for ky in 0..c.kernel {
         for kx in 0..c.kernel {
@@ -133,7 +140,7 @@ fn alone(c: &Conv2d, x: &[f32], w: &[f32], b: &[f32], image: usize, oy: usize, o
     }
     let sizes =
         Conv2d { batch: 1, height: c.kernel, width: c.kernel, stride: 1, pad_before: 0, pad_after: 0, ..*c };
-    sizes.forward(&cut, w, b)
+    forward(&sizes, &cut)
 }
 
 #[test]
@@ -146,7 +153,8 @@ fn an_element_does_not_depend_on_its_place_or_what_is_around_it() {
         let (out_h, out_w) = c.out_size();
         for (index, pixel) in all.chunks_exact(c.out_channels).enumerate().step_by(1 + all.len() / 7000) {
             let (image, y, x_at) = (index / (out_h * out_w), index / out_w % out_h, index % out_w);
-            assert_eq!(pixel, alone(&c, &x, &w, &b, image, y, x_at), "{c:?} at {image} {y} {x_at}");
+            let single = alone(&c, &x, image, y, x_at, |c, x| c.forward(x, &w, &b));
+            assert_eq!(pixel, single, "{c:?} at {image} {y} {x_at}");
         }
         // One output channel by itself.
         let o = c.out_channels / 2;

@@ -1,0 +1,131 @@
+//! Packed weights: in f32 they change nothing, in bf16 all kernels compute the same definition.
+
+use super::tests::{alone, cases, noise, reference};
+use super::*;
+use crate::bf16::tests::{by_arithmetic, kernels};
+
+/// More than `cases`: the channels that networks have, few and many, on small and odd pictures.
+fn all_cases() -> Vec<Conv2d> {
+    let mut all = cases();
+    let mut sizes = noise(1000, 99).into_iter().map(|value| ((value + 1.0) * 500.0) as usize);
+    let mut up_to = |most: usize| 1 + sizes.next().unwrap() % most;
+    for channels in [1, 3, 4, 5, 17, 48, 320] {
+        for (kernel, stride) in [(1, 1), (1, 2), (3, 1), (3, 2)] {
+            let (pad, out_channels) = (kernel / 2, up_to(70));
+            let (batch, height, width) = (up_to(3), up_to(9), up_to(35));
+            all.push(Conv2d {
+                batch,
+                height,
+                width,
+                in_channels: channels,
+                out_channels,
+                kernel,
+                stride,
+                pad_before: pad,
+                pad_after: pad,
+            });
+        }
+    }
+    all
+}
+
+fn inputs(c: &Conv2d) -> [Vec<f32>; 3] {
+    let sizes = [c.batch * c.height * c.width * c.in_channels, c.out_channels * c.depth(), c.out_channels];
+    [(sizes[0], 21), (sizes[1], 22), (sizes[2], 23)].map(|(size, seed)| noise(size, seed))
+}
+
+fn pack(c: &Conv2d, w: &[f32], precision: Precision) -> PackedWeight {
+    PackedWeight::new(w, [c.out_channels, c.kernel, c.kernel, c.in_channels], precision)
+}
+
+#[test]
+fn packing_in_f32_changes_no_bit() {
+    for c in all_cases() {
+        let [x, w, b] = inputs(&c);
+        let packed = pack(&c, &w, Precision::F32);
+        assert_eq!(packed.bytes(), 4 * w.len(), "{c:?}");
+        for isa in Isa::available() {
+            let plain = c.forward_with(isa, &x, &w, &b);
+            assert!(c.forward_packed_with(isa, Cells::Widened, &x, &packed, &b) == plain, "{isa:?} {c:?}");
+        }
+    }
+}
+
+#[test]
+fn bf16_equals_the_definition_on_rounded_numbers() {
+    for c in all_cases() {
+        let [x, w, b] = inputs(&c);
+        let packed = pack(&c, &w, Precision::Bf16);
+        assert_eq!(packed.bytes() * c.in_channels, 2 * w.len() * c.in_channels.next_multiple_of(2), "{c:?}");
+        let expected = reference(&c, &by_arithmetic(&x), &by_arithmetic(&w), &b);
+        for (isa, cells) in kernels() {
+            let got = c.forward_packed_with(isa, cells, &x, &packed, &b);
+            assert_eq!(got.len(), expected.len(), "{c:?}");
+            for (g, e) in got.iter().zip(&expected) {
+                assert!((f64::from(*g) - e).abs() < 1e-4, "{isa:?} {cells:?} {c:?}: {g} is not {e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_element_in_bf16_does_not_depend_on_its_place_or_what_is_around_it() {
+    for c in all_cases() {
+        let [x, w, b] = inputs(&c);
+        let packed = pack(&c, &w, Precision::Bf16);
+        let (out_h, out_w) = c.out_size();
+        let one = Conv2d { out_channels: 1, ..c };
+        let o = c.out_channels / 2;
+        let channel = pack(&one, &w[o * c.depth()..(o + 1) * c.depth()], Precision::Bf16);
+        for (isa, cells) in kernels() {
+            let all = c.forward_packed_with(isa, cells, &x, &packed, &b);
+            let forward = |c: &Conv2d, x: &[f32]| c.forward_packed_with(isa, cells, x, &packed, &b);
+            for (index, pixel) in all.chunks_exact(c.out_channels).enumerate().step_by(1 + all.len() / 700) {
+                let (image, y, x_at) = (index / (out_h * out_w), index / out_w % out_h, index % out_w);
+                let single = alone(&c, &x, image, y, x_at, forward);
+                assert!(pixel == single, "{isa:?} {cells:?} {c:?} at {image} {y} {x_at}");
+            }
+            let single = one.forward_packed_with(isa, cells, &x, &channel, &b[o..=o]);
+            let column: Vec<f32> = all.iter().skip(o).step_by(c.out_channels).copied().collect();
+            assert!(single == column, "{isa:?} {cells:?} {c:?} channel {o}");
+        }
+    }
+}
+
+#[test]
+fn no_packed_result_depends_on_the_number_of_threads() {
+    let base = Conv2d { batch: 2, height: 40, width: 37, in_channels: 17, out_channels: 67, ..cases()[0] };
+    for c in [base, Conv2d { stride: 2, ..base }, Conv2d { kernel: 1, pad_before: 0, pad_after: 0, ..base }] {
+        let [x, w, b] = inputs(&c);
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut results = vec![c.forward_packed(&x, &pack(&c, &w, Precision::F32), &b)];
+                let packed = pack(&c, &w, Precision::Bf16);
+                for (isa, cells) in kernels() {
+                    results.push(c.forward_packed_with(isa, cells, &x, &packed, &b));
+                }
+                results
+            })
+        };
+        let one = run(1);
+        for threads in [2, 3, 16] {
+            assert!(one == run(threads), "{c:?} with {threads} threads");
+        }
+    }
+}
+
+/// Machines without the instruction give the same pictures, whatever their vectors.
+#[test]
+fn widened_bf16_agrees_in_every_bit_where_products_are_fused() {
+    for c in all_cases() {
+        let [x, w, b] = inputs(&c);
+        let packed = pack(&c, &w, Precision::Bf16);
+        let results: Vec<_> = Isa::available()
+            .into_iter()
+            .filter(|isa| *isa != Isa::Portable)
+            .map(|isa| c.forward_packed_with(isa, Cells::Widened, &x, &packed, &b))
+            .collect();
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{c:?}");
+    }
+}
