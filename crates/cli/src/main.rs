@@ -1,6 +1,7 @@
 //! `diffbir`: restores photographs. stdout carries data, stderr talk.
 
 mod args;
+mod bench;
 mod degrade;
 mod info;
 mod inputs;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Restore(arguments) => restore::run(&arguments),
         Command::Degrade(arguments) => degrade::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Info { files } => info::run(&files),
         Command::Models { command } => models::run(&command),

@@ -26,6 +26,29 @@ fn info_and_completions_speak_on_stdout() {
 }
 
 #[test]
+fn a_bench_says_what_was_measured_in_one_line() {
+    let run = diffbir()
+        .args(["bench", "--model", "nano", "--device", "cpu", "--size", "64", "--runs", "2", "--steps", "5"])
+        .assert()
+        .success()
+        .stderr(contains("run to warm up").and(contains("run 2 of 2")));
+    let line = String::from_utf8(run.get_output().stdout.clone()).unwrap();
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let parts: Vec<&str> = line.split(" | ").collect();
+    assert_eq!(parts.len(), 8, "{line}");
+    assert!(
+        parts[0].starts_with("diffbir ") && parts[1] == "nano" && parts[2].contains(" threads, "),
+        "{line}"
+    );
+    assert_eq!(parts[3..5], ["F32", "64 x 64"]);
+    // Of five steps nano spares its share.
+    for stage in ["stage 1 ", "encode ", "sample 4 steps ", "decode "] {
+        assert!(parts[5].contains(stage), "{stage} in {line}");
+    }
+    assert!(parts[6].contains(" 2 runs)") && parts[7].contains("iB at most"), "{line}");
+}
+
+#[test]
 fn a_cause_is_given_once() {
     let folder = TempDir::new().unwrap();
     let talk = diffbir().arg("restore").arg(folder.path().join("x.png/y")).assert().code(1);

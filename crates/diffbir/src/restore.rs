@@ -54,6 +54,31 @@ pub struct Options {
     pub colour_fix: ColourFix,
 }
 
+impl Options {
+    /// What suits a model: four times the size, its own way of sampling, tiles where a picture is large.
+    pub fn of(model: &Model) -> Self {
+        let sampling = model.sampling();
+        Self {
+            upscale: 4.0,
+            stage1: true,
+            tiling: Tiling::default(),
+            sampler: sampling.sampler,
+            parameters: model.parameters(),
+            start: StartPoint::Noise,
+            better_start: false,
+            fidelity: sampling.fidelity,
+            steps: sampling.steps,
+            cfg_scale: sampling.cfg_scale,
+            rescale_cfg: false,
+            prompt: sampling.prompt,
+            negative_prompt: sampling.negative_prompt,
+            strength: 1.0,
+            noise_aug: 0,
+            colour_fix: ColourFix::Wavelet,
+        }
+    }
+}
+
 /// How the colours of stage 1 come back into the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColourFix {

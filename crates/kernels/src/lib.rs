@@ -17,3 +17,4 @@ mod simd;
 mod tile;
 
 pub use bf16::bf16_is_fast;
+pub use simd::instruction_set;

@@ -43,6 +43,17 @@ impl Isa {
     }
 }
 
+/// The name of the instruction set that kernels use on this machine.
+pub fn instruction_set() -> &'static str {
+    match Isa::detect() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => "AVX-512",
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => "AVX2",
+        Isa::Portable => "portable code",
+    }
+}
+
 /// A vector of `f32`.
 ///
 /// # Safety

@@ -10,6 +10,7 @@ pub use train::{Stage1Network, Train, TrainPart, TrainRun};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use diffbir::device::DeviceChoice;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -33,6 +34,8 @@ pub enum Command {
     Degrade(Degrade),
     /// Train the networks on your own pictures.
     Train(Train),
+    /// Measure how fast this machine restores.
+    Bench(Bench),
     /// Say what picture and model files are.
     Info {
         /// Files to describe, or `nano` for the built-in model.
@@ -115,6 +118,33 @@ pub struct Degrade {
     /// Number from which, with the file's name, each degradation follows.
     #[arg(long, default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]
     pub seed: u64,
+}
+
+#[derive(Args)]
+pub struct Bench {
+    /// As for `restore`.
+    #[arg(long, default_value = "auto")]
+    pub model: String,
+
+    /// Side of the result in pixels; what is restored is a quarter of it.
+    #[arg(long, value_name = "PX", default_value_t = 512, value_parser = clap::value_parser!(u32).range(64..=4096))]
+    pub size: u32,
+
+    /// Steps of the sampler for the whole way [default: what suits the model].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub steps: Option<u16>,
+
+    /// How often; the middle of all is told. One run more comes first and does not count.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub runs: u16,
+
+    /// As for `restore`.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+
+    /// As for `restore`.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -307,6 +307,17 @@ pub enum Precision {
     F16,
 }
 
+impl Precision {
+    /// For the library.
+    pub fn of_weights(self) -> diffbir_nn::Precision {
+        match self {
+            Self::F32 => diffbir_nn::Precision::F32,
+            Self::Bf16 => diffbir_nn::Precision::Bf16,
+            Self::F16 => diffbir_nn::Precision::F16,
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub enum ColourFix {
     /// The low frequencies.

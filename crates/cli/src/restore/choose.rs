@@ -27,20 +27,38 @@ fn store() -> Result<Store> {
 /// The model that the flags name, or the best that is present.
 pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Result<Chosen> {
     let precision = precision(arguments);
-    let official = |set: &'static Set| -> Result<Chosen> {
-        Ok(Chosen { model: Model::official(set, task, &store()?, device, precision)?, set: Some(set) })
-    };
-    let own = |model: Model| Ok(Chosen { model, set: None });
     if let Some(set) = named_version(arguments)? {
-        return official(set);
+        return official(set, task, device, precision);
     }
     if let Some(ckpt) = &arguments.reference.ckpt {
-        return own(from_files(ckpt, &arguments.reference, device, precision)?);
+        let model = from_files(ckpt, &arguments.reference, device, precision)?;
+        return Ok(Chosen { model, set: None });
     }
-    if let Some(set) = catalog::set(&arguments.model) {
+    named(&arguments.model, task, device, precision)
+}
+
+fn official(
+    set: &'static Set,
+    task: catalog::Task,
+    device: &Device,
+    precision: diffbir_nn::Precision,
+) -> Result<Chosen> {
+    Ok(Chosen { model: Model::official(set, task, &store()?, device, precision)?, set: Some(set) })
+}
+
+/// The model of this name or file.
+pub fn named(
+    name: &str,
+    task: catalog::Task,
+    device: &Device,
+    precision: diffbir_nn::Precision,
+) -> Result<Chosen> {
+    let own = |model: Model| Ok(Chosen { model, set: None });
+    let official = |set| official(set, task, device, precision);
+    if let Some(set) = catalog::set(name) {
         return official(set);
     }
-    match arguments.model.as_str() {
+    match name {
         "nano" => own(Model::nano(device, precision)?),
         "auto" => {
             // No cache folder is no reason not to restore with what is built in.
@@ -128,11 +146,7 @@ fn habits_of(name: &str) -> SamplingDefaults {
 fn precision(arguments: &Restore) -> diffbir_nn::Precision {
     // The reference's default.
     let default = if arguments.reference.input.is_some() { Precision::F16 } else { Precision::F32 };
-    match arguments.precision.unwrap_or(default) {
-        Precision::F32 => diffbir_nn::Precision::F32,
-        Precision::Bf16 => diffbir_nn::Precision::Bf16,
-        Precision::F16 => diffbir_nn::Precision::F16,
-    }
+    arguments.precision.unwrap_or(default).of_weights()
 }
 
 /// The task for the library, and flags of the reference whose features are not built.

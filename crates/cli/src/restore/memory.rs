@@ -59,6 +59,12 @@ impl Memory {
         seen.look();
     }
 
+    /// The most of all stages, bytes.
+    pub fn most(&self) -> u64 {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.most.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0)
+    }
+
     /// The most of each stage, in one line.
     pub fn report(&self) -> String {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

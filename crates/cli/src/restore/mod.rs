@@ -1,8 +1,8 @@
 //! `diffbir restore`.
 
-mod choose;
+pub mod choose;
 mod intermediates;
-mod memory;
+pub mod memory;
 mod prompts;
 mod seeds;
 mod settings;

@@ -1,0 +1,133 @@
+//! `diffbir bench`: how fast this machine restores, in one line to paste into a report.
+
+use crate::args::Bench;
+use crate::restore::choose;
+use crate::restore::memory::Memory;
+use crate::talk;
+use anyhow::Result;
+use diffbir::catalog::Task;
+use diffbir::restore::Watch;
+use diffbir::{Model, Options, Progress, Stage};
+use diffbir_diffusion::noise::{Source, TorchNoise};
+use diffbir_imaging::{Encoded, Format, Metadata, Photo, Samples, decode_bytes};
+use indicatif::HumanBytes;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::time::Instant;
+
+pub fn run(arguments: &Bench) -> Result<ExitCode> {
+    let (device, device_name) = arguments.device.open()?;
+    let precision = arguments.precision.of_weights();
+    let memory = Memory::watch();
+    let model = choose::named(&arguments.model, Task::Sr, &device, precision)?.model;
+    let mut options = Options::of(&model);
+    options.steps = arguments.steps.map_or(options.steps, usize::from);
+    let photo = picture(arguments.size as usize / 4)?;
+    let mut runs = Vec::new();
+    for run in 0..=arguments.runs {
+        let times = Times::measure(&model, &photo, &options, &memory)?;
+        let which = if run == 0 { "to warm up".into() } else { format!("{run} of {}", arguments.runs) };
+        talk::say(format_args!("run {which}: {:.2} s", times.whole()));
+        if run > 0 {
+            runs.push(times);
+        }
+    }
+    let machine = if device_name == "cpu" { processor() } else { device_name };
+    let side = arguments.size / 4 * 4;
+    let line = format!(
+        "diffbir {} | {} | {machine} | {precision:?} | {side} x {side} | {} | {} at most",
+        env!("CARGO_PKG_VERSION"),
+        model.config.name,
+        told(&runs),
+        HumanBytes(memory.most())
+    );
+    Ok(talk::ended(talk::data(format!("{line}\n").as_bytes())))
+}
+
+/// A picture with edges, slopes and noise; its content does not change the time.
+fn picture(side_px: usize) -> Result<Photo> {
+    let value = |i: usize| (i * i / 7 + i / 5) as u8;
+    let encoded = Encoded {
+        width_px: side_px,
+        height_px: side_px,
+        channels: 3,
+        samples: &Samples::U8((0..side_px * side_px * 3).map(value).collect()),
+        alpha: None,
+        metadata: &Metadata::default(),
+    };
+    Ok(decode_bytes(&encoded.to_bytes(Format::Png, None)?, "the picture to measure with")?)
+}
+
+/// The processor, the threads that are used of it, and the instructions.
+fn processor() -> String {
+    let name = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_string())
+    });
+    let name = name.unwrap_or_else(|| std::env::consts::ARCH.into());
+    let threads = rayon::current_num_threads();
+    format!("{name}, {threads} threads, {}", diffbir_kernels::instruction_set())
+}
+
+/// How long each stage of a run took, seconds.
+struct Times<'a> {
+    memory: &'a Memory,
+    since: Instant,
+    /// Each stage with its steps or tiles, in the order in which they came.
+    stages: Vec<(Stage, usize, f64)>,
+}
+
+impl<'a> Times<'a> {
+    fn measure(model: &Model, photo: &Photo, options: &Options, memory: &'a Memory) -> Result<Self> {
+        let mut times = Self { memory, since: Instant::now(), stages: Vec::new() };
+        let prepared = model.prepare(photo, options, true, &mut times)?;
+        model.detail(&prepared, 1, options, &mut TorchNoise::new(Source::TorchCpu, 231), &mut times)?;
+        times.pass();
+        Ok(times)
+    }
+
+    /// What has passed belongs to the last stage.
+    fn pass(&mut self) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        self.since = Instant::now();
+        if let Some((_, _, sum)) = self.stages.last_mut() {
+            *sum += seconds;
+        }
+    }
+
+    fn whole(&self) -> f64 {
+        self.stages.iter().map(|(_, _, seconds)| seconds).sum()
+    }
+}
+
+impl Watch for Times<'_> {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        self.pass();
+        if self.stages.last().map(|(stage, ..)| *stage) != Some(progress.stage) {
+            self.stages.push((progress.stage, progress.total, 0.0));
+        }
+        self.memory.stage(progress.stage);
+        ControlFlow::Continue(())
+    }
+}
+
+/// The middle of each stage's times and of the whole, and the whole's least and most.
+fn told(runs: &[Times]) -> String {
+    let sorted = |of: &dyn Fn(&Times) -> f64| {
+        let mut seconds: Vec<f64> = runs.iter().map(of).collect();
+        seconds.sort_by(f64::total_cmp);
+        seconds
+    };
+    let middle = |seconds: &[f64]| seconds[seconds.len() / 2];
+    let stages = runs[0].stages.iter().enumerate().map(|(index, (stage, steps, _))| {
+        let seconds = middle(&sorted(&|times| times.stages[index].2));
+        match stage {
+            Stage::Sample => format!("{stage} {steps} steps {seconds:.2} s"),
+            _ => format!("{stage} {seconds:.2} s"),
+        }
+    });
+    let stages: Vec<String> = stages.collect();
+    let whole = sorted(&|times| times.whole());
+    let (least, most) = (whole[0], whole[whole.len() - 1]);
+    format!("{} | {:.2} s ({least:.2} to {most:.2}, {} runs)", stages.join(", "), middle(&whole), runs.len())
+}
