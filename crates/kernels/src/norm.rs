@@ -1,9 +1,10 @@
 //! Group normalisation, channels last, with an optional SiLU behind it, and its backward pass.
 
 use crate::math::{for_each_isa, mul_add, sigmoid};
-use crate::share::zeros;
+use crate::share::{filled, zeros};
 use crate::simd::Isa;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// The sizes of one group normalisation over `[batch, pixels, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,20 +55,37 @@ for_each_isa! {
 }
 
 #[inline(always)]
-fn apply_pixels<const FUSED: bool>(x: &[f32], y: &mut [f32], scale: &[f32], shift: &[f32], silu: bool) {
+fn apply_pixels<const FUSED: bool>(
+    x: &[f32],
+    y: &mut [MaybeUninit<f32>],
+    scale: &[f32],
+    shift: &[f32],
+    silu: bool,
+) {
     for (x, y) in x.chunks_exact(scale.len()).zip(y.chunks_exact_mut(scale.len())) {
-        for ((y, x), (scale, shift)) in y.iter_mut().zip(x).zip(scale.iter().zip(shift)) {
-            *y = mul_add::<FUSED>(*x, *scale, *shift);
-        }
+        let values = x.iter().zip(scale.iter().zip(shift));
+        let values = values.map(|(x, (scale, shift))| mul_add::<FUSED>(*x, *scale, *shift));
         if silu {
-            y.iter_mut().for_each(|y| *y *= sigmoid::<FUSED>(*y));
+            for (y, value) in y.iter_mut().zip(values) {
+                y.write(value * sigmoid::<FUSED>(value));
+            }
+        } else {
+            for (y, value) in y.iter_mut().zip(values) {
+                y.write(value);
+            }
         }
     }
 }
 
 for_each_isa! {
     /// `x · scale + shift` for each channel, then SiLU.
-    fn apply(x: &[f32], y: &mut [f32], scale: &[f32], shift: &[f32], silu: bool) = apply_pixels
+    fn apply(
+        x: &[f32],
+        y: &mut [MaybeUninit<f32>],
+        scale: &[f32],
+        shift: &[f32],
+        silu: bool,
+    ) = apply_pixels
 }
 
 /// What a channel is normalised with, `[channels]` each.
@@ -187,16 +205,21 @@ impl GroupNorm {
     pub fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         let isa = Isa::detect();
         let size = self.pixels * self.channels;
-        let mut y = zeros(x.len());
-        for (x, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
-            let (mean, rstd) = self.statistics(isa, x);
-            let scale: Vec<f32> = rstd.iter().zip(weight).map(|(r, w)| r * w).collect();
-            let shift: Vec<f32> = mean.iter().zip(&scale).zip(bias).map(|((m, s), b)| b - m * s).collect();
-            let strip = STRIP * self.channels;
-            let strips = x.par_chunks(strip).zip(y.par_chunks_mut(strip));
-            strips.for_each(|(x, y)| apply(isa, x, y, &scale, &shift, self.silu));
-        }
-        y
+        assert_eq!(x.len(), self.batch * size, "input");
+        assert!(weight.len() == self.channels && bias.len() == self.channels, "weight and bias");
+        let write = |y: &mut [MaybeUninit<f32>]| {
+            for (x, y) in x.chunks_exact(size).zip(y.chunks_exact_mut(size)) {
+                let (mean, rstd) = self.statistics(isa, x);
+                let scale: Vec<f32> = rstd.iter().zip(weight).map(|(r, w)| r * w).collect();
+                let shift: Vec<f32> =
+                    mean.iter().zip(&scale).zip(bias).map(|((m, s), b)| b - m * s).collect();
+                let strip = STRIP * self.channels;
+                let strips = x.par_chunks(strip).zip(y.par_chunks_mut(strip));
+                strips.for_each(|(x, y)| apply(isa, x, y, &scale, &shift, self.silu));
+            }
+        };
+        // SAFETY: images, strips and pixels divide without rest, by the assertions.
+        unsafe { filled(x.len(), write) }
     }
 
     /// The gradients of input, weight and bias, from `x` and the gradient of `y`.

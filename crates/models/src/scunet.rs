@@ -5,7 +5,7 @@
 
 use crate::window;
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, ConvTranspose2d, LayerNorm, Linear};
 use diffbir_nn::params::Init;
 use diffbir_nn::{Params, WeightError, ops};
@@ -164,7 +164,7 @@ impl Block {
         let mixed = self.conv1_1.forward(x.clone());
         let (local, distant) =
             (mixed.clone().slice_dim(3, 0..width / 2), mixed.slice_dim(3, width / 2..width));
-        let local = self.conv2.forward(activation::relu(self.conv1.forward(local.clone()))) + local;
+        let local = self.conv2.forward(ops::relu(self.conv1.forward(local.clone()))) + local;
         let distant = self.swin.forward(distant, mask);
         self.conv1_2.forward(Tensor::cat(vec![local, distant], 3)) + x
     }

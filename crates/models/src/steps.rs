@@ -6,6 +6,7 @@
 
 use burn::tensor::{Tensor, activation};
 use diffbir_nn::layers::{Conv2d, GroupNorm};
+use diffbir_nn::ops;
 use std::ops::ControlFlow;
 
 /// What follows a norm.
@@ -61,7 +62,7 @@ impl State {
             Step::Map(f) => f(x),
             Step::Norm(norm, Activation::None) => norm.forward(x),
             Step::Norm(norm, Activation::Silu) => norm.forward_silu(x),
-            Step::Norm(norm, Activation::Relu) => activation::relu(norm.forward(x)),
+            Step::Norm(norm, Activation::Relu) => ops::relu(norm.forward(x)),
             Step::Keep => {
                 kept.push(x.clone());
                 x
@@ -104,7 +105,7 @@ pub fn run_tiled(
             state.x = match after {
                 Activation::None => y,
                 Activation::Silu => activation::silu(y),
-                Activation::Relu => activation::relu(y),
+                Activation::Relu => ops::relu(y),
             };
         }
         rest = &rest[at + 1..];

@@ -5,7 +5,6 @@
 use crate::autoencoder::Autoencoder;
 use crate::steps::{Activation, Step};
 use burn::module::Module;
-use burn::tensor::activation;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, GroupNorm};
 use diffbir_nn::{Params, WeightError, ops};
 use serde::{Deserialize, Serialize};
@@ -118,7 +117,7 @@ impl Autoencoder for Taef2 {
         let mut steps = vec![
             // Latents beyond what training saw are bent back softly.
             Step::map(|x| (x / 3.0).tanh() * 3.0),
-            Step::map(|x| activation::relu(self.from_latent.forward(x))),
+            Step::map(|x| ops::relu(self.from_latent.forward(x))),
         ];
         for stage in &self.up {
             stage.blocks.iter().for_each(|block| block.steps(&mut steps));
@@ -189,12 +188,12 @@ impl Block {
         steps.extend([
             Step::Keep,
             Step::map(|x| {
-                let x = activation::relu(self.conv1.forward(x));
-                let x = activation::relu(self.conv2.forward(x));
+                let x = ops::relu(self.conv1.forward(x));
+                let x = ops::relu(self.conv2.forward(x));
                 self.conv3.forward(x)
             }),
             Step::AddKept(None),
-            Step::map(activation::relu),
+            Step::map(ops::relu),
         ]);
     }
 }

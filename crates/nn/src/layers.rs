@@ -5,7 +5,7 @@ use crate::observe::told;
 use crate::ops;
 use crate::params::{Init, Params, WeightError};
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Int, Tensor, activation};
+use burn::tensor::{DType, Int, Tensor};
 
 /// A convolution over `[batch, height, width, channels]`.
 #[derive(Module, Debug)]
@@ -240,7 +240,7 @@ impl PRelu {
 
     /// `x` where positive, else `slope · x`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let positive = activation::relu(x.clone());
+        let positive = ops::relu(x.clone());
         // min(x, 0) = x - max(x, 0)
         told(&self.weight, positive.clone() + (x - positive) * self.weight.val().unsqueeze())
     }

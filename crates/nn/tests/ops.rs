@@ -121,6 +121,16 @@ fn gelu_and_its_gradient_are_burns() {
 }
 
 #[test]
+fn relu_and_its_gradient_are_burns() {
+    let x = (wave([3, 50, 7], 0.3) * 6.0).detach().require_grad();
+    let (ours, theirs) = (ops::relu(x.clone()), activation::relu(x.clone()));
+    close("output", ours.clone(), theirs.clone());
+    let weights = wave([3, 50, 7], 0.17);
+    let (ours, theirs) = ((ours * weights.clone()).sum().backward(), (theirs * weights).sum().backward());
+    close("input", x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
+}
+
+#[test]
 fn group_norm_and_its_gradients_are_burns() {
     let x = wave([2, 5, 6, 8], 0.31).require_grad();
     let [w, b] = [wave([8], 0.9), wave([8], 1.7)].map(Tensor::require_grad);

@@ -3,7 +3,7 @@
 use super::PackedWeight;
 use crate::bf16;
 use crate::pack::Right;
-use crate::share::{Shared, zeros};
+use crate::share::{Shared, filled};
 use crate::simd::Isa;
 use crate::tile::{self, Cells, Onto, Tile, even_parts};
 use rayon::prelude::*;
@@ -181,9 +181,8 @@ impl Direct {
         assert_eq!(x.len(), this.batch * this.height * this.width * this.channels, "input");
         assert!(bias.is_none_or(|bias| bias.len() == this.columns), "bias");
         let pixels = this.batch * this.out.0 * this.out.1;
-        let mut y = zeros(pixels * this.columns);
-        if y.is_empty() {
-            return y;
+        if pixels * this.columns == 0 {
+            return Vec::new();
         }
         let tasks = 4 * rayon::current_num_threads();
         let panels = this.columns.div_ceil(isa.max_columns());
@@ -194,14 +193,17 @@ impl Direct {
         let strips = this.strips((pixels * panels / tasks).clamp(STRIP_PIXELS.start, most));
         let groups = tasks.div_ceil(strips.len()).min(panels);
         let passes = this.passes(layout);
-        let output = Shared::new(&mut y);
-        (0..strips.len() * groups).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
-            let (strip, group) = (task / groups, task % groups);
-            let columns = |group: usize| this.columns.min(group * panels / groups * isa.max_columns());
-            let columns = columns(group)..columns(group + 1);
-            this.strip(isa, layout, x, &weight, bias, &strips[strip], columns, &passes, scratch, output);
-        });
-        y
+        let run = |output: Shared| {
+            (0..strips.len() * groups).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
+                let (strip, group) = (task / groups, task % groups);
+                let columns = |group: usize| this.columns.min(group * panels / groups * isa.max_columns());
+                let columns = columns(group)..columns(group + 1);
+                this.strip(isa, layout, x, &weight, bias, &strips[strip], columns, &passes, scratch, output);
+            });
+        };
+        // SAFETY: strips and groups of columns cover the output, and the first pass of each writes without
+        // reading, whatever the length of its sum.
+        unsafe { filled(pixels * this.columns, |room| run(Shared::room(room))) }
     }
 
     /// One strip of some output channels.

@@ -242,6 +242,14 @@ pub fn leaky_relu<const D: usize>(x: Tensor<D>, slope: f64) -> Tensor<D> {
     activation::leaky_relu(x, slope)
 }
 
+/// The larger of `x` and 0.
+pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if on_cpu(&x.device()) {
+        return Tensor::from_dispatch(<Dispatch as ActivationKernels>::own_relu(x.into_dispatch()));
+    }
+    activation::relu(x)
+}
+
 /// The exact GELU: `x` times the normal distribution function of `x`.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if on_cpu(&x.device()) {

@@ -1,4 +1,4 @@
-//! The GELU as an operation of burn's Flex backend, with its gradient.
+//! GELU and ReLU as operations of burn's Flex backend, with their gradients.
 
 use super::{FIRST_ORDER, tensor, with_slice};
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -18,6 +18,12 @@ pub trait ActivationKernels: Backend {
 
     /// The gradient of its input.
     fn own_gelu_backward(x: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The ReLU.
+    fn own_relu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of its input, from its output.
+    fn own_relu_backward(y: FloatTensor<Self>, dy: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl ActivationKernels for Flex {
@@ -28,6 +34,15 @@ impl ActivationKernels for Flex {
     fn own_gelu_backward(x: FlexTensor, dy: FlexTensor) -> FlexTensor {
         let dx = with_slice(&x, |x| with_slice(&dy, |dy| activation::gelu_backward(x, dy)));
         tensor(dx, x.layout().shape().clone())
+    }
+
+    fn own_relu(x: FlexTensor) -> FlexTensor {
+        tensor(with_slice(&x, activation::relu), x.layout().shape().clone())
+    }
+
+    fn own_relu_backward(y: FlexTensor, dy: FlexTensor) -> FlexTensor {
+        let dx = with_slice(&y, |y| with_slice(&dy, |dy| activation::relu_backward(y, dy)));
+        tensor(dx, y.layout().shape().clone())
     }
 }
 
@@ -46,6 +61,21 @@ impl<B: Backend + ActivationKernels> Backward<B, 1> for GeluBackward {
     }
 }
 
+#[derive(Debug)]
+struct ReluBackward;
+
+impl<B: Backend + ActivationKernels> Backward<B, 1> for ReluBackward {
+    type State = FloatTensor<B>;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<B>(&ops.node);
+        let [node] = ops.parents;
+        if let Some(node) = node {
+            grads.register::<B>(node.id, B::own_relu_backward(ops.state, dy));
+        }
+    }
+}
+
 impl<B: Backend + ActivationKernels, C: CheckpointStrategy> ActivationKernels for Autodiff<B, C> {
     fn own_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let nodes = [x.node()];
@@ -56,7 +86,20 @@ impl<B: Backend + ActivationKernels, C: CheckpointStrategy> ActivationKernels fo
         }
     }
 
+    fn own_relu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [x.node()];
+        let y = B::own_relu(x.into_primitive());
+        match ReluBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(y.clone(), y),
+            OpsKind::UnTracked(prep) => prep.finish(y),
+        }
+    }
+
     fn own_gelu_backward(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        unreachable!("{FIRST_ORDER}")
+    }
+
+    fn own_relu_backward(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
         unreachable!("{FIRST_ORDER}")
     }
 }
