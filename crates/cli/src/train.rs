@@ -170,7 +170,7 @@ fn run_config(run: &TrainRun, warm_up: u64, optimizer: AdamWConfig) -> RunConfig
     RunConfig {
         out: run.output.clone(),
         steps: run.steps,
-        batch: run.batch,
+        batch: usize::from(run.batch),
         rate: run.rate,
         warm_up,
         seed: run.seed,

@@ -33,6 +33,11 @@ fn what_would_change_nothing_is_refused() {
     run(&folder, "--sampler ddim --fidelity 0.5")
         .code(2)
         .stderr(contains("--fidelity: ddim can only start from noise, unlike spaced and edm_*"));
+    // Before any work, and not once for each picture.
+    run(&folder, "--sampler ddim --steps 9").code(2).stderr(contains("the nearest it can do: 8 and 10"));
+    run(&folder, "--sampler spaced --fidelity 0.9 --steps 10")
+        .code(2)
+        .stderr(contains("takes 2 to 1000 steps, not 1; a fidelity of 0.9 leaves 1 of 10 steps"));
     for own_start in ["--start-point-type noise", "--better-start"] {
         run(&folder, &format!("--fidelity 0.5 {own_start}")).code(2).stderr(contains("cannot be used with"));
     }

@@ -174,7 +174,8 @@ impl Model {
             Some(stage2) => (stage2.autoencoder.downsampling(), stage2.multiple),
             None => (1, 1),
         };
-        options.tiling.check(cleaner_px, cell_px, cell_px * multiple)
+        options.tiling.check(cleaner_px, cell_px, cell_px * multiple)?;
+        self.stage2.as_ref().map_or(Ok(()), |networks| stage2::check(networks, options))
     }
 
     /// The first half, which has no chance in it: stage 1, and the latent of its picture if `stage2` is to

@@ -3,7 +3,7 @@
 use crate::article;
 use crate::error::{Error, Stage};
 use crate::geometry::{Geometry, REFERENCE_MULTIPLE_PX};
-use crate::model::Model;
+use crate::model::{Model, Stage2};
 use crate::restore::{Options, Value, Watch, report, to_raster, to_tensor};
 use crate::tiling::{Cut, Sliding, Tiling};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -225,6 +225,33 @@ pub(crate) fn decode(
     Ok(out)
 }
 
+/// How the sampler works, and from which timestep.
+fn settings<'a>(networks: &'a Stage2, options: &Options) -> Sampling<'a> {
+    let (steps, first_t) = start::way(options.steps, options.fidelity);
+    Sampling {
+        schedule: &networks.schedule,
+        prediction: networks.prediction,
+        first_t,
+        steps,
+        guidance: Guidance { scale: options.cfg_scale, rescale: options.rescale_cfg },
+        has_negative: true,
+        parameters: options.parameters,
+    }
+}
+
+/// An error if a sampler cannot work so.
+pub(crate) fn check(networks: &Stage2, options: &Options) -> Result<(), Error> {
+    let settings = settings(networks, options);
+    settings.check(options.sampler).map_err(|reason| {
+        Error::Option(if settings.steps < options.steps {
+            let (left, all, fidelity) = (settings.steps, options.steps, options.fidelity);
+            format!("{reason}; a fidelity of {fidelity} leaves {left} of {all} steps")
+        } else {
+            reason
+        })
+    })
+}
+
 /// Latents drawn from noise, or from `start` or the condition under some, one for each item of the hint.
 fn sample(
     model: &Model,
@@ -235,20 +262,12 @@ fn sample(
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
     let networks = model.networks();
-    let (steps, first_t) = start::way(options.steps, options.fidelity);
+    let Sampling { steps, first_t, .. } = settings(networks, options);
     let point = if start.is_some() || first_t < LAST_T { StartPoint::Cond } else { options.start };
     let start = start.as_ref().unwrap_or(&hint.condition);
     let x_t = point.draw(&networks.schedule, start, first_t, noise);
     let condition = start::augment(&networks.schedule, hint.condition, options.noise_aug, noise);
-    let settings = Sampling {
-        schedule: &networks.schedule,
-        prediction: networks.prediction,
-        first_t,
-        steps,
-        guidance: Guidance { scale: options.cfg_scale, rescale: options.rescale_cfg },
-        has_negative: true,
-        parameters: options.parameters,
-    };
+    let settings = settings(networks, options);
     let contexts = networks.text.as_ref().map(|text| {
         [Condition::Positive, Condition::Negative].map(|which| match which {
             Condition::Positive => text.context(&options.prompt),

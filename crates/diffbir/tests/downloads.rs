@@ -153,7 +153,7 @@ fn a_partial_file_that_is_whole_already_is_got_anew() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = Store::at(folder.path());
     let (url, asked) = serve(content(), Manner::Good);
-    let file = file(None, &[url]);
+    let file = file(Some(hash()), &[url]);
     let _ = pull(&store, &file, &mut |event| match event {
         Download::Bytes(done, Some(total)) if done == total => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -186,4 +186,20 @@ fn mirrors_take_over_and_a_wrong_hash_is_thrown_away() {
     let nowhere = pull(&store, &file(Some(hash()), &[missing, wrong]), &mut all).unwrap_err().to_string();
     assert!(nowhere.contains("weights.bin") && nowhere.contains("SHA-256"), "{nowhere}");
     assert!(store.find(&file(None, &[missing])).is_none());
+}
+
+#[test]
+fn what_comes_without_a_known_hash_must_be_weights() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path());
+    let index = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let weights = [&(index.len() as u64).to_le_bytes()[..], index, &[0; 4]].concat();
+    let (page, _) = serve(b"<html>Sorry</html>".to_vec(), Manner::Good);
+    let (cut, _) = serve(weights[..weights.len() - 1].to_vec(), Manner::Good);
+    let nowhere = pull(&store, &file(None, &[page, cut]), &mut all).unwrap_err().to_string();
+    assert!(nowhere.contains("gave no file of weights"), "{nowhere}");
+    assert!(store.find(&file(None, &[page])).is_none());
+    let (good, _) = serve(weights.clone(), Manner::Good);
+    let place = pull(&store, &file(None, &[page, good]), &mut all).unwrap();
+    assert_eq!(std::fs::read(place).unwrap(), weights);
 }

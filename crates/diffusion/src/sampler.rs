@@ -1,7 +1,7 @@
 //! What all samplers have in common.
 
 use crate::guidance::{Condition, Guidance};
-use crate::noise::Noise;
+use crate::noise::{Noise, Source, TorchNoise};
 use crate::schedule::{LAST_T, Prediction, Schedule};
 use crate::{Latent, ddim, dpmpp, edm, spaced};
 use serde::{Deserialize, Serialize};
@@ -219,6 +219,20 @@ impl Sampling<'_> {
             Sampler::Ddim => ddim::sample(self, x_t, noise, denoise, on_step),
             Sampler::DpmppM2 => dpmpp::sample(self, x_t, denoise, on_step),
             Sampler::Edm(solver) => edm::sample(self, solver, x_t, noise, denoise, on_step),
+        }
+    }
+
+    /// Why these settings cannot work with a sampler, before any network is asked.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn check(&self, sampler: Sampler) -> Result<(), String> {
+        let nothing = Latent { batch: 0, channels: 0, height: 0, width: 0, data: Vec::new() };
+        // All of them look at their settings before they ask the network for the first time, which ends this.
+        let mut end = |_: &Latent, _: f64, _: &[Condition]| Err(());
+        match self.run(sampler, nothing, &mut TorchNoise::new(Source::TorchCpu, 0), &mut end, &mut |_| {}) {
+            Err(SampleError::Setting(reason)) => Err(reason),
+            _ => Ok(()),
         }
     }
 

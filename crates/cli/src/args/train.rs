@@ -76,7 +76,7 @@ pub enum TrainPart {
         #[arg(long, default_value_t = 1.0, value_parser = cfg_scale, allow_negative_numbers = true)]
         cfg_scale: f64,
         /// Scale of the sampler's noise that suits the model.
-        #[arg(long, default_value_t = 1.0)]
+        #[arg(long, default_value_t = 1.0, value_parser = super::not_negative, allow_negative_numbers = true)]
         s_noise: f64,
         /// The model's name.
         #[arg(long, default_value = "custom")]
@@ -102,13 +102,13 @@ pub struct TrainRun {
     #[arg(short, long)]
     pub output: PathBuf,
     /// Steps of the whole run.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub steps: u64,
     /// Examples a step.
-    #[arg(long, default_value_t = 4)]
-    pub batch: usize,
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: u16,
     /// Highest learning rate.
-    #[arg(long, default_value_t = 2e-4)]
+    #[arg(long, default_value_t = 2e-4, value_parser = super::positive, allow_negative_numbers = true)]
     pub rate: f64,
     /// Number from which examples and first weights follow.
     #[arg(long, default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]

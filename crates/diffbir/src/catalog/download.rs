@@ -6,6 +6,7 @@
 
 use super::store::sha256_of;
 use super::{Store, WeightFile};
+use diffbir_nn::checkpoint::Checkpoint;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
@@ -56,6 +57,14 @@ pub enum PullError {
         file: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// What came from an address is no file of weights.
+    #[error("{url}: gave no file of weights ({reason}); it was removed")]
+    NoWeights {
+        /// From where.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// The file cannot be written.
     #[error("{}: cannot be written ({source}): is there room on the disk?", file.display())]
@@ -159,6 +168,10 @@ fn from(
             std::fs::remove_file(&partial).map_err(write)?;
             return Err(PullError::Hash { url: url.into(), expected: expected.into(), found });
         }
+    } else if let Err(error) = Checkpoint::open(&partial) {
+        // Without a known hash a page that says "not found" would pass for the file.
+        std::fs::remove_file(&partial).map_err(write)?;
+        return Err(PullError::NoWeights { url: url.into(), reason: error.to_string() });
     }
     std::fs::rename(&partial, place).map_err(|source| PullError::Write { file: place.into(), source })
 }
