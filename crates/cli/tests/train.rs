@@ -48,3 +48,24 @@ fn a_missing_folder_is_one_error_with_one_cause() {
     let cause = std::fs::read_dir(&missing).unwrap_err().to_string();
     assert_eq!(told.matches(&cause).count(), 1, "{told}");
 }
+
+#[test]
+fn a_model_without_stage_2_refuses_what_only_stage_2_heeds() {
+    let folder = TempDir::new().unwrap();
+    let (data, output) = (folder.path().join("data"), folder.path().join("run"));
+    std::fs::create_dir(&data).unwrap();
+    picture(130, 140).save(data.join("good.png")).unwrap();
+    train(&data, &output).success();
+    let model = folder.path().join("own.safetensors");
+    let weights = output.join("stage1.safetensors");
+    diffbir().args(["train", "pack", "--stage1"]).arg(weights).arg("-o").arg(&model).assert().success();
+    let input = save(folder.path(), "a.png");
+    let restore = |flags: &[&str]| {
+        diffbir().args(["restore", "--device", "cpu", "--model"]).arg(&model).arg(&input).args(flags).assert()
+    };
+    for flags in [["--steps", "5"], ["--fidelity", "0.5"], ["--strength", "0.5"], ["--samples", "2"]] {
+        let reason = format!("{}: custom has no stage 2, which alone heeds it", flags[0]);
+        restore(&flags).code(2).stderr(contains(reason));
+    }
+    restore(&[]).success().stderr(contains("has no stage 2: it cleans and enlarges"));
+}

@@ -43,6 +43,23 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
     if arguments.no_stage1 && !model.has_stage2() {
         bail!("--no-stage1: {name} has no stage 2, so nothing would be left to do");
     }
+    if !model.has_stage2() {
+        let of_stage2 = [
+            ("--steps", arguments.steps.is_some()),
+            ("--sampler", arguments.sampler.is_some()),
+            ("--cfg-scale", arguments.cfg_scale.is_some()),
+            ("--rescale-cfg", arguments.rescale_cfg),
+            ("--fidelity", arguments.fidelity.is_some()),
+            ("--start-point-type", arguments.start_point_type.is_some()),
+            ("--better-start", arguments.better_start),
+            ("--strength", arguments.strength != 1.0),
+            ("--noise-aug", arguments.noise_aug != 0),
+            ("--samples", arguments.samples > 1),
+        ];
+        if let Some((flag, _)) = of_stage2.into_iter().find(|(_, given)| *given) {
+            bail!("{flag}: {name} has no stage 2, which alone heeds it");
+        }
+    }
     if !model.has_stage2() && !arguments.stage1_only {
         reporter.say(&format!("{name} has no stage 2: it cleans and enlarges, and adds no detail"));
     }
