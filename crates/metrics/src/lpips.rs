@@ -8,7 +8,7 @@
 
 use crate::{MetricError, Picture};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig};
 use diffbir_nn::params::build;
@@ -73,7 +73,7 @@ impl Lpips {
             if layer == 1 || layer == 2 {
                 x = ops::max_pool2d(x, 3, 2);
             }
-            x = activation::relu(convolution.forward(x));
+            x = ops::relu(convolution.forward(x));
             let unit = unit_length(x.clone());
             let difference = unit.clone().slice_dim(0, 0..1) - unit.slice_dim(0, 1..2);
             let far = linear.forward(difference.powi_scalar(2)).into_data();
