@@ -10,12 +10,14 @@ mod outputs;
 mod paths;
 mod progress;
 mod restore;
+mod stop;
 mod talk;
 mod train;
 
 use anyhow::{Context, Result};
 use args::{Arguments, Command};
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
+use diffbir_train::run::TrainError;
 use std::process::ExitCode;
 
 /// Exit code where what is asked for cannot be done as it is asked; where pictures failed it is 1.
@@ -23,7 +25,7 @@ const COMMAND_IS_WRONG: u8 = 2;
 
 fn main() -> ExitCode {
     keep_freed_memory();
-    let result = match Arguments::parse().command {
+    let result = match Arguments::read().command {
         Command::Restore(arguments) => restore::run(&arguments),
         Command::Degrade(arguments) => degrade::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
@@ -39,8 +41,15 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         talk::say(format_args!("error: {error:#}"));
-        if error.is::<outputs::Unwritable>() { ExitCode::FAILURE } else { ExitCode::from(COMMAND_IS_WRONG) }
+        if is_no_fault_of_the_command(&error) { ExitCode::FAILURE } else { ExitCode::from(COMMAND_IS_WRONG) }
     })
+}
+
+/// Whether the same command could go well another time.
+fn is_no_fault_of_the_command(error: &anyhow::Error) -> bool {
+    let training = error.downcast_ref::<TrainError>();
+    error.is::<outputs::Unwritable>()
+        || matches!(training, Some(TrainError::Write { .. } | TrainError::Diverged { .. }))
 }
 
 /// Tensors come and go by tens of megabytes. Given back to the system and asked for again, each page of them would be

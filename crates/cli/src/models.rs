@@ -1,14 +1,16 @@
 //! `diffbir models`: the official weight files on this machine.
 
 use crate::args::ModelsCommand;
+use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk::{self, say};
 use anyhow::{Context, Result, bail};
-use diffbir::catalog::{self, Download, FILES, SETS, Store, WeightFile};
+use diffbir::catalog::{self, Download, FILES, PullError, SETS, Store, WeightFile};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Into a pipe a download is told of this often.
@@ -95,16 +97,32 @@ fn pull(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
     for file in &missing {
         say(format_args!("{}: {}, licence {}", file.name, file.about, file.licence));
     }
+    let stop = on_ctrl_c("stopping; the next pull goes on from here")?;
+    let mut code = ExitCode::SUCCESS;
     for file in missing {
         let mut teller = Teller::new(file.name);
-        let place = catalog::pull(store, file, &mut |event| teller.tell(event));
+        let pulled = catalog::pull(store, file, &mut |event| {
+            teller.tell(event);
+            if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
         teller.finish();
-        say(format_args!("{}", place?.display()));
-        if file.sha256.is_none() {
-            say(format_args!("  its hash is not published: its tensors are checked when it is loaded"));
+        match pulled {
+            Ok(place) => {
+                say(format_args!("{}", place.display()));
+                if file.sha256.is_none() {
+                    say(format_args!(
+                        "  its hash is not published: its tensors are checked when it is loaded"
+                    ));
+                }
+            }
+            Err(PullError::Stopped) => return Ok(ExitCode::from(STOPPED)),
+            Err(error) => {
+                say(format_args!("error: {error}"));
+                code = ExitCode::FAILURE;
+            }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 fn verify(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
@@ -169,7 +187,7 @@ impl Teller {
         Self { name, bar, told: Instant::now() }
     }
 
-    fn tell(&mut self, event: Download) -> ControlFlow<()> {
+    fn tell(&mut self, event: Download) {
         match (event, &self.bar) {
             (Download::Asking(url), _) => self.say(&format!("{}: from {url}", self.name)),
             (Download::Failed(_, error), _) => self.say(&format!("  {error}")),
@@ -188,7 +206,6 @@ impl Teller {
             }
             (Download::Bytes(..) | Download::Checking(_), None) => {}
         }
-        ControlFlow::Continue(())
     }
 
     fn say(&self, text: &str) {

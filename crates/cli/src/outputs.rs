@@ -209,7 +209,7 @@ fn stays(path: &Path, existing: Existing) -> Result<bool> {
 }
 
 /// Whether files can be made in a folder, which may have to be made itself.
-fn ensure_writable(folder: &Path) -> Result<()> {
+pub fn ensure_writable(folder: &Path) -> Result<()> {
     let there = folder.ancestors().find(|folder| folder.symlink_metadata().is_ok());
     let there = there.unwrap_or(Path::new("."));
     ensure!(there.is_dir(), "{}: is no folder, so no result can be written into it", there.display());

@@ -30,21 +30,27 @@ pub fn run(arguments: Train) -> Result<()> {
     let device = Device::flex();
     match arguments.part {
         TrainPart::Stage1 { network, run } => {
-            let config = run_config(&run, 20, AdamWConfig::default());
+            let config = run_config(&run, 20, AdamWConfig::default())?;
             let sizes = stage1_config(network);
             stage1::train(&sizes, &config, &run.data, &run.validation, CROP_PX, &device, &mut print)?;
         }
         TrainPart::Prior { autoencoder, latents, run } => {
+            let config = run_config(&run, 100, stage2_optimizer())?;
             let autoencoder = open_autoencoder(&autoencoder, &device)?;
             let [truths, held_out] = encode(&run, &latents, &Kind::Truth, &autoencoder, &device)?;
-            let config = run_config(&run, 100, stage2_optimizer());
             stage2::train_prior(&stage2_config(), &config, &truths, &held_out, &device, &mut print)?;
         }
         TrainPart::Control { autoencoder, latents, stage1, unet, together_with, draws, run } => {
+            // All files are read before latents are made, which takes long.
+            let (sizes, config) = (stage2_config(), run_config(&run, 100, stage2_optimizer())?);
+            let unet = Checkpoint::open(&unet)?;
+            sizes.fits_unet(&unet, &device)?;
+            let branch = together_with.map(|file| Checkpoint::open(&file)).transpose()?;
+            branch.iter().try_for_each(|branch| sizes.fits_control(branch, &device))?;
             let autoencoder = open_autoencoder(&autoencoder, &device)?;
-            let mut weights = Checkpoint::open(&stage1)?;
-            let sizes = stage1_config(Stage1Network::Srvgg);
-            let (network, _) = build(&mut weights, &device, |params| sizes.build(params))?;
+            let cleaner = stage1_config(Stage1Network::Srvgg);
+            let (network, _) =
+                build(&mut Checkpoint::open(&stage1)?, &device, |params| cleaner.build(params))?;
             let restore = |small: &Raster| {
                 let out = network.forward(to_tensor([small], &device)).clamp(0.0, 1.0);
                 let [_, height_px, width_px, channels] = out.dims();
@@ -53,19 +59,18 @@ pub fn run(arguments: Train) -> Result<()> {
             };
             let [truths, held_out] = encode(&run, &latents, &Kind::Truth, &autoencoder, &device)?;
             let (mut conditions, mut held_out_conditions) = (Vec::new(), Vec::new());
-            for draw in 0..draws {
+            for draw in 0..usize::from(draws) {
                 let kind = Kind::Stage1 { restore: &restore, draw };
                 let [train, held_out] = encode(&run, &latents, &kind, &autoencoder, &device)?;
                 conditions.push(train);
                 held_out_conditions.push(held_out);
             }
-            let (sizes, config) = (stage2_config(), run_config(&run, 100, stage2_optimizer()));
             let (pairs, held_out) =
                 ((&truths[..], &conditions[..]), (&held_out[..], &held_out_conditions[..]));
-            match together_with {
-                None => stage2::train_control(&sizes, &config, &unet, pairs, held_out, &device, &mut print)?,
+            match branch {
+                None => stage2::train_control(&sizes, &config, unet, pairs, held_out, &device, &mut print)?,
                 Some(branch) => {
-                    let start = (unet.as_path(), branch.as_path());
+                    let start = (unet, branch);
                     stage2::train_both(&sizes, &config, start, pairs, held_out, &device, &mut print)?;
                 }
             }
@@ -166,8 +171,8 @@ fn stage2_optimizer() -> AdamWConfig {
     AdamWConfig { beta2: 0.999, weight_decay: 0.01, clip_norm: 1.0, ..AdamWConfig::default() }
 }
 
-fn run_config(run: &TrainRun, warm_up: u64, optimizer: AdamWConfig) -> RunConfig {
-    RunConfig {
+fn run_config(run: &TrainRun, warm_up: u64, optimizer: AdamWConfig) -> Result<RunConfig> {
+    Ok(RunConfig {
         out: run.output.clone(),
         steps: run.steps,
         batch: usize::from(run.batch),
@@ -175,9 +180,9 @@ fn run_config(run: &TrainRun, warm_up: u64, optimizer: AdamWConfig) -> RunConfig
         warm_up,
         seed: run.seed,
         checkpoint_every: run.checkpoint_every,
-        init: run.init.clone(),
+        init: run.init.as_deref().map(Checkpoint::open).transpose()?,
         optimizer,
-    }
+    })
 }
 
 fn autoencoder_files(folder: &Path) -> Result<Checkpoint> {

@@ -152,6 +152,12 @@ fn values_on_the_way_keep_folders_and_never_collide() {
         .code(2)
         .stderr(contains("--save-intermediates").and(contains("would both become")));
     assert!(!values.exists());
+    // What cannot be a folder is noticed before any picture is restored.
+    std::fs::write(&values, b"notes").unwrap();
+    more(&[&named[0]]).code(2).stderr(contains("--save-intermediates").and(contains("is no folder")));
+    std::fs::remove_file(&values).unwrap();
+    std::fs::create_dir_all(values.join("a_restored.safetensors")).unwrap();
+    more(&[&named[0]]).code(2).stderr(contains("a_restored.safetensors: is a folder"));
     assert_eq!(names(&inputs.join("one")), ["a.png"]);
 }
 

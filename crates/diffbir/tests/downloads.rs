@@ -185,6 +185,7 @@ fn mirrors_take_over_and_a_wrong_hash_is_thrown_away() {
     let store = Store::at(folder.path());
     let nowhere = pull(&store, &file(Some(hash()), &[missing, wrong]), &mut all).unwrap_err().to_string();
     assert!(nowhere.contains("weights.bin") && nowhere.contains("SHA-256"), "{nowhere}");
+    assert!(names(&store).is_empty(), "a refused download leaves nothing");
     assert!(store.find(&file(None, &[missing])).is_none());
 }
 

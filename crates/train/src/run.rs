@@ -39,7 +39,7 @@ pub enum TrainError {
 }
 
 /// What every run has.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RunConfig {
     /// Folder for checkpoints; a run that finds its own there goes on from it.
     pub out: PathBuf,
@@ -56,7 +56,7 @@ pub struct RunConfig {
     /// Steps between checkpoints, each with a validation.
     pub checkpoint_every: u64,
     /// Weights to start from instead of random ones.
-    pub init: Option<PathBuf>,
+    pub init: Option<Checkpoint>,
     /// The optimizer's constants.
     pub optimizer: AdamWConfig,
 }
@@ -126,10 +126,9 @@ impl<N: Module> Run<N> {
         let weights_file = config.out.join(format!("{name}.safetensors"));
         let state_file = config.out.join(format!("{name}.state.safetensors"));
         let resume = state_file.exists();
-        let from = if resume { Some(state_file) } else { config.init.clone() };
         let mut file;
         let mut random = RandomInit { seed: config.seed };
-        let saved = from.map(|from| Checkpoint::open(&from)).transpose()?;
+        let saved = if resume { Some(Checkpoint::open(&state_file)?) } else { config.init.clone() };
         let source: &mut dyn Source = match &saved {
             Some(saved) if resume => {
                 file = saved.part("network");

@@ -9,10 +9,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::schedule::{Prediction, Schedule};
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::unet::{Unet, UnetConfig};
+use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
 use rand::Rng;
-use std::path::{Path, PathBuf};
 
 /// What both trainers have.
 pub struct Stage2Config {
@@ -24,6 +24,18 @@ pub struct Stage2Config {
     pub prediction: Prediction,
     /// Side of a latent crop, cells.
     pub side: usize,
+}
+
+impl Stage2Config {
+    /// Whether these are weights of the UNet.
+    pub fn fits_unet(&self, weights: &Checkpoint, device: &Device) -> Result<(), WeightError> {
+        build(&mut weights.clone(), device, |params| self.unet.build(params)).map(drop)
+    }
+
+    /// Whether these are weights of its control branch.
+    pub fn fits_control(&self, weights: &Checkpoint, device: &Device) -> Result<(), WeightError> {
+        build(&mut weights.clone(), device, |params| ControlNet::new(params, &self.unet)).map(drop)
+    }
 }
 
 /// Trains the UNet alone.
@@ -54,24 +66,23 @@ pub fn train_prior(
     Ok(())
 }
 
-/// Trains the control branch on a frozen UNet. A new branch starts as the UNet's copy.
+/// Trains the control branch on a frozen UNet, whose weights are given. A new branch starts as the UNet's copy.
 pub fn train_control(
     config: &Stage2Config,
     run: &RunConfig,
-    unet_file: &Path,
+    mut weights: Checkpoint,
     latents: (&[Latent], &[Vec<Latent>]),
     held_out: (&[Latent], &[Vec<Latent>]),
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
     let device = device.clone().autodiff();
-    let mut weights = Checkpoint::open(unet_file)?;
     let (unet, _) = build(&mut weights, &device.clone().inner(), |params| config.unet.build(params))?;
     // A frozen network on the differentiating device: its parameters are constants there.
     let unet = Module::no_grad(Module::train(unet));
     let mut run = run.clone();
     if run.init.is_none() {
-        run.init = Some(write_start(&run, "control", &control_start(&weights, config)?)?);
+        run.init = Some(control_start(&weights, config)?);
     }
     let trainee = Run::start(&run, "control", &device, |params| ControlNet::new(params, &config.unet))?;
     let mut step = trainee.steps();
@@ -114,7 +125,7 @@ const WITHOUT_CONTROL: f64 = 0.1;
 pub fn train_both(
     config: &Stage2Config,
     run: &RunConfig,
-    (unet_file, control_file): (&Path, &Path),
+    (unet, control): (Checkpoint, Checkpoint),
     latents: (&[Latent], &[Vec<Latent>]),
     held_out: (&[Latent], &[Vec<Latent>]),
     device: &Device,
@@ -124,9 +135,9 @@ pub fn train_both(
     let mut run = run.clone();
     if run.init.is_none() {
         let mut start = Checkpoint::default();
-        start.insert("unet", Checkpoint::open(unet_file)?);
-        start.insert("control", Checkpoint::open(control_file)?);
-        run.init = Some(write_start(&run, "stage2", &start)?);
+        start.insert("unet", unet);
+        start.insert("control", control);
+        run.init = Some(start);
     }
     let trainee = Run::start(&run, "stage2", &device, |params| {
         let unet = config.unet.build(&params.at("unet"))?;
@@ -160,16 +171,6 @@ pub fn train_both(
         report,
     )?;
     Ok(())
-}
-
-/// Writes the weights that a run starts from into its folder.
-fn write_start(run: &RunConfig, name: &str, start: &Checkpoint) -> Result<PathBuf, TrainError> {
-    let file = run.out.join(format!("{name}.start.safetensors"));
-    let bytes = start.to_safetensors(false)?;
-    std::fs::create_dir_all(&run.out)
-        .and_then(|()| std::fs::write(&file, bytes))
-        .map_err(|source| TrainError::Write { file: file.clone(), source })?;
-    Ok(file)
 }
 
 /// The control branch's first weights: the UNet's where the name is the same, the first convolution

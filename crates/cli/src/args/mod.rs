@@ -8,13 +8,13 @@ pub use reference::{Captioner, Reference, Version};
 pub use restore::{ColourFix, Precision, Restore, SeedMode, Task, Tiles};
 pub use train::{Stage1Network, Train, TrainPart, TrainRun};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use diffbir::device::DeviceChoice;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
-Exit code: 0 if all went well, 1 if pictures failed, 2 if what is asked cannot be done as it is asked, 130 if \
+Exit code: 0 if all went well, 1 if pictures, downloads or training failed, 2 if what is asked cannot be done as it is asked, 130 if \
 Ctrl-C ended it.";
 
 /// Restore photographs that are small, blurred, noisy or old.
@@ -24,6 +24,20 @@ Ctrl-C ended it.";
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// The command line; one that is wrong ends the program with its reason.
+    pub fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let mut arguments = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        if let (Command::Restore(restore), Some((_, matches))) =
+            (&mut arguments.command, matches.subcommand())
+        {
+            restore.note_of_stage2(matches);
+        }
+        arguments
+    }
 }
 
 #[derive(Subcommand)]
@@ -182,7 +196,11 @@ fn not_negative(text: &str) -> Result<f64, String> {
 
 fn fidelity(text: &str) -> Result<f64, String> {
     let value = not_negative(text)?;
-    if value < 1.0 { Ok(value) } else { Err("it must be below 1; for 1 there is --stage1-only".into()) }
+    if value < 1.0 {
+        Ok(value)
+    } else {
+        Err("it must be below 1; for 1 there is --stage1-only of restore".into())
+    }
 }
 
 fn cfg_scale(text: &str) -> Result<f64, String> {

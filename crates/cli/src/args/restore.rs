@@ -1,7 +1,8 @@
 //! Flags of `diffbir restore`.
 
 use super::{Existing, Reference, cfg_scale, fidelity, not_negative, positive, seed};
-use clap::{Args, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, ValueEnum};
 use diffbir::device::DeviceChoice;
 use diffbir_diffusion::noise::Source;
 use diffbir_diffusion::{Sampler, StartPoint};
@@ -133,11 +134,7 @@ pub struct Restore {
     pub precision: Option<Precision>,
 
     /// Stop after stage 1: clean and faithful, without new detail; excludes what only stage 2 heeds.
-    #[arg(long, conflicts_with = "no_stage1")]
-    #[arg(conflicts_with_all = ["steps", "sampler", "cfg_scale", "prompt", "negative_prompt", "strength"])]
-    #[arg(conflicts_with_all = ["s_churn", "s_tmin", "s_tmax", "s_noise", "eta", "order"])]
-    #[arg(conflicts_with_all = ["fidelity", "start_point_type", "better_start", "rescale_cfg", "seed_mode", "noise"])]
-    #[arg(conflicts_with_all = ["noise_aug", "seed", "samples", "batch_size", "color_fix"])]
+    #[arg(long, conflicts_with = "no_stage1", conflicts_with_all = OF_STAGE2)]
     pub stage1_only: bool,
 
     /// Skip stage 1: for pictures that are clean already.
@@ -165,6 +162,48 @@ pub struct Restore {
 
     #[command(flatten)]
     pub reference: Reference,
+
+    /// The first flag given that only stage 2 heeds, as it is written.
+    #[arg(skip)]
+    pub of_stage2: Option<String>,
+}
+
+/// What only stage 2 heeds.
+const OF_STAGE2: [&str; 26] = [
+    "steps",
+    "sampler",
+    "s_churn",
+    "s_tmin",
+    "s_tmax",
+    "s_noise",
+    "eta",
+    "order",
+    "start_point_type",
+    "better_start",
+    "fidelity",
+    "cfg_scale",
+    "rescale_cfg",
+    "prompt",
+    "negative_prompt",
+    "strength",
+    "noise_aug",
+    "seed",
+    "seed_mode",
+    "noise",
+    "samples",
+    "batch_size",
+    "color_fix",
+    "vae_encoder_tiled",
+    "vae_decoder_tiled",
+    "cldm_tiled",
+];
+
+impl Restore {
+    /// Notes what was given for stage 2: a value alone does not say whether it was given.
+    pub fn note_of_stage2(&mut self, matches: &ArgMatches) {
+        let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        self.of_stage2 = OF_STAGE2.into_iter().find(given).map(|id| format!("--{}", id.replace('_', "-")));
+    }
 }
 
 /// What only some samplers heed; a sampler that does not refuses it.
@@ -224,7 +263,7 @@ pub struct Tiles {
     pub cleaner_tile_stride: usize,
 
     /// Work in tiles when encoding.
-    #[arg(long, alias = "vae_encoder_tiled", conflicts_with = "stage1_only")]
+    #[arg(long, alias = "vae_encoder_tiled")]
     pub vae_encoder_tiled: bool,
 
     /// Side of a tile of the encoder in pixels.
@@ -238,7 +277,7 @@ pub struct Tiles {
     pub vae_encoder_tile_size: usize,
 
     /// Work in tiles when decoding.
-    #[arg(long, alias = "vae_decoder_tiled", conflicts_with = "stage1_only")]
+    #[arg(long, alias = "vae_decoder_tiled")]
     pub vae_decoder_tiled: bool,
 
     /// Side of a tile of the decoder in pixels of the picture.
@@ -252,7 +291,7 @@ pub struct Tiles {
     pub vae_decoder_tile_size: usize,
 
     /// Work in tiles in each step of the sampler.
-    #[arg(long, aliases = ["cldm_tiled", "tiled"], conflicts_with = "stage1_only")]
+    #[arg(long, aliases = ["cldm_tiled", "tiled"])]
     pub cldm_tiled: bool,
 
     /// Side of a tile of the sampler in pixels of the picture.

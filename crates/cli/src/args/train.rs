@@ -50,8 +50,8 @@ pub enum TrainPart {
         #[arg(long, value_name = "BRANCH")]
         together_with: Option<PathBuf>,
         /// Degradations of each picture.
-        #[arg(long, default_value_t = 2)]
-        draws: usize,
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=100))]
+        draws: u16,
         #[command(flatten)]
         run: TrainRun,
     },
@@ -70,13 +70,13 @@ pub enum TrainPart {
         #[arg(long, num_args = 1..=2, value_names = ["UNET", "BRANCH"], requires = "autoencoder")]
         stage2: Vec<PathBuf>,
         /// The fidelity that suits the model: where, between noise (0) and the stage-1 picture (1), sampling starts.
-        #[arg(long, default_value_t = 0.0, value_parser = super::fidelity, allow_negative_numbers = true)]
+        #[arg(long, default_value_t = 0.0, value_parser = super::fidelity, requires = "autoencoder", allow_negative_numbers = true)]
         fidelity: f64,
         /// The guidance scale that suits the model.
-        #[arg(long, default_value_t = 1.0, value_parser = cfg_scale, allow_negative_numbers = true)]
+        #[arg(long, default_value_t = 1.0, value_parser = cfg_scale, requires = "autoencoder", allow_negative_numbers = true)]
         cfg_scale: f64,
         /// Scale of the sampler's noise that suits the model.
-        #[arg(long, default_value_t = 1.0, value_parser = super::not_negative, allow_negative_numbers = true)]
+        #[arg(long, default_value_t = 1.0, value_parser = super::not_negative, requires = "autoencoder", allow_negative_numbers = true)]
         s_noise: f64,
         /// The model's name.
         #[arg(long, default_value = "custom")]
@@ -114,7 +114,7 @@ pub struct TrainRun {
     #[arg(long, default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]
     pub seed: u64,
     /// Steps between checkpoints.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     pub checkpoint_every: u64,
     /// Weights to start from.
     #[arg(long)]

@@ -1,13 +1,13 @@
 //! `--save-intermediates`: what comes about on the way, as safetensors.
 
 use crate::outputs::{self, Job};
-use crate::paths::place;
-use anyhow::{Result, bail};
+use crate::paths::{folder_of, place};
+use anyhow::{Context, Result, bail};
 use diffbir::restore::Value;
 use diffbir_diffusion::Latent;
 use diffbir_imaging::Raster;
 use safetensors::tensor::{Dtype, TensorView};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Values of one picture, in the order in which they came. Pictures are `[1, height, width, 3]` in 0..1, latents
@@ -72,7 +72,8 @@ fn path(folder: &Path, job: &Job) -> PathBuf {
     folder.join(&job.below).join(name)
 }
 
-/// Refuses jobs whose files would be one, before any work, and removes what a run that was killed left.
+/// Refuses jobs whose files would be one or cannot be written, before any work, and removes what a run that was
+/// killed left.
 pub fn plan(folder: &Path, jobs: &[Job]) -> Result<()> {
     let paths: Vec<PathBuf> = jobs.iter().map(|job| path(folder, job)).collect();
     let mut taken = HashMap::new();
@@ -85,6 +86,11 @@ pub fn plan(folder: &Path, jobs: &[Job]) -> Result<()> {
                 path.display()
             );
         }
+    }
+    let folders: HashSet<&Path> = paths.iter().map(|path| folder_of(path)).collect();
+    folders.into_iter().try_for_each(outputs::ensure_writable).context("--save-intermediates")?;
+    if let Some(path) = paths.iter().find(|path| path.is_dir()) {
+        bail!("--save-intermediates: {}: is a folder: remove it or choose another place", path.display());
     }
     outputs::tidy(paths.iter().map(PathBuf::as_path));
     Ok(())

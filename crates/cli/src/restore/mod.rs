@@ -11,8 +11,9 @@ use crate::args::{Existing, Restore, SeedMode};
 use crate::inputs;
 use crate::outputs::{self, Job, Target};
 use crate::progress::{Event, Reporter};
+use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use diffbir::geometry::MAX_OUTPUT_PIXELS;
 use diffbir::restore::{Value, Watch};
 use diffbir::{Error, Model, Options, Progress};
@@ -26,9 +27,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-
-/// Exit code of a run that was stopped by Ctrl-C, as shells count it.
-const STOPPED: u8 = 130;
 
 pub fn run(arguments: &Restore) -> Result<ExitCode> {
     let mut reporter = Reporter::new(arguments.json);
@@ -97,20 +95,10 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         model: &model,
         arguments,
         format,
-        stop: Arc::new(AtomicBool::new(false)),
+        stop: on_ctrl_c("stopping after this step; press Ctrl-C again to leave at once")?,
         memory: arguments.memory.then(Memory::watch),
         reporter,
     };
-    let flag = run.stop.clone();
-    ctrlc::set_handler(move || {
-        // The second time nobody wants to wait for the end of a step.
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(STOPPED));
-        }
-        talk::say("stopping after this step; press Ctrl-C again to leave at once");
-    })
-    .context("Ctrl-C cannot be listened for")?;
-
     outputs::tidy(jobs.iter().flat_map(Job::files));
     let name = &model.config.name;
     run.reporter.event(&Event::Start { pictures: jobs.len(), model: name, device: &device_name });

@@ -31,6 +31,12 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
             "{name} starts from pure noise: --start-point-type cond and --better-start would change nothing"
         );
     }
+    if arguments.no_stage1 && !model.has_stage2() {
+        bail!("--no-stage1: {name} has no stage 2, so nothing would be left to do");
+    }
+    if let (false, Some(flag)) = (model.has_stage2(), &arguments.of_stage2) {
+        bail!("{flag}: {name} has no stage 2, which alone heeds it");
+    }
     if !model.has_text() {
         let texts = [
             ("--prompt", arguments.prompt.is_some()),
@@ -38,26 +44,6 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
         ];
         for (flag, _) in texts.into_iter().filter(|(_, given)| *given) {
             reporter.say(&format!("warning: {flag} changes nothing: {name} reads no text"));
-        }
-    }
-    if arguments.no_stage1 && !model.has_stage2() {
-        bail!("--no-stage1: {name} has no stage 2, so nothing would be left to do");
-    }
-    if !model.has_stage2() {
-        let of_stage2 = [
-            ("--steps", arguments.steps.is_some()),
-            ("--sampler", arguments.sampler.is_some()),
-            ("--cfg-scale", arguments.cfg_scale.is_some()),
-            ("--rescale-cfg", arguments.rescale_cfg),
-            ("--fidelity", arguments.fidelity.is_some()),
-            ("--start-point-type", arguments.start_point_type.is_some()),
-            ("--better-start", arguments.better_start),
-            ("--strength", arguments.strength != 1.0),
-            ("--noise-aug", arguments.noise_aug != 0),
-            ("--samples", arguments.samples > 1),
-        ];
-        if let Some((flag, _)) = of_stage2.into_iter().find(|(_, given)| *given) {
-            bail!("{flag}: {name} has no stage 2, which alone heeds it");
         }
     }
     if !model.has_stage2() && !arguments.stage1_only {
@@ -72,6 +58,12 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
     let whole_way =
         arguments.start_point_type.is_some() || arguments.better_start || !sampler.starts_midway();
     let fidelity = if whole_way { 0.0 } else { defaults.fidelity };
+    if arguments.fidelity.is_none() && defaults.fidelity > 0.0 && !sampler.starts_midway() {
+        reporter.say(&format!(
+            "{sampler} starts from noise: --fidelity {} of {name} is left out",
+            defaults.fidelity
+        ));
+    }
     let cfg_scale = arguments.cfg_scale.unwrap_or(defaults.cfg_scale);
     let rises = cfg_scale > 1.0 || sampler == Sampler::DpmppM2 && cfg_scale < 1.0;
     if arguments.rescale_cfg && !rises && !as_reference(arguments) {

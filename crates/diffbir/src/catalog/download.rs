@@ -51,12 +51,12 @@ pub enum PullError {
         found: String,
     },
     /// A file that is to be imported cannot be read.
-    #[error("{}: cannot be read ({source})", file.display())]
+    #[error("{}: cannot be read ({reason})", file.display())]
     Read {
         /// Which file.
         file: PathBuf,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// What came from an address is no file of weights.
     #[error("{url}: gave no file of weights ({reason}); it was removed")]
@@ -67,12 +67,12 @@ pub enum PullError {
         reason: String,
     },
     /// The file cannot be written.
-    #[error("{}: cannot be written ({source}): is there room on the disk?", file.display())]
+    #[error("{}: cannot be written ({reason}): is there room on the disk?", file.display())]
     Write {
         /// Which file.
         file: PathBuf,
         /// Why.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Another process downloads the same file.
     #[error("{}: another process is downloading it: wait for its end", .0.display())]
@@ -102,13 +102,11 @@ pub type WatchDownload<'a> = dyn FnMut(Download) -> ControlFlow<()> + 'a;
 /// written, or when `watch` says stop.
 pub fn pull(store: &Store, file: &WeightFile, watch: &mut WatchDownload) -> Result<PathBuf, PullError> {
     let place = store.place(file);
-    let write = |source| PullError::Write { file: place.clone(), source };
+    let write = |reason| PullError::Write { file: place.clone(), reason };
     std::fs::create_dir_all(store.folder()).map_err(write)?;
-    let lock_file = store.folder().join(format!("{}.lock", file.name));
-    let lock = File::create(&lock_file).map_err(write)?;
-    if lock.try_lock().is_err() {
+    let Some(_lock) = Lock::take(store.folder().join(format!("{}.lock", file.name))).map_err(write)? else {
         return Err(PullError::Busy(place));
-    }
+    };
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_connect(Some(Duration::from_secs(30)))
         .timeout_recv_response(Some(Duration::from_secs(60)))
@@ -118,10 +116,7 @@ pub fn pull(store: &Store, file: &WeightFile, watch: &mut WatchDownload) -> Resu
     for address in file.addresses {
         tell(watch, Download::Asking(address.url))?;
         match from(&agent, address.url, file, &place, watch) {
-            Ok(()) => {
-                let _ = std::fs::remove_file(lock_file);
-                return Ok(place);
-            }
+            Ok(()) => return Ok(place),
             Err(error @ (PullError::Stopped | PullError::Write { .. })) => return Err(error),
             Err(error) => {
                 tell(watch, Download::Failed(address.url, &error))?;
@@ -131,6 +126,27 @@ pub fn pull(store: &Store, file: &WeightFile, watch: &mut WatchDownload) -> Resu
     }
     let (name, addresses) = (file.name.to_string(), file.addresses.len());
     Err(PullError::Nowhere { name, addresses, last: last.expect("every file has an address") })
+}
+
+/// A file that says, while it is locked, that its process downloads.
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Nothing if another process has it.
+    fn take(path: PathBuf) -> io::Result<Option<Self>> {
+        let file = File::create(&path)?;
+        Ok(file.try_lock().is_ok().then_some(Self { path, _file: file }))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // One that stays is in nobody's way.
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 fn tell(watch: &mut WatchDownload, event: Download) -> Result<(), PullError> {
@@ -159,7 +175,7 @@ fn from(
             Err(error) => return Err(error),
         }
     }
-    let write = |source| PullError::Write { file: partial.clone(), source };
+    let write = |reason| PullError::Write { file: partial.clone(), reason };
     if let Some(expected) = file.sha256 {
         let found = sha256_of(&partial, &mut |done| watch(Download::Checking(done))).map_err(|error| {
             if error.kind() == io::ErrorKind::Interrupted { PullError::Stopped } else { write(error) }
@@ -173,7 +189,7 @@ fn from(
         std::fs::remove_file(&partial).map_err(write)?;
         return Err(PullError::NoWeights { url: url.into(), reason: error.to_string() });
     }
-    std::fs::rename(&partial, place).map_err(|source| PullError::Write { file: place.into(), source })
+    std::fs::rename(&partial, place).map_err(|reason| PullError::Write { file: place.into(), reason })
 }
 
 fn size_of(path: &Path) -> u64 {
@@ -188,7 +204,7 @@ fn continue_from(
     watch: &mut WatchDownload,
 ) -> Result<(), PullError> {
     let server = |reason: String| PullError::Server { url: url.into(), reason };
-    let write = |source| PullError::Write { file: partial.to_path_buf(), source };
+    let write = |reason| PullError::Write { file: partial.to_path_buf(), reason };
     let mut done = size_of(partial);
     let request = agent.get(url).header("User-Agent", concat!("diffbir/", env!("CARGO_PKG_VERSION")));
     let request = if done > 0 { request.header("Range", format!("bytes={done}-")) } else { request };

@@ -57,10 +57,10 @@ impl Store {
     pub fn import(&self, file: &WeightFile, from: &Path) -> Result<PathBuf, PullError> {
         let fail = |path: &Path| {
             let file = path.to_path_buf();
-            move |source| PullError::Write { file, source }
+            move |reason| PullError::Write { file, reason }
         };
         let found = sha256_of(from, &mut |_| ControlFlow::Continue(()))
-            .map_err(|source| PullError::Read { file: from.to_path_buf(), source })?;
+            .map_err(|reason| PullError::Read { file: from.to_path_buf(), reason })?;
         if let Some(expected) = file.sha256.filter(|expected| *expected != found) {
             let url = from.display().to_string();
             return Err(PullError::Hash { url, expected: expected.into(), found });
