@@ -6,6 +6,7 @@ use crate::restore::memory::Memory;
 use crate::talk;
 use anyhow::Result;
 use diffbir::catalog::Task;
+use diffbir::model::Loading;
 use diffbir::restore::Watch;
 use diffbir::{Model, Options, Progress, Stage};
 use diffbir_diffusion::noise::{Source, TorchNoise};
@@ -19,7 +20,8 @@ pub fn run(arguments: &Bench) -> Result<ExitCode> {
     let (device, device_name) = arguments.device.open()?;
     let precision = arguments.precision.of_weights();
     let memory = Memory::watch();
-    let model = choose::named(&arguments.model, Task::Sr, &device, precision)?.model;
+    let model =
+        choose::named(&arguments.model, Task::Sr, Loading { precision, ..Loading::on(&device) })?.model;
     let mut options = Options::of(&model);
     options.steps = arguments.steps.map_or(options.steps, usize::from);
     let photo = picture(arguments.size as usize / 4)?;

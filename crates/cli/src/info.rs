@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail};
 use diffbir::ModelConfig;
 use diffbir_imaging::DecodeError;
 use diffbir_nn::checkpoint::Checkpoint;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -37,10 +39,13 @@ fn describe(file: &Path) -> Result<String> {
     if kind(file)? == Kind::Folder {
         bail!("{name}: is a folder: name files");
     }
-    let bytes = std::fs::read(file).with_context(|| format!("{name}: cannot be read"))?;
+    let cannot_be_read = || format!("{name}: cannot be read");
+    let mut start = Vec::new();
+    File::open(file).and_then(|file| file.take(9).read_to_end(&mut start)).with_context(cannot_be_read)?;
     let is_weights =
-        bytes.get(8) == Some(&b'{') || bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80");
+        start.get(8) == Some(&b'{') || start.starts_with(b"PK\x03\x04") || start.starts_with(b"\x80");
     if !is_weights {
+        let bytes = std::fs::read(file).with_context(cannot_be_read)?;
         return match diffbir_imaging::describe(&bytes, &name) {
             Err(DecodeError::NotAPicture { .. }) => bail!(
                 "{name}: is neither a picture in PNG, JPEG, WebP, TIFF or BMP nor a model file (safetensors or PyTorch)"
@@ -48,7 +53,6 @@ fn describe(file: &Path) -> Result<String> {
             described => Ok(described?),
         };
     }
-    drop(bytes);
     describe_weights(&Checkpoint::open(file)?, &name)
 }
 

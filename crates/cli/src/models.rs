@@ -86,7 +86,12 @@ fn list(store: &Store) -> String {
 
 fn line(store: &Store, file: &WeightFile) -> String {
     let state = if store.find(file).is_some() { "here" } else { "not here" };
-    format!("    {:<32} {:>8}  {state:<8}  {}\n", file.name, file.about, file.holds)
+    let addresses = file.addresses.len();
+    let tried = file.addresses.iter().filter(|address| address.tried).count();
+    format!(
+        "    {:<32} {:>8}  {state:<8}  {}; {addresses} addresses, {tried} tried\n",
+        file.name, file.about, file.holds
+    )
 }
 
 fn pull(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
@@ -189,7 +194,10 @@ impl Teller {
 
     fn tell(&mut self, event: Download) {
         match (event, &self.bar) {
-            (Download::Asking(url), _) => self.say(&format!("{}: from {url}", self.name)),
+            (Download::Asking(address), _) => {
+                let untried = if address.tried { "" } else { " (which we have not tried)" };
+                self.say(&format!("{}: from {}{untried}", self.name, address.url));
+            }
             (Download::Failed(_, error), _) => self.say(&format!("  {error}")),
             (Download::Bytes(done, total), Some(bar)) => {
                 bar.set_length(total.unwrap_or(done));

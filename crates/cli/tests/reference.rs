@@ -7,6 +7,7 @@ use diffbir::config::SamplingDefaults;
 use diffbir::config::{AutoencoderConfig, ModelConfig};
 use diffbir::yaml;
 use diffbir_models::controlnet::ControlNet;
+use diffbir_models::rrdb::RrdbConfig;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{Init, RandomInit, Source, build};
 use diffbir_nn::{Device, Module, Params, WeightError};
@@ -223,4 +224,23 @@ fn all_flags_of_the_reference_are_known() {
     run("--g_scale 0.5").code(2).stderr(contains("--g-scale"));
     run("--task unaligned_face").code(2).stderr(contains("unaligned_face"));
     assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn stage_1_alone_needs_its_own_file_only() {
+    let folder = TempDir::new().unwrap();
+    let (models, input) = (folder.path().join("models"), save(folder.path(), "in/a.png"));
+    std::fs::create_dir(&models).unwrap();
+    let run = |line: &str| {
+        let mut command = diffbir();
+        command.env("DIFFBIR_MODELS", &models).args(["restore", "--device", "cpu", "--upscale", "1"]);
+        command.arg(&input).arg("-o").arg(folder.path().join("out/")).args(line.split(' ')).assert()
+    };
+    run("--model v2 --stage1-only").code(2).stderr(contains("BSRNet.pth of model v2 is not here"));
+    write(&models, "BSRNet.pth", &weights(3, |params| RrdbConfig::official().build(params)));
+    run("--model v2 --stage1-only").success();
+    // It is the best that is here for this, and no model for more.
+    let auto = run("--stage1-only --existing overwrite --json").success().get_output().stdout.clone();
+    assert!(String::from_utf8(auto).unwrap().contains(r#""model":"v2""#));
+    run("--model v2 --existing overwrite").code(2).stderr(contains("v2.pth of model v2 is not here"));
 }

@@ -95,6 +95,16 @@ pub enum AutoencoderConfig {
 }
 
 impl ModelConfig {
+    /// Under which names a model file keeps its networks.
+    pub fn places(&self) -> Vec<&'static str> {
+        let mut places = vec!["stage1"];
+        if let Some(stage2) = &self.stage2 {
+            places.extend(["autoencoder", "unet", "control"]);
+            places.extend(stage2.text.as_ref().map(|_| "text"));
+        }
+        places
+    }
+
     /// The configuration that a model file carries.
     pub fn of(checkpoint: &Checkpoint, file: &str) -> Result<Self, WeightError> {
         let fail = |reason: String| WeightError::File { file: file.into(), reason };

@@ -48,25 +48,55 @@ pub struct Parts {
     pub text: Checkpoint,
 }
 
+/// How much of a model is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stages {
+    /// All that it has.
+    #[default]
+    All,
+    /// Stage 1 alone; of the rest neither files nor memory are needed.
+    First,
+}
+
+/// How a model is loaded.
+#[derive(Clone, Copy)]
+pub struct Loading<'a> {
+    /// Where its networks run.
+    pub device: &'a Device,
+    /// In which numbers its weights are held.
+    pub precision: Precision,
+    /// How much of it.
+    pub stages: Stages,
+}
+
+impl<'a> Loading<'a> {
+    /// All of a model, on this device, in 32 bits.
+    pub fn on(device: &'a Device) -> Self {
+        Self { device, precision: Precision::F32, stages: Stages::All }
+    }
+}
+
 impl Model {
     /// The model that is built in.
-    pub fn nano(device: &Device, precision: Precision) -> Result<Self, Error> {
+    pub fn nano(loading: Loading) -> Result<Self, Error> {
         const NAME: &str = "the built-in model";
-        Self::load(&Checkpoint::from_static(diffbir_nano::NANO, NAME)?, NAME, device, precision)
+        Self::load(&Checkpoint::from_static(diffbir_nano::NANO, NAME)?, NAME, loading)
     }
 
-    /// A model file, its weights held in `precision`.
-    pub fn open(path: &Path, device: &Device, precision: Precision) -> Result<Self, Error> {
-        Self::load(&Checkpoint::open(path)?, &path.display().to_string(), device, precision)
+    /// A model file.
+    pub fn open(path: &Path, loading: Loading) -> Result<Self, Error> {
+        Self::load(&Checkpoint::open(path)?, &path.display().to_string(), loading)
     }
 
-    fn load(
-        checkpoint: &Checkpoint,
-        file: &str,
-        device: &Device,
-        precision: Precision,
-    ) -> Result<Self, Error> {
+    fn load(checkpoint: &Checkpoint, file: &str, loading: Loading) -> Result<Self, Error> {
         let config = ModelConfig::of(checkpoint, file)?;
+        let places = config.places();
+        let known = |name: &str| name.split_once('.').is_some_and(|(place, _)| places.contains(&place));
+        let names = checkpoint.entries().map(|(name, ..)| name.to_string());
+        let names: Vec<String> = names.filter(|name| !known(name)).collect();
+        if !names.is_empty() {
+            return Err(WeightError::Unknown { file: file.into(), names }.into());
+        }
         let parts = Parts {
             stage1: checkpoint.part("stage1"),
             autoencoder: checkpoint.part("autoencoder"),
@@ -74,20 +104,17 @@ impl Model {
             control: checkpoint.part("control"),
             text: checkpoint.part("text"),
         };
-        Self::assemble(config, parts, device, precision)
+        Self::assemble(config, parts, loading)
     }
 
     /// A model of these weights, each of which it must use.
-    pub fn assemble(
-        config: ModelConfig,
-        parts: Parts,
-        device: &Device,
-        precision: Precision,
-    ) -> Result<Self, Error> {
-        let place = Place { device, precision };
-        let stage1 = place.network(parts.stage1.clone(), |params| config.stage1.build(params))?;
-        let stage2 = config.stage2.as_ref().map(|stage2| place.stage2(stage2, &parts)).transpose()?;
-        Ok(Self { config, device: device.clone(), stage1, stage2 })
+    pub fn assemble(config: ModelConfig, parts: Parts, loading: Loading) -> Result<Self, Error> {
+        let stage1 = loading.network(parts.stage1.clone(), |params| config.stage1.build(params))?;
+        let stage2 = match loading.stages {
+            Stages::All => config.stage2.as_ref().map(|stage2| loading.stage2(stage2, &parts)).transpose()?,
+            Stages::First => None,
+        };
+        Ok(Self { config, device: loading.device.clone(), stage1, stage2 })
     }
 
     /// How it samples where nothing else is asked for.
@@ -101,7 +128,7 @@ impl Model {
         Parameters { s_noise: self.sampling().s_noise, ..Parameters::default() }
     }
 
-    /// Whether it can give detail back.
+    /// Whether it can give detail back: whether a stage 2 is loaded.
     pub fn has_stage2(&self) -> bool {
         self.stage2.is_some()
     }
@@ -112,13 +139,7 @@ impl Model {
     }
 }
 
-/// On which device and in which numbers the networks of a model are loaded.
-struct Place<'a> {
-    device: &'a Device,
-    precision: Precision,
-}
-
-impl Place<'_> {
+impl Loading<'_> {
     /// One network from tensors all of which it must use.
     fn network<N>(
         &self,

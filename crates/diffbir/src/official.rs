@@ -3,9 +3,8 @@
 use crate::catalog::{Network, Set, Store, Task, WeightFile};
 use crate::config::{AutoencoderConfig, ModelConfig, SamplingDefaults, Stage2Config};
 use crate::geometry::Geometry;
-use crate::model::Parts;
+use crate::model::{Loading, Parts, Stages};
 use crate::{Error, Model, diffusers};
-use burn::tensor::Device;
 use diffbir_diffusion::{Prediction, Terminal};
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::kl::KlConfig;
@@ -15,7 +14,6 @@ use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::Precision;
 use std::path::Path;
 
 /// Where Stable Diffusion's files keep their networks.
@@ -24,16 +22,16 @@ const AUTOENCODER: &str = "first_stage_model";
 const TEXT: &str = "cond_stage_model";
 
 impl Set {
-    /// Whether all files for a task are on this machine.
-    pub fn is_here(&self, store: &Store, task: Task) -> bool {
-        self.files_for(task).into_iter().all(|file| store.find(file).is_some())
+    /// Whether all files for these stages of a task are on this machine.
+    pub fn is_here(&self, store: &Store, task: Task, stages: Stages) -> bool {
+        self.files_for(task, stages).into_iter().all(|file| store.find(file).is_some())
     }
 
     /// How often the reference draws 32 bits from the CPU's generator while it builds the networks whose
     /// weights it then loads: its command line seeds before that (reference 3.10).
     pub fn construction_draws(&self, task: Task) -> u64 {
         const LATENT_DIFFUSION: u64 = 2_650_622_507;
-        let [stage1, ..] = self.files_for(task);
+        let [stage1, ..] = self.files_of(task);
         LATENT_DIFFUSION
             + match stage1.network {
                 Network::Rrdb => 33_231_491,
@@ -57,7 +55,7 @@ impl Set {
 
     /// What the model is made of.
     pub fn config(&self, task: Task) -> ModelConfig {
-        let [stage1, control, base] = self.files_for(task);
+        let [stage1, control, base] = self.files_of(task);
         let (prediction, terminal) = match self.zero_snr {
             true => (Prediction::V, Terminal::ZeroSnr),
             false => (Prediction::Eps, Terminal::Plain),
@@ -132,13 +130,7 @@ impl Model {
     ///
     /// # Errors
     /// When a file is missing, saying how to get it, or when it is not what it should be.
-    pub fn official(
-        set: &Set,
-        task: Task,
-        store: &Store,
-        device: &Device,
-        precision: Precision,
-    ) -> Result<Self, Error> {
+    pub fn official(set: &Set, task: Task, store: &Store, loading: Loading) -> Result<Self, Error> {
         let find = |file: &'static WeightFile| {
             store.find(file).ok_or_else(|| {
                 Error::Option(format!(
@@ -150,8 +142,11 @@ impl Model {
                 ))
             })
         };
-        let [stage1, control, base] = set.files_for(task);
-        let parts = Parts::of_files(&find(stage1)?, &find(control)?, &find(base)?)?;
-        Self::assemble(set.config(task), parts, device, precision)
+        let [stage1, control, base] = set.files_of(task);
+        let parts = match loading.stages {
+            Stages::All => Parts::of_files(&find(stage1)?, &find(control)?, &find(base)?)?,
+            Stages::First => Parts { stage1: Checkpoint::open(&find(stage1)?)?, ..Parts::default() },
+        };
+        Self::assemble(set.config(task), parts, loading)
     }
 }

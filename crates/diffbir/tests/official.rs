@@ -7,7 +7,7 @@ mod support;
 use diffbir::catalog::{self, Task};
 use diffbir::config::AutoencoderConfig;
 use diffbir::geometry::Geometry;
-use diffbir::model::Parts;
+use diffbir::model::{Loading, Parts};
 use diffbir::restore::{ColourFix, Value, Watch};
 use diffbir::tiling::{Cut, Sliding, Tiling};
 use diffbir::{Model, ModelConfig, Options, Progress};
@@ -55,7 +55,8 @@ fn model(config: ModelConfig, precision: Precision) -> Model {
         control: weights(1, |params| ControlNet::new(params, &stage2.unet)),
         text: weights(0, |params| stage2.text.as_ref().expect("set").build(params)),
     };
-    Model::assemble(config, parts, &Device::flex(), precision).expect("all names are right")
+    Model::assemble(config, parts, Loading { precision, ..Loading::on(&Device::flex()) })
+        .expect("all names are right")
 }
 
 /// The photograph of a case, by the formula.

@@ -2,6 +2,7 @@
 
 use diffbir::config::{AutoencoderConfig, CONFIG_KEY, SamplingDefaults, Stage2Config};
 use diffbir::geometry::Geometry;
+use diffbir::model::Loading;
 use diffbir::restore::{ColourFix, Watch};
 use diffbir::tiling::{Cut, Sliding, Tiling};
 use diffbir::{Error, Model, ModelConfig, Options, Progress, Stage};
@@ -17,7 +18,7 @@ use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{Init, RandomInit, Source, build};
-use diffbir_nn::{Device, Module, Params, Precision, WeightError};
+use diffbir_nn::{Device, Module, Params, WeightError};
 use std::ops::ControlFlow;
 
 /// Random numbers also where training starts at zero: a zero convolution would hide what is behind it.
@@ -84,14 +85,18 @@ fn add<N: Module>(
     file.insert(name, Checkpoint::from_tensors(keys.tensors(&network)));
 }
 
-fn open(mut file: Checkpoint, stage1: Stage1Config, stage2: Option<Stage2Config>) -> Model {
+fn open(file: Checkpoint, stage1: Stage1Config, stage2: Option<Stage2Config>) -> Model {
+    load(file, stage1, stage2).unwrap()
+}
+
+fn load(mut file: Checkpoint, stage1: Stage1Config, stage2: Option<Stage2Config>) -> Result<Model, Error> {
     let config =
         ModelConfig { name: "small".into(), origin: Vec::new(), stage1, stage2, geometry: Geometry::Free };
     file.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config).unwrap());
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("small.safetensors");
     std::fs::write(&path, file.to_safetensors(false).unwrap()).unwrap();
-    Model::open(&path, &Device::flex(), Precision::F32).unwrap()
+    Model::open(&path, Loading::on(&Device::flex()))
 }
 
 /// A model file; `scale` is on the control branch's weights.
@@ -334,6 +339,19 @@ fn a_file_that_is_no_model_says_so() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("other.safetensors");
     std::fs::write(&path, Checkpoint::default().to_safetensors(false).unwrap()).unwrap();
-    let error = Model::open(&path, &Device::flex(), Precision::F32).err().expect("refused").to_string();
+    let error = Model::open(&path, Loading::on(&Device::flex())).err().expect("refused").to_string();
     assert!(error.contains("other.safetensors") && error.contains("no diffbir model"), "{error}");
+}
+
+#[test]
+fn a_tensor_of_no_network_is_named() {
+    let sizes = SrvggConfig { features: 4, convolutions: 3, upscale: 2 };
+    for name in ["ema", "unet"] {
+        let mut file = Checkpoint::default();
+        for place in ["stage1", name] {
+            add(&mut file, place, Lively(1.0), |params| sizes.build(params));
+        }
+        let error = load(file, Stage1Config::Srvgg(sizes.clone()), None).err().expect("refused").to_string();
+        assert!(error.contains(&format!("{name}.body.0.bias")), "{error}");
+    }
 }

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use diffbir::Model;
 use diffbir::catalog::{self, SETS, Set, Store};
 use diffbir::config::SamplingDefaults;
-use diffbir::model::Parts;
+use diffbir::model::{Loading, Parts, Stages};
 use diffbir::yaml;
 use diffbir_nn::Device;
 use diffbir_nn::checkpoint::Checkpoint;
@@ -16,6 +16,7 @@ pub struct Chosen {
     pub model: Model,
     /// The official set that it is, if it is one.
     pub set: Option<&'static Set>,
+    pub stages: Stages,
 }
 
 /// Where official files are looked for.
@@ -26,56 +27,48 @@ fn store() -> Result<Store> {
 
 /// The model that the flags name, or the best that is present.
 pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Result<Chosen> {
-    let precision = precision(arguments);
+    let stages = if arguments.stage1_only { Stages::First } else { Stages::All };
+    let loading = Loading { device, precision: precision(arguments), stages };
     if let Some(set) = named_version(arguments)? {
-        return official(set, task, device, precision);
+        return official(set, task, loading);
     }
     if let Some(ckpt) = &arguments.reference.ckpt {
-        let model = from_files(ckpt, &arguments.reference, device, precision)?;
-        return Ok(Chosen { model, set: None });
+        let model = from_files(ckpt, &arguments.reference, loading)?;
+        return Ok(Chosen { model, set: None, stages });
     }
-    named(&arguments.model, task, device, precision)
+    named(&arguments.model, task, loading)
 }
 
-fn official(
-    set: &'static Set,
-    task: catalog::Task,
-    device: &Device,
-    precision: diffbir_nn::Precision,
-) -> Result<Chosen> {
-    Ok(Chosen { model: Model::official(set, task, &store()?, device, precision)?, set: Some(set) })
+fn official(set: &'static Set, task: catalog::Task, loading: Loading) -> Result<Chosen> {
+    let model = Model::official(set, task, &store()?, loading)?;
+    Ok(Chosen { model, set: Some(set), stages: loading.stages })
 }
 
 /// The model of this name or file.
-pub fn named(
-    name: &str,
-    task: catalog::Task,
-    device: &Device,
-    precision: diffbir_nn::Precision,
-) -> Result<Chosen> {
-    let own = |model: Model| Ok(Chosen { model, set: None });
-    let official = |set| official(set, task, device, precision);
+pub fn named(name: &str, task: catalog::Task, loading: Loading) -> Result<Chosen> {
+    let own = |model: Model| Ok(Chosen { model, set: None, stages: loading.stages });
+    let official = |set| official(set, task, loading);
     if let Some(set) = catalog::set(name) {
         return official(set);
     }
     match name {
-        "nano" => own(Model::nano(device, precision)?),
+        "nano" => own(Model::nano(loading)?),
         "auto" => {
             // No cache folder is no reason not to restore with what is built in.
             let store = Store::of_user();
-            match store.and_then(|store| SETS.iter().find(|set| set.is_here(&store, task))) {
+            match store.and_then(|store| SETS.iter().find(|set| set.is_here(&store, task, loading.stages))) {
                 Some(set) => official(set),
-                None => own(Model::nano(device, precision)?),
+                None => own(Model::nano(loading)?),
             }
         }
-        file if Path::new(file).is_file() => own(Model::open(Path::new(file), device, precision)?),
+        file if Path::new(file).is_file() => own(Model::open(Path::new(file), loading)?),
         name => bail!("--model {name}: is neither auto, nano, v1, v2, v2.1 nor a file"),
     }
 }
 
-/// The files of a set whose hashes nobody published, by name.
-pub fn without_hash(set: &Set, task: catalog::Task) -> Option<String> {
-    let files = set.files_for(task).into_iter().filter(|file| file.sha256.is_none());
+/// The files for these stages of a set whose hashes nobody published, by name.
+pub fn without_hash(set: &Set, task: catalog::Task, stages: Stages) -> Option<String> {
+    let files = set.files_for(task, stages).into_iter().filter(|file| file.sha256.is_none());
     let names: Vec<&str> = files.map(|file| file.name).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
@@ -107,12 +100,7 @@ fn named_version(arguments: &Restore) -> Result<Option<&'static Set>> {
 }
 
 /// A model of files that are named one by one, `--ckpt` among them.
-fn from_files(
-    ckpt: &Path,
-    reference: &Reference,
-    device: &Device,
-    precision: diffbir_nn::Precision,
-) -> Result<Model> {
+fn from_files(ckpt: &Path, reference: &Reference, loading: Loading) -> Result<Model> {
     let described = |path: &Path| {
         std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))
     };
@@ -123,7 +111,7 @@ fn from_files(
         if let Some(swinir) = &reference.swinir_ckpt {
             parts.stage1 = Checkpoint::open(swinir)?;
         }
-        return Ok(Model::assemble(config, parts, device, precision)?);
+        return Ok(Model::assemble(config, parts, loading)?);
     }
     let Some(path) = &reference.train_cfg else {
         bail!(
@@ -135,7 +123,7 @@ fn from_files(
     let training = training.map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))?;
     // As in the reference, paths are those from the folder that the program runs in.
     let parts = Parts::of_files(&training.stage1, ckpt, &training.base)?;
-    Ok(Model::assemble(training.config, parts, device, precision)?)
+    Ok(Model::assemble(training.config, parts, loading)?)
 }
 
 /// How the authors of a set sample.

@@ -85,7 +85,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     }
     let (device, device_name) = arguments.device.open()?;
     let chosen = choose::choose(arguments, task, &device)?;
-    if let Some(unknown) = chosen.set.and_then(|set| choose::without_hash(set, task)) {
+    if let Some(unknown) = chosen.set.and_then(|set| choose::without_hash(set, task, chosen.stages)) {
         reporter.say(&format!("{unknown}: no hash is published; names and shapes of all tensors are right"));
     }
     let model = chosen.model;

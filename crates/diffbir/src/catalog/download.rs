@@ -5,7 +5,7 @@
 //! ends a download, killing included, leaves a partial file that the next one continues.
 
 use super::store::sha256_of;
-use super::{Store, WeightFile};
+use super::{Address, Store, WeightFile};
 use diffbir_nn::checkpoint::Checkpoint;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -20,7 +20,7 @@ const RETRIES: u32 = 5;
 #[derive(Clone, Copy, Debug)]
 pub enum Download<'a> {
     /// An address is asked.
-    Asking(&'a str),
+    Asking(&'a Address),
     /// Bytes at hand, of how many if the server said so.
     Bytes(u64, Option<u64>),
     /// The hash is computed: bytes read.
@@ -114,7 +114,7 @@ pub fn pull(store: &Store, file: &WeightFile, watch: &mut WatchDownload) -> Resu
         .into();
     let mut last = None;
     for address in file.addresses {
-        tell(watch, Download::Asking(address.url))?;
+        tell(watch, Download::Asking(address))?;
         match from(&agent, address.url, file, &place, watch) {
             Ok(()) => return Ok(place),
             Err(error @ (PullError::Stopped | PullError::Write { .. })) => return Err(error),

