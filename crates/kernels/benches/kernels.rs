@@ -6,9 +6,10 @@
 //! `--cpu` counts the processor time of a single thread instead of the clock's, for a machine that is not
 //! quiet (Linux). To compare two states of the code, build both and run them in turns.
 
+use diffbir_kernels::Products;
 use diffbir_kernels::activation::{gelu, gelu_backward};
 use diffbir_kernels::attention::{Attention, Heads};
-use diffbir_kernels::conv::{Conv2d, PackedWeight, Precision};
+use diffbir_kernels::conv::{Conv2d, PackedWeight};
 use diffbir_kernels::norm::GroupNorm;
 use std::hint::black_box;
 use std::sync::LazyLock;
@@ -158,8 +159,8 @@ fn products(
     [x, weight, bias, dy]: [&[f32]; 4],
 ) {
     let shape = [c.out_channels, c.kernel, c.kernel, c.in_channels];
-    let packed = PackedWeight::new(weight, shape, Precision::F32);
-    let bf16 = PackedWeight::new(weight, shape, Precision::Bf16);
+    let packed = PackedWeight::new(weight, shape, Products::F32);
+    let bf16 = PackedWeight::new(weight, shape, Products::Bf16);
     options.time(&name(WAYS[0]), flop, || drop(black_box(c.forward(x, weight, bias))));
     options.time(&name(WAYS[1]), flop, || drop(black_box(c.forward_packed(x, &packed, bias))));
     options.time(&name(WAYS[2]), flop, || drop(black_box(c.forward_packed(x, &bf16, bias))));
@@ -217,7 +218,16 @@ fn attentions(options: &Options) {
         if !["forward", "bf16", "backward"].iter().any(|what| name(what).contains(&options.filter)) {
             continue;
         }
-        let a = Attention { batch, heads, queries, keys, width, bias: biased.then_some([1, heads]) };
+        let a = Attention {
+            batch,
+            heads,
+            queries,
+            keys,
+            width,
+            bias: biased.then_some([1, heads]),
+            products: Products::F32,
+        };
+        let in_bf16 = Attention { products: Products::Bf16, ..a };
         let size = batch * heads * width;
         let [q, k, v, dy] = [queries, keys, keys, queries].map(|rows| noise(size * rows));
         let bias = biased.then(|| noise(heads * queries * keys));
@@ -227,7 +237,7 @@ fn attentions(options: &Options) {
         let (y, logarithms) = a.forward(q, k, v, bias);
         let flop = 4.0 * (size * queries * keys) as f64;
         options.time(&name("forward"), flop, || drop(black_box(a.forward(q, k, v, bias))));
-        options.time(&name("bf16"), flop, || drop(black_box(a.forward_bf16(q, k, v, bias))));
+        options.time(&name("bf16"), flop, || drop(black_box(in_bf16.forward(q, k, v, bias))));
         options.time(&name("backward"), 2.5 * flop, || {
             drop(black_box(a.backward(q, k, v, bias, &y, &logarithms, dy)));
         });

@@ -12,9 +12,11 @@ pub mod conv;
 mod math;
 pub mod norm;
 mod pack;
+mod products;
 mod share;
 mod simd;
 mod tile;
 
 pub use bf16::bf16_is_fast;
+pub use products::Products;
 pub use simd::instruction_set;

@@ -1,6 +1,6 @@
 //! Seconds of the networks at official size, their weights drawn at random.
 //!
-//! `cargo bench --workspace --bench networks -- [part of a name] [--runs 3]`
+//! `cargo bench --workspace --bench networks -- [part of a name] [--runs 3] [--precision f32|bf16]`
 //!
 //! One line a network: the median of the runs, after one that does not count. `RAYON_NUM_THREADS` says how many
 //! threads. `bench/reference.py` runs this and the reference in turns.
@@ -11,13 +11,13 @@ use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
-use diffbir_nn::params::{RandomInit, build};
-use diffbir_nn::{Params, WeightError};
+use diffbir_nn::params::{RandomInit, build_in};
+use diffbir_nn::{Params, Precision, WeightError};
 use std::hint::black_box;
 use std::time::Instant;
 
-fn made<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> N {
-    build(&mut RandomInit { seed: 0 }, &Device::flex(), network).expect("every tensor is drawn").0
+fn made<N>(precision: Precision, network: impl FnOnce(&Params) -> Result<N, WeightError>) -> N {
+    build_in(precision, &mut RandomInit { seed: 0 }, &Device::flex(), network).expect("every tensor is drawn")
 }
 
 fn drawn<const D: usize>(shape: [usize; D]) -> Tensor<D> {
@@ -25,12 +25,19 @@ fn drawn<const D: usize>(shape: [usize; D]) -> Tensor<D> {
 }
 
 fn main() {
-    let (mut filter, mut runs) = (String::new(), 3);
+    let (mut filter, mut runs, mut precision) = (String::new(), 3, Precision::F32);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--bench" => {}
             "--runs" => runs = arguments.next().and_then(|n| n.parse().ok()).expect("--runs wants a number"),
+            "--precision" => {
+                precision = match arguments.next().as_deref() {
+                    Some("f32") => Precision::F32,
+                    Some("bf16") => Precision::Bf16,
+                    _ => panic!("--precision wants f32 or bf16"),
+                }
+            }
             _ => filter = argument,
         }
     }
@@ -51,11 +58,12 @@ fn main() {
         println!("{name}: {:.3} s", seconds[seconds.len() / 2]);
     };
     if asked("swinir") {
-        let (network, x) = (made(|params| SwinIrConfig::official().build(params)), drawn([1, 512, 512, 3]));
+        let (network, x) =
+            (made(precision, |params| SwinIrConfig::official().build(params)), drawn([1, 512, 512, 3]));
         measure("swinir", &|| drop(black_box(network.forward(x.clone()).into_data())));
     }
     if asked("encode") || asked("decode") {
-        let network = made(|params| KlConfig::official().build(params));
+        let network = made(precision, |params| KlConfig::official().build(params));
         let (x, z) = (drawn([1, 512, 512, 3]), drawn([1, 64, 64, 4]));
         measure("encode", &|| drop(black_box(network.encode(x.clone()).into_data())));
         measure("decode", &|| drop(black_box(network.decode(z.clone()).into_data())));
@@ -63,8 +71,8 @@ fn main() {
     if asked("step") {
         // The two evaluations of a guided step, as one batch.
         let config = UnetConfig::official();
-        let control = made(|params| ControlNet::new(params, &config));
-        let unet = made(|params| config.build(params));
+        let control = made(precision, |params| ControlNet::new(params, &config));
+        let unet = made(precision, |params| config.build(params));
         let (x, hint, context) = (drawn([2, 64, 64, 4]), drawn([2, 64, 64, 4]), drawn([2, 77, 1024]));
         let time = Tensor::from_floats([499.0, 499.0], &Device::flex());
         measure("step", &|| {

@@ -8,7 +8,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData};
 use diffbir_nn::layers::{Embedding, LayerNorm, Linear};
 use diffbir_nn::params::Init;
-use diffbir_nn::{Device, Params, WeightError, ops};
+use diffbir_nn::{Device, Params, Weight, WeightError, ops};
 use serde::{Deserialize, Serialize};
 
 /// The sizes of a [`ClipText`].
@@ -90,7 +90,7 @@ fn causal_mask(tokens: usize, device: &Device) -> Tensor<4> {
 struct Block {
     norm1: LayerNorm,
     /// Query, key and value in one, `[3 · width, width]`.
-    in_weight: Param<Tensor<2>>,
+    in_weight: Weight<2>,
     /// `[3 · width]`.
     in_bias: Param<Tensor<1>>,
     out: Linear,
@@ -107,7 +107,7 @@ impl Block {
         let attention = params.at("attn");
         Ok(Self {
             norm1: LayerNorm::new(&params.at("ln_1"), width)?,
-            in_weight: attention.tensor("in_proj_weight", [3 * width, width], Init::FanIn)?,
+            in_weight: attention.linear("in_proj_weight", [3 * width, width], Init::FanIn)?,
             in_bias: attention.tensor("in_proj_bias", [3 * width], Init::BiasOf(width))?,
             out: Linear::new(&attention.at("out_proj"), width, width)?,
             norm2: LayerNorm::new(&params.at("ln_2"), width)?,
@@ -147,9 +147,9 @@ impl Block {
     fn attention(&self, x: Tensor<3>, mask: Tensor<4>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
         let heads = |x: Tensor<3>| x.reshape([batch, tokens, self.heads, width / self.heads]).swap_dims(1, 2);
-        let projected = ops::linear(x, self.in_weight.val(), Some(self.in_bias.val()));
+        let projected = self.in_weight.multiply(x, Some(self.in_bias.val()));
         let [q, k, v] = projected.chunk(3, 2).try_into().expect("three parts");
-        let y = ops::attention_biased(heads(q), heads(k), heads(v), mask);
+        let y = ops::attention_biased(heads(q), heads(k), heads(v), mask, self.in_weight.products());
         self.out.forward(y.swap_dims(1, 2).reshape([batch, tokens, width]))
     }
 }

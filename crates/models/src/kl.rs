@@ -279,6 +279,7 @@ impl Middle {
             tokens(self.query.forward(x.clone())),
             tokens(self.key.forward(x.clone())),
             tokens(self.value.forward(x)),
+            self.query.products(),
         );
         self.proj_out.forward(y.reshape([batch, height, width, channels]))
     }

@@ -398,7 +398,7 @@ impl Attention {
         };
         let (q, k, v) =
             (self.query.forward(x), self.key.forward(context.clone()), self.value.forward(context));
-        let y = ops::attention(heads(q), heads(k), heads(v));
+        let y = ops::attention(heads(q), heads(k), heads(v), self.query.products());
         self.out.forward(y.swap_dims(1, 2).reshape([batch, tokens, channels]))
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn attend(
         .reshape([batch, down, window, across, window, embed])
         .permute([0, 1, 3, 2, 4, 5])
         .reshape([windows, tokens, embed]);
+    let products = qkv.products();
     let qkv = qkv.forward(x).reshape([windows, tokens, 3, heads, embed / heads]).permute([2, 0, 3, 1, 4]);
     let part = |index: usize| {
         qkv.clone().slice_dim(0, index..index + 1).reshape([windows, heads, tokens, embed / heads])
@@ -35,7 +36,7 @@ pub(crate) fn attend(
         let mask = mask.clone().reshape([down * across, 1, tokens, tokens]).repeat_dim(0, batch);
         bias = bias + mask;
     }
-    let y = ops::attention_biased(part(0), part(1), part(2), bias).permute([0, 2, 1, 3]);
+    let y = ops::attention_biased(part(0), part(1), part(2), bias, products).permute([0, 2, 1, 3]);
     let y = proj
         .forward(y.reshape([windows, tokens, embed]))
         .reshape([batch, down, across, window, window, embed])

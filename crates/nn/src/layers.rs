@@ -4,14 +4,15 @@
 use crate::observe::told;
 use crate::ops;
 use crate::params::{Init, Params, WeightError};
+use crate::weight::Weight;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor};
+use diffbir_kernels::Products;
 
 /// A convolution over `[batch, height, width, channels]`.
 #[derive(Module, Debug)]
 pub struct Conv2d {
-    /// `[out, kernel, kernel, in]`.
-    weight: Param<Tensor<4>>,
+    weight: Weight<4>,
     /// `[out]`.
     bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
@@ -73,10 +74,14 @@ impl Conv2dConfig {
 }
 
 impl Conv2d {
+    /// In which numbers it multiplies on the CPU; an attention on its results does the same.
+    pub fn products(&self) -> Products {
+        self.weight.products()
+    }
+
     /// `[batch, height, width, in]` to `[batch, height', width', out]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let bias = self.bias.as_ref().map(Param::val);
-        told(&self.weight, ops::conv2d(x, self.weight.val(), bias, self.stride, self.padding))
+        self.weight.convolve(x, self.bias.as_ref().map(Param::val), self.stride, self.padding)
     }
 }
 
@@ -102,8 +107,7 @@ impl ConvTranspose2d {
 /// A linear map of the last dimension.
 #[derive(Module, Debug)]
 pub struct Linear {
-    /// `[out, in]`.
-    weight: Param<Tensor<2>>,
+    weight: Weight<2>,
     /// `[out]`.
     bias: Option<Param<Tensor<1>>>,
 }
@@ -117,12 +121,17 @@ impl Linear {
 
     /// A map without a bias.
     pub fn without_bias(params: &Params, input: usize, output: usize) -> Result<Self, WeightError> {
-        Ok(Self { weight: params.tensor("weight", [output, input], Init::FanIn)?, bias: None })
+        Ok(Self { weight: params.linear("weight", [output, input], Init::FanIn)?, bias: None })
+    }
+
+    /// As [`Conv2d::products`].
+    pub fn products(&self) -> Products {
+        self.weight.products()
     }
 
     /// `[.., in]` to `[.., out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        told(&self.weight, ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val)))
+        self.weight.multiply(x, self.bias.as_ref().map(Param::val))
     }
 }
 

@@ -9,7 +9,10 @@ pub mod layers;
 pub mod observe;
 pub mod ops;
 pub mod params;
+mod weight;
 
 pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 pub use burn::tensor::{Device, Tensor, TensorData};
+pub use diffbir_kernels::{Products, bf16_is_fast};
 pub use params::{Params, Precision, WeightError};
+pub use weight::Weight;

@@ -5,8 +5,12 @@
 //! that an official file must have. A parameter's id is a hash of its name, so that optimizer state,
 //! averages and files find it again.
 
+use crate::ops;
+use crate::weight::Weight;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
+use diffbir_kernels::Products;
+use diffbir_kernels::conv::PackedWeight;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -129,10 +133,12 @@ pub struct Params<'a> {
     device: Device,
     /// Of tensors with more than one dimension.
     precision: Precision,
+    /// Whether weights are laid out for the kernels of the CPU, once and for all.
+    packs: bool,
 }
 
-/// In which numbers a network's weights are held. Norms, biases and what a network asks for in full
-/// stay in f32.
+/// In which numbers a network's weights are held, and multiplied on the CPU where they are bf16. Norms, biases and
+/// what a network asks for in full stay in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// 32 bits.
@@ -160,32 +166,35 @@ pub fn build<N>(
     device: &Device,
     network: impl FnOnce(&Params) -> Result<N, WeightError>,
 ) -> Result<(N, Keys), WeightError> {
-    run(Some(source), device, Precision::F32, network)
+    run(Some(source), device, Precision::F32, false, network)
 }
 
-/// Builds a network, its weights held in `precision`.
+/// Builds a network to be used and not trained, its weights held in `precision`.
 pub fn build_in<N>(
     precision: Precision,
     source: &mut dyn Source,
     device: &Device,
     network: impl FnOnce(&Params) -> Result<N, WeightError>,
 ) -> Result<N, WeightError> {
-    Ok(run(Some(source), device, precision, network)?.0)
+    let packs = ops::on_cpu(device) && !device.is_autodiff();
+    Ok(run(Some(source), device, precision, packs, network)?.0)
 }
 
 /// The names and shapes of a network, without any values.
 pub fn keys_of<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> Result<Keys, WeightError> {
-    Ok(run(None, &Device::flex(), Precision::F32, network)?.1)
+    Ok(run(None, &Device::flex(), Precision::F32, false, network)?.1)
 }
 
 fn run<N>(
     source: Option<&mut dyn Source>,
     device: &Device,
     precision: Precision,
+    packs: bool,
     network: impl FnOnce(&Params) -> Result<N, WeightError>,
 ) -> Result<(N, Keys), WeightError> {
     let shared = Rc::new(RefCell::new(Shared { source, keys: Keys::default() }));
-    let params = Params { shared: shared.clone(), prefix: String::new(), device: device.clone(), precision };
+    let params =
+        Params { shared: shared.clone(), prefix: String::new(), device: device.clone(), precision, packs };
     let network = network(&params)?;
     let keys = std::mem::take(&mut shared.borrow_mut().keys);
     Ok((network, keys))
@@ -216,7 +225,10 @@ impl<'a> Params<'a> {
         shape: [usize; D],
         init: Init,
     ) -> Result<Param<Tensor<D>>, WeightError> {
-        self.parameter(name, shape, init, Order::Same)
+        let (id, held) = self.declare(name, shape, Order::Same);
+        let Some(values) = self.values(name, &shape, init)? else { return Ok(self.without_values(id, held)) };
+        let dtype = if D == 1 { DType::F32 } else { self.precision.dtype() };
+        Ok(self.with_values(id, held, values, dtype))
     }
 
     /// A convolution's weight, stored `[out, in, kernel, kernel]` and held `[out, kernel, kernel, in]`.
@@ -225,8 +237,13 @@ impl<'a> Params<'a> {
         name: &str,
         [out, kernel, input]: [usize; 3],
         init: Init,
-    ) -> Result<Param<Tensor<4>>, WeightError> {
-        self.parameter(name, [out, input, kernel, kernel], init, Order::Convolution)
+    ) -> Result<Weight<4>, WeightError> {
+        self.weight(name, [out, input, kernel, kernel], init, Order::Convolution)
+    }
+
+    /// The weight of a linear map, `[out, in]`.
+    pub fn linear(&self, name: &str, shape: [usize; 2], init: Init) -> Result<Weight<2>, WeightError> {
+        self.weight(name, shape, init, Order::Same)
     }
 
     /// A tensor that official files hold but that we compute: accepted and ignored on loading, computed
@@ -250,39 +267,68 @@ impl<'a> Params<'a> {
         shared.keys.entries.push(Entry { key, shape: shape.to_vec(), kind });
     }
 
-    fn parameter<const D: usize>(
+    fn weight<const D: usize>(
         &self,
         name: &str,
         shape: [usize; D],
         init: Init,
         order: Order,
-    ) -> Result<Param<Tensor<D>>, WeightError> {
+    ) -> Result<Weight<D>, WeightError> {
+        let (id, held) = self.declare(name, shape, order);
+        let Some(mut values) = self.values(name, &shape, init)? else {
+            return Ok(Weight::plain(self.without_values(id, held)));
+        };
+        if order == Order::Convolution {
+            values = permute(&values, [shape[0], shape[1], shape[2..].iter().product()]);
+        }
+        let products = match self.precision {
+            Precision::F32 if self.packs => Products::F32,
+            Precision::Bf16 if self.packs => Products::Bf16,
+            // The kernels have no half floats.
+            other => return Ok(Weight::plain(self.with_values(id, held, values, other.dtype()))),
+        };
+        let sizes = [held[0], held[1..D - 1].first().copied().unwrap_or(1)];
+        let sizes = [sizes[0], sizes[1], sizes[1], held[D - 1]];
+        let name = self.without_values(id, held);
+        Ok(Weight::packed(name, PackedWeight::new(&values, sizes, products)))
+    }
+
+    /// Notes a tensor's name and shape; gives its id and the shape that it is held in.
+    fn declare<const D: usize>(&self, name: &str, shape: [usize; D], order: Order) -> (ParamId, [usize; D]) {
         let key = self.at(name).prefix;
         let id = id_of(&key);
-        let mut shared = self.shared.borrow_mut();
-        let index = shared.keys.entries.len();
-        shared.keys.by_id.insert(id, index);
-        shared.keys.entries.push(Entry {
-            key: key.clone(),
-            shape: shape.to_vec(),
-            kind: Kind::Parameter(order),
-        });
-        let held: [usize; D] = std::array::from_fn(|d| match order {
+        let keys = &mut self.shared.borrow_mut().keys;
+        keys.by_id.insert(id, keys.entries.len());
+        keys.entries.push(Entry { key, shape: shape.to_vec(), kind: Kind::Parameter(order) });
+        let held = std::array::from_fn(|d| match order {
             Order::Same => shape[d],
             Order::Convolution => shape[[0, 2, 3, 1][d]],
         });
-        let Some(source) = &mut shared.source else {
-            let zeros = move |device: &Device, _: bool| Tensor::zeros(held, device);
-            return Ok(Param::uninitialized(id, zeros, self.device.clone(), true, Shape::from(held)));
-        };
-        let mut values = source.values(&key, &shape, init)?;
-        if order == Order::Convolution {
-            values = permute(&values, [shape[0], shape[1], shape[2] * shape[3]]);
-        }
-        let dtype = if D == 1 { DType::F32 } else { self.precision.dtype() };
-        let tensor = Tensor::from_data(TensorData::new(values, held), (&self.device, dtype));
+        (id, held)
+    }
+
+    /// The values of a tensor in its own order, if there is a source of values.
+    fn values(&self, name: &str, shape: &[usize], init: Init) -> Result<Option<Vec<f32>>, WeightError> {
+        let source = &mut self.shared.borrow_mut().source;
+        source.as_mut().map(|source| source.values(&self.at(name).prefix, shape, init)).transpose()
+    }
+
+    /// A parameter with an id alone.
+    fn without_values<const D: usize>(&self, id: ParamId, shape: [usize; D]) -> Param<Tensor<D>> {
+        let zeros = move |device: &Device, _: bool| Tensor::zeros(shape, device);
+        Param::uninitialized(id, zeros, self.device.clone(), true, Shape::from(shape))
+    }
+
+    fn with_values<const D: usize>(
+        &self,
+        id: ParamId,
+        shape: [usize; D],
+        values: Vec<f32>,
+        dtype: DType,
+    ) -> Param<Tensor<D>> {
+        let tensor = Tensor::from_data(TensorData::new(values, shape), (&self.device, dtype));
         let tensor = if self.device.is_autodiff() { tensor.require_grad() } else { tensor };
-        Ok(Param::initialized(id, tensor))
+        Param::initialized(id, tensor)
     }
 }
 

@@ -3,6 +3,7 @@
 use burn::tensor::module::{conv_transpose2d, conv2d as burn_conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{Tensor, TensorData, activation};
+use diffbir_nn::Products;
 use diffbir_nn::{Device, ops};
 
 fn wave<const D: usize>(shape: [usize; D], step: f32) -> Tensor<D> {
@@ -89,8 +90,8 @@ fn attention_and_its_gradients_are_burns() {
             x.clone().reshape([2, rows, 4, 5]).swap_dims(1, 2)
         };
         let ours = match &bias {
-            Some(bias) => ops::attention_biased(heads(&q), heads(&k), heads(&v), bias.clone()),
-            None => ops::attention(heads(&q), heads(&k), heads(&v)),
+            Some(bias) => ops::attention_biased(heads(&q), heads(&k), heads(&v), bias.clone(), Products::F32),
+            None => ops::attention(heads(&q), heads(&k), heads(&v), Products::F32),
         };
         let scores = heads(&q).matmul(heads(&k).transpose()) / 5f32.sqrt();
         let scores = match &bias {

@@ -1,10 +1,9 @@
 //! The forward pass with both products in bf16: queries, keys, values and probabilities are rounded, scores,
 //! sums and the softmax stay `f32`.
 
-use super::{Attention, Heads, Task, pack_rows, scale};
+use super::{Attention, Task, pack_rows, scale};
 use crate::bf16;
 use crate::math::{self, Scores};
-use crate::simd::Isa;
 use crate::tile::{self, Cells, Onto, Tile, even_parts};
 
 /// Memory of a thread; cells as in `tile.rs`.
@@ -22,14 +21,6 @@ struct Block {
     scores: Vec<f32>,
     /// The same in cells.
     probabilities: Vec<f32>,
-}
-
-impl Attention {
-    /// `y` as [`Attention::forward`] gives it, by products of numbers rounded to bf16. Worth it where
-    /// [`crate::bf16_is_fast`].
-    pub fn forward_bf16(&self, q: Heads, k: Heads, v: Heads, bias: Option<&[f32]>) -> Vec<f32> {
-        self.forward_with(Isa::detect(), bf16::cells(), q, k, v, bias).0
-    }
 }
 
 impl Task<'_> {

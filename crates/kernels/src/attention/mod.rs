@@ -13,6 +13,7 @@ pub use backward::AttentionGradients;
 
 use crate::math::{self, Scores};
 use crate::pack::Right;
+use crate::products::Products;
 use crate::share::{Shared, zeros};
 use crate::simd::Isa;
 use crate::tile::{self, Cells, Onto, Tile, even_parts};
@@ -34,6 +35,8 @@ pub struct Attention {
     /// Whether a bias is added to the scores, and the first two of its dimensions, each whole or 1:
     /// `[batch or 1, heads or 1, queries, keys]`.
     pub bias: Option<[usize; 2]>,
+    /// Of queries with keys and of probabilities with values, in the forward pass.
+    pub products: Products,
 }
 
 /// Vectors `[batch, heads, rows, ..]` that need not lie in this order; the last dimension does.
@@ -96,7 +99,11 @@ impl Attention {
     ///
     /// Every size is at least 1.
     pub fn forward(&self, q: Heads, k: Heads, v: Heads, bias: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
-        self.forward_with(Isa::detect(), Cells::Single, q, k, v, bias)
+        let cells = match self.products {
+            Products::F32 => Cells::Single,
+            Products::Bf16 => crate::bf16::cells(),
+        };
+        self.forward_with(Isa::detect(), cells, q, k, v, bias)
     }
 
     fn forward_with(

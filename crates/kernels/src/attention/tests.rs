@@ -13,7 +13,7 @@ fn case(
     width: usize,
     bias: Option<[usize; 2]>,
 ) -> Attention {
-    Attention { batch, heads, queries, keys, width, bias }
+    Attention { batch, heads, queries, keys, width, bias, products: Products::F32 }
 }
 
 fn cases() -> Vec<Attention> {

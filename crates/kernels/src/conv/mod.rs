@@ -12,10 +12,11 @@ mod packed_tests;
 #[cfg(test)]
 mod tests;
 
-pub use packed::{PackedWeight, Precision};
+pub use packed::PackedWeight;
 
 use crate::bf16;
 use crate::pack::Right;
+use crate::products::Products;
 use crate::simd::Isa;
 use crate::tile::Cells;
 use direct::{Direct, Weight};
@@ -83,9 +84,9 @@ impl Conv2d {
     ) -> Vec<f32> {
         let shape = [self.out_channels, self.kernel, self.kernel, self.in_channels];
         assert_eq!(weight.shape(), shape, "weight");
-        let cells = match weight.precision() {
-            Precision::F32 => Cells::Single,
-            Precision::Bf16 => pairs,
+        let cells = match weight.products() {
+            Products::F32 => Cells::Single,
+            Products::Bf16 => pairs,
         };
         self.direct().run(isa, x, Weight::Packed(weight, cells), Some(bias))
     }

@@ -34,15 +34,15 @@ fn inputs(c: &Conv2d) -> [Vec<f32>; 3] {
     [(sizes[0], 21), (sizes[1], 22), (sizes[2], 23)].map(|(size, seed)| noise(size, seed))
 }
 
-fn pack(c: &Conv2d, w: &[f32], precision: Precision) -> PackedWeight {
-    PackedWeight::new(w, [c.out_channels, c.kernel, c.kernel, c.in_channels], precision)
+fn pack(c: &Conv2d, w: &[f32], products: Products) -> PackedWeight {
+    PackedWeight::new(w, [c.out_channels, c.kernel, c.kernel, c.in_channels], products)
 }
 
 #[test]
 fn packing_in_f32_changes_no_bit() {
     for c in all_cases() {
         let [x, w, b] = inputs(&c);
-        let packed = pack(&c, &w, Precision::F32);
+        let packed = pack(&c, &w, Products::F32);
         assert_eq!(packed.bytes(), 4 * w.len(), "{c:?}");
         for isa in Isa::available() {
             let plain = c.forward_with(isa, &x, &w, &b);
@@ -55,7 +55,7 @@ fn packing_in_f32_changes_no_bit() {
 fn bf16_equals_the_definition_on_rounded_numbers() {
     for c in all_cases() {
         let [x, w, b] = inputs(&c);
-        let packed = pack(&c, &w, Precision::Bf16);
+        let packed = pack(&c, &w, Products::Bf16);
         assert_eq!(packed.bytes() * c.in_channels, 2 * w.len() * c.in_channels.next_multiple_of(2), "{c:?}");
         let expected = reference(&c, &by_arithmetic(&x), &by_arithmetic(&w), &b);
         for (isa, cells) in kernels() {
@@ -72,11 +72,11 @@ fn bf16_equals_the_definition_on_rounded_numbers() {
 fn an_element_in_bf16_does_not_depend_on_its_place_or_what_is_around_it() {
     for c in all_cases() {
         let [x, w, b] = inputs(&c);
-        let packed = pack(&c, &w, Precision::Bf16);
+        let packed = pack(&c, &w, Products::Bf16);
         let (out_h, out_w) = c.out_size();
         let one = Conv2d { out_channels: 1, ..c };
         let o = c.out_channels / 2;
-        let channel = pack(&one, &w[o * c.depth()..(o + 1) * c.depth()], Precision::Bf16);
+        let channel = pack(&one, &w[o * c.depth()..(o + 1) * c.depth()], Products::Bf16);
         for (isa, cells) in kernels() {
             let all = c.forward_packed_with(isa, cells, &x, &packed, &b);
             let forward = |c: &Conv2d, x: &[f32]| c.forward_packed_with(isa, cells, x, &packed, &b);
@@ -100,8 +100,8 @@ fn no_packed_result_depends_on_the_number_of_threads() {
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let mut results = vec![c.forward_packed(&x, &pack(&c, &w, Precision::F32), &b)];
-                let packed = pack(&c, &w, Precision::Bf16);
+                let mut results = vec![c.forward_packed(&x, &pack(&c, &w, Products::F32), &b)];
+                let packed = pack(&c, &w, Products::Bf16);
                 for (isa, cells) in kernels() {
                     results.push(c.forward_packed_with(isa, cells, &x, &packed, &b));
                 }
@@ -120,7 +120,7 @@ fn no_packed_result_depends_on_the_number_of_threads() {
 fn widened_bf16_agrees_in_every_bit_where_products_are_fused() {
     for c in all_cases() {
         let [x, w, b] = inputs(&c);
-        let packed = pack(&c, &w, Precision::Bf16);
+        let packed = pack(&c, &w, Products::Bf16);
         let results: Vec<_> = Isa::available()
             .into_iter()
             .filter(|isa| *isa != Isa::Portable)

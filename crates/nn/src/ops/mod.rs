@@ -11,13 +11,15 @@ use burn::tensor::module::{
 };
 use burn::tensor::ops::{AttentionModuleOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, activation};
+use diffbir_kernels::Products;
 use diffbir_kernels::attention::Attention;
-use diffbir_kernels::conv::Conv2d;
+use diffbir_kernels::conv::{Conv2d, PackedWeight};
 use diffbir_kernels::norm::GroupNorm;
 use flex::{ActivationKernels, AttentionKernel, Kernels};
+use std::sync::Arc;
 
 /// Whether tensors of this device are on burn's CPU backend, where our kernels run.
-fn on_cpu(device: &Device) -> bool {
+pub(crate) fn on_cpu(device: &Device) -> bool {
     match device.as_dispatch() {
         DispatchDevice::Flex(_) => true,
         DispatchDevice::Autodiff(device) => matches!(device.clone().inner(), DispatchDevice::Flex(_)),
@@ -40,22 +42,11 @@ pub fn conv2d(
     stride: usize,
     padding: (usize, usize),
 ) -> Tensor<4> {
-    let [batch, height, width, in_channels] = x.dims();
-    let [out_channels, kernel, _, _] = weight.dims();
     let device = x.device();
     let weight = as_activations(weight, &x);
     if on_cpu(&device) {
-        let sizes = Conv2d {
-            batch,
-            height,
-            width,
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            pad_before: padding.0,
-            pad_after: padding.1,
-        };
+        let [out_channels, kernel, _, _] = weight.dims();
+        let sizes = conv2d_sizes(&x, out_channels, kernel, stride, padding);
         let bias = bias.unwrap_or_else(|| Tensor::zeros([out_channels], &device));
         return Tensor::from_dispatch(<Dispatch as Kernels>::convolution(
             x.into_dispatch(),
@@ -66,6 +57,37 @@ pub fn conv2d(
     }
     let options = ConvOptions::new_with_padding([stride; 2], [padding; 2], [1, 1], 1);
     burn_conv2d(x.permute([0, 3, 1, 2]), weight.permute([0, 3, 1, 2]), bias, options).permute([0, 2, 3, 1])
+}
+
+/// [`conv2d`] on the CPU with a weight that was packed before.
+pub(crate) fn conv2d_packed(
+    x: Tensor<4>,
+    weight: Arc<PackedWeight>,
+    bias: Option<Tensor<1>>,
+    stride: usize,
+    padding: (usize, usize),
+) -> Tensor<4> {
+    let [out_channels, kernel, _, _] = weight.shape();
+    let sizes = conv2d_sizes(&x, out_channels, kernel, stride, padding);
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([out_channels], &x.device()));
+    Tensor::from_dispatch(<Dispatch as Kernels>::convolution_packed(
+        x.into_dispatch(),
+        bias.into_dispatch(),
+        weight,
+        sizes,
+    ))
+}
+
+fn conv2d_sizes(
+    x: &Tensor<4>,
+    out_channels: usize,
+    kernel: usize,
+    stride: usize,
+    padding: (usize, usize),
+) -> Conv2d {
+    let [batch, height, width, in_channels] = x.dims();
+    let (pad_before, pad_after) = padding;
+    Conv2d { batch, height, width, in_channels, out_channels, kernel, stride, pad_before, pad_after }
 }
 
 /// Transposed convolution whose steps are as long as its kernel, so that outputs do not overlap:
@@ -127,10 +149,24 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
     y.reshape(shape)
 }
 
-/// Scaled dot-product attention over heads: `q[batch, heads, n, d]`, `k` and `v` `[batch, heads, m, d]`.
-pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+/// [`linear`] on the CPU with a weight that was packed before.
+pub(crate) fn linear_packed<const D: usize>(
+    x: Tensor<D>,
+    weight: Arc<PackedWeight>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let mut shape = x.dims();
+    let [out_features, _, _, in_features] = weight.shape();
+    let rows: usize = shape[..D - 1].iter().product();
+    shape[D - 1] = out_features;
+    conv2d_packed(x.reshape([1, 1, rows, in_features]), weight, bias, 1, (0, 0)).reshape(shape)
+}
+
+/// Scaled dot-product attention over heads: `q[batch, heads, n, d]`, `k` and `v` `[batch, heads, m, d]`. On other
+/// devices than the CPU, products are those of the tensors.
+pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, products: Products) -> Tensor<4> {
     if on_cpu(&q.device()) {
-        return attend(q, k, v, None);
+        return attend(q, k, v, None, products);
     }
     // Without options: burn's fused attention falls back to the naive one if it is told a scale, and its
     // own is 1 / sqrt(d).
@@ -139,16 +175,28 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
 
 /// Softmax attention with a bias added to the scores; shapes as [`attention`], bias broadcastable to
 /// `[batch, heads, n, m]`.
-pub fn attention_biased(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
+pub fn attention_biased(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    bias: Tensor<4>,
+    products: Products,
+) -> Tensor<4> {
     if on_cpu(&q.device()) {
-        return attend(q, k, v, Some(bias));
+        return attend(q, k, v, Some(bias), products);
     }
     let scale = (q.dims()[3] as f64).powf(-0.5);
     activation::softmax((q * scale).matmul(k.transpose()) + bias, 3).matmul(v)
 }
 
 /// Both attentions on the CPU.
-fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>) -> Tensor<4> {
+fn attend(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    bias: Option<Tensor<4>>,
+    products: Products,
+) -> Tensor<4> {
     let [batch, heads, queries, width] = q.dims();
     let keys = k.dims()[2];
     let bias = bias.map(|bias| {
@@ -156,7 +204,7 @@ fn attend(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Option<Tensor<4>>) -> 
         bias.expand([batch, heads, queries, keys])
     });
     let shape = bias.as_ref().map(|bias| [bias.dims()[0], bias.dims()[1]]);
-    let sizes = Attention { batch, heads, queries, keys, width, bias: shape };
+    let sizes = Attention { batch, heads, queries, keys, width, bias: shape, products };
     let bias = bias.unwrap_or_else(|| Tensor::zeros([1; 4], &q.device()));
     Tensor::from_dispatch(<Dispatch as AttentionKernel>::attend(
         q.into_dispatch(),

@@ -16,8 +16,9 @@ use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::{FlexTensor, Layout};
-use diffbir_kernels::conv::Conv2d;
+use diffbir_kernels::conv::{Conv2d, PackedWeight};
 use diffbir_kernels::norm::GroupNorm;
+use std::sync::Arc;
 
 /// Operations that have a kernel of ours on the CPU. Each forward is followed by the backward passes
 /// that its gradient is made of.
@@ -28,6 +29,14 @@ pub trait Kernels: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        sizes: Conv2d,
+    ) -> FloatTensor<Self>;
+
+    /// The same with a weight that was packed before, which has no gradient.
+    fn convolution_packed(
+        x: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        weight: Arc<PackedWeight>,
         sizes: Conv2d,
     ) -> FloatTensor<Self>;
 
@@ -81,6 +90,17 @@ fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
 impl Kernels for Flex {
     fn convolution(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, sizes: Conv2d) -> FlexTensor {
         let y = with_slice(&x, |x| with_slice(&weight, |w| with_slice(&bias, |b| sizes.forward(x, w, b))));
+        let (height, width) = sizes.out_size();
+        tensor(y, [sizes.batch, height, width, sizes.out_channels])
+    }
+
+    fn convolution_packed(
+        x: FlexTensor,
+        bias: FlexTensor,
+        weight: Arc<PackedWeight>,
+        sizes: Conv2d,
+    ) -> FlexTensor {
+        let y = with_slice(&x, |x| with_slice(&bias, |bias| sizes.forward_packed(x, &weight, bias)));
         let (height, width) = sizes.out_size();
         tensor(y, [sizes.batch, height, width, sizes.out_channels])
     }
@@ -206,6 +226,15 @@ impl<B: Backend + Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
             }
             OpsKind::UnTracked(prep) => prep.finish(B::group_norm(x, weight, bias, sizes)),
         }
+    }
+
+    fn convolution_packed(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Arc<PackedWeight>,
+        _: Conv2d,
+    ) -> FloatTensor<Self> {
+        unreachable!("weights are packed for devices without gradients only")
     }
 
     fn convolution_backward_input(
