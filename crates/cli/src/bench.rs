@@ -4,7 +4,7 @@ use crate::args::Bench;
 use crate::restore::choose;
 use crate::restore::memory::Memory;
 use crate::talk;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use diffbir::catalog::Task;
 use diffbir::model::Loading;
 use diffbir::restore::Watch;
@@ -22,6 +22,9 @@ pub fn run(arguments: &Bench) -> Result<ExitCode> {
     let memory = Memory::watch();
     let model =
         choose::named(&arguments.model, Task::Sr, Loading { precision, ..Loading::on(&device) })?.model;
+    if arguments.steps.is_some() && !model.has_stage2() {
+        bail!("--steps: {} has no stage 2, which alone heeds it", model.config.name);
+    }
     let mut options = Options::of(&model);
     options.steps = arguments.steps.map_or(options.steps, usize::from);
     let photo = picture(arguments.size as usize / 4)?;

@@ -17,6 +17,7 @@ mod train;
 use anyhow::{Context, Result};
 use args::{Arguments, Command};
 use clap::CommandFactory;
+use diffbir_imaging::EncodeError;
 use diffbir_train::run::TrainError;
 use std::process::ExitCode;
 
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
 fn is_no_fault_of_the_command(error: &anyhow::Error) -> bool {
     let training = error.downcast_ref::<TrainError>();
     error.is::<outputs::Unwritable>()
+        || matches!(error.downcast_ref(), Some(EncodeError::Write { .. }))
         || matches!(training, Some(TrainError::Write { .. } | TrainError::Diverged { .. }))
 }
 

@@ -102,7 +102,8 @@ fn pull(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
     for file in &missing {
         say(format_args!("{}: {}, licence {}", file.name, file.about, file.licence));
     }
-    let stop = on_ctrl_c("stopping; the next pull goes on from here")?;
+    // A connection that hangs looks at no flag; what is on the disk is safe at any moment.
+    let stop = on_ctrl_c("stopping; the next pull goes on from here", Some(Duration::from_secs(1)))?;
     let mut code = ExitCode::SUCCESS;
     for file in missing {
         let mut teller = Teller::new(file.name);

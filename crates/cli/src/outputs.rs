@@ -184,7 +184,7 @@ pub fn plan(
 }
 
 /// Whether a result is there and is left as it is.
-fn stays(path: &Path, existing: Existing) -> Result<bool> {
+pub fn stays(path: &Path, existing: Existing) -> Result<bool> {
     let shown = path.display();
     match path.symlink_metadata() {
         Ok(_) => {}

@@ -4,19 +4,26 @@ use crate::talk;
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Exit code of a run that was stopped by Ctrl-C, as shells count it.
 pub const STOPPED: u8 = 130;
 
-/// A flag that Ctrl-C sets, saying `what` is done about it; the second time it ends the program.
-pub fn on_ctrl_c(what: &'static str) -> Result<Arc<AtomicBool>> {
+/// A flag that Ctrl-C sets, saying `what` is done about it. The second time it ends the program, as it does by
+/// itself after `patience`.
+pub fn on_ctrl_c(what: &'static str, patience: Option<Duration>) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
+        let leave = || std::process::exit(i32::from(STOPPED));
         if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(STOPPED));
+            leave();
         }
         talk::say(what);
+        if let Some(patience) = patience {
+            std::thread::sleep(patience);
+            leave();
+        }
     })
     .context("Ctrl-C cannot be listened for")?;
     Ok(stop)

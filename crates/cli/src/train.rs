@@ -1,11 +1,13 @@
 //! `diffbir train`.
 
 use crate::args::{Stage1Network, Train, TrainPart, TrainRun};
+use crate::outputs;
 use crate::talk::say;
 use anyhow::{Context, Result};
-use diffbir::ModelConfig;
-use diffbir::config::{AutoencoderConfig, CONFIG_KEY, SamplingDefaults, Stage2Config};
+use diffbir::config::{AutoencoderConfig, SamplingDefaults, Stage2Config};
 use diffbir::geometry::Geometry;
+use diffbir::model::{Loading, Parts};
+use diffbir::{Model, ModelConfig};
 use diffbir_diffusion::{Prediction, Schedule, Terminal};
 use diffbir_imaging::{Raster, write_atomic};
 use diffbir_models::srvgg::SrvggConfig;
@@ -16,10 +18,11 @@ use diffbir_models::unet::UnetConfig;
 use diffbir_nn::Device;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
-use diffbir_train::latents::{self, Kind, Latent};
+use diffbir_train::latents::{self, Kind};
 use diffbir_train::optimizer::AdamWConfig;
-use diffbir_train::run::{Report, RunConfig, to_tensor};
-use diffbir_train::{stage1, stage2};
+use diffbir_train::run::{Report, RunConfig, TrainError, to_tensor};
+use diffbir_train::stage2::{Pairs, Sets};
+use diffbir_train::{data, stage1, stage2};
 use std::path::{Path, PathBuf};
 
 /// Side of a true crop of stage 1, pixels, and of a latent crop of stage 2, cells.
@@ -36,18 +39,17 @@ pub fn run(arguments: Train) -> Result<()> {
         }
         TrainPart::Prior { autoencoder, latents, run } => {
             let config = run_config(&run, 100, stage2_optimizer())?;
-            let autoencoder = open_autoencoder(&autoencoder, &device)?;
-            let [truths, held_out] = encode(&run, &latents, &Kind::Truth, &autoencoder, &device)?;
-            stage2::train_prior(&stage2_config(), &config, &truths, &held_out, &device, &mut print)?;
+            let encoder =
+                Encoder { run: &run, cache: &latents, autoencoder: open_autoencoder(&autoencoder)? };
+            let sets = |report: &mut dyn FnMut(Report)| encoder.sets(None, report);
+            stage2::train_prior(&stage2_config(), &config, &sets, &device, &mut print)?;
         }
         TrainPart::Control { autoencoder, latents, stage1, unet, together_with, draws, run } => {
-            // All files are read before latents are made, which takes long.
             let (sizes, config) = (stage2_config(), run_config(&run, 100, stage2_optimizer())?);
             let unet = Checkpoint::open(&unet)?;
-            sizes.fits_unet(&unet, &device)?;
             let branch = together_with.map(|file| Checkpoint::open(&file)).transpose()?;
-            branch.iter().try_for_each(|branch| sizes.fits_control(branch, &device))?;
-            let autoencoder = open_autoencoder(&autoencoder, &device)?;
+            let encoder =
+                Encoder { run: &run, cache: &latents, autoencoder: open_autoencoder(&autoencoder)? };
             let cleaner = stage1_config(Stage1Network::Srvgg);
             let (network, _) =
                 build(&mut Checkpoint::open(&stage1)?, &device, |params| cleaner.build(params))?;
@@ -57,21 +59,12 @@ pub fn run(arguments: Train) -> Result<()> {
                 let data = out.into_data().iter::<f32>().collect();
                 Raster { width_px, height_px, channels, data }
             };
-            let [truths, held_out] = encode(&run, &latents, &Kind::Truth, &autoencoder, &device)?;
-            let (mut conditions, mut held_out_conditions) = (Vec::new(), Vec::new());
-            for draw in 0..usize::from(draws) {
-                let kind = Kind::Stage1 { restore: &restore, draw };
-                let [train, held_out] = encode(&run, &latents, &kind, &autoencoder, &device)?;
-                conditions.push(train);
-                held_out_conditions.push(held_out);
-            }
-            let (pairs, held_out) =
-                ((&truths[..], &conditions[..]), (&held_out[..], &held_out_conditions[..]));
+            let degraded = Degraded { restore: &restore, draws: usize::from(draws) };
+            let sets = |report: &mut dyn FnMut(Report)| encoder.sets(Some(&degraded), report);
             match branch {
-                None => stage2::train_control(&sizes, &config, unet, pairs, held_out, &device, &mut print)?,
+                None => stage2::train_control(&sizes, &config, unet, &sets, &device, &mut print)?,
                 Some(branch) => {
-                    let start = (unet, branch);
-                    stage2::train_both(&sizes, &config, start, pairs, held_out, &device, &mut print)?;
+                    stage2::train_both(&sizes, &config, (unet, branch), &sets, &device, &mut print)?;
                 }
             }
         }
@@ -87,8 +80,7 @@ pub fn run(arguments: Train) -> Result<()> {
             origin,
             output,
         } => {
-            let mut model = Checkpoint::default();
-            model.insert("stage1", Checkpoint::open(&stage1)?);
+            let mut parts = Parts { stage1: Checkpoint::open(&stage1)?, ..Parts::default() };
             let mut config = ModelConfig {
                 name,
                 origin,
@@ -97,14 +89,12 @@ pub fn run(arguments: Train) -> Result<()> {
                 geometry: Geometry::Free,
             };
             if let Some(autoencoder) = autoencoder {
-                model.insert("autoencoder", autoencoder_files(&autoencoder)?);
+                parts.autoencoder = autoencoder_files(&autoencoder)?;
                 let both = Checkpoint::open(&stage2[0])?;
-                let (unet, control) = match stage2.get(1) {
+                (parts.unet, parts.control) = match stage2.get(1) {
                     Some(branch) => (both, Checkpoint::open(branch)?),
                     None => (both.part("unet"), both.part("control")),
                 };
-                model.insert("unet", unet);
-                model.insert("control", control);
                 config.stage2 = Some(Stage2Config {
                     autoencoder: AutoencoderConfig::Taef2(Taef2Config::published()),
                     unet: nano_unet(),
@@ -119,7 +109,9 @@ pub fn run(arguments: Train) -> Result<()> {
                     },
                 });
             }
-            model.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config)?);
+            // What does not go together is refused here, not when somebody restores with it.
+            Model::assemble(config.clone(), parts.clone(), Loading::on(&device))?;
+            let model = parts.into_file(&config);
             let bytes = model.to_safetensors(true)?;
             write_atomic(&output, &bytes)?;
             say(format_args!("{}: {:.1} MB", output.display(), bytes.len() as f64 / 1e6));
@@ -172,6 +164,7 @@ fn stage2_optimizer() -> AdamWConfig {
 }
 
 fn run_config(run: &TrainRun, warm_up: u64, optimizer: AdamWConfig) -> Result<RunConfig> {
+    outputs::ensure_writable(&run.output)?;
     Ok(RunConfig {
         out: run.output.clone(),
         steps: run.steps,
@@ -195,28 +188,60 @@ fn autoencoder_files(folder: &Path) -> Result<Checkpoint> {
             .with_context(|| format!("{}: holds no taef2_{half}.pth or .safetensors", folder.display()))?;
         both.insert(half, Checkpoint::open(&file)?);
     }
-    Ok(both)
+    Ok(both.named(&folder.display().to_string()))
 }
 
-fn open_autoencoder(folder: &Path, device: &Device) -> Result<Taef2> {
+fn open_autoencoder(folder: &Path) -> Result<Taef2> {
     let mut files = autoencoder_files(folder)?;
-    let (network, _) = build(&mut files, device, |params| Taef2Config::published().build(params))?;
+    let (network, _) = build(&mut files, &Device::flex(), |params| Taef2Config::published().build(params))?;
     files.expect_all_used()?;
     Ok(network)
 }
 
-/// The latents of training and of validation pictures.
-fn encode(
-    run: &TrainRun,
-    cache: &Path,
-    kind: &Kind,
-    autoencoder: &Taef2,
-    device: &Device,
-) -> Result<[Vec<Latent>; 2]> {
-    let all = |folders: &[PathBuf], name: &str| {
-        latents::encode_all(folders, &cache.join(name), kind, SIDE_CELLS, autoencoder, device, &mut print)
-    };
-    Ok([all(&run.data, "train")?, all(&run.validation, "valid")?])
+/// Makes latents of the pictures of a run.
+struct Encoder<'a> {
+    run: &'a TrainRun,
+    cache: &'a Path,
+    autoencoder: Taef2,
+}
+
+/// What makes a condition of a true picture.
+struct Degraded<'a> {
+    /// From a degraded picture to what stage 1 makes of it.
+    restore: &'a dyn Fn(&Raster) -> Raster,
+    /// Degradations of each picture.
+    draws: usize,
+}
+
+impl Encoder<'_> {
+    fn sets(&self, degraded: Option<&Degraded>, report: &mut dyn FnMut(Report)) -> Result<Sets, TrainError> {
+        // A folder that is not there is noticed before the first latent.
+        data::pictures_in_all(&self.run.validation)?;
+        let mut pairs = |folders: &[PathBuf], name: &str| self.pairs(folders, name, degraded, report);
+        Ok(Sets { train: pairs(&self.run.data, "train")?, held_out: pairs(&self.run.validation, "valid")? })
+    }
+
+    fn pairs(
+        &self,
+        folders: &[PathBuf],
+        name: &str,
+        degraded: Option<&Degraded>,
+        report: &mut dyn FnMut(Report),
+    ) -> Result<Pairs, TrainError> {
+        let cache = self.cache.join(name);
+        let mut encode = |kind: &Kind| {
+            let device = Device::flex();
+            latents::encode_all(folders, &cache, kind, SIDE_CELLS, &self.autoencoder, &device, report)
+        };
+        let truths = encode(&Kind::Truth)?;
+        let mut conditions = Vec::new();
+        if let Some(Degraded { restore, draws }) = degraded {
+            for draw in 0..*draws {
+                conditions.push(encode(&Kind::Stage1 { restore: *restore, truths: &truths, draw })?);
+            }
+        }
+        Ok(Pairs { truths, conditions })
+    }
 }
 
 fn print(report: Report) {

@@ -24,13 +24,19 @@ fn files_are_listed_found_and_imported() {
     models(here, &["pull", "v3"]).code(2).stderr(contains("v2.1, v2, v1"));
     models(here, &["verify"]).success().stderr(contains("none of these files is here"));
 
-    // A file whose hash nobody published is taken at its word.
+    // A file whose hash nobody published is taken at its word if it holds weights.
     let own = here.join("mine.pth");
     std::fs::write(&own, b"weights").unwrap();
+    let file = own.clone();
     let own = own.to_str().unwrap();
     models(here, &["import", own]).code(2).stderr(contains("--name"));
+    models(here, &["import", own, "--name", "BSRNet.pth"]).code(2).stderr(contains("mine.pth"));
+    assert!(!here.join("models").exists());
+    let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let weights = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
+    std::fs::write(&file, &weights).unwrap();
     models(here, &["import", own, "--name", "BSRNet.pth"]).success();
-    assert_eq!(std::fs::read(here.join("models/BSRNet.pth")).unwrap(), b"weights");
+    assert_eq!(std::fs::read(here.join("models/BSRNet.pth")).unwrap(), weights);
     models(here, &["list"]).success().stdout(contains("v2  1 of 5 files here"));
     models(here, &["verify"]).success().stdout(contains("BSRNet.pth: here, its hash is not published"));
 

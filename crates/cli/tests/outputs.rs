@@ -158,6 +158,20 @@ fn values_on_the_way_keep_folders_and_never_collide() {
     std::fs::remove_file(&values).unwrap();
     std::fs::create_dir_all(values.join("a_restored.safetensors")).unwrap();
     more(&[&named[0]]).code(2).stderr(contains("a_restored.safetensors: is a folder"));
+    std::fs::remove_dir_all(&values).unwrap();
+    // A picture under the name of such a file, and a result in the way of the folder.
+    let odd = save(&inputs, "odd.png").with_file_name("b.safetensors");
+    std::fs::rename(inputs.join("odd.png"), &odd).unwrap();
+    let over = |output: &std::path::Path, values: &std::path::Path| {
+        restore(&[&odd, &"-o", &output, &"--upscale", &"1", &"--save-intermediates", &values])
+            .code(2)
+            .stderr(contains("would lie over an input, the model or a result"));
+    };
+    let out = folder.path().join("b.png");
+    over(&out, &inputs);
+    over(&out, &out);
+    assert!(odd.exists() && !out.exists());
+    std::fs::remove_file(odd).unwrap();
     assert_eq!(names(&inputs.join("one")), ["a.png"]);
 }
 

@@ -64,6 +64,8 @@ fn a_model_without_stage_2_refuses_what_only_stage_2_heeds() {
     for flags in [["--fidelity", "0.3"], ["--cfg-scale", "2"], ["--s-noise", "1.1"]] {
         pack(&flags).code(2).stderr(contains("--autoencoder"));
     }
+    pack(&["--network", "swinir"]).code(2).stderr(contains("lacks the tensor"));
+    assert!(!model.exists());
     pack(&[]).success();
     let input = save(folder.path(), "a.png");
     let restore = |flags: &[&str]| {

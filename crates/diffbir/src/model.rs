@@ -1,7 +1,7 @@
 //! Models: networks that belong together, loaded.
 
 use crate::Error;
-use crate::config::{AutoencoderConfig, ModelConfig, SamplingDefaults, Stage2Config};
+use crate::config::{AutoencoderConfig, CONFIG_KEY, ModelConfig, SamplingDefaults, Stage2Config};
 use crate::text::TextEncoder;
 use burn::tensor::Device;
 use diffbir_diffusion::{Parameters, Prediction, Schedule};
@@ -46,6 +46,36 @@ pub struct Parts {
     pub control: Checkpoint,
     /// Of the text encoder.
     pub text: Checkpoint,
+}
+
+impl Parts {
+    fn of_file(file: &Checkpoint) -> Self {
+        Self {
+            stage1: file.part("stage1"),
+            autoencoder: file.part("autoencoder"),
+            unet: file.part("unet"),
+            control: file.part("control"),
+            text: file.part("text"),
+        }
+    }
+
+    /// A model file of them.
+    pub fn into_file(self, config: &ModelConfig) -> Checkpoint {
+        let mut file = Checkpoint::default();
+        let Self { stage1, autoencoder, unet, control, text } = self;
+        for (place, part) in ["stage1", "autoencoder", "unet", "control", "text"].into_iter().zip([
+            stage1,
+            autoencoder,
+            unet,
+            control,
+            text,
+        ]) {
+            file.insert(place, part);
+        }
+        let config = serde_json::to_string(config).expect("a configuration is text");
+        file.metadata.insert(CONFIG_KEY.into(), config);
+        file
+    }
 }
 
 /// How much of a model is loaded.
@@ -97,14 +127,7 @@ impl Model {
         if !names.is_empty() {
             return Err(WeightError::Unknown { file: file.into(), names }.into());
         }
-        let parts = Parts {
-            stage1: checkpoint.part("stage1"),
-            autoencoder: checkpoint.part("autoencoder"),
-            unet: checkpoint.part("unet"),
-            control: checkpoint.part("control"),
-            text: checkpoint.part("text"),
-        };
-        Self::assemble(config, parts, loading)
+        Self::assemble(config, Parts::of_file(checkpoint), loading)
     }
 
     /// A model of these weights, each of which it must use.

@@ -139,6 +139,26 @@ fn a_stopped_download_goes_on_where_it_was() {
 }
 
 #[test]
+fn one_process_at_a_time_downloads_a_file() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path());
+    let (url, _) = serve(content(), Manner::Good);
+    let file = file(Some(hash()), &[url]);
+    let mut others = 0;
+    pull(&store, &file, &mut |event| {
+        if let Download::Bytes(1_000_000.., _) = event {
+            // A second one, and a third: the second takes nothing away from the first.
+            assert!(matches!(pull(&store, &file, &mut all), Err(PullError::Busy(_))));
+            others += 1;
+        }
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(others > 1);
+    assert_eq!(names(&store), ["weights.bin"]);
+}
+
+#[test]
 fn a_broken_connection_is_taken_up_again() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = Store::at(folder.path());

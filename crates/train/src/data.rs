@@ -181,7 +181,7 @@ pub(crate) fn large_enough(
 }
 
 /// The pictures of several folders.
-pub(crate) fn pictures_in_all(folders: &[PathBuf]) -> Result<Vec<PathBuf>, DataError> {
+pub fn pictures_in_all(folders: &[PathBuf]) -> Result<Vec<PathBuf>, DataError> {
     let files: Result<Vec<_>, DataError> = folders.iter().map(|folder| pictures_in(folder)).collect();
     Ok(files?.concat())
 }

@@ -22,6 +22,8 @@ pub enum Kind<'a> {
     Stage1 {
         /// Stage 1: from a small picture to one four times as large.
         restore: &'a dyn Fn(&Raster) -> Raster,
+        /// The latents of the true pictures.
+        truths: &'a [Latent],
         /// Tells one degradation of a picture from the next.
         draw: usize,
     },
@@ -36,6 +38,10 @@ pub struct Latent {
 }
 
 impl Latent {
+    fn size(&self) -> [usize; 3] {
+        [self.rows, self.columns, self.channels]
+    }
+
     /// A square crop of `side` cells.
     fn crop(&self, top: usize, left: usize, side: usize, out: &mut Vec<f32>) {
         for row in top..top + side {
@@ -73,7 +79,7 @@ pub fn encode_all(
     for (index, file) in files.iter().enumerate() {
         report(Report::Latents { done: index, total: files.len() });
         let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let name = format!("{stem}.safetensors");
+        let name = format!("{stem}-{:016x}.safetensors", hash_of(file));
         if !is_truth && !truths.join(&name).exists() {
             continue;
         }
@@ -100,19 +106,38 @@ pub fn encode_all(
             file: kept.display().to_string(),
             reason: "holds no latent: remove it to have it made anew".into(),
         })?;
-        let latent = Latent { rows: shape[0], columns: shape[1], channels: shape[2], data };
+        let another = || DataError::Changed {
+            why: format!(
+                "{}: is the latent of another picture: remove {} to have all made anew",
+                kept.display(),
+                cache.display()
+            ),
+        };
+        let [rows, columns, channels] = shape[..] else { return Err(another().into()) };
+        let latent = Latent { rows, columns, channels, data };
+        if let Kind::Stage1 { truths, .. } = kind
+            && truths.get(latents.len()).is_none_or(|truth| truth.size() != latent.size())
+        {
+            return Err(another().into());
+        }
         // One that was kept before may be of a picture that is too small.
         let cell_px = autoencoder.downsampling();
         match data::large_enough(file, latent.columns * cell_px, latent.rows * cell_px, side * cell_px) {
             Ok(()) => latents.push(latent),
             Err(why) if is_truth => report(Report::LeftOut { why }),
-            Err(_) => {}
+            Err(why) => return Err(DataError::Changed { why }.into()),
         }
     }
     if latents.is_empty() && !folders.is_empty() {
         return Err(DataError::Empty { folders: folders.to_vec(), least_px }.into());
     }
     Ok(latents)
+}
+
+/// Tells pictures of one name in different folders apart.
+fn hash_of(file: &Path) -> u64 {
+    let place = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
+    generator(0, &place.to_string_lossy()).random()
 }
 
 fn encode(
@@ -126,7 +151,7 @@ fn encode(
     let truth = picture.crop(0, 0, whole(picture.width_px), whole(picture.height_px));
     let picture = match kind {
         Kind::Truth => truth,
-        Kind::Stage1 { restore, draw } => {
+        Kind::Stage1 { restore, draw, .. } => {
             let mut random = generator(*draw as u64, stem);
             let degradation = Degradation::draw(&training_ranges(), 4, &mut random);
             let restored = restore(&degradation.apply(&truth, &mut random));

@@ -9,7 +9,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::schedule::{Prediction, Schedule};
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::unet::{Unet, UnetConfig};
-use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
 use rand::Rng;
@@ -26,29 +25,37 @@ pub struct Stage2Config {
     pub side: usize,
 }
 
-impl Stage2Config {
-    /// Whether these are weights of the UNet.
-    pub fn fits_unet(&self, weights: &Checkpoint, device: &Device) -> Result<(), WeightError> {
-        build(&mut weights.clone(), device, |params| self.unet.build(params)).map(drop)
-    }
-
-    /// Whether these are weights of its control branch.
-    pub fn fits_control(&self, weights: &Checkpoint, device: &Device) -> Result<(), WeightError> {
-        build(&mut weights.clone(), device, |params| ControlNet::new(params, &self.unet)).map(drop)
-    }
+/// Latents of pictures, and for each degradation those of their stage-1 pictures.
+pub struct Pairs {
+    /// Of the true pictures.
+    pub truths: Vec<Latent>,
+    /// Of the same pictures in the same order, once for each degradation.
+    pub conditions: Vec<Vec<Latent>>,
 }
+
+/// What a run trains on and what it is only measured on. Trainers ask for them last, since to make them takes long
+/// and everything else may be wrong.
+pub struct Sets {
+    /// To train on.
+    pub train: Pairs,
+    /// To measure on.
+    pub held_out: Pairs,
+}
+
+/// Makes the latents.
+pub type MakeSets<'a> = &'a dyn Fn(&mut dyn FnMut(Report)) -> Result<Sets, TrainError>;
 
 /// Trains the UNet alone.
 pub fn train_prior(
     config: &Stage2Config,
     run: &RunConfig,
-    truths: &[Latent],
-    held_out: &[Latent],
+    sets: MakeSets,
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
     let device = device.clone().autodiff();
     let trainee = Run::start(run, "unet", &device, |params| config.unet.build(params))?;
+    let Sets { train, held_out } = sets(report)?;
     let mut step = trainee.steps();
     let loss = |unet: &Unet, batch: LatentBatch| {
         let (x, t, target) = noisy(config, &batch, &batch.truth.device());
@@ -57,10 +64,10 @@ pub fn train_prior(
     trainee.train(
         || {
             step += 1;
-            batch(truths, &[], config.side, run.batch, generator(run.seed, &step.to_string()), &device)
+            batch(&train.truths, &[], config.side, run.batch, generator(run.seed, &step.to_string()), &device)
         },
         loss,
-        |unet| validate(held_out, &[], config, &device.clone().inner(), |batch| loss(unet, batch)),
+        |unet| validate(&held_out, config, &device.clone().inner(), |batch| loss(unet, batch)),
         report,
     )?;
     Ok(())
@@ -71,8 +78,7 @@ pub fn train_control(
     config: &Stage2Config,
     run: &RunConfig,
     mut weights: Checkpoint,
-    latents: (&[Latent], &[Vec<Latent>]),
-    held_out: (&[Latent], &[Vec<Latent>]),
+    sets: MakeSets,
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
@@ -85,6 +91,7 @@ pub fn train_control(
         run.init = Some(control_start(&weights, config)?);
     }
     let trainee = Run::start(&run, "control", &device, |params| ControlNet::new(params, &config.unet))?;
+    let Sets { train, held_out } = sets(report)?;
     let mut step = trainee.steps();
     let loss = |control: &ControlNet, unet: &Unet, batch: LatentBatch| {
         let (x, t, target) = noisy(config, &batch, &batch.truth.device());
@@ -98,12 +105,12 @@ pub fn train_control(
         || {
             step += 1;
             let random = generator(run.seed, &step.to_string());
-            batch(latents.0, latents.1, config.side, run.batch, random, &device)
+            batch(&train.truths, &train.conditions, config.side, run.batch, random, &device)
         },
         |control, batch| loss(control, &unet, batch),
         |control| {
             let device = device.clone().inner();
-            validate(held_out.0, held_out.1, config, &device, |batch| loss(control, &plain, batch))
+            validate(&held_out, config, &device, |batch| loss(control, &plain, batch))
         },
         report,
     )?;
@@ -126,8 +133,7 @@ pub fn train_both(
     config: &Stage2Config,
     run: &RunConfig,
     (unet, control): (Checkpoint, Checkpoint),
-    latents: (&[Latent], &[Vec<Latent>]),
-    held_out: (&[Latent], &[Vec<Latent>]),
+    sets: MakeSets,
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
@@ -143,6 +149,7 @@ pub fn train_both(
         let unet = config.unet.build(&params.at("unet"))?;
         Ok(Both { unet, control: ControlNet::new(&params.at("control"), &config.unet)? })
     })?;
+    let Sets { train, held_out } = sets(report)?;
     let mut step = trainee.steps();
     let loss = |both: &Both, batch: LatentBatch, present: Option<Tensor<4>>| {
         let (x, t, target) = noisy(config, &batch, &batch.truth.device());
@@ -161,12 +168,12 @@ pub fn train_both(
             let present: Vec<f32> =
                 (0..run.batch).map(|_| f32::from(!random.random_bool(WITHOUT_CONTROL))).collect();
             let present = Tensor::from_data(TensorData::new(present, [run.batch, 1, 1, 1]), &device);
-            (batch(latents.0, latents.1, config.side, run.batch, random, &device), present)
+            (batch(&train.truths, &train.conditions, config.side, run.batch, random, &device), present)
         },
         |both, (batch, present)| loss(both, batch, Some(present)),
         |both| {
             let device = device.clone().inner();
-            validate(held_out.0, held_out.1, config, &device, |batch| loss(both, batch, None))
+            validate(&held_out, config, &device, |batch| loss(both, batch, None))
         },
         report,
     )?;
@@ -219,8 +226,7 @@ fn noisy(config: &Stage2Config, batch: &LatentBatch, device: &Device) -> (Tensor
 
 /// The loss on pictures that are not trained on, with the same crops, times and noise each time.
 fn validate(
-    truths: &[Latent],
-    conditions: &[Vec<Latent>],
+    Pairs { truths, conditions }: &Pairs,
     config: &Stage2Config,
     device: &Device,
     loss: impl Fn(LatentBatch) -> Tensor<1>,

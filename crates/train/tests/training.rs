@@ -133,9 +133,13 @@ fn latents_of_all_kinds_are_of_the_same_pictures() {
     };
     let enlarge =
         |small: &Raster| resize::float(small, 4 * small.width_px, 4 * small.height_px, Filter::Bicubic);
-    let stage1 = Kind::Stage1 { restore: &enlarge, draw: 0 };
-    assert_eq!(latents(&Kind::Truth, 1).unwrap().len(), 2);
-    assert_eq!(latents(&stage1, 1).unwrap().len(), 2);
+    let truths = latents(&Kind::Truth, 1).unwrap();
+    assert_eq!(truths.len(), 2);
+    let stage1 = |truths| Kind::Stage1 { restore: &enlarge, truths, draw: 0 };
+    assert_eq!(latents(&stage1(&truths), 1).unwrap().len(), 2);
+    // One that was kept of another picture is no condition of this one.
+    let error = latents(&stage1(&truths[..1]), 1).err().unwrap().to_string();
+    assert!(error.contains("latent of another picture"), "{error}");
     let error = latents(&Kind::Truth, 100).err().unwrap().to_string();
     assert!(error.contains("no picture of at least"), "{error}");
     assert!(left_out[0].contains("1.png: is not a picture"), "{left_out:?}");

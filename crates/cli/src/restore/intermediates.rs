@@ -1,5 +1,6 @@
 //! `--save-intermediates`: what comes about on the way, as safetensors.
 
+use crate::args::Existing;
 use crate::outputs::{self, Job};
 use crate::paths::{folder_of, place};
 use anyhow::{Context, Result, bail};
@@ -72,13 +73,27 @@ fn path(folder: &Path, job: &Job) -> PathBuf {
     folder.join(&job.below).join(name)
 }
 
-/// Refuses jobs whose files would be one or cannot be written, before any work, and removes what a run that was
-/// killed left.
-pub fn plan(folder: &Path, jobs: &[Job]) -> Result<()> {
-    let paths: Vec<PathBuf> = jobs.iter().map(|job| path(folder, job)).collect();
+/// Refuses, before any work, jobs whose files would be one, would lie over results or over what is `kept`, or cannot
+/// be written; removes what a run that was killed left.
+pub fn plan<'a>(
+    folder: &Path,
+    jobs: &'a [Job],
+    kept: impl Iterator<Item = &'a Path>,
+    existing: Existing,
+) -> Result<()> {
+    let kept: HashSet<PathBuf> = kept.chain(jobs.iter().flat_map(Job::files)).map(place).collect();
     let mut taken = HashMap::new();
-    for (path, job) in paths.iter().zip(jobs) {
-        if let Some(other) = taken.insert(place(path), &job.input) {
+    let mut folders = HashSet::new();
+    for job in jobs {
+        let path = path(folder, job);
+        let own = place(&path);
+        if own.ancestors().any(|place| kept.contains(place)) {
+            bail!(
+                "--save-intermediates: {} would lie over an input, the model or a result: choose another folder",
+                path.display()
+            );
+        }
+        if let Some(other) = taken.insert(own, &job.input) {
             bail!(
                 "--save-intermediates: {} and {} would both become {}: give them different names",
                 other.display(),
@@ -86,12 +101,11 @@ pub fn plan(folder: &Path, jobs: &[Job]) -> Result<()> {
                 path.display()
             );
         }
+        outputs::stays(&path, existing).context("--save-intermediates")?;
+        if folders.insert(folder_of(&path).to_path_buf()) {
+            outputs::ensure_writable(folder_of(&path)).context("--save-intermediates")?;
+        }
+        outputs::tidy([path.as_path()].into_iter());
     }
-    let folders: HashSet<&Path> = paths.iter().map(|path| folder_of(path)).collect();
-    folders.into_iter().try_for_each(outputs::ensure_writable).context("--save-intermediates")?;
-    if let Some(path) = paths.iter().find(|path| path.is_dir()) {
-        bail!("--save-intermediates: {}: is a folder: remove it or choose another place", path.display());
-    }
-    outputs::tidy(paths.iter().map(PathBuf::as_path));
     Ok(())
 }

@@ -81,7 +81,9 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         return Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
     if let Some(folder) = &arguments.save_intermediates {
-        intermediates::plan(folder, &jobs)?;
+        let model = Path::new(&arguments.model);
+        let kept = found.inputs.iter().map(|input| input.path.as_path()).chain([model]);
+        intermediates::plan(folder, &jobs, kept, existing)?;
     }
     let (device, device_name) = arguments.device.open()?;
     let chosen = choose::choose(arguments, task, &device)?;
@@ -95,9 +97,10 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         model: &model,
         arguments,
         format,
-        stop: on_ctrl_c("stopping after this step; press Ctrl-C again to leave at once")?,
+        stop: on_ctrl_c("stopping after this step; press Ctrl-C again to leave at once", None)?,
         memory: arguments.memory.then(Memory::watch),
         reporter,
+        incomplete: 0,
     };
     outputs::tidy(jobs.iter().flat_map(Job::files));
     let name = &model.config.name;
@@ -119,6 +122,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
             }
         }
     }
+    failed += run.incomplete;
     if let Some(memory) = &run.memory {
         run.reporter.say(&memory.report());
     }
@@ -140,6 +144,8 @@ struct Run<'a> {
     stop: Arc<AtomicBool>,
     memory: Option<Memory>,
     reporter: &'a mut Reporter,
+    /// Pictures whose values on the way could not be written.
+    incomplete: usize,
 }
 
 impl Run<'_> {
@@ -199,8 +205,15 @@ impl Run<'_> {
             started = Instant::now();
         }
         if let (Some(values), Some(folder)) = (intermediates, &self.arguments.save_intermediates) {
-            let path = values.write(folder, job)?;
-            self.reporter.say(&format!("  {}", path.display()));
+            match values.write(folder, job) {
+                Ok(path) => self.reporter.say(&format!("  {}", path.display())),
+                Err(error) => {
+                    // The results are there all the same.
+                    self.incomplete += 1;
+                    let message = format!("{error:#}");
+                    self.reporter.event(&Event::Error { input: &job.input, message: &message });
+                }
+            }
         }
         if settings::as_reference(self.arguments) {
             prompts::append(&self.arguments.output, &job.input, &self.options)?;

@@ -66,8 +66,14 @@ pub enum PullError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file that is to be imported holds no weights.
+    #[error("{reason}")]
+    NotWeights {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The file cannot be written.
-    #[error("{}: cannot be written ({reason}): is there room on the disk?", file.display())]
+    #[error("{}: cannot be written ({reason})", file.display())]
     Write {
         /// Which file.
         file: PathBuf,
@@ -138,7 +144,8 @@ impl Lock {
     /// Nothing if another process has it.
     fn take(path: PathBuf) -> io::Result<Option<Self>> {
         let file = File::create(&path)?;
-        Ok(file.try_lock().is_ok().then_some(Self { path, _file: file }))
+        // What another process has is not ours to drop.
+        Ok(if file.try_lock().is_ok() { Some(Self { path, _file: file }) } else { None })
     }
 }
 

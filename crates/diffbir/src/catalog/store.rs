@@ -2,6 +2,7 @@
 
 use super::{Network, PullError, WeightFile};
 use crate::diffusers;
+use diffbir_nn::checkpoint::Checkpoint;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
@@ -53,7 +54,8 @@ impl Store {
     /// Copies a file that somebody has into the folder; returns its place.
     ///
     /// # Errors
-    /// When its hash is known to be another one, or when it cannot be read or written.
+    /// When its hash is known to be another one, when none is known and it holds no weights, or when it cannot be read
+    /// or written.
     pub fn import(&self, file: &WeightFile, from: &Path) -> Result<PathBuf, PullError> {
         let fail = |path: &Path| {
             let file = path.to_path_buf();
@@ -65,12 +67,19 @@ impl Store {
             let url = from.display().to_string();
             return Err(PullError::Hash { url, expected: expected.into(), found });
         }
+        if file.sha256.is_none()
+            && let Err(error) = Checkpoint::open(from)
+        {
+            return Err(PullError::NotWeights { reason: error.to_string() });
+        }
         std::fs::create_dir_all(&self.folder).map_err(fail(&self.folder))?;
         let place = self.place(file);
         let partial = self.folder.join(format!("{}.import.partial", file.name));
-        std::fs::copy(from, &partial)
-            .and_then(|_| std::fs::rename(&partial, &place))
-            .map_err(fail(&place))?;
+        let copied = std::fs::copy(from, &partial).and_then(|_| std::fs::rename(&partial, &place));
+        if let Err(error) = copied {
+            let _ = std::fs::remove_file(&partial);
+            return Err(fail(&place)(error));
+        }
         Ok(place)
     }
 

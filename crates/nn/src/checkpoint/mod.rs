@@ -78,6 +78,11 @@ impl Checkpoint {
         Checkpoint { tensors, file: "memory".into(), ..Default::default() }
     }
 
+    /// The same under another name in errors.
+    pub fn named(self, name: &str) -> Self {
+        Self { file: name.into(), ..self }
+    }
+
     /// The tensors whose names begin with `prefix` and a dot, without that beginning.
     pub fn part(&self, prefix: &str) -> Self {
         let tensors = self
