@@ -1,6 +1,7 @@
 //! `diffbir models`: the official weight files on this machine.
 
 use crate::args::ModelsCommand;
+use crate::paths::{Kind, kind};
 use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk::{self, say};
 use anyhow::{Context, Result, bail};
@@ -168,6 +169,9 @@ fn import(store: &Store, paths: &[PathBuf], name: Option<&str>) -> Result<ExitCo
         let file = catalog::file(name).with_context(|| {
             format!("{}: the catalog knows no {name}: say which file it is by --name", path.display())
         })?;
+        if kind(path)? == Kind::Folder {
+            bail!("{}: is a folder: name files", path.display());
+        }
         let place = store.import(file, Path::new(path))?;
         say(format_args!("{}", place.display()));
     }

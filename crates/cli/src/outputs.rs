@@ -22,6 +22,9 @@ pub const NOT_WRITTEN: [&str; 27] = [
     "hdr", "exr", "psd", "dng", "cr2", "cr3", "nef", "arw", "orf", "pef", "raf", "rw2", "svg",
 ];
 
+/// The longest name of a file or folder on most disks.
+const MAX_NAME_BYTES: usize = 255;
+
 /// Where results go.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
@@ -186,6 +189,9 @@ pub fn plan(
 /// Whether a result is there and is left as it is.
 pub fn stays(path: &Path, existing: Existing) -> Result<bool> {
     let shown = path.display();
+    if let Some(name) = path.components().map(Component::as_os_str).find(|name| name.len() > MAX_NAME_BYTES) {
+        bail!("{shown}: a name of {} bytes is longer than {MAX_NAME_BYTES}, what disks take", name.len());
+    }
     match path.symlink_metadata() {
         Ok(_) => {}
         // What is a file instead of a folder on the way is found with the folder.

@@ -2,8 +2,9 @@
 
 use crate::args::{Stage1Network, Train, TrainPart, TrainRun};
 use crate::outputs;
+use crate::paths::folder_of;
 use crate::talk::say;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use diffbir::config::{AutoencoderConfig, SamplingDefaults, Stage2Config};
 use diffbir::geometry::Geometry;
 use diffbir::model::{Loading, Parts};
@@ -18,6 +19,7 @@ use diffbir_models::unet::UnetConfig;
 use diffbir_nn::Device;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
+use diffbir_train::data::DataError;
 use diffbir_train::latents::{self, Kind};
 use diffbir_train::optimizer::AdamWConfig;
 use diffbir_train::run::{Report, RunConfig, TrainError, to_tensor};
@@ -80,6 +82,10 @@ pub fn run(arguments: Train) -> Result<()> {
             origin,
             output,
         } => {
+            if output.symlink_metadata().is_ok() {
+                bail!("{}: exists already: remove it or choose another name", output.display());
+            }
+            outputs::ensure_writable(folder_of(&output))?;
             let mut parts = Parts { stage1: Checkpoint::open(&stage1)?, ..Parts::default() };
             let mut config = ModelConfig {
                 name,
@@ -216,7 +222,10 @@ struct Degraded<'a> {
 impl Encoder<'_> {
     fn sets(&self, degraded: Option<&Degraded>, report: &mut dyn FnMut(Report)) -> Result<Sets, TrainError> {
         // A folder that is not there is noticed before the first latent.
-        data::pictures_in_all(&self.run.validation)?;
+        let folders = &self.run.validation;
+        if data::pictures_in_all(folders)?.is_empty() && !folders.is_empty() {
+            return Err(DataError::Empty { folders: folders.clone(), least_px: 1 }.into());
+        }
         let mut pairs = |folders: &[PathBuf], name: &str| self.pairs(folders, name, degraded, report);
         Ok(Sets { train: pairs(&self.run.data, "train")?, held_out: pairs(&self.run.validation, "valid")? })
     }

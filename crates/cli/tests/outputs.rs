@@ -171,6 +171,19 @@ fn values_on_the_way_keep_folders_and_never_collide() {
     over(&out, &inputs);
     over(&out, &out);
     assert!(odd.exists() && !out.exists());
+    let long = save(&inputs, &format!("{}.png", "n".repeat(248)));
+    let out = folder.path().join("new/");
+    restore(&[&long, &"-o", &out, &"--upscale", &"1", &"--save-intermediates", &folder.path().join("fresh")])
+        .code(2)
+        .stderr(contains("a name of 260 bytes is longer than 255"));
+    assert!(!out.exists());
+    std::fs::remove_file(long).unwrap();
+    // Values of an earlier run stay, whatever is done with results.
+    std::fs::create_dir(&values).unwrap();
+    std::fs::write(values.join("a_restored.safetensors"), b"mine").unwrap();
+    more(&[&named[0], &"--existing", &"skip"]).code(2).stderr(contains("exists already"));
+    more(&[&named[0], &"--existing", &"overwrite"]).success();
+    std::fs::remove_file(inputs.join("one/a_restored.png")).unwrap();
     std::fs::remove_file(odd).unwrap();
     assert_eq!(names(&inputs.join("one")), ["a.png"]);
 }

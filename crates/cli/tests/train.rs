@@ -67,6 +67,7 @@ fn a_model_without_stage_2_refuses_what_only_stage_2_heeds() {
     pack(&["--network", "swinir"]).code(2).stderr(contains("lacks the tensor"));
     assert!(!model.exists());
     pack(&[]).success();
+    pack(&[]).code(2).stderr(contains("exists already"));
     let input = save(folder.path(), "a.png");
     let restore = |flags: &[&str]| {
         diffbir().args(["restore", "--device", "cpu", "--model"]).arg(&model).arg(&input).args(flags).assert()

@@ -108,13 +108,17 @@ pub fn encode_all(
         })?;
         let another = || DataError::Changed {
             why: format!(
-                "{}: is the latent of another picture: remove {} to have all made anew",
+                "{}: is the latent of another picture or autoencoder: remove {} to have all made anew",
                 kept.display(),
                 cache.display()
             ),
         };
-        let [rows, columns, channels] = shape[..] else { return Err(another().into()) };
-        let latent = Latent { rows, columns, channels, data };
+        let latent = match shape[..] {
+            [rows, columns, channels] if channels == autoencoder.latent_channels() => {
+                Latent { rows, columns, channels, data }
+            }
+            _ => return Err(another().into()),
+        };
         if let Kind::Stage1 { truths, .. } = kind
             && truths.get(latents.len()).is_none_or(|truth| truth.size() != latent.size())
         {

@@ -143,7 +143,7 @@ pub fn train_both(
         let mut start = Checkpoint::default();
         start.insert("unet", unet);
         start.insert("control", control);
-        run.init = Some(start);
+        run.init = Some(start.named("UNet and branch"));
     }
     let trainee = Run::start(&run, "stage2", &device, |params| {
         let unet = config.unet.build(&params.at("unet"))?;

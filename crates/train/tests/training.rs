@@ -139,7 +139,7 @@ fn latents_of_all_kinds_are_of_the_same_pictures() {
     assert_eq!(latents(&stage1(&truths), 1).unwrap().len(), 2);
     // One that was kept of another picture is no condition of this one.
     let error = latents(&stage1(&truths[..1]), 1).err().unwrap().to_string();
-    assert!(error.contains("latent of another picture"), "{error}");
+    assert!(error.contains("the latent of another picture"), "{error}");
     let error = latents(&Kind::Truth, 100).err().unwrap().to_string();
     assert!(error.contains("no picture of at least"), "{error}");
     assert!(left_out[0].contains("1.png: is not a picture"), "{left_out:?}");

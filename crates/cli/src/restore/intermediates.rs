@@ -82,6 +82,11 @@ pub fn plan<'a>(
     existing: Existing,
 ) -> Result<()> {
     let kept: HashSet<PathBuf> = kept.chain(jobs.iter().flat_map(Job::files)).map(place).collect();
+    // Values of an earlier run are not those of this one: skipping is for results.
+    let existing = match existing {
+        Existing::Overwrite => existing,
+        Existing::Skip | Existing::Error => Existing::Error,
+    };
     let mut taken = HashMap::new();
     let mut folders = HashSet::new();
     for job in jobs {
@@ -106,6 +111,15 @@ pub fn plan<'a>(
             outputs::ensure_writable(folder_of(&path)).context("--save-intermediates")?;
         }
         outputs::tidy([path.as_path()].into_iter());
+    }
+    let results = jobs.iter().flat_map(Job::files).map(place);
+    if let Some(result) =
+        results.into_iter().find(|result| result.ancestors().any(|above| taken.contains_key(above)))
+    {
+        bail!(
+            "--save-intermediates: {} would lie below a file of this folder: choose another folder",
+            result.display()
+        );
     }
     Ok(())
 }

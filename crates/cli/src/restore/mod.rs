@@ -22,7 +22,7 @@ use intermediates::Intermediates;
 use memory::Memory;
 use seeds::Seeds;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,8 +81,10 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         return Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
     if let Some(folder) = &arguments.save_intermediates {
-        let model = Path::new(&arguments.model);
-        let kept = found.inputs.iter().map(|input| input.path.as_path()).chain([model]);
+        let reference = &arguments.reference;
+        let weights = [&reference.ckpt, &reference.swinir_ckpt].into_iter().flatten().map(PathBuf::as_path);
+        let inputs = found.inputs.iter().map(|input| input.path.as_path());
+        let kept = inputs.chain([Path::new(&arguments.model)]).chain(weights);
         intermediates::plan(folder, &jobs, kept, existing)?;
     }
     let (device, device_name) = arguments.device.open()?;
