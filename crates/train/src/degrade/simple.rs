@@ -1,53 +1,62 @@
-//! Degradations: from a true picture to the small, blurred, noisy, compressed one that it would have been.
-//!
-//! Blur, reduction, noise and JPEG in this order, drawn from ranges by a seed and a name, so that a
-//! picture's degradation does not depend on which others are degraded with it.
+//! The simple degradation, of which the built-in model was trained: blur, antialiased reduction, noise and
+//! JPEG, the last two and sometimes a blur once more.
 
+use super::limits::{self, Span};
+use super::{DegradeError, codec, normal};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::ops::RangeInclusive;
 
-/// The range from which each step of a degradation is drawn.
-#[derive(Clone, Debug, PartialEq)]
+/// The range from which each step is drawn.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ranges {
+    /// By how much the picture is reduced.
+    #[serde(deserialize_with = "factor")]
+    pub factor: usize,
     /// Standard deviation of the Gaussian blur at full size, pixels.
+    #[serde(deserialize_with = "blur_sigma_px")]
     pub blur_sigma_px: RangeInclusive<f32>,
     /// Standard deviation of the noise, in levels of 255.
+    #[serde(deserialize_with = "noise_levels")]
     pub noise_levels: RangeInclusive<f32>,
     /// JPEG quality.
+    #[serde(deserialize_with = "jpeg_quality")]
     pub jpeg_quality: RangeInclusive<u8>,
     /// Chance that blur (in half of these), noise and JPEG come once more at the small size.
+    #[serde(deserialize_with = "second_chance")]
     pub second_chance: f32,
 }
 
-/// The strengths that `diffbir degrade` offers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
-    /// A good small picture from the web.
-    Mild,
-    /// A small picture that has been around.
-    Medium,
-    /// A picture that was treated badly twice.
-    Heavy,
+fn factor<'de, D: Deserializer<'de>>(source: D) -> Result<usize, D::Error> {
+    limits::whole_factor(source).map(|factor| factor as usize)
 }
 
-impl Preset {
-    /// The ranges of this strength.
-    pub fn ranges(self) -> Ranges {
-        let (blur_sigma_px, noise_levels, jpeg_quality, second_chance) = match self {
-            Preset::Mild => (0.4..=1.2, 0.0..=4.0, 75..=95, 0.0),
-            Preset::Medium => (0.8..=2.2, 2.0..=10.0, 45..=80, 0.0),
-            Preset::Heavy => (1.5..=3.5, 6.0..=18.0, 30..=60, 1.0),
-        };
-        Ranges { blur_sigma_px, noise_levels, jpeg_quality, second_chance }
-    }
+fn blur_sigma_px<'de, D: Deserializer<'de>>(source: D) -> Result<RangeInclusive<f32>, D::Error> {
+    limits::blur_sigma_px(source).map(single)
+}
+
+fn noise_levels<'de, D: Deserializer<'de>>(source: D) -> Result<RangeInclusive<f32>, D::Error> {
+    limits::noise_levels(source).map(single)
+}
+
+fn jpeg_quality<'de, D: Deserializer<'de>>(source: D) -> Result<RangeInclusive<u8>, D::Error> {
+    limits::jpeg_quality(source).map(|Span { low, high }| low as u8..=high as u8)
+}
+
+fn second_chance<'de, D: Deserializer<'de>>(source: D) -> Result<f32, D::Error> {
+    limits::second_chance(source).map(|chance| chance as f32)
+}
+
+fn single(Span { low, high }: Span) -> RangeInclusive<f32> {
+    low as f32..=high as f32
 }
 
 /// How the picture is reduced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reduction {
     /// Antialiased bicubic.
@@ -59,7 +68,8 @@ pub enum Reduction {
 }
 
 /// Noise and compression.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Damage {
     /// Standard deviation of the Gaussian noise in levels of 255.
     pub noise_levels: f32,
@@ -70,7 +80,8 @@ pub struct Damage {
 }
 
 /// A drawn degradation.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Degradation {
     /// Blur at full size, pixels.
     pub blur_sigma_px: f32,
@@ -82,19 +93,41 @@ pub struct Degradation {
     pub first: Damage,
     /// Blur at the small size (0 for none), noise and compression once more.
     pub second: Option<(f32, Damage)>,
+    /// From which the noise follows.
+    pub noise: Stream,
 }
 
-/// The generator for one picture: from the seed and its name.
-pub fn generator(seed: u64, name: &str) -> ChaCha8Rng {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    ChaCha8Rng::seed_from_u64(hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+/// A place in a stream of random numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stream {
+    /// ChaCha's, 64 hexadecimal digits.
+    key: String,
+    /// How many numbers of 32 bits come before.
+    word: u64,
+}
+
+impl Stream {
+    fn at(random: &ChaCha8Rng) -> Self {
+        let key = random.get_seed().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { key, word: random.get_word_pos() as u64 }
+    }
+
+    /// The generator, if the key is one.
+    fn generator(&self) -> Option<ChaCha8Rng> {
+        let digits: Option<Vec<u8>> =
+            self.key.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
+        let bytes: Vec<u8> = digits?.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect();
+        let mut random = ChaCha8Rng::from_seed(bytes.try_into().ok()?);
+        random.set_word_pos(self.word.into());
+        Some(random)
+    }
 }
 
 impl Degradation {
-    /// Draws one from `ranges`, reducing by `factor`.
-    pub fn draw(ranges: &Ranges, factor: usize, random: &mut ChaCha8Rng) -> Self {
+    /// Draws one from `ranges`.
+    pub fn draw(ranges: &Ranges, random: &mut ChaCha8Rng) -> Self {
+        let factor = ranges.factor;
         let blur_sigma_px = random.random_range(ranges.blur_sigma_px.clone());
         let reduction =
             [Reduction::Bicubic, Reduction::Box, Reduction::Bilinear][random.random_range(0..3usize)];
@@ -104,11 +137,15 @@ impl Degradation {
             let sigma = random.random_range(ranges.blur_sigma_px.clone()) / factor as f32;
             (if blurred { sigma } else { 0.0 }, Damage::draw(ranges, random))
         });
-        Self { blur_sigma_px, reduction, factor, first, second }
+        Self { blur_sigma_px, reduction, factor, first, second, noise: Stream::at(random) }
     }
 
     /// Degrades an RGB picture; the result has 1 / factor of its size, at least one pixel.
-    pub fn apply(&self, picture: &Raster, random: &mut ChaCha8Rng) -> Raster {
+    ///
+    /// # Panics
+    /// When the noise's key is none: see [`Degradation::fault`].
+    pub fn apply(&self, picture: &Raster) -> Result<Raster, DegradeError> {
+        let random = &mut self.noise.generator().expect("a sound key");
         let mut small = gaussian_blur(picture, self.blur_sigma_px);
         if self.factor > 1 {
             let filter = match self.reduction {
@@ -119,11 +156,36 @@ impl Degradation {
             let side = |px: usize| (px / self.factor).max(1);
             small = resize::float(&small, side(small.width_px), side(small.height_px), filter);
         }
-        small = self.first.apply(&small, random);
+        small = self.first.apply(&small, random)?;
         if let Some((sigma, damage)) = &self.second {
-            small = damage.apply(&gaussian_blur(&small, *sigma), random);
+            small = damage.apply(&gaussian_blur(&small, *sigma), random)?;
         }
-        small
+        Ok(small)
+    }
+
+    /// The first thing that cannot be computed: what a file holds may be anything.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        let mut sigmas = vec![self.blur_sigma_px];
+        let mut damages = vec![self.first];
+        if let Some((sigma, damage)) = self.second {
+            sigmas.push(sigma);
+            damages.push(damage);
+        }
+        let is_damage = |damage: &Damage| {
+            limits::NOISE_LEVELS.admits(damage.noise_levels.into())
+                && limits::JPEG_QUALITY.admits(damage.jpeg_quality.into())
+        };
+        if !limits::WHOLE_FACTOR.admits(self.factor as f64) {
+            Some("factor is out of range")
+        } else if !sigmas.iter().all(|&sigma| limits::BLUR_SIGMA_PX.admits(sigma.into())) {
+            Some("a blur is out of range")
+        } else if !damages.iter().all(is_damage) {
+            Some("noise or a quality is out of range")
+        } else if self.noise.generator().is_none() {
+            Some("the noise's key has not 64 hexadecimal digits")
+        } else {
+            None
+        }
     }
 }
 
@@ -136,7 +198,7 @@ impl Damage {
         }
     }
 
-    fn apply(&self, picture: &Raster, random: &mut ChaCha8Rng) -> Raster {
+    fn apply(&self, picture: &Raster, random: &mut ChaCha8Rng) -> Result<Raster, DegradeError> {
         let mut noisy = picture.clone();
         let sigma = self.noise_levels / 255.0;
         for pixel in noisy.data.chunks_exact_mut(picture.channels) {
@@ -145,14 +207,8 @@ impl Damage {
                 *value += sigma * if self.noise_grey { grey } else { normal(random) };
             }
         }
-        jpeg(&noisy, self.jpeg_quality)
+        codec::jpeg(&noisy, self.jpeg_quality)
     }
-}
-
-/// A standard normal number (Box-Muller, one of the pair).
-pub(crate) fn normal(random: &mut ChaCha8Rng) -> f32 {
-    let (u, v) = (1.0 - random.random::<f32>(), random.random::<f32>());
-    (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
 }
 
 /// Gaussian blur, the edge pixels repeated outwards; sigma 0 changes nothing.
@@ -184,16 +240,4 @@ pub fn gaussian_blur(picture: &Raster, sigma_px: f32) -> Raster {
     let across = pass(&picture.data, channels, width, &|index| index / channels % width);
     let data = pass(&across, channels * width, height, &|index| index / (channels * width));
     Raster { data, ..*picture }
-}
-
-/// Through a JPEG file in memory, 4:2:0.
-fn jpeg(picture: &Raster, quality: u8) -> Raster {
-    let mut bytes = Vec::new();
-    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, quality);
-    encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::F_2_2);
-    let (width, height) = (picture.width_px as u16, picture.height_px as u16);
-    encoder
-        .encode(&picture.to_u8_rounding(), width, height, jpeg_encoder::ColorType::Rgb)
-        .expect("a picture below 65536 pixels a side encodes in memory");
-    diffbir_imaging::decode_bytes(&bytes, "degraded.jpg").expect("our own JPEG is whole").to_raster()
 }
