@@ -1,8 +1,8 @@
 //! Training pictures: held in memory, cropped and degraded on the fly by threads that run ahead of the
 //! training steps. What a step sees follows from the seed and the step alone.
 
-use crate::degrade::simple::{Degradation, Ranges};
 use crate::degrade;
+use crate::degrade::simple::{Degradation, Ranges};
 use crate::run::Report;
 use diffbir_imaging::Raster;
 use rand::Rng;

@@ -71,9 +71,7 @@ pub fn diff_jpeg(picture: &Raster, quality: f32) -> Raster {
 fn halved(plane: &[f32], width: usize) -> Vec<f32> {
     let rows = plane.chunks_exact(2 * width);
     let means = rows.flat_map(|two| {
-        (0..width)
-            .step_by(2)
-            .map(move |x| (two[x] + two[x + 1] + two[width + x] + two[width + x + 1]) / 4.0)
+        (0..width).step_by(2).map(move |x| (two[x] + two[x + 1] + two[width + x] + two[width + x + 1]) / 4.0)
     });
     means.collect()
 }

@@ -177,7 +177,9 @@ impl Kernel {
         let side = |px: usize| px % 2 == 1 && limits::SIZE_PX.admits(px as f64);
         match *self {
             Self::Impulse => true,
-            Self::Sinc { size_px, cutoff_rad } => side(size_px) && limits::CUTOFF_RAD.admits(cutoff_rad.into()),
+            Self::Sinc { size_px, cutoff_rad } => {
+                side(size_px) && limits::CUTOFF_RAD.admits(cutoff_rad.into())
+            }
             Self::Bell { size_px, sigma_px, angle_rad, profile } => {
                 let beta = match profile {
                     Profile::Gaussian => 1.0,

@@ -186,7 +186,9 @@ pub(super) fn kinds<'de, D: Deserializer<'de>>(source: D) -> Result<BTreeMap<Kin
     if all && weights.values().any(|weight| *weight > 0.0) {
         Ok(weights)
     } else {
-        Err(D::Error::custom("expected kinds = { KIND = weight, .. } with weights of 0 and more, one above 0"))
+        Err(D::Error::custom(
+            "expected kinds = { KIND = weight, .. } with weights of 0 and more, one above 0",
+        ))
     }
 }
 

@@ -30,11 +30,18 @@ pub enum Kind {
 }
 
 impl Noise {
-    /// Adds it.
+    /// Adds it, and clamps to 0..1.
     pub fn apply(&self, picture: &Raster) -> Raster {
+        let added = self.added(picture);
+        let data = picture.data.iter().zip(added).map(|(value, add)| (value + add).clamp(0.0, 1.0));
+        Raster { data: data.collect(), ..*picture }
+    }
+
+    /// What it adds to each value.
+    pub fn added(&self, picture: &Raster) -> Vec<f32> {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed.into());
         let channels = if self.grey { 1 } else { picture.channels };
-        let (scale, noise) = match self.kind {
+        let (scale, noise): (f32, Vec<f32>) = match self.kind {
             Kind::Gaussian(levels) => {
                 let count = picture.width_px * picture.height_px * channels;
                 (levels / 255.0, (0..count).map(|_| normal(&mut random)).collect())
@@ -42,13 +49,8 @@ impl Noise {
             Kind::Poisson(scale) if self.grey => (scale, poisson(&luma(picture), &mut random)),
             Kind::Poisson(scale) => (scale, poisson(&picture.data, &mut random)),
         };
-        let mut out = picture.clone();
-        for (values, noise) in out.data.chunks_exact_mut(picture.channels).zip(noise.chunks_exact(channels)) {
-            for (value, noise) in values.iter_mut().zip(noise.iter().cycle()) {
-                *value = (*value + scale * noise).clamp(0.0, 1.0);
-            }
-        }
-        out
+        let copies = picture.channels / channels;
+        noise.into_iter().flat_map(|value| std::iter::repeat_n(scale * value, copies)).collect()
     }
 }
 

@@ -65,9 +65,7 @@ fn taps(input: usize, output: usize, scale: Option<f64>, filter: Filter) -> Vec<
     let step = scale.map_or(input as f32 / output as f32, |scale| (1.0 / scale) as f32);
     let source = |index: usize| step * (index as f32 + 0.5) - 0.5;
     let last = input - 1;
-    let linear = |first: usize, between: f32| {
-        vec![(first, 1.0 - between), ((first + 1).min(last), between)]
-    };
+    let linear = |first: usize, between: f32| vec![(first, 1.0 - between), ((first + 1).min(last), between)];
     let one = |index: usize| match filter {
         Filter::Area => {
             let (start, end) = (index * input / output, ((index + 1) * input).div_ceil(output));
