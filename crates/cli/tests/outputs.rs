@@ -130,7 +130,7 @@ fn leftovers_of_a_killed_run_are_removed_and_living_files_are_not() {
         .args(["--existing", "overwrite"])
         .assert()
         .success();
-    assert_eq!(names(&output), ["a.png"]);
+    assert_eq!(names(&output), ["a.json", "a.png"]);
 }
 
 #[test]
