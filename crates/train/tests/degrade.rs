@@ -1,8 +1,9 @@
 //! Degradations against the reference (`goldens/make_degrade.py`), and what recipes promise.
 
 use diffbir_imaging::Raster;
-use diffbir_train::degrade::chain::{Chain, Drawn as Steps, DrawnStep};
-use diffbir_train::degrade::kernels::Kernel;
+use diffbir_train::degrade::chain::{Chain, Drawn as Steps, DrawnStep, Step};
+use diffbir_train::degrade::kernels::{Kernel, Kind as KernelKind, Profile};
+use diffbir_train::degrade::limits::Span;
 use diffbir_train::degrade::noise::{Kind, Noise};
 use diffbir_train::degrade::pool::Pool;
 use diffbir_train::degrade::resample::{Filter, resize};
@@ -11,6 +12,8 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::f32::consts::PI;
 
 struct Goldens {
     bytes: Vec<u8>,
@@ -239,6 +242,145 @@ fn pairs_leave_the_pool_in_the_order_of_the_reference() {
     later.sort_unstable();
     later.dedup();
     assert_eq!(later.len(), left.len() - 8);
+}
+
+/// A span as the reference's configurations have it.
+fn span(value: &Value) -> Span {
+    let [low, high] = serde_json::from_value(value.clone()).unwrap();
+    Span { low, high }
+}
+
+#[test]
+fn presets_have_the_numbers_of_the_reference() {
+    let settings = &Goldens::open().cases["settings"];
+    let chain = |name: &str| match preset(name) {
+        Recipe::Chain(chain) => chain,
+        Recipe::Simple(_) => panic!("{name}"),
+    };
+    let theirs = &settings["codeformer"];
+    let ours = chain("codeformer");
+    let [Step::Blur(blur), Step::Resize(_), Step::Noise(noise), Step::Compress(jpeg), Step::Resize(_)] =
+        &ours.steps[..]
+    else {
+        panic!()
+    };
+    assert_eq!((blur.size_px.low, blur.size_px.high), (41.0, 41.0));
+    assert_eq!((&theirs["blur_kernel_size"], &theirs["kernel_prob"]), (&41.into(), &vec![0.5, 0.5].into()));
+    assert!(blur.kinds.values().all(|weight| *weight == 0.5) && blur.kinds.len() == 2);
+    assert_eq!(
+        [ours.factor, blur.sigma_px, noise.sigma_levels, jpeg.quality],
+        ["downsample_range", "blur_sigma", "noise_range", "jpeg_range"].map(|key| span(&theirs[key]))
+    );
+
+    let ours = chain("realesrgan");
+    let (kernels, theirs) = (&settings["kernels"], &settings["realesrgan"]);
+    assert!(ours.sharpen && theirs["use_sharpener"] == true && theirs["stage2_scale"] == ours.factor.low);
+    for (order, steps) in ["", "2"].iter().zip([&ours.steps[..3], &ours.steps[4..7]]) {
+        let of = |settings: &Value, key: &str| settings[format!("{key}{order}")].clone();
+        let [Step::Blur(blur), Step::Resize(resize), Step::Noise(noise)] = steps else { panic!() };
+        let sinc = of(kernels, "sinc_prob").as_f64().unwrap();
+        let weights: Vec<f64> = serde_json::from_value(of(kernels, "kernel_prob")).unwrap();
+        let weights: Vec<f64> = weights.iter().map(|weight| weight * (1.0 - sinc)).chain([sinc]).collect();
+        assert!(blur.kinds.values().zip(weights).all(|(a, b)| (a - b).abs() < 1e-12), "{order}");
+        assert_eq!(
+            [blur.sigma_px, blur.beta_generalized, blur.beta_plateau],
+            ["blur_sigma", "betag_range", "betap_range"].map(|key| span(&of(kernels, key)))
+        );
+        let chances = of(theirs, "resize_prob");
+        assert_eq!((&chances[0], &chances[1]), (&resize.up.into(), &resize.down.into()));
+        assert_eq!(
+            (of(theirs, "gray_noise_prob"), of(theirs, "gaussian_noise_prob")),
+            (noise.grey.into(), noise.gaussian.into())
+        );
+        assert_eq!(
+            [resize.scale, noise.sigma_levels, noise.poisson_scale],
+            ["resize_range", "noise_range", "poisson_scale_range"].map(|key| span(&of(theirs, key)))
+        );
+    }
+    let Step::Compress(first) = &ours.steps[3] else { panic!() };
+    assert_eq!(first.quality, span(&theirs["jpeg_range"]));
+    let (Step::Blur(second), Step::Either(last)) = (&ours.steps[4], &ours.steps[7]) else { panic!() };
+    assert_eq!(theirs["second_blur_prob"], second.chance);
+    let mut counted = 0;
+    for step in last.first.iter().chain(&last.second) {
+        match step {
+            Step::Compress(jpeg) => assert_eq!(jpeg.quality, span(&theirs["jpeg_range2"])),
+            Step::Blur(sinc) => assert_eq!(kernels["final_sinc_prob"], sinc.kinds[&KernelKind::Sinc]),
+            _ => continue,
+        }
+        counted += 1;
+    }
+    assert_eq!(counted, 4);
+}
+
+#[test]
+fn draws_are_as_frequent_as_asked_for() {
+    const COUNT: u64 = 4000;
+    let recipe = preset("realesrgan");
+    let mut seen: BTreeMap<String, f64> = BTreeMap::new();
+    for seed in 0..COUNT {
+        let Drawn::Chain(drawn) = recipe.draw(&mut generator(seed, "")) else { panic!() };
+        let mut see = |what: String| *seen.entry(what).or_default() += 1.0 / COUNT as f64;
+        let DrawnStep::Blur(first) = drawn.steps[0] else { panic!() };
+        see(format!("size {}", first.size_px()));
+        match first {
+            Kernel::Sinc { cutoff_rad, .. } => {
+                assert!((0.2 * PI..=PI).contains(&cutoff_rad));
+                see("sinc".into());
+            }
+            Kernel::Bell { sigma_px: [a, b], profile, .. } => {
+                assert!((0.2..=3.0).contains(&a) && (0.2..=3.0).contains(&b));
+                let kind = match profile {
+                    Profile::Gaussian => "gaussian",
+                    Profile::Generalized(beta) if beta < 1.0 => "generalized below",
+                    Profile::Generalized(_) => "generalized above",
+                    Profile::Plateau(_) => "plateau",
+                };
+                see(format!("{kind} {}", if a == b { "iso" } else { "aniso" }));
+            }
+            Kernel::Impulse => panic!(),
+        }
+        let DrawnStep::Resize { scale, filter, .. } = drawn.steps[1] else { panic!() };
+        see(if scale > 1.0 {
+            "up"
+        } else if scale < 1.0 {
+            "down"
+        } else {
+            "keep"
+        }
+        .into());
+        see(format!("{filter:?}"));
+        let DrawnStep::Noise(noise) = drawn.steps[2] else { panic!() };
+        see(if noise.grey { "grey" } else { "colour" }.into());
+        see(if matches!(noise.kind, Kind::Gaussian(_)) { "normal" } else { "photons" }.into());
+        let blurs = drawn.steps.iter().filter(|step| matches!(step, DrawnStep::Blur(_))).count();
+        see(format!("{blurs} blurs"));
+        let back = drawn.steps[drawn.steps.len() - 3..].first();
+        see(if matches!(back, Some(DrawnStep::Compress { .. })) { "compressed last" } else { "rung last" }
+            .into());
+    }
+    for (what, expected) in [
+        ("sinc", 0.1),
+        ("gaussian iso", 0.405),
+        ("gaussian aniso", 0.225),
+        ("generalized below iso", 0.054),
+        ("generalized above iso", 0.054),
+        ("plateau aniso", 0.027),
+        ("size 7", 0.125),
+        ("size 21", 0.125),
+        ("up", 0.2),
+        ("down", 0.7),
+        ("Area", 1.0 / 3.0),
+        ("grey", 0.4),
+        ("normal", 0.5),
+        ("3 blurs", 0.8),
+        ("compressed last", 0.5),
+    ] {
+        let is = seen[what];
+        // Four standard deviations.
+        let most = 4.0 * (expected * (1.0 - expected) / COUNT as f64).sqrt();
+        assert!((is - expected).abs() < most, "{what}: {is}");
+    }
 }
 
 #[test]

@@ -78,12 +78,12 @@ impl<'de> Visitor<'de> for SpanVisitor<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Span, A::Error> {
         let two = (numbers.next_element::<f64>()?, numbers.next_element::<f64>()?);
-        if let ((Some(low), Some(high)), None) = (two, numbers.next_element::<IgnoredAny>()?) {
-            if self.0.admits(low) && self.0.admits(high) && low <= high {
-                return Ok(Span { low, high });
+        match (two, numbers.next_element::<IgnoredAny>()?) {
+            ((Some(low), Some(high)), None) if self.0.admits(low) && self.0.admits(high) && low <= high => {
+                Ok(Span { low, high })
             }
+            _ => Err(A::Error::custom(format_args!("expected {}", &self as &dyn serde::de::Expected))),
         }
-        Err(A::Error::custom(format_args!("expected {}", &self as &dyn serde::de::Expected)))
     }
 }
 

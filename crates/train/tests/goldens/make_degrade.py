@@ -3,7 +3,7 @@
     python make_degrade.py CHECKOUT
 
 CHECKOUT is a checkout of the reference (github.com/XPixelGroup/DiffBIR, commit 3f8b530). Needs torch, torchvision,
-numpy, scipy, opencv, safetensors and Pillow. README.md says what is stored.
+numpy, scipy, opencv, omegaconf, safetensors and Pillow. README.md says what is stored.
 """
 
 import json
@@ -14,6 +14,7 @@ import types
 import cv2
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.numpy import save_file
 from torch.nn import functional as F
@@ -265,6 +266,21 @@ def pools():
     cases["pool"] = {"size": 6, "batch": 2, "orders": orders, "left": left}
 
 
+def settings():
+    """The numbers of the reference's own configurations."""
+    def read(name):
+        return OmegaConf.to_container(OmegaConf.load(os.path.join(ROOT, "configs", "train", name)))
+
+    cases["settings"] = {
+        "codeformer": read("train_stage1.yaml")["dataset"]["train"]["params"],
+        "kernels": read("train_stage2_v2.1.yaml")["dataset"]["train"]["params"],
+        "realesrgan": read("train_stage2_v2.1.yaml")["batch_transform"]["params"],
+    }
+    for group in ["codeformer", "kernels"]:
+        for key in ["file_list", "file_metas", "file_backend_cfg"]:
+            cases["settings"][group].pop(key, None)
+
+
 small, large = picture(120, 60, 48, 37), picture(100, 40, 96, 80)
 tensors["small"], tensors["large"] = small, large
 image = (small / 255.0).astype(np.float32)
@@ -276,6 +292,7 @@ noises(image)
 codeformers(small)
 realesrgans((large / 255.0).astype(np.float32))
 pools()
+settings()
 tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
 save_file(tensors, os.path.join(HERE, "degrade.safetensors"))
 with open(os.path.join(HERE, "degrade.json"), "w") as file:
