@@ -7,7 +7,8 @@ use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::ops::RangeInclusive;
 
 /// The range from which each step is drawn.
@@ -101,27 +102,39 @@ pub struct Degradation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stream {
-    /// ChaCha's, 64 hexadecimal digits.
-    key: String,
+    /// ChaCha's, in files 64 hexadecimal digits.
+    #[serde(serialize_with = "to_digits", deserialize_with = "from_digits")]
+    key: [u8; 32],
     /// How many numbers of 32 bits come before.
     word: u64,
 }
 
 impl Stream {
     fn at(random: &ChaCha8Rng) -> Self {
-        let key = random.get_seed().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { key, word: random.get_word_pos() as u64 }
+        Self { key: random.get_seed(), word: random.get_word_pos() as u64 }
     }
 
-    /// The generator, if the key is one.
-    fn generator(&self) -> Option<ChaCha8Rng> {
-        let digits: Option<Vec<u8>> =
-            self.key.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
-        let bytes: Vec<u8> = digits?.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect();
-        let mut random = ChaCha8Rng::from_seed(bytes.try_into().ok()?);
+    fn generator(&self) -> ChaCha8Rng {
+        let mut random = ChaCha8Rng::from_seed(self.key);
         random.set_word_pos(self.word.into());
-        Some(random)
+        random
     }
+}
+
+fn to_digits<S: Serializer>(key: &[u8; 32], sink: S) -> Result<S::Ok, S::Error> {
+    sink.serialize_str(&key.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+fn from_digits<'de, D: Deserializer<'de>>(source: D) -> Result<[u8; 32], D::Error> {
+    let text = String::deserialize(source)?;
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
+    digits
+        .filter(|digits| digits.len() == 64)
+        .and_then(|digits| {
+            digits.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect::<Vec<_>>().try_into().ok()
+        })
+        .ok_or_else(|| D::Error::custom("expected a key of 64 hexadecimal digits"))
 }
 
 impl Degradation {
@@ -141,11 +154,8 @@ impl Degradation {
     }
 
     /// Degrades an RGB picture; the result has 1 / factor of its size, at least one pixel.
-    ///
-    /// # Panics
-    /// When the noise's key is none: see [`Degradation::fault`].
     pub fn apply(&self, picture: &Raster) -> Result<Raster, DegradeError> {
-        let random = &mut self.noise.generator().expect("a sound key");
+        let random = &mut self.noise.generator();
         let mut small = gaussian_blur(picture, self.blur_sigma_px);
         if self.factor > 1 {
             let filter = match self.reduction {
@@ -181,8 +191,6 @@ impl Degradation {
             Some("a blur is out of range")
         } else if !damages.iter().all(is_damage) {
             Some("noise or a quality is out of range")
-        } else if self.noise.generator().is_none() {
-            Some("the noise's key has not 64 hexadecimal digits")
         } else {
             None
         }
