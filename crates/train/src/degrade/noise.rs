@@ -101,22 +101,25 @@ fn distribution(mean: f64) -> Vec<f64> {
 mod tests {
     use super::*;
 
+    /// Values of the pixels in front that are not flat.
+    const RAMP: usize = 256 * 3;
+
     fn flat(value: f32) -> Raster {
         let mut picture = Raster::new(200, 100, 3);
         picture.data.fill(value);
         // All 256 levels, so that there are 256 photons.
-        for (level, value) in picture.data[..256].iter_mut().enumerate() {
-            *value = level as f32 / 255.0;
+        for (level, rgb) in picture.data[..RAMP].chunks_exact_mut(3).enumerate() {
+            rgb.fill(level as f32 / 255.0);
         }
         picture
     }
 
-    /// Mean, standard deviation and skewness of what noise adds away from the first row.
+    /// Mean, standard deviation and skewness of what noise adds away from the ramp.
     fn moments(noise: Noise, value: f32) -> [f64; 3] {
         let picture = flat(value);
         let out = noise.apply(&picture);
         let added: Vec<f64> =
-            out.data[600..].iter().zip(&picture.data[600..]).map(|(a, b)| f64::from(a - b)).collect();
+            out.data[RAMP..].iter().zip(&picture.data[RAMP..]).map(|(a, b)| f64::from(a - b)).collect();
         let moment = |of: &dyn Fn(f64) -> f64| added.iter().map(|&x| of(x)).sum::<f64>() / added.len() as f64;
         let mean = moment(&|x| x);
         let deviation = moment(&|x| (x - mean).powi(2)).sqrt();
@@ -143,9 +146,9 @@ mod tests {
         let picture = flat(0.5);
         for kind in [Kind::Gaussian(20.0), Kind::Poisson(1.0)] {
             let grey = Noise { kind, grey: true, seed: 1 }.apply(&picture);
-            assert!(grey.data[600..].chunks_exact(3).all(|rgb| rgb[0] == rgb[1] && rgb[1] == rgb[2]));
+            assert!(grey.data[RAMP..].chunks_exact(3).all(|rgb| rgb[0] == rgb[1] && rgb[1] == rgb[2]));
             let other = Noise { kind, grey: false, seed: 1 }.apply(&picture);
-            assert!(other.data[600..].chunks_exact(3).any(|rgb| rgb[0] != rgb[1]));
+            assert!(other.data[RAMP..].chunks_exact(3).any(|rgb| rgb[0] != rgb[1]));
             assert_ne!(other, Noise { kind, grey: false, seed: 2 }.apply(&picture));
         }
     }
