@@ -233,6 +233,17 @@ impl Reporter {
     }
 }
 
+/// A bar that counts pictures, on a terminal and where there are several.
+pub fn counter(total: usize) -> ProgressBar {
+    if total < 2 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {elapsed} ETA {eta}");
+    bar.set_style(style.expect("a valid template"));
+    bar
+}
+
 /// How a run ended, in a line.
 pub fn summary(written: usize, model: Option<&str>, skipped: usize, failed: usize) -> String {
     let by = model.map_or(String::new(), |model| format!(" by {model}"));

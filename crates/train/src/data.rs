@@ -1,7 +1,8 @@
 //! Training pictures: held in memory, cropped and degraded on the fly by threads that run ahead of the
 //! training steps. What a step sees follows from the seed and the step alone.
 
-use crate::degrade::{self, Degradation, Ranges};
+use crate::degrade;
+use crate::degrade::simple::{Degradation, Ranges};
 use crate::run::Report;
 use diffbir_imaging::Raster;
 use rand::Rng;
@@ -65,8 +66,6 @@ pub struct Example {
 pub struct ExampleConfig {
     /// Side of the true crop, pixels.
     pub crop_px: usize,
-    /// The degraded crop is smaller by this factor.
-    pub factor: usize,
     /// From which the degradation is drawn.
     pub ranges: Ranges,
 }
@@ -131,8 +130,8 @@ impl Pictures {
             }
         }
         let truth = Raster { width_px: crop, height_px: crop, channels: 3, data };
-        let degradation = Degradation::draw(&config.ranges, config.factor, &mut random);
-        let degraded = degradation.apply(&truth, &mut random);
+        let degradation = Degradation::draw(&config.ranges, &mut random);
+        let degraded = degradation.apply(&truth).expect("a crop is no picture too large for JPEG");
         Example { truth, degraded }
     }
 

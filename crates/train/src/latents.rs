@@ -1,7 +1,8 @@
 //! Latents of training pictures, encoded once and kept in a folder, and the examples drawn from them.
 
 use crate::data::{self, DataError};
-use crate::degrade::{Degradation, generator};
+use crate::degrade::generator;
+use crate::degrade::simple::Degradation;
 use crate::run::{Report, TrainError, to_tensor};
 use crate::stage1::training_ranges;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -157,8 +158,9 @@ fn encode(
         Kind::Truth => truth,
         Kind::Stage1 { restore, draw, .. } => {
             let mut random = generator(*draw as u64, stem);
-            let degradation = Degradation::draw(&training_ranges(), 4, &mut random);
-            let restored = restore(&degradation.apply(&truth, &mut random));
+            let degradation = Degradation::draw(&training_ranges(), &mut random);
+            let degraded = degradation.apply(&truth).expect("a quarter of a picture fits a JPEG");
+            let restored = restore(&degraded);
             resize::float(&restored, truth.width_px, truth.height_px, Filter::Bicubic)
         }
     };

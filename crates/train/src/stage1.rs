@@ -2,7 +2,8 @@
 //! output and the true picture.
 
 use crate::data::{self, DataError, ExampleConfig, Pictures};
-use crate::degrade::{Degradation, Preset, Ranges, generator};
+use crate::degrade::simple::Ranges;
+use crate::degrade::{generator, preset};
 use crate::run::{Report, Run, RunConfig, TrainError, pair, to_tensor};
 use burn::tensor::{Device, Tensor};
 use diffbir_imaging::Raster;
@@ -12,7 +13,13 @@ use std::path::PathBuf;
 
 /// The ranges of training: wider than every preset, so that none lies at their edge.
 pub fn training_ranges() -> Ranges {
-    Ranges { blur_sigma_px: 0.2..=3.6, noise_levels: 0.0..=18.0, jpeg_quality: 30..=95, second_chance: 0.25 }
+    Ranges {
+        factor: 4,
+        blur_sigma_px: 0.2..=3.6,
+        noise_levels: 0.0..=18.0,
+        jpeg_quality: 30..=95,
+        second_chance: 0.25,
+    }
 }
 
 /// Trains stage 1 on the pictures of `folders`; validates on those of `validation` degraded by `medium`.
@@ -28,7 +35,7 @@ pub fn train(
     let pictures = Pictures::open(folders, crop_px, report)?;
     let held_out = validation_pairs(validation, report)?;
     let device = device.clone().autodiff();
-    let examples = ExampleConfig { crop_px, factor: 4, ranges: training_ranges() };
+    let examples = ExampleConfig { crop_px, ranges: training_ranges() };
     // A network that does not enlarge gets the picture at its final size.
     let input = |picture: &Raster, width_px: usize, height_px: usize| match network.upscale() {
         1 => resize::float(picture, width_px, height_px, Filter::Bicubic),
@@ -71,6 +78,7 @@ const LEAST_VALIDATION_PX: usize = 16;
 type Pair = (Raster, Raster);
 
 fn validation_pairs(folders: &[PathBuf], report: &mut dyn FnMut(Report)) -> Result<Vec<Pair>, TrainError> {
+    let medium = preset("medium");
     let mut pairs = Vec::new();
     for file in data::pictures_in_all(folders)? {
         let truth = match data::decode(&file, LEAST_VALIDATION_PX) {
@@ -84,8 +92,8 @@ fn validation_pairs(folders: &[PathBuf], report: &mut dyn FnMut(Report)) -> Resu
         let side = |px: usize| px.min(384) / 4 * 4;
         let truth = truth.crop(0, 0, side(truth.width_px), side(truth.height_px));
         let mut random = generator(1, &file.file_name().unwrap_or_default().to_string_lossy());
-        let degradation = Degradation::draw(&Preset::Medium.ranges(), 4, &mut random);
-        pairs.push((degradation.apply(&truth, &mut random), truth));
+        let degraded = medium.draw(&mut random).apply(&truth).expect("384 pixels a side are few");
+        pairs.push((degraded, truth));
     }
     if pairs.is_empty() && !folders.is_empty() {
         return Err(DataError::Empty { folders: folders.to_vec(), least_px: LEAST_VALIDATION_PX }.into());

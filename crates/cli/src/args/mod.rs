@@ -8,9 +8,11 @@ pub use reference::{Captioner, Reference, Version};
 pub use restore::{ColourFix, Precision, Restore, SeedMode, Task, Tiles};
 pub use train::{Stage1Network, Train, TrainPart, TrainRun};
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use diffbir::device::DeviceChoice;
+use diffbir_train::degrade::PRESETS;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -110,28 +112,42 @@ pub enum ModelsCommand {
 #[derive(Args)]
 pub struct Degrade {
     /// Pictures, folders or patterns.
-    #[arg(required = true, value_name = "INPUT")]
+    #[arg(required_unless_present = "print_preset", value_name = "INPUT")]
     pub inputs: Vec<PathBuf>,
 
     /// Look into the folders inside folders too, and keep them in the output.
     #[arg(short, long)]
     pub recursive: bool,
 
-    /// The folder for the degraded pictures.
-    #[arg(short, long, value_name = "DIR")]
-    pub output: PathBuf,
+    /// The folder for the degraded pictures; what was drawn for NAME.png is in NAME.json beside it.
+    #[arg(short, long, value_name = "DIR", required_unless_present = "print_preset")]
+    pub output: Option<PathBuf>,
 
     /// What to do where a degraded picture's file exists.
     #[arg(long, value_enum, default_value_t = Existing::Error)]
     pub existing: Existing,
 
-    /// How badly they are treated.
-    #[arg(long, value_enum, default_value_t = Preset::Medium)]
-    pub preset: Preset,
+    /// How they are treated: mild, medium, heavy, codeformer, codeformer-face, realesrgan, article, a recipe in
+    /// a TOML file, or the JSON file beside a degraded picture, to treat others in the same way.
+    #[arg(long, value_name = "NAME|FILE", default_value = "medium")]
+    pub preset: String,
 
-    /// Number from which, with the file's name, each degradation follows.
-    #[arg(long, default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]
-    pub seed: u64,
+    /// Number from which, with the file's name, each degradation follows [default: 1].
+    #[arg(long, value_parser = seed, allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+
+    /// By how much pictures are reduced, instead of what the preset says: for mild, medium and heavy the result
+    /// is smaller by it, others come back to the first size.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub factor: Option<u8>,
+
+    /// Print a preset as TOML, to be changed and given to --preset.
+    #[arg(long, value_name = "NAME", exclusive = true, value_parser = presets())]
+    pub print_preset: Option<String>,
+}
+
+fn presets() -> PossibleValuesParser {
+    PossibleValuesParser::new(PRESETS.iter().map(|(name, _)| name))
 }
 
 #[derive(Args)]
@@ -169,16 +185,6 @@ pub enum Existing {
     Overwrite,
     /// Stop before any work.
     Error,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum Preset {
-    /// A good small picture from the web.
-    Mild,
-    /// A small picture that has been around.
-    Medium,
-    /// A picture that was treated badly twice.
-    Heavy,
 }
 
 /// The most guidance that is taken: the reference's page goes up to 20.
