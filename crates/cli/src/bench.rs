@@ -18,7 +18,7 @@ use std::time::Instant;
 
 pub fn run(arguments: &Bench) -> Result<ExitCode> {
     let (device, device_name) = arguments.device.open()?;
-    let precision = arguments.precision.of_weights();
+    let precision = choose::precision(arguments.precision, &device);
     let memory = Memory::watch();
     let model =
         choose::named(&arguments.model, Task::Sr, Loading { precision, ..Loading::on(&device) })?.model;

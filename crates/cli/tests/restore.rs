@@ -6,7 +6,7 @@ use common::{diffbir, names, picture, restore, save};
 use image::{DynamicImage, ImageBuffer, Luma, Rgb};
 use predicates::prelude::*;
 use predicates::str::contains;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 #[test]
@@ -260,4 +260,22 @@ fn a_stopped_run_leaves_nothing_behind() {
     assert_eq!((&end["event"], &end["stopped"]), (&"end".into(), &true.into()));
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(names(folder.path()), ["large.png"]);
+}
+
+/// Products of rounded numbers give nearly the same picture, on every processor.
+#[test]
+fn in_bf16_the_picture_is_nearly_the_same() {
+    let folder = TempDir::new().unwrap();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/chelsea-small.png");
+    let restored = |precision: &str| {
+        let output = folder.path().join(format!("{precision}.png"));
+        let mut command = diffbir();
+        command.args(["restore", "--device", "cpu", "--upscale", "2", "--precision", precision]);
+        command.arg(&example).arg("-o").arg(&output).assert().success();
+        image::open(output).unwrap().to_rgb8().into_raw()
+    };
+    let (exact, rounded) = (restored("f32"), restored("bf16"));
+    let off: u64 = exact.iter().zip(&rounded).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+    let mean = off as f64 / exact.len() as f64;
+    assert!(mean > 0.0 && mean < 1.5, "{mean} levels");
 }

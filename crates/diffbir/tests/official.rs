@@ -313,7 +313,7 @@ impl Watch for Sampled {
 fn weights_in_16_bits_end_near_the_references() {
     let golden = Golden::open("v21_no_guidance");
     let command = Command::new(golden.fact("command"));
-    for (precision, share, cosine) in [(Precision::F16, 1e-2, 1e-4), (Precision::Bf16, 5e-2, 1e-3)] {
+    for (precision, share, cosine) in [(Precision::F16, 1e-2, 1e-4), (Precision::Bf16, 1e-2, 1e-4)] {
         let model = model(reduced(catalog::set("v2.1").expect("official").config(Task::Sr)), precision);
         let (photo, options) = (photo(128, 128), command.options());
         let mut watch = Sampled(None);

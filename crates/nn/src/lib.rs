@@ -13,6 +13,6 @@ mod weight;
 
 pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 pub use burn::tensor::{Device, Tensor, TensorData};
-pub use diffbir_kernels::{Products, bf16_is_fast};
+pub use diffbir_kernels::Products;
 pub use params::{Params, Precision, WeightError};
 pub use weight::Weight;

@@ -173,8 +173,8 @@ pub struct Bench {
     pub device: DeviceChoice,
 
     /// As for `restore`.
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    pub precision: Precision,
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

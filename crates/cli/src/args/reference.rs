@@ -9,7 +9,7 @@ use std::path::PathBuf;
 #[command(next_help_heading = "As in the reference")]
 pub struct Reference {
     /// A folder of pictures: with it, everything left out is as the reference has it: `--version v2.1
-    /// --cfg-scale 6 --precision f16`, v2.1's prompts, no tiles, and results that exist are replaced.
+    /// --cfg-scale 6`, v2.1's prompts, no tiles, and results that exist are replaced.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["inputs", "recursive"], requires = "output")]
     pub input: Option<PathBuf>,
 

@@ -28,7 +28,8 @@ fn store() -> Result<Store> {
 /// The model that the flags name, or the best that is present.
 pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Result<Chosen> {
     let stages = if arguments.stage1_only { Stages::First } else { Stages::All };
-    let loading = Loading { device, precision: precision(arguments), stages };
+    let precision = precision(arguments.precision, device);
+    let loading = Loading { device, precision, stages };
     if let Some(set) = named_version(arguments)? {
         return official(set, task, loading);
     }
@@ -131,10 +132,9 @@ fn habits_of(name: &str) -> SamplingDefaults {
     catalog::set(name).map(Set::sampling).unwrap_or_default()
 }
 
-fn precision(arguments: &Restore) -> diffbir_nn::Precision {
-    // The reference's default.
-    let default = if arguments.reference.input.is_some() { Precision::F16 } else { Precision::F32 };
-    arguments.precision.unwrap_or(default).of_weights()
+/// The precision that was asked for, or the best one on the device.
+pub fn precision(asked: Option<Precision>, device: &Device) -> diffbir_nn::Precision {
+    asked.map_or_else(|| diffbir_nn::Precision::best_on(device), Precision::of_weights)
 }
 
 /// The task for the library, and flags of the reference whose features are not built.
