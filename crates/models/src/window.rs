@@ -27,10 +27,9 @@ pub(crate) fn attend(
         .permute([0, 1, 3, 2, 4, 5])
         .reshape([windows, tokens, embed]);
     let products = qkv.products();
-    let qkv = qkv.forward(x).reshape([windows, tokens, 3, heads, embed / heads]).permute([2, 0, 3, 1, 4]);
-    let part = |index: usize| {
-        qkv.clone().slice_dim(0, index..index + 1).reshape([windows, heads, tokens, embed / heads])
-    };
+    // Views: the attention reads queries, keys and values where they lie.
+    let qkv = qkv.forward(x).reshape([windows, tokens, 3 * heads, embed / heads]).swap_dims(1, 2);
+    let part = |index: usize| qkv.clone().slice_dim(1, index * heads..(index + 1) * heads);
     let mut bias = bias.unsqueeze::<4>();
     if let Some(mask) = mask {
         let mask = mask.clone().reshape([down * across, 1, tokens, tokens]).repeat_dim(0, batch);

@@ -186,11 +186,12 @@ impl Direct {
         }
         let tasks = 4 * rayon::current_num_threads();
         let panels = this.columns.div_ceil(isa.max_columns());
-        let most = match weight {
-            Weight::Plain(_) => STRIP_PIXELS.end,
-            Weight::Packed(..) => (STRIP_CELLS / layout.left).clamp(STRIP_PIXELS.start, STRIP_PIXELS.end),
-        };
-        let strips = this.strips((pixels * panels / tasks).clamp(STRIP_PIXELS.start, most));
+        let Range { start, end } = STRIP_PIXELS;
+        let strips = this.strips(match weight {
+            Weight::Plain(_) => (pixels * panels / tasks).clamp(start, end),
+            // Several tasks for one strip would each make up its input.
+            Weight::Packed(..) => (pixels / tasks).clamp(start, (STRIP_CELLS / layout.left).clamp(start, end)),
+        });
         let groups = tasks.div_ceil(strips.len()).min(panels);
         let passes = this.passes(layout);
         let run = |output: Shared| {
