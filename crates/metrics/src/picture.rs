@@ -76,7 +76,8 @@ impl Picture {
         Ok(())
     }
 
-    pub(crate) fn same_size(&self, other: &Self) -> Result<(), MetricError> {
+    /// An error if the other picture has another size.
+    pub fn same_size(&self, other: &Self) -> Result<(), MetricError> {
         let (a, b) = ([self.width_px, self.height_px], [other.width_px, other.height_px]);
         if a == b { Ok(()) } else { Err(MetricError::Sizes { a, b }) }
     }

@@ -1,0 +1,169 @@
+//! What is found of pictures.
+
+use super::meter::Meter;
+use super::metric::Metric;
+use diffbir_metrics::Picture;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A picture to be measured, in all its versions.
+pub struct Subject {
+    /// By which it is told of: its place and name without the ending.
+    pub name: String,
+    /// Changes with its files.
+    pub stamp: String,
+    /// What it should be, if that is known, or why it cannot be had.
+    pub truth: Option<Result<Picture, String>>,
+    /// What each method made of it, or why that cannot be had.
+    pub versions: Vec<(String, Result<Picture, String>)>,
+}
+
+/// What was found of a picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// See [`Subject::name`].
+    pub picture: String,
+    /// See [`Subject::stamp`].
+    pub stamp: String,
+    /// A row for each method.
+    pub rows: Vec<Row>,
+}
+
+/// What was found of a picture as one method made it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Which method.
+    pub method: String,
+    /// By the keys of metrics.
+    pub values: BTreeMap<String, Number>,
+    /// Why there is no value of a metric, by its key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub without: BTreeMap<String, String>,
+    /// Why there is nothing at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// A number that JSON may not know: the PSNR of equal pictures is infinite.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "serde_json::Value", try_from = "serde_json::Value")]
+pub struct Number(pub f64);
+
+impl From<Number> for serde_json::Value {
+    fn from(Number(value): Number) -> Self {
+        if value.is_finite() { value.into() } else { value.to_string().into() }
+    }
+}
+
+impl TryFrom<serde_json::Value> for Number {
+    type Error = &'static str;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, Self::Error> {
+        let number = value.as_f64().or_else(|| value.as_str()?.parse().ok());
+        number.map(Self).ok_or("a number is expected")
+    }
+}
+
+impl Measured {
+    /// Whether nothing is missing that another try could bring.
+    pub fn is_whole(&self) -> bool {
+        self.rows.iter().all(|row| row.failed.is_none())
+    }
+}
+
+/// Measures pictures, several at once.
+pub fn measure(meter: &Meter, subjects: &[Subject]) -> Vec<Measured> {
+    let versions: Vec<_> = subjects
+        .iter()
+        .flat_map(|subject| subject.versions.iter().map(move |version| (subject, version)))
+        .collect();
+    let mut rows: Vec<(Row, Option<Pair>)> = versions
+        .par_iter()
+        .map(|(subject, (method, picture))| first(meter, subject, method, picture))
+        .collect();
+    // These networks run on all threads by themselves, and would not fit into memory for several at once.
+    for (row, pair) in &mut rows {
+        if let Some((picture, truth)) = pair {
+            row.add(meter, picture, truth.as_ref(), |metric| {
+                matches!(metric, Metric::Lpips | Metric::LpipsVgg)
+            });
+        }
+    }
+    let mut rows = rows.into_iter().map(|(row, _)| row);
+    subjects
+        .iter()
+        .map(|subject| Measured {
+            picture: subject.name.clone(),
+            stamp: subject.stamp.clone(),
+            rows: rows.by_ref().take(subject.versions.len()).collect(),
+        })
+        .collect()
+}
+
+/// A picture and its truth, without their borders.
+type Pair = (Picture, Option<Picture>);
+
+/// What is quickly found, and the pair for the rest.
+fn first(
+    meter: &Meter,
+    subject: &Subject,
+    method: &str,
+    picture: &Result<Picture, String>,
+) -> (Row, Option<Pair>) {
+    let mut row = Row { method: method.into(), ..Row::default() };
+    match pair(meter, subject, picture) {
+        Ok((picture, truth)) => {
+            let quick = |metric| !matches!(metric, Metric::Lpips | Metric::LpipsVgg);
+            row.add(meter, &picture, truth.as_ref(), quick);
+            (row, Some((picture, truth)))
+        }
+        Err(reason) => {
+            row.failed = Some(reason);
+            (row, None)
+        }
+    }
+}
+
+fn pair(meter: &Meter, subject: &Subject, picture: &Result<Picture, String>) -> Result<Pair, String> {
+    let picture = picture.as_ref().map_err(Clone::clone)?;
+    let truth = subject.truth.as_ref().map(Result::as_ref).transpose().map_err(Clone::clone)?;
+    let cut = |picture: &Picture| meter.cut(picture).map_err(|error| error.to_string());
+    if let Some(truth) = truth {
+        picture.same_size(truth).map_err(|error| error.to_string())?;
+    }
+    Ok((cut(picture)?, truth.map(cut).transpose()?))
+}
+
+impl Row {
+    /// The values of the metrics that `which` picks.
+    fn add(
+        &mut self,
+        meter: &Meter,
+        picture: &Picture,
+        truth: Option<&Picture>,
+        which: impl Fn(Metric) -> bool,
+    ) {
+        for metric in meter.metrics().into_iter().filter(|metric| which(*metric)) {
+            match meter.value(metric, picture, truth) {
+                Some(Ok(value)) => _ = self.values.insert(metric.key().into(), Number(value)),
+                Some(Err(error)) => _ = self.without.insert(metric.key().into(), error.to_string()),
+                None => {}
+            }
+        }
+    }
+
+    /// The value of a metric.
+    pub fn value(&self, metric: Metric) -> Option<f64> {
+        self.values.get(metric.key()).map(|number| number.0)
+    }
+
+    /// What a reader of the table has to know.
+    pub fn note(&self) -> String {
+        let without = self.without.iter().map(|(key, reason)| {
+            let metric = Metric::ALL.into_iter().find(|metric| metric.key() == key);
+            format!("{}: {reason}", metric.map_or(key.as_str(), |metric| metric.name()))
+        });
+        self.failed.iter().cloned().chain(without).collect::<Vec<_>>().join("; ")
+    }
+}
