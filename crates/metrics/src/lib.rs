@@ -10,6 +10,7 @@
 //! | [`Lpips`] | yes | 0 |
 //! | [`colour_difference`] | yes | 0 |
 //! | [`Niqe`] | no | 0 |
+//! | [`global_deviation`], [`local_deviation`] of repeated samples | no | 0 |
 
 mod error;
 mod filter;
@@ -19,6 +20,7 @@ mod npz;
 mod picture;
 mod pixels;
 mod ssim;
+mod stability;
 
 pub use error::MetricError;
 pub use lpips::Lpips;
@@ -26,3 +28,4 @@ pub use niqe::Niqe;
 pub use picture::{Channels, Luma, Picture};
 pub use pixels::{colour_difference, psnr};
 pub use ssim::{ms_ssim, ssim};
+pub use stability::{global_deviation, local_deviation};

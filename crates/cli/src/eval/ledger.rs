@@ -63,6 +63,11 @@ impl Ledger {
         Ok(Self { file: Some((path, file)), known })
     }
 
+    /// Whether what is added is kept.
+    pub fn is_kept(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// What is known of a picture whose files are still the same.
     pub fn take(&mut self, picture: &str, stamp: &str) -> Option<Measured> {
         self.known.remove(&(picture.to_string(), stamp.to_string()))

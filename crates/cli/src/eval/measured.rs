@@ -2,7 +2,7 @@
 
 use super::meter::Meter;
 use super::metric::Metric;
-use diffbir_metrics::Picture;
+use diffbir_metrics::{Picture, local_deviation};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ pub struct Subject {
     pub stamp: String,
     /// What it should be, if that is known, or why it cannot be had.
     pub truth: Option<Result<Picture, String>>,
+    /// What the methods started from, if it is known.
+    pub input: Option<Picture>,
     /// What each method made of it, or why that cannot be had.
     pub versions: Vec<(String, Result<Picture, String>)>,
 }
@@ -28,6 +30,9 @@ pub struct Measured {
     pub stamp: String,
     /// A row for each method.
     pub rows: Vec<Row>,
+    /// How much repeated samples differ pixel by pixel (L-STD), if these are such and all could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<f64>,
 }
 
 /// What was found of a picture as one method made it.
@@ -90,15 +95,17 @@ pub fn measure(meter: &Meter, subjects: &[Subject]) -> Vec<Measured> {
             });
         }
     }
-    let mut rows = rows.into_iter().map(|(row, _)| row);
-    subjects
-        .iter()
-        .map(|subject| Measured {
-            picture: subject.name.clone(),
-            stamp: subject.stamp.clone(),
-            rows: rows.by_ref().take(subject.versions.len()).collect(),
-        })
-        .collect()
+    let mut rows = rows.into_iter();
+    let result = |subject: &Subject| {
+        let (rows, pairs): (Vec<Row>, Vec<Option<Pair>>) = rows.by_ref().take(subject.versions.len()).unzip();
+        let samples: Option<Vec<&Picture>> =
+            pairs.iter().map(|pair| pair.as_ref().map(|(picture, _)| picture)).collect();
+        // Samples of different sizes have no common pixels.
+        let spread = samples.filter(|samples| meter.repeated && samples.len() > 1);
+        let spread = spread.and_then(|samples| local_deviation(&samples).ok());
+        Measured { picture: subject.name.clone(), stamp: subject.stamp.clone(), rows, spread }
+    };
+    subjects.iter().map(result).collect()
 }
 
 /// A picture and its truth, without their borders.

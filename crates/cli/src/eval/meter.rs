@@ -20,6 +20,8 @@ pub struct Meter {
     niqe: Option<Niqe>,
     border_px: usize,
     with_truth: bool,
+    /// Whether the versions of a picture are samples of the same method.
+    pub repeated: bool,
     /// SHA-256 of the files of weights, by metric.
     pub weights: Map<String, Value>,
 }
@@ -40,6 +42,7 @@ impl Meter {
             niqe: None,
             border_px: usize::from(arguments.border),
             with_truth: arguments.truth.is_some(),
+            repeated: arguments.restored.len() > 1,
             weights: Map::new(),
         };
         let niqe: Vec<PathBuf> = arguments.niqe.iter().cloned().collect();

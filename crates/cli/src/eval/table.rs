@@ -2,6 +2,7 @@
 
 use super::measured::{Measured, Number, Row};
 use super::metric::Metric;
+use diffbir_metrics::global_deviation;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -11,6 +12,15 @@ pub struct Table {
     pub methods: Vec<String>,
     /// In the order of the tables.
     pub pictures: Vec<Measured>,
+}
+
+/// Of repeated samples, means over pictures.
+struct Spread {
+    /// G-STD of each metric, and of how many pictures.
+    global: Vec<Option<(f64, usize)>>,
+    /// L-STD, and of how many pictures.
+    local: f64,
+    of: usize,
 }
 
 /// A method over all pictures.
@@ -40,6 +50,26 @@ impl Table {
         Mean { values: self.metrics.iter().map(mean).collect(), measured, failed }
     }
 
+    /// How much repeated samples of a picture differ, if there are such.
+    fn spread(&self) -> Option<Spread> {
+        let local: Vec<f64> = self.pictures.iter().filter_map(|measured| measured.spread).collect();
+        if local.is_empty() {
+            return None;
+        }
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let global = self.metrics.iter().map(|metric| {
+            // Of equal pictures PSNR is infinite and has no deviation.
+            let of_picture = |measured: &Measured| {
+                let values =
+                    measured.rows.iter().map(|row| row.value(*metric).filter(|value| value.is_finite()));
+                values.collect::<Option<Vec<f64>>>().map(|values| global_deviation(&values))
+            };
+            let found: Vec<f64> = self.pictures.iter().filter_map(of_picture).collect();
+            (!found.is_empty()).then(|| (mean(&found), found.len()))
+        });
+        Some(Spread { global: global.collect(), local: mean(&local), of: local.len() })
+    }
+
     /// How many versions of pictures were measured, and how many could not be.
     pub fn count(&self) -> (usize, usize) {
         let means = self.methods.iter().map(|method| self.mean(method));
@@ -57,6 +87,18 @@ impl Table {
         if several {
             let head = ["method".to_string()].into_iter().chain(titles.clone());
             text += &grid(head.chain(["note".into()]).collect(), means.clone());
+            text += "\n";
+        }
+        if let Some(Spread { global, local, of }) = self.spread() {
+            let head = titles.iter().map(|title| title.trim_end_matches(['↑', '↓', ' ']).to_string());
+            let head =
+                ["G-STD of".to_string()].into_iter().chain(head).chain(["L-STD".into(), String::new()]);
+            let value = |value: &Option<(f64, usize)>| {
+                value.map_or(String::new(), |(value, _)| format!("{value:.4}"))
+            };
+            let line = [format!("{} samples of {of} pictures", self.methods.len())].into_iter();
+            let line = line.chain(global.iter().map(value)).chain([format!("{local:.4}"), String::new()]);
+            text += &grid(head.collect(), vec![line.collect()]);
             text += "\n";
         }
         let mut lines = Vec::new();
@@ -105,6 +147,11 @@ impl Table {
             let line = [method.clone(), format!("mean of {}", mean.measured)].into_iter().chain(values);
             writer.write_record(line.chain([mean.note(&self.metrics, false)]))?;
         }
+        if let Some(Spread { global, local, of }) = self.spread() {
+            let values = global.iter().map(|value| number(value.map(|(value, _)| value)));
+            let line = ["G-STD".to_string(), format!("mean of {of}")].into_iter().chain(values);
+            writer.write_record(line.chain([format!("L-STD {local:.6}")]))?;
+        }
         let bytes = writer.into_inner().expect("memory takes all");
         Ok(String::from_utf8(bytes).expect("of text"))
     }
@@ -122,7 +169,15 @@ impl Table {
             json!({ "method": method, "measured": mean.measured, "failed": mean.failed, "means": values })
         });
         let methods: Vec<Value> = methods.collect();
-        json!({ "settings": settings, "methods": methods, "pictures": self.pictures })
+        let spread = self.spread().map(|Spread { global, local, of }| {
+            let global = self.metrics.iter().zip(global);
+            let global = global.filter_map(|(metric, value)| {
+                let (value, of) = value?;
+                Some((metric.key().to_string(), json!({ "mean": value, "of": of })))
+            });
+            json!({ "g_std": global.collect::<Map<_, _>>(), "l_std": { "mean": local, "of": of } })
+        });
+        json!({ "settings": settings, "methods": methods, "spread": spread, "pictures": self.pictures })
     }
 }
 
