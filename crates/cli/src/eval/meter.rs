@@ -6,7 +6,7 @@ use crate::talk::say;
 use anyhow::{Context, Result, ensure};
 use diffbir::catalog::sha256_of;
 use diffbir_metrics::{
-    Channels, Lpips, Luma, MetricError, Niqe, Picture, colour_difference, ms_ssim, psnr, ssim,
+    Backbone, Channels, Lpips, Luma, MetricError, Niqe, Picture, colour_difference, ms_ssim, psnr, ssim,
 };
 use diffbir_nn::Device;
 use serde_json::{Map, Value};
@@ -67,7 +67,8 @@ impl Meter {
 
     fn take(&mut self, metric: Metric, files: &[PathBuf]) -> Result<()> {
         match metric {
-            Metric::Lpips => self.lpips = Some(Lpips::open(&files[0], &Device::flex())?),
+            Metric::Lpips => self.lpips = Some(Lpips::open(files, Backbone::AlexNet, &Device::flex())?),
+            Metric::LpipsVgg => self.lpips_vgg = Some(Lpips::open(files, Backbone::Vgg16, &Device::flex())?),
             Metric::Niqe => self.niqe = Some(Niqe::open(&files[0])?),
             _ => {}
         }

@@ -128,7 +128,8 @@ impl Run {
                 batch.iter().zip(&subjects).zip(measure(&self.meter, &subjects))
             {
                 for row in measured.rows.iter().filter(|row| row.failed.is_some()) {
-                    counter.say(&format!("error: {}: {}: {}", measured.picture, row.method, row.note()));
+                    let of = if self.methods.len() > 1 { format!(": {}", row.method) } else { String::new() };
+                    counter.say(&format!("error: {}{of}: {}", measured.picture, row.note()));
                 }
                 if let (Some(folder), Some(sheet)) = (&self.sheets, sheet::sheet(subject, &measured)) {
                     write_png(&sheet_path(folder, task.key), &sheet)?;
