@@ -130,7 +130,14 @@ fn pictures_without_a_truth_have_their_niqe() {
     let table = String::from_utf8(told.get_output().stdout.clone()).unwrap();
     assert!(table.starts_with("| picture   | NIQE ↓ | note"), "{table}");
     assert!(table.contains("| small     |        | NIQE: the picture has 1 x 1 pixels"), "{table}");
-    eval(&[&"--restored", &restored]).code(2).stderr(contains("give its file by --niqe"));
+    eval(&[&"--restored", &restored]).code(2).stderr(contains("only NIQE"));
+    // What was pulled is found; it is looked for under the name of the catalog.
+    let models = folder.path().join("models");
+    std::fs::create_dir(&models).unwrap();
+    std::fs::copy(niqe(), models.join("niqe_pris_params.npz")).unwrap();
+    let mut pulled = diffbir();
+    pulled.env("DIFFBIR_MODELS", &models).args(["eval", "--restored"]).arg(&restored);
+    assert_eq!(pulled.assert().success().get_output().stdout, table.as_bytes());
     eval(&[&"--restored", &restored, &"--niqe", &restored.join("small.png")])
         .code(2)
         .stderr(contains("--niqe").and(contains("niqe_pris_params.npz")));

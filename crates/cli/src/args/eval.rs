@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub struct Eval {
     /// Folders of pictures to measure, those in folders inside included; several are repeated samples of the
     /// same pictures, whose spread is told too.
-    #[arg(long, value_name = "DIR", num_args = 1.., required_unless_present = "degrade")]
+    #[arg(long, value_name = "DIR", num_args = 1.., required_unless_present_any = ["degrade", "fid"])]
     pub restored: Vec<PathBuf>,
 
     /// The folder of the true pictures, of the same places and names but for the ending; without it only what
@@ -57,6 +57,10 @@ pub struct Eval {
     /// NIQE's parameters, `niqe_pris_params.npz` [default: those of `diffbir models`, if they are here].
     #[arg(long, value_name = "FILE")]
     pub niqe: Option<PathBuf>,
+
+    /// Print FID's Fréchet distance of two files of features, which a network of yours has made of two sets.
+    #[arg(long, value_name = "FILE", num_args = 2, exclusive = true)]
+    pub fid: Vec<PathBuf>,
 
     /// A folder for table.md, table.csv and table.json; a run that was stopped goes on from what lies there.
     #[arg(short, long, value_name = "DIR")]

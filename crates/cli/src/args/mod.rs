@@ -87,7 +87,7 @@ pub enum ModelsCommand {
     List,
     /// Download the files of a model, or single files; goes on where it stopped.
     Pull {
-        /// v1, v2, v2.1, or names of files.
+        /// v1, v2, v2.1, for metrics lpips, lpips-vgg, niqe, or names of files.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },

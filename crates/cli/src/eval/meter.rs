@@ -4,7 +4,7 @@ use super::metric::Metric;
 use crate::args::Eval;
 use crate::talk::say;
 use anyhow::{Context, Result, ensure};
-use diffbir::catalog::sha256_of;
+use diffbir::catalog::{self, Store, sha256_of};
 use diffbir_metrics::{
     Backbone, Channels, Lpips, Luma, MetricError, Niqe, Picture, colour_difference, ms_ssim, psnr, ssim,
 };
@@ -29,8 +29,14 @@ pub struct Meter {
 /// Files that a metric needs, and how one gives them.
 struct Wanted<'a> {
     metric: Metric,
-    flag: &'static str,
+    /// In the catalog; with dashes before it, the flag.
+    name: &'static str,
     given: &'a [PathBuf],
+}
+
+/// The files of a metric that were pulled.
+fn in_store(name: &str) -> Option<Vec<PathBuf>> {
+    catalog::metric(name)?.find(&Store::of_user()?)
 }
 
 impl Meter {
@@ -47,21 +53,26 @@ impl Meter {
         };
         let niqe: Vec<PathBuf> = arguments.niqe.iter().cloned().collect();
         let wanted = [
-            Wanted { metric: Metric::Lpips, flag: "--lpips", given: &arguments.lpips },
-            Wanted { metric: Metric::LpipsVgg, flag: "--lpips-vgg", given: &arguments.lpips_vgg },
-            Wanted { metric: Metric::Niqe, flag: "--niqe", given: &niqe },
+            Wanted { metric: Metric::Lpips, name: "lpips", given: &arguments.lpips },
+            Wanted { metric: Metric::LpipsVgg, name: "lpips-vgg", given: &arguments.lpips_vgg },
+            Wanted { metric: Metric::Niqe, name: "niqe", given: &niqe },
         ];
-        for Wanted { metric, flag, given } in wanted {
+        for Wanted { metric, name, given } in wanted {
             if metric.needs_truth() && !meter.with_truth {
                 continue;
             }
-            if given.is_empty() {
-                say(format_args!("{} is left out: give its file by {flag}", metric.name()));
-                continue;
+            if !given.is_empty() {
+                meter.take(metric, given).with_context(|| format!("--{name}"))?;
+            } else if let Some(files) = in_store(name) {
+                meter.take(metric, &files)?;
+            } else {
+                say(format_args!(
+                    "{} is left out: give its file by --{name}, or get it by `diffbir models pull {name}`",
+                    metric.name()
+                ));
             }
-            meter.take(metric, given).with_context(|| flag)?;
         }
-        ensure!(!meter.metrics().is_empty(), "without --truth there is only NIQE: give its file by --niqe");
+        ensure!(!meter.metrics().is_empty(), "without --truth there is only NIQE, which needs its file");
         Ok(meter)
     }
 

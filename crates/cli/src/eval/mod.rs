@@ -19,7 +19,7 @@ use anyhow::{Result, bail};
 use contest::Contest;
 use diffbir::{Error, Progress};
 use diffbir_imaging::{Encoded, Format, Metadata, Samples};
-use diffbir_metrics::Picture;
+use diffbir_metrics::{Features, Picture, frechet_distance};
 use ledger::Ledger;
 use measured::{Measured, Subject, measure};
 use meter::Meter;
@@ -40,6 +40,10 @@ use table::Table;
 const SHEETS: &str = "sheets";
 
 pub fn run(arguments: &Eval) -> Result<ExitCode> {
+    if let [a, b] = &arguments.fid[..] {
+        let distance = frechet_distance(&Features::open(a)?, &Features::open(b)?)?;
+        return Ok(talk::ended(talk::data(format!("{distance:.6}\n").as_bytes())));
+    }
     let output = arguments.output.as_deref().map(output_folder).transpose()?;
     let sheets = output.as_ref().map(|output| output.join(SHEETS));
     let folders = Folder::search_all("--restored", &arguments.restored, sheets.as_deref())?;
