@@ -5,6 +5,7 @@ use crate::linear::{Matrix, dot, eigenvalues, root};
 use crate::{MetricError, npz};
 use diffbir_nn::checkpoint::Checkpoint;
 use rayon::prelude::*;
+use std::io::Cursor;
 use std::path::Path;
 
 /// Mean and covariance of a set's features.
@@ -35,7 +36,16 @@ impl Features {
     /// From a file: a matrix with a row for each picture as `.npy`, alone in `.npz`, or alone as safetensors or
     /// PyTorch's tensors; or `mu` and `sigma` in `.npz`, as pytorch-fid keeps statistics.
     pub fn open(path: &Path) -> Result<Self, MetricError> {
-        read(path).map_err(|reason| MetricError::Features { file: path.display().to_string(), reason })
+        let fail = |reason| MetricError::Features { file: path.display().to_string(), reason };
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if !matches!(ending, Some("npy" | "npz")) {
+            let checkpoint = Checkpoint::open(path)?;
+            let names: Vec<String> = checkpoint.entries().map(|(name, ..)| name.to_string()).collect();
+            let (shape, values) = checkpoint.get(only(&names).map_err(fail)?)?.expect("its name is known");
+            return matrix(&shape, &values.into_iter().map(f64::from).collect::<Vec<_>>()).map_err(fail);
+        }
+        let read = if ending == Some("npz") { statistics_or_rows } else { rows };
+        std::fs::read(path).map_err(|error| error.to_string()).and_then(|bytes| read(&bytes)).map_err(fail)
     }
 
     /// Numbers of a picture.
@@ -44,40 +54,32 @@ impl Features {
     }
 }
 
-fn read(path: &Path) -> Result<Features, String> {
-    let (shape, values) = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("npy") => {
-            let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
-            npz::parse(&bytes).ok_or("it is not a matrix of floats")?
-        }
-        Some("npz") => {
-            let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-            let mut archive = zip::ZipArchive::new(file).map_err(|error| error.to_string())?;
-            let names: Vec<String> = archive
-                .file_names()
-                .flatten()
-                .map(|name| name.trim_end_matches(".npy").to_string())
-                .collect();
-            if ["mu", "sigma"].iter().all(|name| names.iter().any(|found| found == name)) {
-                let (_, mean) = npz::any_array(&mut archive, "mu")?;
-                let covariance = npz::array(&mut archive, "sigma", &[mean.len(), mean.len()])?;
-                if !mean.iter().chain(&covariance).all(|value| value.is_finite()) {
-                    return Err("it has values that are not numbers".into());
-                }
-                return Ok(Features { covariance: Matrix { width: mean.len(), values: covariance }, mean });
-            }
-            npz::any_array(&mut archive, only(&names)?)?
-        }
-        _ => {
-            let checkpoint = Checkpoint::open(path).map_err(|error| error.to_string())?;
-            let names: Vec<String> = checkpoint.entries().map(|(name, ..)| name.to_string()).collect();
-            let (shape, values) =
-                checkpoint.get(only(&names)?).map_err(|error| error.to_string())?.ok_or("it is empty")?;
-            (shape, values.into_iter().map(f64::from).collect())
-        }
-    };
-    let [_, width] = shape[..] else { return Err(format!("it has shape {shape:?}")) };
-    Features::of_rows(&values, width).ok_or("it needs two rows or more, all of numbers".into())
+/// Of a `.npy`.
+fn rows(bytes: &[u8]) -> Result<Features, String> {
+    let (shape, values) = npz::parse(bytes).ok_or("it is not a matrix of floats")?;
+    matrix(&shape, &values)
+}
+
+/// Of a `.npz`.
+fn statistics_or_rows(bytes: &[u8]) -> Result<Features, String> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
+    let names: Vec<String> =
+        archive.file_names().flatten().map(|name| name.trim_end_matches(".npy").to_string()).collect();
+    if !["mu", "sigma"].iter().all(|name| names.iter().any(|found| found == name)) {
+        let (shape, values) = npz::any_array(&mut archive, only(&names)?)?;
+        return matrix(&shape, &values);
+    }
+    let (_, mean) = npz::any_array(&mut archive, "mu")?;
+    let covariance = npz::array(&mut archive, "sigma", &[mean.len(), mean.len()])?;
+    if !mean.iter().chain(&covariance).all(|value| value.is_finite()) {
+        return Err("it has values that are not numbers".into());
+    }
+    Ok(Features { covariance: Matrix { width: mean.len(), values: covariance }, mean })
+}
+
+fn matrix(shape: &[usize], values: &[f64]) -> Result<Features, String> {
+    let [_, width] = *shape else { return Err(format!("its array has shape {shape:?}")) };
+    Features::of_rows(values, width).ok_or("it needs two rows or more, all of numbers".into())
 }
 
 fn only(names: &[String]) -> Result<&str, String> {

@@ -2,7 +2,7 @@
 
 use super::meter::Meter;
 use super::metric::Metric;
-use diffbir_metrics::{Picture, local_deviation};
+use diffbir_metrics::{MetricError, Picture, local_deviation};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -71,6 +71,17 @@ impl TryFrom<serde_json::Value> for Number {
 }
 
 impl Measured {
+    /// Why versions are missing; what is the same for all is told once.
+    pub fn failures(&self) -> Vec<String> {
+        let all = self.rows.windows(2).all(|pair| pair[0].failed == pair[1].failed);
+        let told = self.rows.iter().filter_map(|row| {
+            let reason = row.failed.as_ref()?;
+            let of = if all { String::new() } else { format!(": {}", row.method) };
+            Some(format!("{}{of}: {reason}", self.picture))
+        });
+        if all { told.take(1).collect() } else { told.collect() }
+    }
+
     /// Whether nothing is missing that another try could bring.
     pub fn is_whole(&self) -> bool {
         self.rows.iter().all(|row| row.failed.is_none())
@@ -154,7 +165,7 @@ impl Row {
         for metric in meter.metrics().into_iter().filter(|metric| which(*metric)) {
             match meter.value(metric, picture, truth) {
                 Some(Ok(value)) => _ = self.values.insert(metric.key().into(), Number(value)),
-                Some(Err(error)) => _ = self.without.insert(metric.key().into(), error.to_string()),
+                Some(Err(error)) => _ = self.without.insert(metric.key().into(), short(&error)),
                 None => {}
             }
         }
@@ -167,10 +178,25 @@ impl Row {
 
     /// What a reader of the table has to know.
     pub fn note(&self) -> String {
-        let without = self.without.iter().map(|(key, reason)| {
-            let metric = Metric::ALL.into_iter().find(|metric| metric.key() == key);
-            format!("{}: {reason}", metric.map_or(key.as_str(), |metric| metric.name()))
-        });
-        self.failed.iter().cloned().chain(without).collect::<Vec<_>>().join("; ")
+        let mut notes: Vec<String> = self.failed.iter().cloned().collect();
+        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+        for metric in Metric::ALL {
+            let Some(reason) = self.without.get(metric.key()) else { continue };
+            match reasons.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, names)) => names.push(metric.name()),
+                None => reasons.push((reason, vec![metric.name()])),
+            }
+        }
+        notes.extend(reasons.iter().map(|(reason, names)| format!("{}: {reason}", names.join(", "))));
+        notes.join("; ")
+    }
+}
+
+/// A reason beside the name of the metric and the picture.
+fn short(error: &MetricError) -> String {
+    match error {
+        MetricError::Small { least_px, .. } => format!("below {least_px} x {least_px} pixels"),
+        MetricError::Flat { .. } => "too small or flat".into(),
+        error => error.to_string(),
     }
 }

@@ -131,9 +131,8 @@ impl Run {
             for ((task, subject), measured) in
                 batch.iter().zip(&subjects).zip(measure(&self.meter, &subjects))
             {
-                for row in measured.rows.iter().filter(|row| row.failed.is_some()) {
-                    let of = if self.methods.len() > 1 { format!(": {}", row.method) } else { String::new() };
-                    counter.say(&format!("error: {}{of}: {}", measured.picture, row.note()));
+                for failure in measured.failures() {
+                    counter.say(&format!("error: {failure}"));
                 }
                 if let (Some(folder), Some(sheet)) = (&self.sheets, sheet::sheet(subject, &measured)) {
                     write_png(&sheet_path(folder, task.key), &sheet)?;

@@ -213,12 +213,14 @@ fn grid(mut head: Vec<String>, mut lines: Vec<Vec<String>>) -> String {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for (index, line) in lines.iter().enumerate() {
-        for (cell, width) in line.iter().zip(&widths) {
+        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            // The last may be long in one line and empty in the others.
+            let width = if column + 1 < columns { *width } else { 0 };
             let _ = write!(text, "| {cell:<width$} ");
         }
         text += "|\n";
         if index == 0 {
-            widths.iter().for_each(|width| text += &format!("|{}", "-".repeat(width + 2)));
+            widths.iter().for_each(|width| text += &format!("|{}", "-".repeat(width.min(&40) + 2)));
             text += "|\n";
         }
     }
