@@ -1,6 +1,7 @@
 //! Models against each other, and against plain enlarging, on pictures that are degraded first.
 
 use super::measured::Subject;
+use super::stamp_of;
 use crate::args::{Eval, Precision, Preset};
 use crate::paths::place;
 use crate::restore::choose;
@@ -60,9 +61,9 @@ impl Contest {
             let mut options = Options { upscale: factor as f64, ..Options::of(&model) };
             options.steps = arguments.steps.map_or(options.steps, usize::from);
             model.check(&options)?;
-            let file =
-                Path::new(&name).metadata().ok().map(|found| json!([place(Path::new(&name)), found.len()]));
-            files.push(file.unwrap_or_else(|| name.clone().into()));
+            let file = Path::new(&name);
+            let stamp = file.is_file().then(|| json!([place(file).display().to_string(), stamp_of(file)]));
+            files.push(stamp.unwrap_or_else(|| name.clone().into()));
             entrants.push(Entrant { name, model, options });
         }
         let preset_name = preset.to_possible_value().map(|value| value.get_name().to_string());

@@ -30,6 +30,9 @@ impl Ledger {
             return Ok(Self { file: None, known });
         };
         let shown = path.display();
+        // Held while the file may be replaced.
+        let before =
+            OpenOptions::new().append(true).open(&path).ok().map(|file| locked(file, &path)).transpose()?;
         let text = match std::fs::read_to_string(&path) {
             Ok(text) if !anew => text,
             Err(error) if error.kind() != std::io::ErrorKind::NotFound && !anew => {
@@ -59,8 +62,8 @@ impl Ledger {
         }
         let file = OpenOptions::new().append(true).open(&path);
         let file = file.with_context(|| format!("{shown}: cannot be written"))?;
-        ensure!(file.try_lock().is_ok(), "{shown}: another evaluation is writing it: wait for its end");
-        Ok(Self { file: Some((path, file)), known })
+        drop(before);
+        Ok(Self { file: Some((path.clone(), locked(file, &path)?)), known })
     }
 
     /// Whether what is added is kept.
@@ -79,6 +82,16 @@ impl Ledger {
         let line = serde_json::to_string(measured)? + "\n";
         file.write_all(line.as_bytes()).with_context(|| format!("{}: cannot be written", path.display()))
     }
+}
+
+/// The file, as long as no other run has it.
+fn locked(file: File, path: &Path) -> Result<File> {
+    ensure!(
+        file.try_lock().is_ok(),
+        "{}: another evaluation is writing it: wait for its end",
+        path.display()
+    );
+    Ok(file)
 }
 
 /// An error that names what was set otherwise.

@@ -90,14 +90,10 @@ impl Measured {
 
 /// Measures pictures, several at once.
 pub fn measure(meter: &Meter, subjects: &[Subject]) -> Vec<Measured> {
-    let versions: Vec<_> = subjects
-        .iter()
-        .flat_map(|subject| subject.versions.iter().map(move |version| (subject, version)))
-        .collect();
-    let mut rows: Vec<(Row, Option<Pair>)> = versions
-        .par_iter()
-        .map(|(subject, (method, picture))| first(meter, subject, method, picture))
-        .collect();
+    let quick = |subject: &Subject| -> Vec<(Row, Option<Pair>)> {
+        subject.versions.iter().map(|(method, picture)| first(meter, subject, method, picture)).collect()
+    };
+    let mut rows: Vec<(Row, Option<Pair>)> = subjects.par_iter().flat_map_iter(quick).collect();
     // These networks run on all threads by themselves, and would not fit into memory for several at once.
     for (row, pair) in &mut rows {
         if let Some((picture, truth)) = pair {

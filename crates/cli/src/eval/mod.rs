@@ -39,6 +39,9 @@ use table::Table;
 /// The folder of contact sheets in the output's folder.
 const SHEETS: &str = "sheets";
 
+/// Pictures that are measured at once: more would only take memory.
+const AT_ONCE: usize = 4;
+
 pub fn run(arguments: &Eval) -> Result<ExitCode> {
     if let [a, b] = &arguments.fid[..] {
         let distance = frechet_distance(&Features::open(a)?, &Features::open(b)?)?;
@@ -118,8 +121,8 @@ impl Run {
             say(format_args!("{known} of {} pictures were measured before", found.len()));
         }
         let mut counter = Counter::new("measured", tasks.len());
-        // Models use all threads for one picture.
-        let at_once = if self.contest.is_some() { 1 } else { rayon::current_num_threads() };
+        // Models use all threads for one picture, and so do metrics but for a little.
+        let at_once = if self.contest.is_some() { 1 } else { AT_ONCE };
         for batch in tasks.chunks(at_once) {
             let Some(subjects) = self.subjects(batch, &mut counter) else {
                 counter.finish();
@@ -223,14 +226,17 @@ fn settings(arguments: &Eval, meter: &Meter, contest: Option<&Contest>) -> Map<S
     settings
 }
 
-/// Sizes and times of files.
+/// Sizes and times of the files of a picture.
 fn stamp(files: &Files) -> String {
-    let of = |path: &Option<PathBuf>| {
-        let Some(found) = path.as_ref().and_then(|path| path.metadata().ok()) else { return "-".into() };
-        let time = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        format!("{}@{}", found.len(), time.unwrap_or_default().as_nanos())
-    };
+    let of = |path: &Option<PathBuf>| path.as_ref().map_or("-".into(), |path| stamp_of(path));
     [&files.truth].into_iter().chain(&files.versions).map(of).collect::<Vec<String>>().join(" ")
+}
+
+/// Size and time of a file.
+fn stamp_of(path: &Path) -> String {
+    let Ok(found) = path.metadata() else { return "-".into() };
+    let time = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    format!("{}@{}", found.len(), time.unwrap_or_default().as_nanos())
 }
 
 /// The name of the picture and `.png`, in the folder of sheets.

@@ -200,7 +200,8 @@ fn cell(metric: Metric, value: Option<f64>) -> String {
 
 /// A Markdown table whose columns stand in line; the last one is left out if it is empty.
 fn grid(mut head: Vec<String>, mut lines: Vec<Vec<String>>) -> String {
-    if lines.iter().all(|line| line.last().is_none_or(String::is_empty)) {
+    let noted = lines.iter().any(|line| line.last().is_some_and(|note| !note.is_empty()));
+    if !noted {
         head.pop();
         lines.iter_mut().for_each(|line| _ = line.pop());
     }
@@ -214,8 +215,8 @@ fn grid(mut head: Vec<String>, mut lines: Vec<Vec<String>>) -> String {
     let mut text = String::new();
     for (index, line) in lines.iter().enumerate() {
         for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            // The last may be long in one line and empty in the others.
-            let width = if column + 1 < columns { *width } else { 0 };
+            // Notes may be long in one line and empty in the others.
+            let width = if noted && column + 1 == columns { 0 } else { *width };
             let _ = write!(text, "| {cell:<width$} ");
         }
         text += "|\n";
