@@ -2,12 +2,13 @@
 
 use super::measured::Subject;
 use super::stamp_of;
-use crate::args::{Eval, Precision, Preset};
+use crate::args::{Eval, Preset};
 use crate::paths::place;
 use crate::restore::choose;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use diffbir::catalog::Task;
+use diffbir::model::Loading;
 use diffbir::restore::Watch;
 use diffbir::{Error, Model, Options};
 use diffbir_diffusion::noise::{Source, TorchNoise};
@@ -55,7 +56,7 @@ impl Contest {
         let mut entrants = Vec::new();
         let mut files = Vec::new();
         for name in &arguments.models {
-            let model = choose::named(name, Task::Sr, &device, Precision::F32.of_weights())?.model;
+            let model = choose::named(name, Task::Sr, Loading::on(&device))?.model;
             let name = if name == "auto" { model.config.name.clone() } else { name.clone() };
             ensure!(names.insert(name.clone()), "--models {name}: is named twice");
             let mut options = Options { upscale: factor as f64, ..Options::of(&model) };

@@ -66,7 +66,7 @@ fn draw(name: &str, panels: &[Panel], reference: &Picture) -> Picture {
     let (width, height) = shown(reference.width_px, reference.height_px);
     let region = most_detailed(reference, width);
     let crop = (width, (region.height * width).div_ceil(region.width));
-    let top = GAP_PX + LINE_PX;
+    let top = 2 * GAP_PX + LINE_PX;
     let (below_names, column) = (top + 2 * LINE_PX, width + GAP_PX);
     let crops = below_names + height + GAP_PX;
     let size = (GAP_PX + panels.len() * column, crops + crop.1 + GAP_PX);

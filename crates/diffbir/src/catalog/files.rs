@@ -1,6 +1,6 @@
 //! Every file of weights that we know of.
 
-use super::{Address, Network, WeightFile};
+use super::{Address, Network, WeightFile, metrics};
 
 const DIFFBIR: &str = "Apache-2.0 (DiffBIR's authors)";
 const KAIR: &str = "MIT (Kai Zhang)";
