@@ -113,6 +113,19 @@ fn what_cannot_be_compared_is_told_counted_and_in_the_tables() {
     assert!(table.contains("| mean of 2 ") && table.contains("5 failed"), "{table}");
 }
 
+#[cfg(unix)]
+#[test]
+fn links_to_nothing_are_no_reason_to_be_silent() {
+    let folder = TempDir::new().unwrap();
+    let (truth, restored, _) = folders(&folder);
+    save(&truth, "a.png", picture(20, 20));
+    save(&restored, "a.png", picture(20, 20));
+    std::os::unix::fs::symlink("nowhere.png", restored.join("b.png")).unwrap();
+    eval(&[&"--restored", &restored, &"--truth", &truth])
+        .code(1)
+        .stderr(contains("b.png: is a link to nothing").and(contains("1 measured, 1 failed")));
+}
+
 #[test]
 fn pictures_without_a_truth_have_their_niqe() {
     let folder = TempDir::new().unwrap();

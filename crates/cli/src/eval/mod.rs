@@ -77,7 +77,8 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
         return Ok(ExitCode::from(STOPPED));
     };
     let table = Table { metrics: run.meter.metrics(), methods: run.methods, pictures };
-    finish(arguments, output.as_deref(), &table, &settings)
+    let problems = folders.iter().chain(&truth_folder).map(|folder| folder.problems).sum();
+    finish(arguments, output.as_deref(), &table, &settings, problems)
 }
 
 /// What is the same for all pictures.
@@ -258,12 +259,13 @@ fn write_png(path: &Path, picture: &Picture) -> Result<()> {
     outputs::write(path, &encoded.to_bytes(Format::Png, None)?)
 }
 
-/// Prints and writes the tables.
+/// Prints and writes the tables; `problems` were told before and count as failures.
 fn finish(
     arguments: &Eval,
     output: Option<&Path>,
     table: &Table,
     settings: &Map<String, Value>,
+    problems: usize,
 ) -> Result<ExitCode> {
     let (markdown, csv) = (table.markdown(), table.csv()?);
     let json = serde_json::to_string_pretty(&table.json(settings))? + "\n";
@@ -278,6 +280,7 @@ fn finish(
         TableFormat::Json => json.as_bytes(),
     });
     let (measured, failed) = table.count();
+    let failed = failed + problems;
     let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
     say(format_args!("{measured} measured{failures}"));
     let told = talk::ended(printed);

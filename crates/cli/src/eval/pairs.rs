@@ -13,6 +13,8 @@ pub struct Folder {
     pub name: String,
     /// Pictures: place and name with and without the ending, and the file.
     files: Vec<(PathBuf, PathBuf, PathBuf)>,
+    /// How much of it could not be looked at, which was told.
+    pub problems: usize,
 }
 
 /// The files of one picture: the truth's, and one of each other folder.
@@ -30,8 +32,12 @@ impl Folder {
             bail!("{flag} {shown}: is a file: give the folder that it lies in");
         }
         let found = in_folder(folder, except);
+        if found.inputs.is_empty() {
+            let reason = found.problems.first().map(|problem| problem.message.clone());
+            bail!("{flag}: {}", reason.unwrap_or_else(|| format!("{shown}: holds no pictures")));
+        }
         for problem in &found.problems {
-            say(format_args!("warning: {}", problem.message));
+            say(format_args!("error: {}", problem.message));
         }
         if found.not_read > 0 {
             say(format_args!(
@@ -39,12 +45,11 @@ impl Folder {
                 found.not_read
             ));
         }
-        ensure!(!found.inputs.is_empty(), "{flag} {shown}: holds no pictures");
         let files = found.inputs.into_iter().map(|input| {
             let own = input.below.join(input.path.file_name().unwrap_or_default());
             (own.clone(), own.with_extension(""), input.path)
         });
-        Ok(Self { name, files: files.collect() })
+        Ok(Self { name, files: files.collect(), problems: found.problems.len() })
     }
 
     /// Those of several folders, each called by its last name, or as it was given where two have the same.
@@ -97,7 +102,7 @@ mod tests {
 
     fn folder(names: &[&str]) -> Folder {
         let file = |name: &&str| (name.into(), PathBuf::from(name).with_extension(""), PathBuf::from(name));
-        Folder { name: "x".into(), files: names.iter().map(file).collect() }
+        Folder { name: "x".into(), files: names.iter().map(file).collect(), problems: 0 }
     }
 
     fn keys(truth: &[&str], restored: &[&str]) -> Vec<(String, bool, bool)> {
