@@ -69,7 +69,7 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
         contest,
         with_truth: truth.is_some(),
         sheets: sheets.filter(|_| arguments.sheets),
-        stop: on_ctrl_c("stopping after what is going on; press Ctrl-C again to leave at once")?,
+        stop: on_ctrl_c("stopping after what is going on; press Ctrl-C again to leave at once", None)?,
         meter,
     };
     let mut ledger = Ledger::open(output.as_deref(), &settings, arguments.restart)?;
