@@ -292,6 +292,9 @@ fn models_are_compared_on_degraded_pictures() {
     assert_eq!(image::open(out.join("sheets/a.png")).unwrap(), sheet);
     assert_eq!(run(&[]).success().get_output().stdout, table);
     run(&[&"-o", &out, &"--seed", &"2"]).code(2).stderr(contains("seed 1, now 2"));
+    let other = |preset: &str| eval(&[&"--truth", &truth, &"--degrade", &preset, &"--steps", &"4"]);
+    other("codeformer").success().stdout(contains("| nano "));
+    other("nothing").code(2).stderr(contains("nothing: is no preset (mild, medium"));
     // Seeds differ in degradations and noise.
     assert_ne!(run(&[&"--seed", &"2"]).success().get_output().stdout, table);
     save(&truth, "c.png", picture(3, 40));

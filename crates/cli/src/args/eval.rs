@@ -1,6 +1,6 @@
 //! Flags of `diffbir eval`.
 
-use super::{Preset, seed};
+use super::seed;
 use clap::{Args, ValueEnum};
 use diffbir::device::DeviceChoice;
 use std::path::PathBuf;
@@ -17,17 +17,19 @@ pub struct Eval {
     #[arg(long, value_name = "DIR")]
     pub truth: Option<PathBuf>,
 
-    /// Degrade the true pictures so, restore them, and compare the models with bicubic and Lanczos.
-    #[arg(long, value_name = "PRESET", value_enum, requires = "truth", conflicts_with = "restored")]
-    pub degrade: Option<Preset>,
+    /// Degrade the true pictures so, restore them, and compare the models with bicubic and Lanczos: a preset of
+    /// `degrade` or a recipe in a TOML file.
+    #[arg(long, value_name = "NAME|FILE", requires = "truth", conflicts_with = "restored")]
+    pub degrade: Option<String>,
 
     /// Models to compare, as `--model` of `restore` names them.
     #[arg(long, value_name = "MODEL", value_delimiter = ',', requires = "degrade", default_value = "nano")]
     pub models: Vec<String>,
 
-    /// By how much the true pictures are reduced and then enlarged.
-    #[arg(long, requires = "degrade", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=8))]
-    pub upscale: u8,
+    /// By how much pictures are reduced, instead of what the preset says; they are enlarged by as much as they
+    /// came out smaller.
+    #[arg(long, requires = "degrade", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub upscale: Option<u8>,
 
     /// Number from which degradations, with the picture's name, and the noise of stage 2 follow.
     #[arg(long, requires = "degrade", default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]

@@ -2,11 +2,10 @@
 
 use super::measured::Subject;
 use super::stamp_of;
-use crate::args::{Eval, Preset};
+use crate::args::Eval;
 use crate::paths::place;
 use crate::restore::choose;
-use anyhow::{Result, ensure};
-use clap::ValueEnum;
+use anyhow::{Context, Result, ensure};
 use diffbir::catalog::Task;
 use diffbir::model::Loading;
 use diffbir::restore::Watch;
@@ -15,7 +14,7 @@ use diffbir_diffusion::noise::{Source, TorchNoise};
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::{Encoded, Format, Metadata, Photo, Raster, Samples, decode, decode_bytes};
 use diffbir_metrics::Picture;
-use diffbir_train::degrade::{self, Degradation, generator};
+use diffbir_train::degrade::{PRESETS, Recipe, generator, presets};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::path::Path;
@@ -28,13 +27,11 @@ pub fn is_plain(method: &str) -> bool {
     PLAIN.iter().any(|(name, _)| *name == method)
 }
 
-/// JPEG holds no more pixels a side.
-const MOST_PX: usize = 65535;
-
 /// Who takes part, and in what.
 pub struct Contest {
-    preset: Preset,
+    recipe: Recipe,
     seed: u64,
+    /// By how much degraded pictures are smaller.
     factor: usize,
     entrants: Vec<Entrant>,
     /// What changes results beside the settings of every evaluation.
@@ -49,9 +46,14 @@ struct Entrant {
 
 impl Contest {
     /// Opens the models.
-    pub fn open(arguments: &Eval, preset: Preset) -> Result<Self> {
+    pub fn open(arguments: &Eval, preset: &str) -> Result<Self> {
         let (device, device_name) = arguments.device.open()?;
-        let factor = usize::from(arguments.upscale);
+        let recipe = recipe(preset, arguments.upscale)?;
+        let factor = match &recipe {
+            Recipe::Simple(ranges) => ranges.factor,
+            // Their pictures come back to the first size.
+            Recipe::Chain(_) => 1,
+        };
         let mut names = HashSet::new();
         let mut entrants = Vec::new();
         let mut files = Vec::new();
@@ -62,14 +64,11 @@ impl Contest {
             let mut options = Options { upscale: factor as f64, ..Options::of(&model) };
             options.steps = arguments.steps.map_or(options.steps, usize::from);
             model.check(&options)?;
-            let file = Path::new(&name);
-            let stamp = file.is_file().then(|| json!([place(file).display().to_string(), stamp_of(file)]));
-            files.push(stamp.unwrap_or_else(|| name.clone().into()));
+            files.push(told(&name));
             entrants.push(Entrant { name, model, options });
         }
-        let preset_name = preset.to_possible_value().map(|value| value.get_name().to_string());
         let settings = json!({
-            "degrade": preset_name,
+            "degrade": told(preset),
             "models": files,
             "upscale": arguments.upscale,
             "seed": arguments.seed,
@@ -77,7 +76,7 @@ impl Contest {
             "device": device_name,
         });
         let settings = settings.as_object().cloned().unwrap_or_default();
-        Ok(Self { preset, seed: arguments.seed, factor, entrants, settings })
+        Ok(Self { recipe, seed: arguments.seed, factor, entrants, settings })
     }
 
     /// In the order of the tables.
@@ -136,18 +135,46 @@ impl Contest {
         let factor = self.factor;
         let (width, height) = (whole.width_px / factor * factor, whole.height_px / factor * factor);
         ensure!(width.min(height) > 0, "{shown}: is too small to be reduced by {factor}");
-        ensure!(width.max(height) <= MOST_PX, "{shown}: has more than {MOST_PX} pixels a side");
         let truth = whole.crop(0, 0, width, height);
-        let ranges = match self.preset {
-            Preset::Mild => degrade::Preset::Mild,
-            Preset::Medium => degrade::Preset::Medium,
-            Preset::Heavy => degrade::Preset::Heavy,
-        }
-        .ranges();
-        let mut random = generator(self.seed, &file.file_name().unwrap_or_default().to_string_lossy());
-        let small = Degradation::draw(&ranges, factor, &mut random).apply(&truth, &mut random);
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let drawn = self.recipe.draw(&mut generator(self.seed, &name));
+        let small = drawn.apply(&truth).with_context(|| shown.to_string())?;
+        ensure!(
+            (small.width_px * factor, small.height_px * factor) == (width, height),
+            "{shown}: has {} x {} pixels when it is degraded, from which no whole number leads back",
+            small.width_px,
+            small.height_px
+        );
         Ok((Picture::from(&truth), as_photo(&small)?))
     }
+}
+
+/// The preset of this name, or the recipe in a file, reducing by `factor` if it is given.
+fn recipe(preset: &str, factor: Option<u8>) -> Result<Recipe> {
+    let recipe = if presets::text(preset).is_some() {
+        presets::preset(preset)
+    } else {
+        let text = std::fs::read_to_string(preset).with_context(|| {
+            let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
+            format!("--degrade {preset}: is no preset ({}), and cannot be read as a file", names.join(", "))
+        })?;
+        Recipe::from_toml(&text).with_context(|| format!("--degrade {preset}: is no recipe"))?
+    };
+    match factor {
+        None => Ok(recipe),
+        Some(factor) => recipe.with_factor(factor.into()).with_context(|| {
+            format!("--upscale changes nothing: no step of {preset} resizes to the small size")
+        }),
+    }
+}
+
+/// A name, or a file with its size and time.
+fn told(name: &str) -> Value {
+    let file = Path::new(name);
+    if !file.is_file() {
+        return name.into();
+    }
+    json!([place(file).display().to_string(), stamp_of(file)])
 }
 
 impl Entrant {

@@ -59,7 +59,7 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
         bail!("--restored and --truth are the same folder, {}", truth.display());
     }
     let meter = Meter::open(arguments)?;
-    let contest = arguments.degrade.map(|preset| Contest::open(arguments, preset)).transpose()?;
+    let contest = arguments.degrade.as_ref().map(|preset| Contest::open(arguments, preset)).transpose()?;
     let settings = settings(arguments, &meter, contest.as_ref());
     let run = Run {
         methods: match &contest {
