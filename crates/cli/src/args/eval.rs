@@ -39,7 +39,7 @@ pub struct Eval {
     #[arg(long, requires = "degrade", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub steps: Option<u16>,
 
-    /// Where the networks of models run, as for `restore`; metrics are taken on the processor.
+    /// Where the networks of models run, as for `restore` but in f32 everywhere; metrics are taken on the processor.
     #[arg(long, requires = "degrade", default_value = "auto")]
     pub device: DeviceChoice,
 
