@@ -64,6 +64,16 @@ pub fn find(arguments: &[PathBuf], recursive: bool, target: &Target) -> Found {
     found
 }
 
+/// All pictures of a folder and the folders inside it, but for those in the folder `except`.
+pub fn in_folder(folder: &Path, except: Option<&Path>) -> Found {
+    let mut found = Found::default();
+    found.take(folder, Path::new(""), None, true);
+    if let Some(except) = except.map(place) {
+        found.inputs.retain(|input| !place(folder_of(&input.path)).starts_with(&except));
+    }
+    found
+}
+
 impl Found {
     fn problem(&mut self, path: &Path, error: &anyhow::Error) {
         self.problems.push(Problem { path: path.to_path_buf(), message: format!("{error:#}") });

@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod degrade;
+mod eval;
 mod info;
 mod inputs;
 mod models;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Restore(arguments) => restore::run(&arguments),
         Command::Degrade(arguments) => degrade::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
         Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Info { files } => info::run(&files),
         Command::Models { command } => models::run(&command),

@@ -5,7 +5,7 @@ use crate::paths::{Kind, kind};
 use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk::{self, say};
 use anyhow::{Context, Result, bail};
-use diffbir::catalog::{self, Download, FILES, PullError, SETS, Store, WeightFile};
+use diffbir::catalog::{self, Download, FILES, METRICS, PullError, SETS, Store, WeightFile};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -47,6 +47,9 @@ fn files_of(name: &str) -> Result<Vec<&'static WeightFile>> {
     if let Some(set) = catalog::set(name) {
         return Ok(set.files());
     }
+    if let Some(metric) = catalog::metric(name) {
+        return Ok(metric.files.to_vec());
+    }
     match catalog::file(name) {
         Some(file) => Ok(vec![file]),
         None => {
@@ -78,8 +81,16 @@ fn list(store: &Store) -> String {
             text += &line(store, file);
         }
     }
+    for metric in &METRICS {
+        let here = metric.files.iter().filter(|file| store.find(file).is_some()).count();
+        let (name, all) = (metric.name, metric.files.len());
+        text += &format!("{name}  {here} of {all} files here: {}, for `diffbir eval`\n", metric.about);
+        metric.files.iter().for_each(|file| text += &line(store, file));
+    }
     text += "files of no set\n";
-    for file in FILES.iter().filter(|file| !SETS.iter().any(|set| set.files().contains(file))) {
+    let in_set = |file| SETS.iter().any(|set| set.files().contains(file));
+    let of_metric = |file| METRICS.iter().any(|metric| metric.files.contains(file));
+    for file in FILES.iter().filter(|file| !in_set(file) && !of_metric(file)) {
         text += &line(store, file);
     }
     text

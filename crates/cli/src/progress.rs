@@ -263,3 +263,78 @@ fn emit(event: &Event, lost: &mut Option<std::io::Error>) {
         *lost = Some(error);
     }
 }
+
+/// How many of something are done, and when the rest will be: a bar on a terminal, now and then a line into a pipe.
+pub struct Counter {
+    bar: Option<ProgressBar>,
+    what: &'static str,
+    done: usize,
+    total: usize,
+    since: Instant,
+    told: Instant,
+}
+
+impl Counter {
+    /// `what` is done to each of `total`.
+    pub fn new(what: &'static str, total: usize) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+            let style =
+                ProgressStyle::with_template("{prefix} {bar:24} {pos}/{len} {elapsed} ETA {eta} {wide_msg}");
+            bar.set_style(style.expect("a valid template"));
+            bar.set_prefix(what);
+            bar.enable_steady_tick(Duration::from_millis(250));
+            bar
+        });
+        Self { bar, what, done: 0, total, since: Instant::now(), told: Instant::now() }
+    }
+
+    /// What is being done now.
+    pub fn at(&mut self, now: &str) {
+        match &self.bar {
+            Some(bar) => bar.set_message(now.to_string()),
+            None => self.tell(now),
+        }
+    }
+
+    /// So many more are done.
+    pub fn add(&mut self, count: usize) {
+        self.done += count;
+        match &self.bar {
+            Some(bar) => bar.inc(count as u64),
+            None => self.tell(""),
+        }
+    }
+
+    /// How many are done.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    fn tell(&mut self, now: &str) {
+        if self.told.elapsed() < TELL_EVERY {
+            return;
+        }
+        self.told = Instant::now();
+        let Self { what, done, total, .. } = *self;
+        let left = (done > 0).then(|| self.since.elapsed().mul_f64((total - done) as f64 / done as f64));
+        let left = left.map_or(String::new(), |left| format!(", ETA {}", HumanDuration(left)));
+        let now = if now.is_empty() { String::new() } else { format!(": {now}") };
+        say(format_args!("  {what} {done}/{total}{left}{now}"));
+    }
+
+    /// A line for a person, above the bar if there is one.
+    pub fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

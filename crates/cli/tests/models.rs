@@ -19,6 +19,8 @@ fn files_are_listed_found_and_imported() {
     models(here, &["list"])
         .success()
         .stdout(contains("nano  built in").and(contains("v2.1  0 of 4 files here")));
+    models(here, &["list"]).success().stdout(contains("lpips-vgg  0 of 2 files here: LPIPS with VGG-16"));
+    models(here, &["path", "niqe"]).code(2).stderr(contains("models pull niqe_pris_params.npz"));
     models(here, &["path"]).success().stdout(contains("models"));
     models(here, &["path", "BSRNet.pth"]).code(2).stderr(contains("models pull BSRNet.pth"));
     models(here, &["pull", "v3"]).code(2).stderr(contains("v2.1, v2, v1"));

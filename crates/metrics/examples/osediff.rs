@@ -8,7 +8,7 @@
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use diffbir_metrics::{Channels, Lpips, Luma, MetricError, Niqe, Picture, psnr, ssim};
+use diffbir_metrics::{Backbone, Channels, Lpips, Luma, MetricError, Niqe, Picture, psnr, ssim};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     while let Some(flag) = arguments.next() {
         let file = PathBuf::from(arguments.next().with_context(|| format!("{flag} needs a file"))?);
         match flag.as_str() {
-            "--lpips" => lpips = Some(Lpips::open(&file, &Device::flex())?),
+            "--lpips" => lpips = Some(Lpips::open(&[&file], Backbone::AlexNet, &Device::flex())?),
             "--niqe" => niqe = Some(Niqe::open(&file)?),
             _ => bail!("{flag}: only --lpips and --niqe are known"),
         }

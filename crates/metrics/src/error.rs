@@ -20,6 +20,24 @@ pub enum MetricError {
         /// What is wrong.
         reason: String,
     },
+    /// The file of features.
+    #[error(
+        "{file}: {reason}: features are a matrix with a row for each picture (.npy, .npz, safetensors), or `mu` and `sigma` in .npz"
+    )]
+    Features {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Features of different networks.
+    #[error("the features have {a} and {b} numbers a picture: they are not of the same network")]
+    Widths {
+        /// Numbers of the first.
+        a: usize,
+        /// Numbers of the second.
+        b: usize,
+    },
     /// Two pictures of different sizes.
     #[error("the pictures differ in size, {} x {} and {} x {}: bring them to one size first", .a[0], .a[1], .b[0], .b[1])]
     Sizes {

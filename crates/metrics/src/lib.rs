@@ -10,19 +10,26 @@
 //! | [`Lpips`] | yes | 0 |
 //! | [`colour_difference`] | yes | 0 |
 //! | [`Niqe`] | no | 0 |
+//! | [`frechet_distance`] of features (FID) | a set | 0 |
+//! | [`global_deviation`], [`local_deviation`] of repeated samples | no | 0 |
 
 mod error;
+mod fid;
 mod filter;
+mod linear;
 mod lpips;
 mod niqe;
 mod npz;
 mod picture;
 mod pixels;
 mod ssim;
+mod stability;
 
 pub use error::MetricError;
-pub use lpips::Lpips;
+pub use fid::{Features, frechet_distance};
+pub use lpips::{Backbone, Lpips};
 pub use niqe::Niqe;
 pub use picture::{Channels, Luma, Picture};
 pub use pixels::{colour_difference, psnr};
 pub use ssim::{ms_ssim, ssim};
+pub use stability::{global_deviation, local_deviation};

@@ -1,10 +1,10 @@
-//! LPIPS 0.1 with AlexNet (Zhang, Isola, Efros, Shechtman, Wang, "The unreasonable effectiveness of deep
-//! features as a perceptual metric", arXiv 1801.03924).
+//! LPIPS 0.1 (Zhang, Isola, Efros, Shechtman, Wang, "The unreasonable effectiveness of deep features as a
+//! perceptual metric", arXiv 1801.03924).
 //!
-//! Two pictures go through the convolutions of AlexNet (as in torchvision). After each of the five, the
-//! features of every pixel are brought to length 1; the squares of their differences, weighted by channel
-//! and averaged over the picture, are a layer's distance, and the five add up. Source of the structure: the
-//! authors' `lpips` 0.1.4 (BSD-2-Clause).
+//! Two pictures go through the convolutions of AlexNet or VGG-16 (as in torchvision). After each of five
+//! layers, the features of every pixel are brought to length 1; the squares of their differences, weighted by
+//! channel and averaged over the picture, are a layer's distance, and the five add up. Source of the
+//! structure: the authors' `lpips` 0.1.4 (BSD-2-Clause).
 
 use crate::{MetricError, Picture};
 use burn::module::Module;
@@ -15,49 +15,122 @@ use diffbir_nn::params::build;
 use diffbir_nn::{Params, WeightError, ops};
 use std::path::Path;
 
-/// Smallest picture that leaves AlexNet something to pool.
-const LEAST_PX: usize = 31;
-/// Mean and deviation of the pictures that AlexNet was trained on, for values -1..1.
+/// Mean and deviation of the pictures that the networks were trained on, for values -1..1.
 const SHIFT: [f32; 3] = [-0.030, -0.088, -0.188];
 const SCALE: [f32; 3] = [0.458, 0.448, 0.450];
+
+/// The network whose features are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backbone {
+    /// The authors' choice for measuring, and that of most tables.
+    AlexNet,
+    /// Nearer to a loss; its values are higher.
+    Vgg16,
+}
+
+impl Backbone {
+    /// The convolutions of each layer by torchvision's numbers.
+    fn layers(self) -> [Vec<(usize, Conv2dConfig)>; 5] {
+        let three = |(index, input, output)| (index, Conv2dConfig::new(input, output, 3));
+        match self {
+            Self::AlexNet => [
+                vec![(0, Conv2dConfig::new(3, 64, 11).stride(4).padding(2, 2))],
+                vec![(3, Conv2dConfig::new(64, 192, 5))],
+                vec![three((6, 192, 384))],
+                vec![three((8, 384, 256))],
+                vec![three((10, 256, 256))],
+            ],
+            Self::Vgg16 => [
+                [(0, 3, 64), (2, 64, 64)].map(three).to_vec(),
+                [(5, 64, 128), (7, 128, 128)].map(three).to_vec(),
+                [(10, 128, 256), (12, 256, 256), (14, 256, 256)].map(three).to_vec(),
+                [(17, 256, 512), (19, 512, 512), (21, 512, 512)].map(three).to_vec(),
+                [(24, 512, 512), (26, 512, 512), (28, 512, 512)].map(three).to_vec(),
+            ],
+        }
+    }
+
+    fn channels(self) -> [usize; 5] {
+        match self {
+            Self::AlexNet => [64, 192, 384, 256, 256],
+            Self::Vgg16 => [64, 128, 256, 512, 512],
+        }
+    }
+
+    /// Width of the windows, two pixels apart, whose largest values go into each layer; 0 for none.
+    fn pooled_px(self) -> [usize; 5] {
+        match self {
+            Self::AlexNet => [0, 3, 3, 0, 0],
+            Self::Vgg16 => [0, 2, 2, 2, 2],
+        }
+    }
+
+    /// Smallest picture that leaves something to pool.
+    fn least_px(self) -> usize {
+        match self {
+            Self::AlexNet => 31,
+            Self::Vgg16 => 16,
+        }
+    }
+}
 
 /// The network; see the module.
 #[derive(Module, Debug)]
 pub struct Lpips {
+    layers: Vec<Layer>,
+    least_px: usize,
+}
+
+#[derive(Module, Debug)]
+struct Layer {
+    pooled_px: usize,
     features: Vec<Conv2d>,
-    /// Weights of each layer's channels.
-    linear: Vec<Conv2d>,
+    /// Weights of the channels.
+    linear: Conv2d,
 }
 
 impl Lpips {
-    /// The network, its tensors at `params`: AlexNet's `features.N` and the weights `linN.model.1`.
-    pub fn new(params: &Params) -> Result<Self, WeightError> {
-        let convolution = |index: usize, config: Conv2dConfig| config.build(&params.at("features").at(index));
-        let features = vec![
-            convolution(0, Conv2dConfig::new(3, 64, 11).stride(4).padding(2, 2))?,
-            convolution(3, Conv2dConfig::new(64, 192, 5))?,
-            convolution(6, Conv2dConfig::new(192, 384, 3))?,
-            convolution(8, Conv2dConfig::new(384, 256, 3))?,
-            convolution(10, Conv2dConfig::new(256, 256, 3))?,
-        ];
-        let linear = [64, 192, 384, 256, 256].into_iter().enumerate().map(|(layer, channels)| {
-            Conv2dConfig::new(channels, 1, 1).no_bias().build(&params.at(format!("lin{layer}.model.1")))
+    /// The network, its tensors at `params`: the backbone's `features.N` and the weights `linN.model.1`.
+    pub fn new(params: &Params, backbone: Backbone) -> Result<Self, WeightError> {
+        let parts = backbone.layers().into_iter().zip(backbone.channels()).zip(backbone.pooled_px());
+        let layers = parts.enumerate().map(|(layer, ((convolutions, channels), pooled_px))| {
+            let build =
+                |(index, config): (usize, Conv2dConfig)| config.build(&params.at("features").at(index));
+            let features = convolutions.into_iter().map(build).collect::<Result<_, _>>()?;
+            let linear = Conv2dConfig::new(channels, 1, 1).no_bias();
+            let linear = linear.build(&params.at(format!("lin{layer}.model.1")))?;
+            Ok(Layer { pooled_px, features, linear })
         });
-        Ok(Self { features, linear: linear.collect::<Result<_, _>>()? })
+        Ok(Self { layers: layers.collect::<Result<_, WeightError>>()?, least_px: backbone.least_px() })
     }
 
-    /// From a file with exactly the tensors of [`Lpips::new`].
-    pub fn open(path: &Path, device: &Device) -> Result<Self, MetricError> {
-        let mut file = Checkpoint::open(path)?;
-        let (network, _) = build(&mut file, device, Self::new)?;
+    /// From one file with exactly the tensors of [`Lpips::new`], or from torchvision's file of the backbone,
+    /// whose classifier is left out, and the authors' file of `linN.model.1`, in any order.
+    pub fn open<P: AsRef<Path>>(
+        files: &[P],
+        backbone: Backbone,
+        device: &Device,
+    ) -> Result<Self, MetricError> {
+        let mut file = Checkpoint::default();
+        for path in files {
+            let part = Checkpoint::open(path.as_ref())?;
+            if files.len() > 1 && part.contains("features.0.weight") {
+                file.insert("features", part.part("features"));
+            } else {
+                let features = file.part("features");
+                file = part;
+                file.insert("features", features);
+            }
+        }
+        let (network, _) = build(&mut file, device, |params| Self::new(params, backbone))?;
         file.expect_all_used()?;
         Ok(network)
     }
 
-    /// The distance: 0 for equal pictures, about .1 for what is hard to tell apart, .7 for strangers.
+    /// The distance: 0 for equal pictures; by AlexNet about .1 for what is hard to tell apart, .7 for strangers.
     ///
     /// sRGB from 0..255 to -1..1 at the size of the pictures, which are not resized; computed in f32, means
-    /// over pixels in f64. Agrees with PyPI's `lpips` 0.1.4 (`net="alex"`) and pyiqa's `lpips`.
+    /// over pixels in f64. Agrees with PyPI's `lpips` 0.1.4 (`net="alex"`, `net="vgg"`) and pyiqa's `lpips`.
     pub fn distance(&self, a: &Picture, b: &Picture) -> Result<f64, MetricError> {
         Ok(self.distances(a, b)?.iter().sum())
     }
@@ -65,18 +138,20 @@ impl Lpips {
     /// The distance of each of the five layers.
     pub fn distances(&self, a: &Picture, b: &Picture) -> Result<Vec<f64>, MetricError> {
         a.same_size(b)?;
-        a.at_least(LEAST_PX, "LPIPS")?;
+        a.at_least(self.least_px, "LPIPS")?;
         let device = self.devices().into_iter().next().expect("it has weights");
         let mut x = Tensor::cat(vec![input(a, &device), input(b, &device)], 0);
         let mut distances = Vec::new();
-        for (layer, (convolution, linear)) in self.features.iter().zip(&self.linear).enumerate() {
-            if layer == 1 || layer == 2 {
-                x = ops::max_pool2d(x, 3, 2);
+        for layer in &self.layers {
+            if layer.pooled_px > 0 {
+                x = ops::max_pool2d(x, layer.pooled_px, 2);
             }
-            x = ops::relu(convolution.forward(x));
+            for convolution in &layer.features {
+                x = ops::relu(convolution.forward(x));
+            }
             let unit = unit_length(x.clone());
             let difference = unit.clone().slice_dim(0, 0..1) - unit.slice_dim(0, 1..2);
-            let far = linear.forward(difference.powi_scalar(2)).into_data();
+            let far = layer.linear.forward(difference.powi_scalar(2)).into_data();
             let pixels = far.num_elements() as f64;
             distances.push(far.iter::<f32>().map(f64::from).sum::<f64>() / pixels);
         }
@@ -84,7 +159,7 @@ impl Lpips {
     }
 }
 
-/// `[1, height, width, 3]`, as AlexNet takes pictures.
+/// `[1, height, width, 3]`, as the networks take pictures.
 fn input(picture: &Picture, device: &Device) -> Tensor<4> {
     let value = |(level, c): (&u8, usize)| (f32::from(*level) / 127.5 - 1.0 - SHIFT[c]) / SCALE[c];
     let values: Vec<f32> = picture.rgb.iter().zip([0, 1, 2].into_iter().cycle()).map(value).collect();

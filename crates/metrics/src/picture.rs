@@ -1,6 +1,7 @@
 //! The pictures that are measured, and planes of numbers made of them.
 
 use crate::MetricError;
+use diffbir_imaging::Raster;
 use std::path::Path;
 
 /// An 8-bit sRGB picture.
@@ -46,11 +47,17 @@ impl Plane {
     }
 }
 
+impl From<&Raster> for Picture {
+    /// Of three channels, rounded to 8 bits.
+    fn from(raster: &Raster) -> Self {
+        Self { width_px: raster.width_px, height_px: raster.height_px, rgb: raster.to_u8_rounding() }
+    }
+}
+
 impl Picture {
     /// Reads a file. What is not 8-bit sRGB is converted to it.
     pub fn open(path: &Path) -> Result<Self, MetricError> {
-        let raster = diffbir_imaging::decode(path)?.to_raster();
-        Ok(Self { width_px: raster.width_px, height_px: raster.height_px, rgb: raster.to_u8_rounding() })
+        Ok(Self::from(&diffbir_imaging::decode(path)?.to_raster()))
     }
 
     /// Without `border_px` pixels at each side, as papers on super-resolution by a factor of `border_px`
@@ -76,7 +83,8 @@ impl Picture {
         Ok(())
     }
 
-    pub(crate) fn same_size(&self, other: &Self) -> Result<(), MetricError> {
+    /// An error if the other picture has another size.
+    pub fn same_size(&self, other: &Self) -> Result<(), MetricError> {
         let (a, b) = ([self.width_px, self.height_px], [other.width_px, other.height_px]);
         if a == b { Ok(()) } else { Err(MetricError::Sizes { a, b }) }
     }

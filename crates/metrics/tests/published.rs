@@ -4,8 +4,11 @@
 #[path = "../../models/tests/parity/support.rs"]
 mod support;
 
-use burn::tensor::Device;
-use diffbir_metrics::{Channels, Lpips, Luma, Niqe, Picture, ms_ssim, psnr, ssim};
+use burn::tensor::{Device, TensorData};
+use diffbir_metrics::{
+    Backbone, Channels, Features, Lpips, Luma, Niqe, Picture, frechet_distance, ms_ssim, psnr, ssim,
+};
+use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{Init, Source, build, keys_of};
 use diffbir_nn::{Params, WeightError};
 use serde_json::Value;
@@ -72,23 +75,80 @@ impl Source for Positive {
 
 #[test]
 fn lpips_is_the_authors() {
-    let network = |params: &Params| Lpips::new(params);
+    check_lpips(Backbone::AlexNet, 15, &json("values.json")["lpips"]);
+}
+
+#[test]
+fn lpips_with_vgg_is_the_authors() {
+    check_lpips(Backbone::Vgg16, 31, &json("vgg_fid.json")["lpips_vgg"]);
+}
+
+fn check_lpips(backbone: Backbone, tensors: usize, known: &Value) {
+    let network = |params: &Params| Lpips::new(params, backbone);
     let keys = keys_of(network).unwrap();
-    assert_eq!(keys.entries().len(), 15);
+    assert_eq!(keys.entries().len(), tensors);
     let (lpips, _) = build(&mut Positive(Formula { salt: 0 }), &Device::flex(), network).unwrap();
     let cut = |picture: Picture| {
         let rows = (20..67).flat_map(|y| &picture.rgb[3 * (y * picture.width_px + 30)..][..3 * 65]);
         Picture { width_px: 65, height_px: 47, rgb: rows.copied().collect() }
     };
-    let known = json("values.json");
     for (name, a, b) in [("288x208", worse(), truth()), ("65x47", cut(worse()), cut(truth()))] {
         let found = lpips.distances(&a, &b).unwrap();
         assert_eq!(found.len(), 5);
         for (layer, found) in found.iter().enumerate() {
-            let known = &known["lpips"][name][layer];
+            let known = &known[name][layer];
             close(&format!("{name} layer {layer}"), *found, known, 2e-5 * number(known));
         }
         assert_eq!(lpips.distance(&b, &b).unwrap(), 0.0);
+    }
+}
+
+#[test]
+fn weights_of_lpips_may_lie_in_two_files() {
+    let network = |params: &Params| Lpips::new(params, Backbone::AlexNet);
+    let keys = keys_of(network).unwrap();
+    let (whole, _) = build(&mut Positive(Formula { salt: 0 }), &Device::flex(), network).unwrap();
+    let folder = tempfile::TempDir::new().unwrap();
+    let write = |name: &str, part: &dyn Fn(&str) -> bool, more: bool| {
+        let mut tensors = keys.tensors(&whole);
+        tensors.retain(|name, _| part(name));
+        if more {
+            tensors.insert("classifier.1.bias".into(), TensorData::new(vec![0f32; 4], [4]));
+        }
+        let path = folder.path().join(name);
+        std::fs::write(&path, Checkpoint::from_tensors(tensors).to_safetensors(false).unwrap()).unwrap();
+        path
+    };
+    let all = write("all.safetensors", &|_| true, false);
+    let backbone = write("backbone.safetensors", &|name| name.starts_with("features"), true);
+    let linear = write("linear.safetensors", &|name| name.starts_with("lin"), false);
+    let known = whole.distance(&worse(), &truth()).unwrap();
+    for files in [vec![&all], vec![&backbone, &linear], vec![&linear, &backbone]] {
+        let found = Lpips::open(&files, Backbone::AlexNet, &Device::flex()).unwrap();
+        assert_eq!(found.distance(&worse(), &truth()).unwrap(), known);
+    }
+    for files in [vec![&backbone], vec![&linear], vec![&linear, &linear]] {
+        assert!(Lpips::open(&files, Backbone::AlexNet, &Device::flex()).is_err());
+    }
+    let error = Lpips::open(&[&all], Backbone::Vgg16, &Device::flex()).unwrap_err().to_string();
+    assert!(error.contains("all.safetensors"), "{error}");
+}
+
+#[test]
+fn frechet_distances_are_scipys() {
+    let known = json("vgg_fid.json");
+    for (name, width, a, b) in [("many", 24, 60, 50), ("few", 24, 15, 20), ("wide", 130, 300, 200)] {
+        let a: Vec<f64> = filler(0, "fid/a", a * width).into_iter().map(f64::from).collect();
+        let b: Vec<f64> =
+            filler(0, "fid/b", b * width).into_iter().map(|x| 0.5 * f64::from(x) + 0.25).collect();
+        let [a, b] = [a, b].map(|rows| Features::of_rows(&rows, width).unwrap());
+        let found = frechet_distance(&a, &b).unwrap();
+        close(&format!("{name} svd"), found, &known["fid"][name]["svd"], 1e-9);
+        // scipy's root of a matrix that has none but in the limit is off by itself.
+        let allowed = if name == "few" { 1e-4 } else { 1e-9 };
+        close(&format!("{name} sqrtm"), found, &known["fid"][name]["sqrtm"], allowed);
+        assert!((frechet_distance(&b, &a).unwrap() - found).abs() < 1e-10);
+        assert!(frechet_distance(&a, &a).unwrap().abs() < 1e-9);
     }
 }
 

@@ -1,9 +1,11 @@
 //! All flags, each explained in one sentence.
 
+mod eval;
 mod reference;
 mod restore;
 mod train;
 
+pub use eval::{Eval, TableFormat};
 pub use reference::{Captioner, Reference, Version};
 pub use restore::{ColourFix, Precision, Restore, SeedMode, Task, Tiles};
 pub use train::{Stage1Network, Train, TrainPart, TrainRun};
@@ -52,6 +54,8 @@ pub enum Command {
     Train(Train),
     /// Measure how fast this machine restores.
     Bench(Bench),
+    /// Measure how good pictures are: restored ones, or what models make of degraded ones.
+    Eval(Box<Eval>),
     /// Say what picture and model files are.
     Info {
         /// Files to describe, or `nano` for the built-in model.
@@ -83,7 +87,7 @@ pub enum ModelsCommand {
     List,
     /// Download the files of a model, or single files; goes on where it stopped.
     Pull {
-        /// v1, v2, v2.1, or names of files.
+        /// v1, v2, v2.1, for metrics lpips, lpips-vgg, niqe, or names of files.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },

@@ -1,13 +1,13 @@
 //! Every file of weights that we know of.
 
-use super::{Address, Network, WeightFile};
+use super::{Address, Network, WeightFile, metrics};
 
 const DIFFBIR: &str = "Apache-2.0 (DiffBIR's authors)";
 const KAIR: &str = "MIT (Kai Zhang)";
 const RAIL: &str = "CreativeML Open RAIL++-M (Stability AI): use is restricted, see the licence";
 
 /// An address that none of us has tried.
-const fn untried(url: &'static str) -> Address {
+pub(super) const fn untried(url: &'static str) -> Address {
     Address { url, tried: false }
 }
 
@@ -212,7 +212,7 @@ pub(super) static FULL_V1_FACE: WeightFile = WeightFile {
 };
 
 /// All files that we know of.
-pub static FILES: [&WeightFile; 13] = [
+pub static FILES: [&WeightFile; 18] = [
     &SWINIR_GENERAL,
     &SWINIR_FACE,
     &SWINIR_REALESRGAN,
@@ -226,4 +226,9 @@ pub static FILES: [&WeightFile; 13] = [
     &SD21_ZSNR,
     &FULL_V1,
     &FULL_V1_FACE,
+    &metrics::ALEXNET,
+    &metrics::LPIPS_ALEX,
+    &metrics::VGG16,
+    &metrics::LPIPS_VGG,
+    &metrics::NIQE,
 ];

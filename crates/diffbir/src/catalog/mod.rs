@@ -6,6 +6,7 @@
 
 mod download;
 mod files;
+mod metrics;
 mod store;
 
 use crate::model::Stages;
@@ -14,6 +15,7 @@ use diffbir_diffusion::{Sampler, edm};
 pub use download::{Download, PullError, pull};
 pub use files::FILES;
 use files::*;
+pub use metrics::{METRICS, Metric, metric};
 pub use store::{Store, sha256_of};
 
 /// A file of weights as its authors publish it.
@@ -50,6 +52,8 @@ pub enum Network {
     Base,
     /// All of a model of v1.
     Full,
+    /// What a metric needs.
+    Metric,
 }
 
 /// Where a file can be had.
@@ -227,6 +231,9 @@ mod tests {
         }
         for set in &SETS {
             assert!(set.files().iter().all(|file| FILES.contains(file)), "{}", set.name);
+        }
+        for metric in METRICS {
+            assert!(metric.files.iter().all(|file| FILES.contains(file)), "{}", metric.name);
         }
         assert_eq!(set("v2.1").unwrap().files().len(), 4);
         assert_eq!(set("v1").unwrap().files().len(), 5);

@@ -1,0 +1,220 @@
+//! Models against each other, and against plain enlarging, on pictures that are degraded first.
+
+use super::measured::Subject;
+use super::stamp_of;
+use crate::args::Eval;
+use crate::paths::place;
+use crate::restore::choose;
+use anyhow::{Context, Result, ensure};
+use diffbir::catalog::Task;
+use diffbir::model::Loading;
+use diffbir::restore::Watch;
+use diffbir::{Error, Model, Options};
+use diffbir_diffusion::noise::{Source, TorchNoise};
+use diffbir_imaging::resize::{self, Filter};
+use diffbir_imaging::{Encoded, Format, Metadata, Photo, Raster, Samples, decode, decode_bytes};
+use diffbir_metrics::Picture;
+use diffbir_train::degrade::{PRESETS, Recipe, generator, presets};
+use serde_json::{Map, Value, json};
+use std::collections::HashSet;
+use std::path::Path;
+
+/// Plain enlarging.
+const PLAIN: [(&str, Filter); 2] = [("bicubic", Filter::Bicubic), ("lanczos", Filter::Lanczos)];
+
+/// Whether a method is one of [`PLAIN`].
+pub fn is_plain(method: &str) -> bool {
+    PLAIN.iter().any(|(name, _)| *name == method)
+}
+
+/// Who takes part, and in what.
+pub struct Contest {
+    recipe: Recipe,
+    seed: u64,
+    /// By how much degraded pictures are smaller.
+    factor: usize,
+    entrants: Vec<Entrant>,
+    /// What changes results beside the settings of every evaluation.
+    pub settings: Map<String, Value>,
+}
+
+struct Entrant {
+    name: String,
+    model: Model,
+    options: Options,
+}
+
+impl Contest {
+    /// Opens the models.
+    pub fn open(arguments: &Eval, preset: &str) -> Result<Self> {
+        let (device, device_name) = arguments.device.open()?;
+        let recipe = recipe(preset, arguments.upscale)?;
+        let factor = match &recipe {
+            Recipe::Simple(ranges) => ranges.factor,
+            // Their pictures come back to the first size.
+            Recipe::Chain(_) => 1,
+        };
+        let mut names = HashSet::new();
+        let mut entrants = Vec::new();
+        let mut files = Vec::new();
+        for name in &arguments.models {
+            let model = choose::named(name, Task::Sr, Loading::on(&device))?.model;
+            let name = if name == "auto" { model.config.name.clone() } else { name.clone() };
+            ensure!(names.insert(name.clone()), "--models {name}: is named twice");
+            let mut options = Options { upscale: factor as f64, ..Options::of(&model) };
+            options.steps = arguments.steps.map_or(options.steps, usize::from);
+            model.check(&options)?;
+            files.push(told(&name));
+            entrants.push(Entrant { name, model, options });
+        }
+        let settings = json!({
+            "degrade": told(preset),
+            "models": files,
+            "upscale": arguments.upscale,
+            "seed": arguments.seed,
+            "steps": arguments.steps,
+            "device": device_name,
+        });
+        let settings = settings.as_object().cloned().unwrap_or_default();
+        Ok(Self { recipe, seed: arguments.seed, factor, entrants, settings })
+    }
+
+    /// In the order of the tables.
+    pub fn methods(&self) -> Vec<String> {
+        let plain = PLAIN.iter().map(|(name, _)| name.to_string());
+        plain.chain(self.entrants.iter().flat_map(Entrant::methods)).collect()
+    }
+
+    /// Degrades a picture and restores it by all methods. The only error is that whoever watches stopped it.
+    pub fn subject(
+        &self,
+        name: &str,
+        stamp: &str,
+        file: &Path,
+        watch: &mut dyn Watch,
+    ) -> Result<Subject, Error> {
+        let mut subject = Subject {
+            name: name.into(),
+            stamp: stamp.into(),
+            truth: None,
+            input: None,
+            versions: Vec::new(),
+        };
+        let (truth, small) = match self.degraded(file) {
+            Ok(pair) => pair,
+            Err(error) => {
+                let failed = |method| (method, Err(format!("{error:#}")));
+                subject.versions = self.methods().into_iter().map(failed).collect();
+                return Ok(subject);
+            }
+        };
+        let input = Picture::from(&small.to_raster());
+        for (method, filter) in PLAIN {
+            let (from, to) = ((input.width_px, input.height_px), (truth.width_px, truth.height_px));
+            let rgb = resize::pil(&input.rgb, from, 3, to, filter);
+            subject.versions.push((method.into(), Ok(Picture { rgb, ..truth })));
+        }
+        for entrant in &self.entrants {
+            match entrant.restore(&small, self.seed, watch) {
+                Ok(pictures) => subject.versions.extend(entrant.methods().zip(pictures.into_iter().map(Ok))),
+                Err(Error::Stopped) => return Err(Error::Stopped),
+                Err(error) => {
+                    subject.versions.extend(entrant.methods().map(|method| (method, Err(error.to_string()))));
+                }
+            }
+        }
+        subject.truth = Some(Ok(truth));
+        subject.input = Some(input);
+        Ok(subject)
+    }
+
+    /// The picture, cut at the right and bottom to what its reduced copy stands for, and that copy.
+    fn degraded(&self, file: &Path) -> Result<(Picture, Photo)> {
+        let shown = file.display();
+        let whole = decode(file)?.to_raster();
+        let factor = self.factor;
+        let (width, height) = (whole.width_px / factor * factor, whole.height_px / factor * factor);
+        ensure!(width.min(height) > 0, "{shown}: is too small to be reduced by {factor}");
+        let truth = whole.crop(0, 0, width, height);
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let drawn = self.recipe.draw(&mut generator(self.seed, &name));
+        let small = drawn.apply(&truth).with_context(|| shown.to_string())?;
+        ensure!(
+            (small.width_px * factor, small.height_px * factor) == (width, height),
+            "{shown}: has {} x {} pixels when it is degraded, from which no whole number leads back",
+            small.width_px,
+            small.height_px
+        );
+        Ok((Picture::from(&truth), as_photo(&small)?))
+    }
+}
+
+/// The preset of this name, or the recipe in a file, reducing by `factor` if it is given.
+fn recipe(preset: &str, factor: Option<u8>) -> Result<Recipe> {
+    let recipe = if presets::text(preset).is_some() {
+        presets::preset(preset)
+    } else {
+        let text = std::fs::read_to_string(preset).with_context(|| {
+            let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
+            format!("--degrade {preset}: is no preset ({}), and cannot be read as a file", names.join(", "))
+        })?;
+        Recipe::from_toml(&text).with_context(|| format!("--degrade {preset}: is no recipe"))?
+    };
+    match factor {
+        None => Ok(recipe),
+        Some(factor) => recipe.with_factor(factor.into()).with_context(|| {
+            format!("--upscale changes nothing: no step of {preset} resizes to the small size")
+        }),
+    }
+}
+
+/// A name, or a file with its size and time.
+fn told(name: &str) -> Value {
+    let file = Path::new(name);
+    if !file.is_file() {
+        return name.into();
+    }
+    json!([place(file).display().to_string(), stamp_of(file)])
+}
+
+impl Entrant {
+    fn methods(&self) -> impl Iterator<Item = String> {
+        let both = self.model.has_stage2().then(|| self.name.clone());
+        [format!("{} stage 1", self.name)].into_iter().chain(both)
+    }
+
+    /// What stage 1 makes of a picture, and, if there is a stage 2, both.
+    fn restore(&self, photo: &Photo, seed: u64, watch: &mut dyn Watch) -> Result<Vec<Picture>, Error> {
+        let prepared = self.model.prepare(photo, &self.options, true, watch)?;
+        let mut results = vec![prepared.clean()];
+        if self.model.has_stage2() {
+            let mut noise = TorchNoise::new(Source::TorchCpu, seed);
+            results.extend(self.model.detail(&prepared, 1, &self.options, &mut noise, watch)?);
+        }
+        Ok(results.iter().map(|result| as_written(result, photo)).collect())
+    }
+}
+
+/// As if it came from a file.
+fn as_photo(small: &Raster) -> Result<Photo> {
+    let encoded = Encoded {
+        width_px: small.width_px,
+        height_px: small.height_px,
+        channels: 3,
+        samples: &Samples::U8(small.to_u8_rounding()),
+        alpha: None,
+        metadata: &Metadata::default(),
+    };
+    Ok(decode_bytes(&encoded.to_bytes(Format::Png, None)?, "the degraded picture")?)
+}
+
+/// A result as `restore` would write it.
+fn as_written(result: &Raster, photo: &Photo) -> Picture {
+    let (width_px, height_px) = (result.width_px, result.height_px);
+    let rgb = match photo.to_own_colours(result, false) {
+        Samples::U8(grey) if photo.channels == 1 => grey.iter().flat_map(|value| [*value; 3]).collect(),
+        Samples::U8(rgb) => rgb,
+        Samples::U16(_) => unreachable!("8 bits were asked for"),
+    };
+    Picture { width_px, height_px, rgb }
+}

@@ -1,0 +1,129 @@
+//! Which files are versions of one picture.
+
+use crate::inputs::in_folder;
+use crate::paths::{Kind, kind, place};
+use crate::talk::say;
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+/// A folder of pictures, and as what it was named.
+pub struct Folder {
+    /// The name of a method, or `truth`.
+    pub name: String,
+    /// Pictures: place and name with and without the ending, and the file.
+    files: Vec<(PathBuf, PathBuf, PathBuf)>,
+    /// How much of it could not be looked at, which was told.
+    pub problems: usize,
+}
+
+/// The files of one picture: the truth's, and one of each other folder.
+#[derive(Debug, PartialEq)]
+pub struct Files {
+    pub truth: Option<PathBuf>,
+    pub versions: Vec<Option<PathBuf>>,
+}
+
+impl Folder {
+    /// Finds the pictures of a folder; `flag` named it, and what lies in `except` does not count.
+    pub fn search(flag: &str, name: String, folder: &Path, except: Option<&Path>) -> Result<Self> {
+        let shown = folder.display();
+        if kind(folder).context(flag.to_string())? != Kind::Folder {
+            bail!("{flag} {shown}: is a file: give the folder that it lies in");
+        }
+        let found = in_folder(folder, except);
+        if found.inputs.is_empty() {
+            let reason = found.problems.first().map(|problem| problem.message.clone());
+            bail!("{flag}: {}", reason.unwrap_or_else(|| format!("{shown}: holds no pictures")));
+        }
+        for problem in &found.problems {
+            say(format_args!("error: {}", problem.message));
+        }
+        if found.not_read > 0 {
+            say(format_args!(
+                "{shown}: {} left out in formats that are not read, such as HEIC and RAW",
+                found.not_read
+            ));
+        }
+        let files = found.inputs.into_iter().map(|input| {
+            let own = input.below.join(input.path.file_name().unwrap_or_default());
+            (own.clone(), own.with_extension(""), input.path)
+        });
+        Ok(Self { name, files: files.collect(), problems: found.problems.len() })
+    }
+
+    /// Those of several folders, each called by its last name, or as it was given where two have the same.
+    pub fn search_all(flag: &str, folders: &[PathBuf], except: Option<&Path>) -> Result<Vec<Self>> {
+        let mut places = HashSet::new();
+        for folder in folders {
+            ensure!(places.insert(place(folder)), "{flag} {}: is named twice", folder.display());
+        }
+        let last = |folder: &PathBuf| {
+            place(folder).file_name().map_or_else(|| "/".into(), |name| name.to_string_lossy().into_owned())
+        };
+        let names: Vec<String> = folders.iter().map(last).collect();
+        let search = |(folder, name): (&PathBuf, &String)| {
+            let alone = names.iter().filter(|other| *other == name).count() == 1;
+            let name = if alone { name.clone() } else { folder.display().to_string() };
+            Self::search(flag, name, folder, except)
+        };
+        folders.iter().zip(&names).map(search).collect()
+    }
+}
+
+/// What belongs together: files of the same place and name without the ending, or, where a folder has several
+/// of these, with it.
+pub fn together(truth: Option<&Folder>, folders: &[Folder]) -> BTreeMap<PathBuf, Files> {
+    let mut several = HashSet::new();
+    for folder in folders.iter().chain(truth) {
+        let mut seen = HashSet::new();
+        several.extend(folder.files.iter().map(|(_, stem, _)| stem).filter(|stem| !seen.insert(*stem)));
+    }
+    let mut pictures: BTreeMap<PathBuf, Files> = BTreeMap::new();
+    let all = truth.map(|folder| (None, folder)).into_iter();
+    for (index, folder) in all.chain(folders.iter().enumerate().map(|(index, folder)| (Some(index), folder)))
+    {
+        for (own, stem, path) in &folder.files {
+            let key = if several.contains(stem) { own } else { stem };
+            let new = || Files { truth: None, versions: vec![None; folders.len()] };
+            let files = pictures.entry(key.clone()).or_insert_with(new);
+            match index {
+                None => files.truth = Some(path.clone()),
+                Some(index) => files.versions[index] = Some(path.clone()),
+            }
+        }
+    }
+    pictures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(names: &[&str]) -> Folder {
+        let file = |name: &&str| (name.into(), PathBuf::from(name).with_extension(""), PathBuf::from(name));
+        Folder { name: "x".into(), files: names.iter().map(file).collect(), problems: 0 }
+    }
+
+    fn keys(truth: &[&str], restored: &[&str]) -> Vec<(String, bool, bool)> {
+        let found = together(Some(&folder(truth)), &[folder(restored)]);
+        let entry = |(key, files): (PathBuf, Files)| {
+            (key.display().to_string(), files.truth.is_some(), files.versions[0].is_some())
+        };
+        found.into_iter().map(entry).collect()
+    }
+
+    #[test]
+    fn files_go_together_by_place_and_name() {
+        let found = keys(&["a.png", "in/a.png", "b.png"], &["a.jpg", "in/a.webp", "c.png"]);
+        let known = [("a", true, true), ("b", true, false), ("c", false, true), ("in/a", true, true)];
+        assert_eq!(found, known.map(|(name, truth, restored)| (name.to_string(), truth, restored)));
+    }
+
+    #[test]
+    fn equal_names_go_by_their_endings() {
+        let found = keys(&["a.png", "a.jpg"], &["a.png", "b.c.png"]);
+        let known = [("a.jpg", true, false), ("a.png", true, true), ("b.c", false, true)];
+        assert_eq!(found, known.map(|(name, truth, restored)| (name.to_string(), truth, restored)));
+    }
+}

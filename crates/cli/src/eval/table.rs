@@ -1,0 +1,229 @@
+//! Tables of what was measured.
+
+use super::measured::{Measured, Number, Row};
+use super::metric::Metric;
+use diffbir_metrics::global_deviation;
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+
+/// All that was measured.
+pub struct Table {
+    pub metrics: Vec<Metric>,
+    pub methods: Vec<String>,
+    /// In the order of the tables.
+    pub pictures: Vec<Measured>,
+}
+
+/// Of repeated samples, means over pictures.
+struct Spread {
+    /// G-STD of each metric, and of how many pictures.
+    global: Vec<Option<(f64, usize)>>,
+    /// L-STD, and of how many pictures.
+    local: f64,
+    of: usize,
+}
+
+/// A method over all pictures.
+struct Mean {
+    /// Of the pictures that have one, and how many these are.
+    values: Vec<Option<(f64, usize)>>,
+    measured: usize,
+    failed: usize,
+}
+
+impl Table {
+    fn rows<'a>(&'a self, method: &'a str) -> impl Iterator<Item = (&'a str, &'a Row)> {
+        let of = move |measured: &'a Measured| {
+            let rows = measured.rows.iter().filter(move |row| row.method == method);
+            rows.map(move |row| (measured.picture.as_str(), row))
+        };
+        self.pictures.iter().flat_map(of)
+    }
+
+    fn mean(&self, method: &str) -> Mean {
+        let mean = |metric: &Metric| {
+            let values: Vec<f64> = self.rows(method).filter_map(|(_, row)| row.value(*metric)).collect();
+            (!values.is_empty()).then(|| (values.iter().sum::<f64>() / values.len() as f64, values.len()))
+        };
+        let failed = self.rows(method).filter(|(_, row)| row.failed.is_some()).count();
+        let measured = self.rows(method).count() - failed;
+        Mean { values: self.metrics.iter().map(mean).collect(), measured, failed }
+    }
+
+    /// How much repeated samples of a picture differ, if there are such.
+    fn spread(&self) -> Option<Spread> {
+        let local: Vec<f64> = self.pictures.iter().filter_map(|measured| measured.spread).collect();
+        if local.is_empty() {
+            return None;
+        }
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let global = self.metrics.iter().map(|metric| {
+            // Of equal pictures PSNR is infinite and has no deviation.
+            let of_picture = |measured: &Measured| {
+                let values =
+                    measured.rows.iter().map(|row| row.value(*metric).filter(|value| value.is_finite()));
+                values.collect::<Option<Vec<f64>>>().map(|values| global_deviation(&values))
+            };
+            let found: Vec<f64> = self.pictures.iter().filter_map(of_picture).collect();
+            (!found.is_empty()).then(|| (mean(&found), found.len()))
+        });
+        Some(Spread { global: global.collect(), local: mean(&local), of: local.len() })
+    }
+
+    /// How many versions of pictures were measured, and how many could not be.
+    pub fn count(&self) -> (usize, usize) {
+        let means = self.methods.iter().map(|method| self.mean(method));
+        means.fold((0, 0), |(measured, failed), mean| (measured + mean.measured, failed + mean.failed))
+    }
+
+    /// For people: means of methods, if there are several, then each picture.
+    pub fn markdown(&self) -> String {
+        let titles = self.metrics.iter().map(|metric| format!("{} {}", metric.name(), metric.better()));
+        let titles: Vec<String> = titles.collect();
+        let several = self.methods.len() > 1;
+        let mut text = String::new();
+        let means: Vec<Vec<String>> =
+            self.methods.iter().map(|method| self.mean_cells(method, several)).collect();
+        if several {
+            let head = ["method".to_string()].into_iter().chain(titles.clone());
+            text += &grid(head.chain(["note".into()]).collect(), means.clone());
+            text += "\n";
+        }
+        if let Some(Spread { global, local, of }) = self.spread() {
+            let head = titles.iter().map(|title| title.trim_end_matches(['↑', '↓', ' ']).to_string());
+            let head =
+                ["G-STD of".to_string()].into_iter().chain(head).chain(["L-STD".into(), String::new()]);
+            let value = |value: &Option<(f64, usize)>| {
+                value.map_or(String::new(), |(value, _)| format!("{value:.4}"))
+            };
+            let line = [format!("{} samples of {of} pictures", self.methods.len())].into_iter();
+            let line = line.chain(global.iter().map(value)).chain([format!("{local:.4}"), String::new()]);
+            text += &grid(head.collect(), vec![line.collect()]);
+            text += "\n";
+        }
+        let mut lines = Vec::new();
+        for measured in &self.pictures {
+            for row in &measured.rows {
+                let mut line = vec![measured.picture.clone()];
+                line.extend(several.then(|| row.method.clone()));
+                line.extend(self.metrics.iter().map(|metric| cell(*metric, row.value(*metric))));
+                line.push(row.note());
+                lines.push(line);
+            }
+        }
+        if !several {
+            lines.extend(means);
+        }
+        let head = ["picture".to_string()].into_iter().chain(several.then(|| "method".into()));
+        text + &grid(head.chain(titles).chain(["note".into()]).collect(), lines)
+    }
+
+    fn mean_cells(&self, method: &str, several: bool) -> Vec<String> {
+        let mean = self.mean(method);
+        let name = if several { method.to_string() } else { format!("mean of {}", mean.measured) };
+        let values = self.metrics.iter().zip(&mean.values);
+        let values = values.map(|(metric, value)| cell(*metric, value.map(|(value, _)| value)));
+        [name]
+            .into_iter()
+            .chain(values)
+            .chain([mean.note(&self.metrics, several && mean.measured < self.pictures.len())])
+            .collect()
+    }
+
+    /// A line for each version of each picture, and one for the mean of each method.
+    pub fn csv(&self) -> Result<String, csv::Error> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let keys = self.metrics.iter().map(|metric| metric.key());
+        writer.write_record(["method", "picture"].into_iter().chain(keys).chain(["note"]))?;
+        let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.6}"));
+        for method in &self.methods {
+            for (picture, row) in self.rows(method) {
+                let values = self.metrics.iter().map(|metric| number(row.value(*metric)));
+                let line = [method.clone(), picture.to_string()].into_iter().chain(values);
+                writer.write_record(line.chain([row.note()]))?;
+            }
+            let mean = self.mean(method);
+            let values = mean.values.iter().map(|value| number(value.map(|(value, _)| value)));
+            let line = [method.clone(), format!("mean of {}", mean.measured)].into_iter().chain(values);
+            writer.write_record(line.chain([mean.note(&self.metrics, false)]))?;
+        }
+        if let Some(Spread { global, local, of }) = self.spread() {
+            let values = global.iter().map(|value| number(value.map(|(value, _)| value)));
+            let line = ["G-STD".to_string(), format!("mean of {of}")].into_iter().chain(values);
+            writer.write_record(line.chain([format!("L-STD {local:.6}")]))?;
+        }
+        let bytes = writer.into_inner().expect("memory takes all");
+        Ok(String::from_utf8(bytes).expect("of text"))
+    }
+
+    /// Everything, with the settings.
+    pub fn json(&self, settings: &Map<String, Value>) -> Value {
+        let methods = self.methods.iter().map(|method| {
+            let mean = self.mean(method);
+            let values = self.metrics.iter().zip(&mean.values);
+            let values = values.filter_map(|(metric, value)| {
+                let (value, of) = (*value)?;
+                Some((metric.key().to_string(), json!({ "mean": Number(value), "of": of })))
+            });
+            let values: Map<String, Value> = values.collect();
+            json!({ "method": method, "measured": mean.measured, "failed": mean.failed, "means": values })
+        });
+        let methods: Vec<Value> = methods.collect();
+        let spread = self.spread().map(|Spread { global, local, of }| {
+            let global = self.metrics.iter().zip(global);
+            let global = global.filter_map(|(metric, value)| {
+                let (value, of) = value?;
+                Some((metric.key().to_string(), json!({ "mean": value, "of": of })))
+            });
+            json!({ "g_std": global.collect::<Map<_, _>>(), "l_std": { "mean": local, "of": of } })
+        });
+        json!({ "settings": settings, "methods": methods, "spread": spread, "pictures": self.pictures })
+    }
+}
+
+impl Mean {
+    /// Which values are of fewer pictures than were measured, and how many failed.
+    fn note(&self, metrics: &[Metric], with_count: bool) -> String {
+        let fewer = metrics.iter().zip(&self.values).filter_map(|(metric, value)| {
+            let (_, of) = (*value)?;
+            (of < self.measured).then(|| format!("{} of {of}", metric.name()))
+        });
+        let count = with_count.then(|| format!("of {}", self.measured));
+        let failed = (self.failed > 0).then(|| format!("{} failed", self.failed));
+        count.into_iter().chain(fewer).chain(failed).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn cell(metric: Metric, value: Option<f64>) -> String {
+    value.map_or(String::new(), |value| format!("{value:.*}", metric.decimals()))
+}
+
+/// A Markdown table whose columns stand in line; the last one is left out if it is empty.
+fn grid(mut head: Vec<String>, mut lines: Vec<Vec<String>>) -> String {
+    let noted = lines.iter().any(|line| line.last().is_some_and(|note| !note.is_empty()));
+    if !noted {
+        head.pop();
+        lines.iter_mut().for_each(|line| _ = line.pop());
+    }
+    let escape = |cell: &String| cell.replace('|', "\\|").replace('\n', " ");
+    let lines: Vec<Vec<String>> =
+        [head].iter().chain(&lines).map(|line| line.iter().map(escape).collect()).collect();
+    let columns = lines[0].len();
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(3);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+            // Notes may be long in one line and empty in the others.
+            let width = if noted && column + 1 == columns { 0 } else { *width };
+            let _ = write!(text, "| {cell:<width$} ");
+        }
+        text += "|\n";
+        if index == 0 {
+            widths.iter().for_each(|width| text += &format!("|{}", "-".repeat(width.min(&40) + 2)));
+            text += "|\n";
+        }
+    }
+    text
+}

@@ -1,0 +1,138 @@
+//! FID's arithmetic: Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash
+//! equilibrium", arXiv 1706.08500. The network whose features are compared is not here.
+
+use crate::linear::{Matrix, dot, eigenvalues, root};
+use crate::{MetricError, npz};
+use diffbir_nn::checkpoint::Checkpoint;
+use rayon::prelude::*;
+use std::io::Cursor;
+use std::path::Path;
+
+/// Mean and covariance of a set's features.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Features {
+    mean: Vec<f64>,
+    covariance: Matrix,
+}
+
+impl Features {
+    /// Of `values`, a row of `width` numbers for each picture; the covariance is over n - 1, as `numpy.cov` has
+    /// it.
+    ///
+    /// Nothing for fewer than two rows, for rows that do not fill up, and for values that are no numbers.
+    pub fn of_rows(values: &[f64], width: usize) -> Option<Self> {
+        let count = values.len().checked_div(width)?;
+        if count < 2 || count * width != values.len() || !values.iter().all(|value| value.is_finite()) {
+            return None;
+        }
+        let column = |j: usize| values.iter().skip(j).step_by(width).copied();
+        let mean: Vec<f64> = (0..width).map(|j| column(j).sum::<f64>() / count as f64).collect();
+        let centred: Vec<Vec<f64>> =
+            (0..width).into_par_iter().map(|j| column(j).map(|value| value - mean[j]).collect()).collect();
+        let covariance = Matrix::symmetric(width, |i, j| dot(&centred[i], &centred[j]) / (count - 1) as f64);
+        Some(Self { mean, covariance })
+    }
+
+    /// From a file: a matrix with a row for each picture as `.npy`, alone in `.npz`, or alone as safetensors or
+    /// PyTorch's tensors; or `mu` and `sigma` in `.npz`, as pytorch-fid keeps statistics.
+    pub fn open(path: &Path) -> Result<Self, MetricError> {
+        let fail = |reason| MetricError::Features { file: path.display().to_string(), reason };
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if !matches!(ending, Some("npy" | "npz")) {
+            let checkpoint = Checkpoint::open(path)?;
+            let names: Vec<String> = checkpoint.entries().map(|(name, ..)| name.to_string()).collect();
+            let (shape, values) = checkpoint.get(only(&names).map_err(fail)?)?.expect("its name is known");
+            return matrix(&shape, &values.into_iter().map(f64::from).collect::<Vec<_>>()).map_err(fail);
+        }
+        let read = if ending == Some("npz") { statistics_or_rows } else { rows };
+        std::fs::read(path).map_err(|error| error.to_string()).and_then(|bytes| read(&bytes)).map_err(fail)
+    }
+
+    /// Numbers of a picture.
+    pub fn width(&self) -> usize {
+        self.mean.len()
+    }
+}
+
+/// Of a `.npy`.
+fn rows(bytes: &[u8]) -> Result<Features, String> {
+    let (shape, values) = npz::parse(bytes).ok_or("it is not a matrix of floats")?;
+    matrix(&shape, &values)
+}
+
+/// Of a `.npz`.
+fn statistics_or_rows(bytes: &[u8]) -> Result<Features, String> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
+    let names: Vec<String> =
+        archive.file_names().flatten().map(|name| name.trim_end_matches(".npy").to_string()).collect();
+    if !["mu", "sigma"].iter().all(|name| names.iter().any(|found| found == name)) {
+        let (shape, values) = npz::any_array(&mut archive, only(&names)?)?;
+        return matrix(&shape, &values);
+    }
+    let (_, mean) = npz::any_array(&mut archive, "mu")?;
+    let covariance = npz::array(&mut archive, "sigma", &[mean.len(), mean.len()])?;
+    if !mean.iter().chain(&covariance).all(|value| value.is_finite()) {
+        return Err("it has values that are not numbers".into());
+    }
+    Ok(Features { covariance: Matrix { width: mean.len(), values: covariance }, mean })
+}
+
+fn matrix(shape: &[usize], values: &[f64]) -> Result<Features, String> {
+    let [_, width] = *shape else { return Err(format!("its array has shape {shape:?}")) };
+    Features::of_rows(values, width).ok_or("it needs two rows or more, all of numbers".into())
+}
+
+fn only(names: &[String]) -> Result<&str, String> {
+    match names {
+        [name] => Ok(name),
+        _ => Err(format!("it has {} arrays", names.len())),
+    }
+}
+
+/// `|m₁ - m₂|² + tr(C₁ + C₂ - 2 (C₁C₂)^½)`: 0 for equal statistics.
+///
+/// With `C = L Lᵀ`, the trace of the root is the sum of the singular values of `L₁ᵀ L₂`, which are the roots of
+/// the eigenvalues of that matrix times its transpose: real and defined for any rank, so that nothing is added
+/// to the diagonals, as is usual, where there are fewer pictures than numbers.
+pub fn frechet_distance(a: &Features, b: &Features) -> Result<f64, MetricError> {
+    if a.width() != b.width() {
+        return Err(MetricError::Widths { a: a.width(), b: b.width() });
+    }
+    let apart: f64 = a.mean.iter().zip(&b.mean).map(|(a, b)| (a - b).powi(2)).sum();
+    let (left, right) = (root(&a.covariance), root(&b.covariance));
+    let (few, many) = if left.len() < right.len() { (left, right) } else { (right, left) };
+    let product: Vec<Vec<f64>> =
+        few.par_iter().map(|few| many.iter().map(|many| dot(few, many)).collect()).collect();
+    let squares = eigenvalues(Matrix::symmetric(product.len(), |i, j| dot(&product[i], &product[j])));
+    let shared: f64 = squares.iter().map(|square| square.max(0.0).sqrt()).sum();
+    Ok(apart + a.covariance.trace() + b.covariance.trace() - 2.0 * shared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_of_gaussians_along_axes_is_known() {
+        let features = |mean: [f64; 2], variances: [f64; 2]| Features {
+            mean: mean.to_vec(),
+            covariance: Matrix { width: 2, values: vec![variances[0], 0.0, 0.0, variances[1]] },
+        };
+        let (a, b) = (features([0.0, 1.0], [4.0, 9.0]), features([3.0, 5.0], [1.0, 0.0]));
+        // 25 + (2 - 1)² + (3 - 0)².
+        let found = frechet_distance(&a, &b).unwrap();
+        assert!((found - 35.0).abs() < 1e-12, "{found}");
+        assert!(frechet_distance(&a, &a).unwrap().abs() < 1e-12);
+    }
+
+    #[test]
+    fn rows_are_counted_over_one_less() {
+        let found = Features::of_rows(&[1.0, 0.0, 3.0, 4.0], 2).unwrap();
+        assert_eq!(found.mean, [2.0, 2.0]);
+        assert_eq!(found.covariance.values, [2.0, 4.0, 4.0, 8.0]);
+        assert_eq!(Features::of_rows(&[1.0, 0.0], 2), None);
+        assert_eq!(Features::of_rows(&[1.0, 0.0, 2.0], 2), None);
+        assert_eq!(Features::of_rows(&[1.0, f64::NAN], 1), None);
+        assert_eq!(Features::of_rows(&[], 0), None);
+    }
+}
