@@ -4,8 +4,9 @@
     python bench/reference.py CHECKOUT target/release/deps/networks-HASH [--rounds 5] [--threads 2] [--precision f32|bf16]
 
 CHECKOUT is a checkout of https://github.com/XPixelGroup/DiffBIR, commit 3f8b530. Weights are drawn at random on both sides.
-PyTorch keeps its pictures channels last where that is faster for it (measured once, before the rounds). --precision is
-PyTorch's; the program computes in float32. Needs about 16 GB of memory.
+The program runs in float32 and in bf16, PyTorch in --precision. PyTorch keeps its pictures channels last where that is
+faster for it (measured once, before the rounds). The C library is told to keep freed memory, as the program `diffbir` does.
+Needs about 16 GB of memory.
 """
 
 import argparse
@@ -72,19 +73,26 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     dtype = torch.float32 if arguments.precision == "f32" else torch.bfloat16
-    environment = {**os.environ, "RAYON_NUM_THREADS": str(arguments.threads)}
-    print("| | here | PyTorch | ratio |\n|---|---|---|---|")
+    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+    environment = {**os.environ, **kept, "RAYON_NUM_THREADS": str(arguments.threads)}
+    print(f"| | f32 | bf16 | PyTorch {arguments.precision} | ratio of f32 | of bf16 |\n|---|---|---|---|---|---|")
+
+    def measured(name, precision):
+        command = [arguments.program, name, "--runs", "1", "--precision", precision]
+        line = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+        return float(line.split(": ")[1].split()[0])
+
     for name, run in networks(sources.load(arguments.checkout), dtype):
-        ours, theirs = [], []
+        ours, theirs = {"f32": [], "bf16": []}, []
         for _ in range(arguments.rounds):
-            line = subprocess.run([arguments.program, name, "--runs", "1"], env=environment, check=True, capture_output=True, text=True).stdout
-            ours.append(float(line.split(": ")[1].split()[0]))
+            for precision, seconds in ours.items():
+                seconds.append(measured(name, precision))
             since = time.time()
             run()
             theirs.append(time.time() - since)
         shown = lambda seconds: f"{statistics.median(seconds):.2f} s ({min(seconds):.2f}-{max(seconds):.2f})"
-        ratio = statistics.median(ours) / statistics.median(theirs)
-        print(f"| {name} | {shown(ours)} | {shown(theirs)} | {ratio:.2f} |", flush=True)
+        ratios = [f"{statistics.median(seconds) / statistics.median(theirs):.2f}" for seconds in ours.values()]
+        print(f"| {name} | {shown(ours['f32'])} | {shown(ours['bf16'])} | {shown(theirs)} | {' | '.join(ratios)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Runs the reference's command line and ours on the same pictures from the same seed, and says how far apart they are.
 
-    python compare_reference.py CHECKOUT PROGRAM -- --input DIR [flags of inference.py]
+    python compare_reference.py CHECKOUT PROGRAM [--precision=bf16] -- --input DIR [flags of inference.py]
 
 CHECKOUT is a checkout of https://github.com/XPixelGroup/DiffBIR (commit 3f8b530) with its requirements installed; PROGRAM is the
 binary `diffbir`. Both take the weights from CHECKOUT/weights, where the reference keeps what it downloads; without
 them, `crates/diffbir/tests/goldens/full.py` makes files of the same names and shapes. --device cpu, --precision fp32 and
---captioner none are added; the order of random draws is the reference's.
+--captioner none are added, the precision before `--` being ours alone; the order of random draws is the reference's.
 """
 
 import os
@@ -56,12 +56,15 @@ def run(name, command, **options):
 
 def main():
     checkout, program = (os.path.abspath(path) for path in sys.argv[1:3])
-    flags = [*sys.argv[4:], *ALWAYS]
+    split = sys.argv.index("--")
+    flags, ours_alone = [*sys.argv[split + 1 :], *ALWAYS], sys.argv[3:split]
     flags[flags.index("--input") + 1] = os.path.abspath(flags[flags.index("--input") + 1])
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = os.path.join(folder, "ours"), os.path.join(folder, "theirs")
         environment = {**os.environ, "DIFFBIR_MODELS": os.path.join(checkout, "weights"), "ATTN_MODE": "sdp"}
         own = [program, "restore", *flags, "--output", ours, "--seed-mode", "reference-cli"]
+        for option in ours_alone:
+            own[own.index("--precision") + 1] = option.removeprefix("--precision=")
         run("diffbir", own, env=environment)
         run("reference", [sys.executable, "-c", SHIMS, *flags, "--output", theirs], cwd=checkout, env=environment)
         for name in sorted(os.listdir(theirs)):

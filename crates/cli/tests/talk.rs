@@ -28,7 +28,21 @@ fn info_and_completions_speak_on_stdout() {
 #[test]
 fn a_bench_says_what_was_measured_in_one_line() {
     let run = diffbir()
-        .args(["bench", "--model", "nano", "--device", "cpu", "--size", "64", "--runs", "2", "--steps", "5"])
+        .args([
+            "bench",
+            "--model",
+            "nano",
+            "--device",
+            "cpu",
+            "--size",
+            "64",
+            "--runs",
+            "2",
+            "--steps",
+            "5",
+            "--precision",
+            "f32",
+        ])
         .assert()
         .success()
         .stderr(contains("run to warm up").and(contains("run 2 of 2")));

@@ -190,7 +190,9 @@ impl Direct {
         let strips = this.strips(match weight {
             Weight::Plain(_) => (pixels * panels / tasks).clamp(start, end),
             // Several tasks for one strip would each make up its input.
-            Weight::Packed(..) => (pixels / tasks).clamp(start, (STRIP_CELLS / layout.left).clamp(start, end)),
+            Weight::Packed(..) => {
+                (pixels / tasks).clamp(start, (STRIP_CELLS / layout.left).clamp(start, end))
+            }
         });
         let groups = tasks.div_ceil(strips.len()).min(panels);
         let passes = this.passes(layout);
