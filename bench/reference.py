@@ -1,12 +1,12 @@
-"""The networks at official size here and in the reference on PyTorch, in turns: medians, spreads, ratios.
+"""The networks at official size here and, from the reference's classes, on PyTorch or OpenVINO, in turns: medians, spreads, ratios.
 
     cargo bench --workspace --bench networks --no-run
-    python bench/reference.py CHECKOUT target/release/deps/networks-HASH [--rounds 5] [--threads 2] [--precision f32|bf16]
+    python bench/reference.py CHECKOUT target/release/deps/networks-HASH [--rounds 5] [--threads 2] [--peer torch|openvino] [--precision f32|bf16] [--only NAME]
 
 CHECKOUT is a checkout of https://github.com/XPixelGroup/DiffBIR, commit 3f8b530. Weights are drawn at random on both sides.
-The program runs in float32 and in bf16, PyTorch in --precision. PyTorch keeps its pictures channels last where that is
+The program runs in float32 and in bf16, the peer in --precision. PyTorch keeps its pictures channels last where that is
 faster for it (measured once, before the rounds). The C library is told to keep freed memory, as the program `diffbir` does.
-Needs about 16 GB of memory.
+Needs about 16 GB of memory, and openvino from PyPI for that peer.
 """
 
 import argparse
@@ -26,40 +26,77 @@ from stage1 import swinir_of
 from stage2 import unet_config, vae_of
 
 
-def networks(module, dtype):
-    """A function for each name of the benchmark, as fast as PyTorch's layouts make it."""
+class Step(torch.nn.Module):
+    """A guided step's two evaluations of UNet and control branch as one batch."""
+
+    def __init__(self, control, unet):
+        super().__init__()
+        self.control, self.unet = control, unet
+
+    def forward(self, x, hint, t, context):
+        extra = self.control(x=x, hint=hint, timesteps=t, context=context)
+        return self.unet(x=x, timesteps=t, context=context, control=extra)
+
+
+class Encode(torch.nn.Module):
+    def __init__(self, vae):
+        super().__init__()
+        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+
+    def forward(self, x):
+        return self.quant_conv(self.encoder(x))
+
+
+class Decode(torch.nn.Module):
+    def __init__(self, vae):
+        super().__init__()
+        self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
+
+    def forward(self, z):
+        return self.decoder(self.post_quant_conv(z))
+
+
+def networks(module):
+    """Name, network and inputs of each row of the benchmark."""
     net, config = module("model.controlnet"), unet_config(320, 1024, 64)
+    draw = torch.rand
+    yield "swinir", swinir_of(module, 180, [6] * 8), (draw(1, 3, 512, 512),)
+    vae = vae_of(module, 128)
+    yield "encode", Encode(vae), (draw(1, 3, 512, 512) * 2 - 1,)
+    yield "decode", Decode(vae), (draw(1, 4, 64, 64),)
+    step = Step(net.ControlNet(hint_channels=4, **config), net.ControlledUnetModel(out_channels=4, **config))
+    yield "step", step, (draw(2, 4, 64, 64), draw(2, 4, 64, 64), torch.tensor([499.0, 499.0]), draw(2, 77, 1024))
 
-    def ready(network):
-        return network.eval().to(dtype)
 
-    def faster(network, run):
-        def seconds():
-            run()
-            since = time.time()
-            run()
-            return time.time() - since
+def on_torch(network, inputs, precision, threads):
+    torch.set_num_threads(threads)
+    dtype = torch.float32 if precision == "f32" else torch.bfloat16
+    network, inputs = network.eval().to(dtype), [value.to(dtype) for value in inputs]
+    run = lambda: network(*inputs)
 
-        plain = seconds()
-        network.to(memory_format=torch.channels_last)
-        if seconds() > plain:
-            network.to(memory_format=torch.contiguous_format)
-        return run
+    def seconds():
+        run()
+        since = time.time()
+        run()
+        return time.time() - since
 
-    draw = lambda *shape: torch.rand(*shape, dtype=dtype)
-    x, z, swinir, vae = draw(1, 3, 512, 512), draw(1, 4, 64, 64), ready(swinir_of(module, 180, [6] * 8)), ready(vae_of(module, 128))
-    yield "swinir", faster(swinir, lambda: swinir(x))
-    yield "encode", faster(vae, lambda: vae.encode(x * 2 - 1))
-    yield "decode", faster(vae, lambda: vae.decode(z))
-    control = ready(net.ControlNet(hint_channels=4, **config))
-    unet = ready(net.ControlledUnetModel(out_channels=4, **config))
-    latent, hint, context, t = draw(2, 4, 64, 64), draw(2, 4, 64, 64), draw(2, 77, 1024), torch.tensor([499.0, 499.0], dtype=dtype)
+    plain = seconds()
+    network.to(memory_format=torch.channels_last)
+    if seconds() > plain:
+        network.to(memory_format=torch.contiguous_format)
+    return run
 
-    def step():
-        extra = control(x=latent, hint=hint, timesteps=t, context=context)
-        return unet(x=latent, timesteps=t, context=context, control=extra)
 
-    yield "step", faster(torch.nn.ModuleList([control, unet]), step)
+def on_openvino(network, inputs, precision, threads):
+    import openvino
+
+    model = openvino.convert_model(network.eval(), example_input=inputs)
+    options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(model, "CPU", options)
+    arrays = [value.numpy() for value in inputs]
+    run = lambda: compiled(arrays)
+    run()
+    return run
 
 
 @torch.no_grad()
@@ -69,20 +106,24 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peer", choices=["torch", "openvino"], default="torch")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--only", default="", help="rows whose names contain this")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    dtype = torch.float32 if arguments.precision == "f32" else torch.bfloat16
+    peer = {"torch": on_torch, "openvino": on_openvino}[arguments.peer]
     kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
     environment = {**os.environ, **kept, "RAYON_NUM_THREADS": str(arguments.threads)}
-    print(f"| | f32 | bf16 | PyTorch {arguments.precision} | ratio of f32 | of bf16 |\n|---|---|---|---|---|---|")
+    print(f"| | f32 | bf16 | {arguments.peer} {arguments.precision} | ratio of f32 | of bf16 |\n|---|---|---|---|---|---|")
 
     def measured(name, precision):
         command = [arguments.program, name, "--runs", "1", "--precision", precision]
         line = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
         return float(line.split(": ")[1].split()[0])
 
-    for name, run in networks(sources.load(arguments.checkout), dtype):
+    for name, network, inputs in networks(sources.load(arguments.checkout)):
+        if arguments.only not in name:
+            continue
+        run = peer(network, inputs, arguments.precision, arguments.threads)
         ours, theirs = {"f32": [], "bf16": []}, []
         for _ in range(arguments.rounds):
             for precision, seconds in ours.items():

@@ -1,0 +1,106 @@
+//! Seconds of a training step of networks of the built-in model's size: forward, backward, AdamW, on random numbers.
+//!
+//! `cargo bench --workspace --bench steps -- [part of a name] [--runs 9]`
+//!
+//! One line a network: the median of the steps, after two that do not count. `RAYON_NUM_THREADS` says how many
+//! threads. `bench/training.py` runs this and PyTorch in turns.
+
+use burn::module::Module;
+use burn::tensor::{Device, Distribution, Tensor};
+use diffbir_models::controlnet::ControlNet;
+use diffbir_models::srvgg::SrvggConfig;
+use diffbir_models::swinir::SwinIrConfig;
+use diffbir_models::unet::UnetConfig;
+use diffbir_nn::params::{RandomInit, build};
+use diffbir_nn::{Params, WeightError};
+use diffbir_train::optimizer::{AdamW, AdamWConfig};
+use std::time::Instant;
+
+/// Steps that do not count.
+const WARM_UP: usize = 2;
+
+struct Bench {
+    device: Device,
+    filter: String,
+    runs: usize,
+}
+
+impl Bench {
+    fn drawn(&self, shape: [usize; 4]) -> Tensor<4> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &self.device)
+    }
+
+    fn measure<N: Module>(
+        &self,
+        name: &str,
+        network: impl FnOnce(&Params) -> Result<N, WeightError>,
+        loss: impl Fn(&N) -> Tensor<1>,
+    ) {
+        if !name.contains(&self.filter) {
+            return;
+        }
+        let mut random = RandomInit { seed: 0 };
+        let (mut network, _) = build(&mut random, &self.device, network).expect("every tensor is drawn");
+        let mut optimizer = AdamW::new(AdamWConfig::default());
+        let mut seconds = Vec::new();
+        for _ in 0..WARM_UP + self.runs {
+            let since = Instant::now();
+            let gradients = loss(&network).backward();
+            (network, _) = optimizer.step(network, &gradients, 1e-4);
+            seconds.push(since.elapsed().as_secs_f64());
+        }
+        let counted = &mut seconds[WARM_UP..];
+        counted.sort_by(f64::total_cmp);
+        println!("{name}: {:.4} s", counted[counted.len() / 2]);
+    }
+}
+
+fn main() {
+    let mut bench = Bench { device: Device::flex().autodiff(), filter: String::new(), runs: 9 };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--bench" => {}
+            "--runs" => {
+                bench.runs = arguments.next().and_then(|n| n.parse().ok()).expect("--runs wants a number");
+            }
+            _ => bench.filter = argument,
+        }
+    }
+    let (small, truth) = (bench.drawn([4, 32, 32, 3]), bench.drawn([4, 128, 128, 3]));
+    bench.measure(
+        "srvgg",
+        |params| SrvggConfig::general_x4v3().build(params),
+        |network| (network.forward(small.clone()) - truth.clone()).square().mean(),
+    );
+    let swinir =
+        SwinIrConfig { embed: 96, depths: vec![4; 4], heads: vec![6; 4], ..SwinIrConfig::official() };
+    let degraded = bench.drawn([4, 128, 128, 3]);
+    bench.measure(
+        "swinir",
+        |params| swinir.build(params),
+        |network| (network.forward(degraded.clone()) - truth.clone()).square().mean(),
+    );
+    let unet = UnetConfig {
+        latent_channels: 32,
+        model_channels: 64,
+        multipliers: vec![1, 2, 2],
+        blocks: 1,
+        attention: vec![false, false, true],
+        head_channels: 32,
+        norm_groups: 16,
+        context_channels: 64,
+        learned_context: true,
+    };
+    let [x, hint, target] = std::array::from_fn(|_| bench.drawn([16, 16, 16, 32]));
+    let time = Tensor::<1>::from_floats([499.0; 16], &bench.device);
+    bench.measure(
+        "stage2",
+        |params| Ok((unet.build(&params.at("unet"))?, ControlNet::new(&params.at("control"), &unet)?)),
+        |(unet, control)| {
+            let context = unet.context(None, 16);
+            let extra = control.forward(x.clone(), hint.clone(), time.clone(), context, 1.0);
+            (unet.forward(x.clone(), time.clone(), None, Some(extra)) - target.clone()).square().mean()
+        },
+    );
+}
