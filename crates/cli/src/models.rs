@@ -149,6 +149,9 @@ fn verify(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
     for file in files {
         let verdict = match (store.find(file), file.sha256) {
             (None, _) => continue,
+            (Some(path), _) if path.is_dir() => {
+                "here as a folder of the diffusers library, without a hash".to_string()
+            }
             (Some(_), None) => "here, its hash is not published".to_string(),
             (Some(path), Some(known)) => {
                 let found = catalog::sha256_of(&path, &mut |_| ControlFlow::Continue(()))

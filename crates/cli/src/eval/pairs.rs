@@ -49,7 +49,7 @@ impl Folder {
             let own = input.below.join(input.path.file_name().unwrap_or_default());
             (own.clone(), own.with_extension(""), input.path)
         });
-        Ok(Self { name, files: files.collect(), problems: found.problems.len() })
+        Ok(Self { name, files: files.collect(), problems: found.problems.len() + found.not_read })
     }
 
     /// Those of several folders, each called by its last name, or as it was given where two have the same.
@@ -78,6 +78,17 @@ pub fn together(truth: Option<&Folder>, folders: &[Folder]) -> BTreeMap<PathBuf,
     for folder in folders.iter().chain(truth) {
         let mut seen = HashSet::new();
         several.extend(folder.files.iter().map(|(_, stem, _)| stem).filter(|stem| !seen.insert(*stem)));
+    }
+    // Nor may the name without its ending (`a.png` of `a.png.webp`) be another picture's with it.
+    loop {
+        let all = || folders.iter().chain(truth).flat_map(|folder| &folder.files);
+        let whole: HashSet<&PathBuf> =
+            all().filter(|(_, stem, _)| several.contains(stem)).map(|(own, ..)| own).collect();
+        let before = several.len();
+        several.extend(all().map(|(_, stem, _)| stem).filter(|stem| whole.contains(stem)));
+        if several.len() == before {
+            break;
+        }
     }
     let mut pictures: BTreeMap<PathBuf, Files> = BTreeMap::new();
     let all = truth.map(|folder| (None, folder)).into_iter();
@@ -124,6 +135,14 @@ mod tests {
     fn equal_names_go_by_their_endings() {
         let found = keys(&["a.png", "a.jpg"], &["a.png", "b.c.png"]);
         let known = [("a.jpg", true, false), ("a.png", true, true), ("b.c", false, true)];
+        assert_eq!(found, known.map(|(name, truth, restored)| (name.to_string(), truth, restored)));
+        let found = keys(&["a.png", "a.jpg"], &["a.jpg", "a.png.webp", "a.png.webp.tiff"]);
+        let known = [
+            ("a.jpg", true, true),
+            ("a.png", true, false),
+            ("a.png.webp", false, true),
+            ("a.png.webp.tiff", false, true),
+        ];
         assert_eq!(found, known.map(|(name, truth, restored)| (name.to_string(), truth, restored)));
     }
 }
