@@ -10,7 +10,7 @@ use diffbir_models::controlnet::ControlNet;
 use diffbir_models::rrdb::RrdbConfig;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{Init, RandomInit, Source, build};
-use diffbir_nn::{Device, Module, Params, WeightError};
+use diffbir_nn::{Device, Module, Params, TensorData, WeightError};
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 use std::path::{Path, PathBuf};
@@ -47,6 +47,9 @@ fn base(config: &ModelConfig) -> Checkpoint {
     file.insert("model.diffusion_model", weights(1, |params| stage2.unet.build(params)));
     file.insert("first_stage_model", weights(1, |params| autoencoder.build(params)));
     file.insert("cond_stage_model", weights(1, |params| stage2.text.as_ref().unwrap().build(params)));
+    // Some copies carry the mask of the text encoder.
+    let mask = [("model.attn_mask".to_string(), TensorData::new(vec![0f32; 4], [2, 2]))];
+    file.insert("cond_stage_model", Checkpoint::from_tensors(mask.into()));
     file
 }
 

@@ -82,6 +82,11 @@ impl Set {
     }
 }
 
+/// The text encoder, without the mask that some copies carry and that is computed.
+fn text(base: &Checkpoint) -> Checkpoint {
+    base.part(TEXT).renamed(|name, shape| (name != "model.attn_mask").then(|| (name.into(), shape.to_vec())))
+}
+
 impl Parts {
     /// The networks of a stage 1, a control branch, and Stable Diffusion: its original file, or a folder in the
     /// layout of the diffusers library.
@@ -108,7 +113,7 @@ impl Parts {
             autoencoder: base.part(AUTOENCODER),
             unet: base.part(UNET),
             control,
-            text: base.part(TEXT),
+            text: text(&base),
         })
     }
 
@@ -120,7 +125,7 @@ impl Parts {
             autoencoder: full.part(AUTOENCODER),
             unet: full.part(UNET),
             control: full.part("control_model"),
-            text: full.part(TEXT),
+            text: text(&full),
         })
     }
 }
