@@ -10,7 +10,7 @@ use diffbir::model::Loading;
 use diffbir::restore::Watch;
 use diffbir::{Model, Options, Progress, Stage};
 use diffbir_diffusion::noise::{Source, TorchNoise};
-use diffbir_imaging::{Encoded, Format, Metadata, Photo, Samples, decode_bytes};
+use diffbir_imaging::{Format, Photo, decode_bytes, encode_rgb};
 use indicatif::HumanBytes;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
@@ -52,15 +52,9 @@ pub fn run(arguments: &Bench) -> Result<ExitCode> {
 /// A picture with edges, slopes and noise; its content does not change the time.
 fn picture(side_px: usize) -> Result<Photo> {
     let value = |i: usize| (i * i / 7 + i / 5) as u8;
-    let encoded = Encoded {
-        width_px: side_px,
-        height_px: side_px,
-        channels: 3,
-        samples: &Samples::U8((0..side_px * side_px * 3).map(value).collect()),
-        alpha: None,
-        metadata: &Metadata::default(),
-    };
-    Ok(decode_bytes(&encoded.to_bytes(Format::Png, None)?, "the picture to measure with")?)
+    let rgb = (0..side_px * side_px * 3).map(value).collect();
+    let bytes = encode_rgb((side_px, side_px), rgb, Format::Png, None)?;
+    Ok(decode_bytes(&bytes, "the picture to measure with")?)
 }
 
 /// The processor, the threads that are used of it, and the instructions.

@@ -4,10 +4,11 @@ use crate::args::{Degrade, Existing};
 use crate::inputs;
 use crate::outputs::{self, Job, Target, stays};
 use crate::progress::{counter, summary};
+use crate::recipe;
 use crate::talk::{data, ended, say};
 use anyhow::{Context, Result, bail, ensure};
-use diffbir_imaging::{Encoded, Format, Metadata, Samples, decode};
-use diffbir_train::degrade::{Drawn, PRESETS, Recipe, generator, presets};
+use diffbir_imaging::{Format, decode, encode_rgb};
+use diffbir_train::degrade::{Drawn, Recipe, generator, presets};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -72,30 +73,17 @@ impl Source {
     fn open(arguments: &Degrade) -> Result<Self> {
         let preset = &arguments.preset;
         let (seed, path) = (arguments.seed.unwrap_or(1), Path::new(preset));
-        let recipe = if presets::text(preset).is_some() {
-            presets::preset(preset)
-        } else {
-            let text = std::fs::read_to_string(path).with_context(|| {
-                let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
-                format!("{preset}: is no preset ({}), and cannot be read as a file", names.join(", "))
-            })?;
-            if path.extension().is_some_and(|extension| extension == "json") {
-                for (flag, given) in
-                    [("--seed", arguments.seed.is_some()), ("--factor", arguments.factor.is_some())]
-                {
-                    ensure!(!given, "{flag} changes nothing: {preset} says all");
-                }
-                return Ok(Self::Record(record(&text).with_context(|| preset.clone())?));
+        if presets::text(preset).is_none() && path.extension().is_some_and(|extension| extension == "json") {
+            let text = recipe::read(preset)?;
+            for (flag, given) in
+                [("--seed", arguments.seed.is_some()), ("--factor", arguments.factor.is_some())]
+            {
+                ensure!(!given, "{flag} changes nothing: {preset} says all");
             }
-            Recipe::from_toml(&text)
-                .with_context(|| format!("{preset}: is no recipe (docs/degradations.md says what one is)"))?
-        };
-        let recipe = match arguments.factor {
-            None => recipe,
-            Some(factor) => recipe.with_factor(factor.into()).with_context(|| {
-                format!("--factor changes nothing: no step of {preset} resizes to the small size")
-            })?,
-        };
+            return Ok(Self::Record(record(&text).with_context(|| preset.clone())?));
+        }
+        let flag = if arguments.factor.is_some() { "--factor" } else { "--preset" };
+        let recipe = recipe::open(preset, arguments.factor).context(flag)?;
         Ok(Self::Recipe { preset: preset.clone(), recipe, seed })
     }
 
@@ -143,16 +131,7 @@ fn one(input: &Path, output: &Path, source: &Source) -> Result<()> {
     let truth = decode(input)?.to_raster();
     let record = source.draw(&input.file_name().unwrap_or_default().to_string_lossy());
     let degraded = record.drawn.apply(&truth).with_context(|| input.display().to_string())?;
-    let samples = Samples::U8(degraded.to_u8_rounding());
-    let encoded = Encoded {
-        width_px: degraded.width_px,
-        height_px: degraded.height_px,
-        channels: 3,
-        samples: &samples,
-        alpha: None,
-        metadata: &Metadata::default(),
-    };
-    let bytes = encoded.to_bytes(Format::Png, None)?;
+    let bytes = encode_rgb(degraded.size(), degraded.to_u8_rounding(), Format::Png, None)?;
     let mut text = serde_json::to_string_pretty(&record)?;
     text.push('\n');
     outputs::write(&record_of(output), text.as_bytes())?;

@@ -10,6 +10,7 @@ mod models;
 mod outputs;
 mod paths;
 mod progress;
+mod recipe;
 mod restore;
 mod stop;
 mod talk;

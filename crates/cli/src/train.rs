@@ -103,7 +103,7 @@ pub fn run(arguments: Train) -> Result<()> {
                 };
                 config.stage2 = Some(Stage2Config {
                     autoencoder: AutoencoderConfig::Taef2(Taef2Config::published()),
-                    unet: nano_unet(),
+                    unet: UnetConfig::nano(),
                     text: None,
                     prediction: Prediction::V,
                     terminal: Terminal::ZeroSnr,
@@ -126,24 +126,9 @@ pub fn run(arguments: Train) -> Result<()> {
     Ok(())
 }
 
-/// Nano's stage 2: 7.7 M parameters in UNet and control branch.
-fn nano_unet() -> UnetConfig {
-    UnetConfig {
-        latent_channels: 32,
-        model_channels: 64,
-        multipliers: vec![1, 2, 2],
-        blocks: 1,
-        attention: vec![false, false, true],
-        head_channels: 32,
-        norm_groups: 16,
-        context_channels: 64,
-        learned_context: true,
-    }
-}
-
 fn stage2_config() -> stage2::Stage2Config {
     stage2::Stage2Config {
-        unet: nano_unet(),
+        unet: UnetConfig::nano(),
         schedule: Schedule::new(Terminal::ZeroSnr),
         prediction: Prediction::V,
         side: SIDE_CELLS,

@@ -182,7 +182,7 @@ fn what_is_no_recipe_is_said_before_any_work() {
     }
     degrade(&input, &output, &["--preset", "article", "--factor", "2"])
         .code(2)
-        .stderr(contains("--factor changes nothing"));
+        .stderr(contains("--factor: another factor changes nothing"));
     assert!(!output.exists());
     degrade(&input, &output, &["--preset", &sound]).success();
 }

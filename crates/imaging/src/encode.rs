@@ -92,6 +92,19 @@ pub struct Encoded<'a> {
     pub metadata: &'a Metadata,
 }
 
+/// The file's bytes of an RGB picture of 8 bits, `[height, width, 3]`, without any metadata.
+pub fn encode_rgb(
+    (width_px, height_px): (usize, usize),
+    rgb: Vec<u8>,
+    format: Format,
+    quality: Option<u8>,
+) -> Result<Vec<u8>, EncodeError> {
+    let (samples, metadata) = (Samples::U8(rgb), Metadata::default());
+    let picture =
+        Encoded { width_px, height_px, channels: 3, samples: &samples, alpha: None, metadata: &metadata };
+    picture.to_bytes(format, quality)
+}
+
 impl Encoded<'_> {
     /// The file's bytes. `quality` is 1 to 100: without it JPEG takes [`JPEG_QUALITY`] and WebP is lossless;
     /// PNG and TIFF always are.

@@ -26,6 +26,11 @@ impl Raster {
         Self { width_px, height_px, channels, data }
     }
 
+    /// Width and height in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        (self.width_px, self.height_px)
+    }
+
     /// The rectangle from column `x` and row `y`.
     ///
     /// # Panics

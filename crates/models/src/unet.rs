@@ -47,6 +47,21 @@ impl UnetConfig {
         }
     }
 
+    /// The built-in model's, on the 32 channels of TAEF2: 7.7 M parameters with the control branch.
+    pub fn nano() -> Self {
+        Self {
+            latent_channels: 32,
+            model_channels: 64,
+            multipliers: vec![1, 2, 2],
+            blocks: 1,
+            attention: vec![false, false, true],
+            head_channels: 32,
+            norm_groups: 16,
+            context_channels: 64,
+            learned_context: true,
+        }
+    }
+
     /// Latent cells per side must be a multiple of this.
     pub fn multiple(&self) -> usize {
         1 << (self.multipliers.len() - 1)

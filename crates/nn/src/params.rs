@@ -292,9 +292,14 @@ impl<'a> Params<'a> {
             // The kernels have no half floats.
             other => return Ok(Weight::plain(self.with_values(id, held, values, other.dtype()))),
         };
-        let sizes = [held[0], held[1..D - 1].first().copied().unwrap_or(1)];
-        let sizes = [sizes[0], sizes[1], sizes[1], held[D - 1]];
-        let name = self.without_values(id, held);
+        let sizes = match held[..] {
+            [out, kernel, _, input] => [out, kernel, kernel, input],
+            [out, input] => [out, 1, 1, input],
+            _ => unreachable!("weights are of convolutions or linear maps"),
+        };
+        // Zeros would pass for values where somebody saves the network.
+        let none = |_: &Device, _: bool| panic!("a packed weight has no plain values");
+        let name = Param::uninitialized(id, none, self.device.clone(), false, Shape::from(held));
         Ok(Weight::packed(name, PackedWeight::new(&values, sizes, products)))
     }
 

@@ -81,17 +81,7 @@ fn main() {
         |params| swinir.build(params),
         |network| (network.forward(degraded.clone()) - truth.clone()).square().mean(),
     );
-    let unet = UnetConfig {
-        latent_channels: 32,
-        model_channels: 64,
-        multipliers: vec![1, 2, 2],
-        blocks: 1,
-        attention: vec![false, false, true],
-        head_channels: 32,
-        norm_groups: 16,
-        context_channels: 64,
-        learned_context: true,
-    };
+    let unet = UnetConfig::nano();
     let [x, hint, target] = std::array::from_fn(|_| bench.drawn([16, 16, 16, 32]));
     let time = Tensor::<1>::from_floats([499.0; 16], &bench.device);
     bench.measure(

@@ -18,8 +18,8 @@ use diffbir_train::degrade::PRESETS;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
-Exit code: 0 if all went well, 1 if pictures, downloads or training failed, 2 if what is asked cannot be done as it is asked, 130 if \
-Ctrl-C ended it.";
+Exit code: 0 if all went well, 1 if pictures, downloads or training failed, 2 if what is asked cannot be done as it \
+is asked, 130 if Ctrl-C ended it.";
 
 /// Restore photographs that are small, blurred, noisy or old.
 #[derive(Parser)]

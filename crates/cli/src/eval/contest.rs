@@ -4,6 +4,7 @@ use super::measured::Subject;
 use super::stamp_of;
 use crate::args::Eval;
 use crate::paths::place;
+use crate::recipe;
 use crate::restore::choose;
 use anyhow::{Context, Result, ensure};
 use diffbir::catalog::Task;
@@ -12,9 +13,9 @@ use diffbir::restore::Watch;
 use diffbir::{Error, Model, Options};
 use diffbir_diffusion::noise::{Source, TorchNoise};
 use diffbir_imaging::resize::{self, Filter};
-use diffbir_imaging::{Encoded, Format, Metadata, Photo, Raster, Samples, decode, decode_bytes};
+use diffbir_imaging::{Format, Photo, Raster, Samples, decode, decode_bytes, encode_rgb};
 use diffbir_metrics::Picture;
-use diffbir_train::degrade::{PRESETS, Recipe, generator, presets};
+use diffbir_train::degrade::{Recipe, generator};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::path::Path;
@@ -48,7 +49,8 @@ impl Contest {
     /// Opens the models.
     pub fn open(arguments: &Eval, preset: &str) -> Result<Self> {
         let (device, device_name) = arguments.device.open()?;
-        let recipe = recipe(preset, arguments.upscale)?;
+        let flag = if arguments.upscale.is_some() { "--upscale" } else { "--degrade" };
+        let recipe = recipe::open(preset, arguments.upscale).context(flag)?;
         let factor = match &recipe {
             Recipe::Simple(ranges) => ranges.factor,
             // Their pictures come back to the first size.
@@ -149,25 +151,6 @@ impl Contest {
     }
 }
 
-/// The preset of this name, or the recipe in a file, reducing by `factor` if it is given.
-fn recipe(preset: &str, factor: Option<u8>) -> Result<Recipe> {
-    let recipe = if presets::text(preset).is_some() {
-        presets::preset(preset)
-    } else {
-        let text = std::fs::read_to_string(preset).with_context(|| {
-            let names: Vec<&str> = PRESETS.iter().map(|(name, _)| *name).collect();
-            format!("--degrade {preset}: is no preset ({}), and cannot be read as a file", names.join(", "))
-        })?;
-        Recipe::from_toml(&text).with_context(|| format!("--degrade {preset}: is no recipe"))?
-    };
-    match factor {
-        None => Ok(recipe),
-        Some(factor) => recipe.with_factor(factor.into()).with_context(|| {
-            format!("--upscale changes nothing: no step of {preset} resizes to the small size")
-        }),
-    }
-}
-
 /// A name, or a file with its size and time.
 fn told(name: &str) -> Value {
     let file = Path::new(name);
@@ -197,15 +180,8 @@ impl Entrant {
 
 /// As if it came from a file.
 fn as_photo(small: &Raster) -> Result<Photo> {
-    let encoded = Encoded {
-        width_px: small.width_px,
-        height_px: small.height_px,
-        channels: 3,
-        samples: &Samples::U8(small.to_u8_rounding()),
-        alpha: None,
-        metadata: &Metadata::default(),
-    };
-    Ok(decode_bytes(&encoded.to_bytes(Format::Png, None)?, "the degraded picture")?)
+    let bytes = encode_rgb(small.size(), small.to_u8_rounding(), Format::Png, None)?;
+    Ok(decode_bytes(&bytes, "the degraded picture")?)
 }
 
 /// A result as `restore` would write it.

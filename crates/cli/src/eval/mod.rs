@@ -18,7 +18,7 @@ use crate::talk::{self, say};
 use anyhow::{Result, bail};
 use contest::Contest;
 use diffbir::{Error, Progress};
-use diffbir_imaging::{Encoded, Format, Metadata, Samples};
+use diffbir_imaging::{Format, encode_rgb};
 use diffbir_metrics::{Features, Picture, frechet_distance};
 use ledger::Ledger;
 use measured::{Measured, Subject, measure};
@@ -248,15 +248,8 @@ fn sheet_path(folder: &Path, key: &Path) -> PathBuf {
 }
 
 fn write_png(path: &Path, picture: &Picture) -> Result<()> {
-    let encoded = Encoded {
-        width_px: picture.width_px,
-        height_px: picture.height_px,
-        channels: 3,
-        samples: &Samples::U8(picture.rgb.clone()),
-        alpha: None,
-        metadata: &Metadata::default(),
-    };
-    outputs::write(path, &encoded.to_bytes(Format::Png, None)?)
+    let size = (picture.width_px, picture.height_px);
+    outputs::write(path, &encode_rgb(size, picture.rgb.clone(), Format::Png, None)?)
 }
 
 /// Prints and writes the tables; `problems` were told before and count as failures.

@@ -16,7 +16,6 @@ pub struct Chosen {
     pub model: Model,
     /// The official set that it is, if it is one.
     pub set: Option<&'static Set>,
-    pub stages: Stages,
 }
 
 /// Where official files are looked for.
@@ -27,7 +26,7 @@ fn store() -> Result<Store> {
 
 /// The model that the flags name, or the best that is present.
 pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Result<Chosen> {
-    let stages = if arguments.stage1_only { Stages::First } else { Stages::All };
+    let stages = stages(arguments);
     let precision = precision(arguments.precision, device);
     let loading = Loading { device, precision, stages };
     if let Some(set) = named_version(arguments)? {
@@ -35,19 +34,19 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
     }
     if let Some(ckpt) = &arguments.reference.ckpt {
         let model = from_files(ckpt, &arguments.reference, loading)?;
-        return Ok(Chosen { model, set: None, stages });
+        return Ok(Chosen { model, set: None });
     }
     named(&arguments.model, task, loading)
 }
 
 fn official(set: &'static Set, task: catalog::Task, loading: Loading) -> Result<Chosen> {
     let model = Model::official(set, task, &store()?, loading)?;
-    Ok(Chosen { model, set: Some(set), stages: loading.stages })
+    Ok(Chosen { model, set: Some(set) })
 }
 
 /// The model of this name or file.
 pub fn named(name: &str, task: catalog::Task, loading: Loading) -> Result<Chosen> {
-    let own = |model: Model| Ok(Chosen { model, set: None, stages: loading.stages });
+    let own = |model: Model| Ok(Chosen { model, set: None });
     let official = |set| official(set, task, loading);
     if let Some(set) = catalog::set(name) {
         return official(set);
@@ -130,6 +129,11 @@ fn from_files(ckpt: &Path, reference: &Reference, loading: Loading) -> Result<Mo
 /// How the authors of a set sample.
 fn habits_of(name: &str) -> SamplingDefaults {
     catalog::set(name).map(Set::sampling).unwrap_or_default()
+}
+
+/// What of a model is needed.
+pub fn stages(arguments: &Restore) -> Stages {
+    if arguments.stage1_only { Stages::First } else { Stages::All }
 }
 
 /// The precision that was asked for, or the best one on the device.

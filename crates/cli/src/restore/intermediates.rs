@@ -89,6 +89,7 @@ pub fn plan<'a>(
     };
     let mut taken = HashMap::new();
     let mut folders = HashSet::new();
+    let mut paths = Vec::new();
     for job in jobs {
         let path = path(folder, job);
         let own = place(&path);
@@ -110,16 +111,15 @@ pub fn plan<'a>(
         if folders.insert(folder_of(&path).to_path_buf()) {
             outputs::ensure_writable(folder_of(&path)).context("--save-intermediates")?;
         }
-        outputs::tidy([path.as_path()].into_iter());
+        paths.push(path);
     }
-    let results = jobs.iter().flat_map(Job::files).map(place);
-    if let Some(result) =
-        results.into_iter().find(|result| result.ancestors().any(|above| taken.contains_key(above)))
-    {
+    let mut results = jobs.iter().flat_map(Job::files).map(place);
+    if let Some(result) = results.find(|result| result.ancestors().any(|above| taken.contains_key(above))) {
         bail!(
             "--save-intermediates: {} would lie below a file of this folder: choose another folder",
             result.display()
         );
     }
+    outputs::tidy(paths.iter().map(PathBuf::as_path));
     Ok(())
 }

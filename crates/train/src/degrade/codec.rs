@@ -1,7 +1,7 @@
 //! Through files in memory: what real codecs leave of a picture.
 
 use super::DegradeError;
-use diffbir_imaging::{Encoded, Format, Metadata, Raster, Samples, decode_bytes};
+use diffbir_imaging::{Format, Raster, decode_bytes, encode_rgb};
 
 /// Through a JPEG file, chroma at half the size.
 pub(super) fn jpeg(picture: &Raster, quality: u8) -> Result<Raster, DegradeError> {
@@ -18,16 +18,8 @@ pub(super) fn jpeg(picture: &Raster, quality: u8) -> Result<Raster, DegradeError
 /// Through a lossy WebP file.
 pub(super) fn webp(picture: &Raster, quality: u8) -> Result<Raster, DegradeError> {
     size(picture, "WebP", 16383)?;
-    let samples = Samples::U8(picture.to_u8_rounding());
-    let encoded = Encoded {
-        width_px: picture.width_px,
-        height_px: picture.height_px,
-        channels: picture.channels,
-        samples: &samples,
-        alpha: None,
-        metadata: &Metadata::default(),
-    };
-    let bytes = encoded.to_bytes(Format::WebP, Some(quality)).expect("a picture of that size is a WebP");
+    let bytes = encode_rgb(picture.size(), picture.to_u8_rounding(), Format::WebP, Some(quality))
+        .expect("a picture of that size is a WebP");
     Ok(decode_bytes(&bytes, "degraded.webp").expect("our own WebP is whole").to_raster())
 }
 
