@@ -5,6 +5,7 @@ use crate::talk::{self, say};
 use anyhow::{Context, Result, bail};
 use diffbir::ModelConfig;
 use diffbir_imaging::DecodeError;
+use diffbir_metrics::Niqe;
 use diffbir_nn::checkpoint::Checkpoint;
 use std::fs::File;
 use std::io::Read;
@@ -47,13 +48,20 @@ fn describe(file: &Path) -> Result<String> {
     if !is_weights {
         let bytes = std::fs::read(file).with_context(cannot_be_read)?;
         return match diffbir_imaging::describe(&bytes, &name) {
+            Err(DecodeError::NotAPicture { .. }) if name.ends_with(".onnx") => {
+                bail!("{name}: is an ONNX model, if its name is right: weights are read from safetensors and PyTorch")
+            }
             Err(DecodeError::NotAPicture { .. }) => bail!(
                 "{name}: is neither a picture in PNG, JPEG, WebP, TIFF or BMP nor a model file (safetensors or PyTorch)"
             ),
             described => Ok(described?),
         };
     }
-    describe_weights(&Checkpoint::open(file)?, &name)
+    let opened = Checkpoint::open(file);
+    if opened.is_err() && Niqe::open(file).is_ok() {
+        return Ok("NIQE's statistics of good photographs, for `diffbir eval`".into());
+    }
+    describe_weights(&opened?, &name)
 }
 
 /// Where files of several networks keep them, and what they are.
@@ -72,7 +80,7 @@ const PARTS: [(&str, &str); 11] = [
 ];
 
 /// A tensor by which a network is known, and the network.
-const NETWORKS: [(&str, &str); 9] = [
+const NETWORKS: [(&str, &str); 14] = [
     ("conv_before_upsample.0.weight", "SwinIR, a stage 1"),
     ("RRDB_trunk.0.RDB1.conv1.weight", "RRDBNet, a stage 1"),
     ("body.0.rdb1.conv1.weight", "RRDBNet in BasicSR's names"),
@@ -82,6 +90,11 @@ const NETWORKS: [(&str, &str); 9] = [
     ("decoder.conv_in.weight", "autoencoder"),
     ("model.token_embedding.weight", "text encoder"),
     ("body.0.weight", "SRVGGNetCompact, a stage 1"),
+    ("lin0.model.1.weight", "LPIPS, for `diffbir eval`"),
+    ("features.0.weight", "AlexNet or VGG-16, for LPIPS"),
+    ("11.pool.1.weight", "encoder of TAEF2, an autoencoder"),
+    ("3.pool.1.weight", "decoder of TAEF2, an autoencoder"),
+    ("BboxHead.0.conv1x1.weight", "RetinaFace, which finds faces and which nothing here uses yet"),
 ];
 
 fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
@@ -107,7 +120,12 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
             text += &format!("\n  {part}: {} tensors in {prefix}", before - rest.len());
         }
     }
-    if known.is_none() && !rest.is_empty() {
+    let before = rest.len();
+    rest.retain(|name| !SCHEDULE.iter().any(|start| name.starts_with(start)));
+    if rest.len() < before {
+        text += &format!("\n  schedule of noise, which is computed: {} tensors", before - rest.len());
+    }
+    if config.is_none() && known.is_none() && !rest.is_empty() {
         let shown = rest[..rest.len().min(3)].join(", ");
         let more = if rest.len() > 3 { ", ..." } else { "" };
         text += &format!("\n  no known network: {} tensors: {shown}{more}", rest.len());
@@ -119,6 +137,10 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     if unused > 0 {
         text += &format!("\n  unused of the text encoder: {unused} tensors, its last block and projection");
     }
+    let integers = checkpoint.integers.len();
+    if integers > 0 {
+        text += &format!("\n  whole numbers, which networks compute for themselves: {integers} tensors");
+    }
     if !checkpoint.extras.is_empty() {
         text += &format!("\n  beside the weights, unused: {}", checkpoint.extras.join(", "));
     }
@@ -127,6 +149,18 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     }
     Ok(text)
 }
+
+/// Beginnings of the names of what the files of Stable Diffusion keep of their schedule.
+const SCHEDULE: [&str; 8] = [
+    "betas",
+    "alphas_cumprod",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod",
+    "sqrt_recip",
+    "posterior_",
+    "lvlb_weights",
+];
 
 /// What no prompt needs of the text encoder.
 const UNUSED_TEXT: [&str; 3] =

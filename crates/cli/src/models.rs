@@ -5,7 +5,7 @@ use crate::paths::{Kind, kind};
 use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk::{self, say};
 use anyhow::{Context, Result, bail};
-use diffbir::catalog::{self, Download, FILES, METRICS, PullError, SETS, Store, WeightFile};
+use diffbir::catalog::{self, Download, FILES, METRICS, PullError, SETS, Store, Verdict, WeightFile};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -147,20 +147,25 @@ fn verify(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     let mut text = String::new();
     for file in files {
-        let verdict = match (store.find(file), file.sha256) {
-            (None, _) => continue,
-            (Some(path), _) if path.is_dir() => {
-                "here as a folder of the diffusers library, without a hash".to_string()
-            }
-            (Some(_), None) => "here, its hash is not published".to_string(),
-            (Some(path), Some(known)) => {
-                let found = catalog::sha256_of(&path, &mut |_| ControlFlow::Continue(()))
-                    .with_context(|| format!("{}: cannot be read", path.display()))?;
-                if found == known {
-                    "right".into()
-                } else {
+        let Some(path) = store.find(file) else { continue };
+        let verdict = if path.is_dir() {
+            "here as a folder of the diffusers library, without a hash".to_string()
+        } else {
+            let mut teller = Teller::new(file.name);
+            let total = path.metadata().ok().map(|found| found.len());
+            let verdict = store.verify(file, &path, &mut |done| {
+                teller.tell(Download::Checking(done, total));
+                ControlFlow::Continue(())
+            });
+            teller.finish();
+            match verdict.with_context(|| format!("{}: cannot be read", path.display()))? {
+                Verdict::Right => "right".into(),
+                Verdict::Unpublished => {
+                    "here; its hash is not published, names and shapes of all tensors are right".into()
+                }
+                Verdict::Wrong(reason) => {
                     code = ExitCode::FAILURE;
-                    format!("WRONG: has SHA-256 {found}, not {known}: remove {} and pull it", path.display())
+                    format!("WRONG: {reason}: remove {} and pull it", path.display())
                 }
             }
         };
@@ -177,6 +182,7 @@ fn import(store: &Store, paths: &[PathBuf], name: Option<&str>) -> Result<ExitCo
     if name.is_some() && paths.len() > 1 {
         bail!("--name names one file, but there are {}", paths.len());
     }
+    let stop = on_ctrl_c("stopping; nothing of this file is kept", None)?;
     for path in paths {
         let own = path.file_name().unwrap_or_default().to_string_lossy();
         let name = name.unwrap_or(&own);
@@ -186,8 +192,18 @@ fn import(store: &Store, paths: &[PathBuf], name: Option<&str>) -> Result<ExitCo
         if kind(path)? == Kind::Folder {
             bail!("{}: is a folder: name files", path.display());
         }
-        let place = store.import(file, Path::new(path))?;
-        say(format_args!("{}", place.display()));
+        let mut teller = Teller::new(file.name);
+        let total = path.metadata().ok().map(|found| found.len());
+        let imported = store.import(file, Path::new(path), &mut |done| {
+            teller.tell(Download::Bytes(done, total));
+            if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        teller.finish();
+        match imported {
+            Ok(place) => say(format_args!("{}", place.display())),
+            Err(PullError::Stopped) => return Ok(ExitCode::from(STOPPED)),
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -222,16 +238,19 @@ impl Teller {
                 bar.set_length(total.unwrap_or(done));
                 bar.set_position(done);
             }
-            (Download::Checking(done), Some(bar)) => {
+            (Download::Checking(done, total), Some(bar)) => {
                 bar.set_message("checking");
+                bar.set_length(total.unwrap_or(done));
                 bar.set_position(done);
             }
-            (Download::Bytes(done, total), None) if self.told.elapsed() >= TELL_EVERY => {
+            (Download::Bytes(done, total) | Download::Checking(done, total), None)
+                if self.told.elapsed() >= TELL_EVERY =>
+            {
                 self.told = Instant::now();
                 let of = total.map_or(String::new(), |total| format!(" of {}", HumanBytes(total)));
                 self.say(&format!("  {}{of}", HumanBytes(done)));
             }
-            (Download::Bytes(..) | Download::Checking(_), None) => {}
+            (Download::Bytes(..) | Download::Checking(..), None) => {}
         }
     }
 

@@ -1,6 +1,16 @@
 //! `diffbir models` without any network.
 
+mod common;
+
 use assert_cmd::Command;
+use burn::tensor::TensorData;
+use common::{diffbir, save};
+use diffbir_models::rrdb::RrdbConfig;
+use diffbir_models::scunet::ScuNetConfig;
+use diffbir_models::srvgg::SrvggConfig;
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::keys_of;
+use diffbir_nn::{Params, WeightError};
 use predicates::prelude::*;
 use predicates::str::contains;
 use std::path::Path;
@@ -10,6 +20,59 @@ fn models(folder: &Path, arguments: &[&str]) -> assert_cmd::assert::Assert {
     let mut command = Command::cargo_bin("diffbir").expect("the binary is built");
     command.env("DIFFBIR_MODELS", folder.join("models")).env("HF_HUB_CACHE", folder.join("hub"));
     command.arg("models").args(arguments).assert()
+}
+
+/// A file of a network's tensors, all zeros.
+fn zeros_of<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> Vec<u8> {
+    let keys = keys_of(network).unwrap();
+    let tensors = keys.entries().iter().filter(|entry| entry.is_read()).map(|entry| {
+        let zeros = TensorData::new(vec![0f32; entry.shape.iter().product()], entry.shape.clone());
+        (entry.key.clone(), zeros)
+    });
+    Checkpoint::from_tensors(tensors.collect()).to_safetensors(true).unwrap()
+}
+
+/// SCUNet's hash is published, so zeros under its name are told; BSRNet's is not.
+#[test]
+fn a_file_that_is_not_the_published_one_is_told_where_it_is_used() {
+    let folder = TempDir::new().unwrap();
+    let here = folder.path();
+    let (store, input) = (here.join("models"), save(here, "a.png"));
+    std::fs::create_dir(&store).unwrap();
+    let scunet = store.join("scunet_color_real_psnr.pth");
+    std::fs::write(&scunet, zeros_of(|params| ScuNetConfig::official().build(params))).unwrap();
+    let restore = |task: &str| {
+        let mut command = diffbir();
+        command.env("DIFFBIR_MODELS", &store).args(["restore", "--stage1-only", "--device", "cpu"]);
+        command.args(["--model", "v2", "--task", task, "--upscale", "1", "--existing", "overwrite"]);
+        command.arg(&input).assert().success()
+    };
+    let warning = "scunet_color_real_psnr.pth: is not the file that its authors published";
+    restore("denoise").stderr(contains(warning).count(1));
+    let hashes = std::fs::read_to_string(store.join("hashes.json")).unwrap();
+    assert!(hashes.contains("scunet_color_real_psnr.pth"));
+    // What is known of it is believed as long as size and time are the same.
+    let known = hashes.split("\"sha256\": \"").nth(1).unwrap()[..64].to_string();
+    let published = diffbir::catalog::file("scunet_color_real_psnr.pth").unwrap().sha256.unwrap();
+    std::fs::write(store.join("hashes.json"), hashes.replace(&known, published)).unwrap();
+    restore("denoise").stderr(contains(warning).not());
+}
+
+/// A published stage 1 is a model of its own, whatever it is called.
+#[test]
+fn a_published_stage_1_is_a_model() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("any.safetensors");
+    let sizes = SrvggConfig::general_x4v3();
+    std::fs::write(&file, zeros_of(|params| sizes.build(params))).unwrap();
+    let described = contains("model `srvggnetcompact`, stage 1 only").and(contains("general-x4v3"));
+    diffbir().arg("info").arg(&file).assert().success().stdout(described);
+    let (input, output) = (save(folder.path(), "a.png"), folder.path().join("b.png"));
+    let mut command = diffbir();
+    command.args(["restore", "--device", "cpu", "--model"]).arg(&file).arg(&input).arg("-o").arg(&output);
+    command.assert().success();
+    let written = image::open(output).unwrap();
+    assert_eq!((written.width(), written.height()), (64, 48));
 }
 
 #[test]
@@ -26,21 +89,31 @@ fn files_are_listed_found_and_imported() {
     models(here, &["pull", "v3"]).code(2).stderr(contains("v2.1, v2, v1"));
     models(here, &["verify"]).success().stderr(contains("none of these files is here"));
 
-    // A file whose hash nobody published is taken at its word if it holds weights.
+    // A file whose hash nobody published is taken at its word if its tensors are the network's.
     let own = here.join("mine.pth");
     std::fs::write(&own, b"weights").unwrap();
     let file = own.clone();
     let own = own.to_str().unwrap();
     models(here, &["import", own]).code(2).stderr(contains("--name"));
     models(here, &["import", own, "--name", "BSRNet.pth"]).code(2).stderr(contains("mine.pth"));
+    std::fs::write(&file, zeros_of(|params| ScuNetConfig::official().build(params))).unwrap();
+    let refused = contains("mine.pth: lacks the tensor `conv_first.weight`");
+    models(here, &["import", own, "--name", "BSRNet.pth"]).code(2).stderr(refused);
     assert!(!here.join("models").exists());
-    let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
-    let weights = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
+    let weights = zeros_of(|params| RrdbConfig::official().build(params));
     std::fs::write(&file, &weights).unwrap();
     models(here, &["import", own, "--name", "BSRNet.pth"]).success();
-    assert_eq!(std::fs::read(here.join("models/BSRNet.pth")).unwrap(), weights);
+    assert!(std::fs::read(here.join("models/BSRNet.pth")).unwrap() == weights);
     models(here, &["list"]).success().stdout(contains("v2  1 of 5 files here"));
-    models(here, &["verify"]).success().stdout(contains("BSRNet.pth: here, its hash is not published"));
+    models(here, &["verify"]).success().stdout(contains("BSRNet.pth: here; its hash is not published"));
+    std::fs::write(here.join("models/BSRNet.pth"), b"<html>").unwrap();
+    models(here, &["verify"]).code(1).stdout(contains("BSRNet.pth: WRONG"));
+    #[cfg(unix)]
+    {
+        let pipe = here.join("v2.pth");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        models(here, &["import", pipe.to_str().unwrap()]).code(2).stderr(contains("is a pipe or a device"));
+    }
 
     // One with a known hash is not.
     let refused = contains("is not the file it should be").and(contains("49477de7"));

@@ -1,6 +1,7 @@
 //! What a model is made of: its networks, and how it is used best.
 
 use crate::geometry::Geometry;
+use crate::published;
 use diffbir_diffusion::{Prediction, Sampler, Terminal};
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::kl::KlConfig;
@@ -105,12 +106,18 @@ impl ModelConfig {
         places
     }
 
-    /// The configuration that a model file carries.
+    /// The configuration that a model file carries, or that of a published stage 1 by its tensors.
     pub fn of(checkpoint: &Checkpoint, file: &str) -> Result<Self, WeightError> {
         let fail = |reason: String| WeightError::File { file: file.into(), reason };
-        let text = checkpoint.metadata.get(CONFIG_KEY).ok_or_else(|| {
-            fail("is no diffbir model: it holds tensors but does not say of which networks".into())
-        })?;
+        let Some(text) = checkpoint.metadata.get(CONFIG_KEY) else {
+            return published::stage1_of(checkpoint).ok_or_else(|| {
+                fail(
+                    "is no model: it does not say of which networks its tensors are, and they are not those of a \
+                     known stage 1"
+                        .into(),
+                )
+            });
+        };
         serde_json::from_str(text).map_err(|error| fail(format!("its description cannot be read: {error}")))
     }
 }

@@ -12,6 +12,7 @@ mod error;
 pub mod geometry;
 pub mod model;
 mod official;
+mod published;
 pub mod restore;
 mod stage1;
 mod stage2;

@@ -113,13 +113,17 @@ impl Model {
         Self::load(&Checkpoint::from_static(diffbir_nano::NANO, NAME)?, NAME, loading)
     }
 
-    /// A model file.
+    /// A model file, or a published stage 1.
     pub fn open(path: &Path, loading: Loading) -> Result<Self, Error> {
         Self::load(&Checkpoint::open(path)?, &path.display().to_string(), loading)
     }
 
     fn load(checkpoint: &Checkpoint, file: &str, loading: Loading) -> Result<Self, Error> {
         let config = ModelConfig::of(checkpoint, file)?;
+        if !checkpoint.metadata.contains_key(CONFIG_KEY) {
+            let stage1 = checkpoint.clone();
+            return Self::assemble(config, Parts { stage1, ..Parts::default() }, loading);
+        }
         let places = config.places();
         let known = |name: &str| name.split_once('.').is_some_and(|(place, _)| places.contains(&place));
         let names = checkpoint.entries().map(|(name, ..)| name.to_string());

@@ -7,13 +7,16 @@ use crate::model::{Loading, Parts, Stages};
 use crate::{Error, Model, diffusers};
 use diffbir_diffusion::{Prediction, Terminal};
 use diffbir_models::clip::ClipTextConfig;
+use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::rrdb::RrdbConfig;
 use diffbir_models::scunet::ScuNetConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
+use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::keys_of;
 use std::path::Path;
 
 /// Where Stable Diffusion's files keep their networks.
@@ -85,6 +88,33 @@ impl Set {
 /// The text encoder, without the mask that some copies carry and that is computed.
 fn text(base: &Checkpoint) -> Checkpoint {
     base.part(TEXT).renamed(|name, shape| (name != "model.attn_mask").then(|| (name.into(), shape.to_vec())))
+}
+
+/// An error if a file does not hold what the catalog says, by names and shapes of its tensors.
+pub(crate) fn expect(network: Network, path: &Path) -> Result<(), WeightError> {
+    let file = Checkpoint::open(path)?;
+    let sizes = UnetConfig::official();
+    let stage1 = |part: Checkpoint, config: Stage1Config| part.expect(&keys_of(|params| config.build(params))?);
+    let control = |part: Checkpoint| part.expect(&keys_of(|params| ControlNet::new(params, &sizes))?);
+    let base = || {
+        file.part(UNET).expect(&keys_of(|params| sizes.build(params))?)?;
+        file.part(AUTOENCODER).expect(&keys_of(|params| KlConfig::official().build(params))?)?;
+        text(&file).expect(&keys_of(|params| ClipTextConfig::official().build(params))?)
+    };
+    match network {
+        Network::SwinIr => stage1(file, Stage1Config::SwinIr(SwinIrConfig::official())),
+        Network::Rrdb => stage1(file, Stage1Config::Rrdb(RrdbConfig::official())),
+        Network::ScuNet => stage1(file, Stage1Config::ScuNet(ScuNetConfig::official())),
+        Network::Control => control(file),
+        Network::Base => base(),
+        Network::Full => {
+            stage1(file.part("preprocess_model"), Stage1Config::SwinIr(SwinIrConfig::official()))?;
+            control(file.part("control_model"))?;
+            base()
+        }
+        // Of these every hash is known.
+        Network::Metric => Ok(()),
+    }
 }
 
 impl Parts {

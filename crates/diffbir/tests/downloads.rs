@@ -1,10 +1,17 @@
 //! Downloads against a server on this machine that behaves and misbehaves as it is told.
 
-use diffbir::catalog::{Address, Download, Network, PullError, Store, WeightFile, pull};
-use std::io::{BufRead, BufReader, Write};
+use burn::tensor::TensorData;
+use diffbir::catalog::{Address, Download, Network, PullError, Store, Verdict, WeightFile, pull};
+use diffbir_models::swinir::SwinIrConfig;
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::keys_of;
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What the server does with a request.
 #[derive(Clone, Copy)]
@@ -13,6 +20,8 @@ enum Manner {
     Good,
     /// Sends everything, whatever part is asked for.
     IgnoresRanges,
+    /// Sends everything, but takes its time.
+    Slow,
     /// Breaks off after so many bytes of each answer.
     BreaksAfter(usize),
     /// Has no such file.
@@ -70,6 +79,10 @@ fn answer(
     write!(stream, "Connection: close\r\n\r\n")?;
     let rest = &content[from.unwrap_or(0)..];
     match manner {
+        Manner::Slow => rest.chunks(10_000).try_for_each(|part| {
+            std::thread::sleep(Duration::from_millis(1));
+            stream.write_all(part)
+        }),
         Manner::BreaksAfter(count) => stream.write_all(&rest[..count.min(rest.len())]),
         _ => stream.write_all(rest),
     }
@@ -103,9 +116,27 @@ fn all(_: Download) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
+/// What lies in the folder beside the hashes that are known.
 fn names(store: &Store) -> Vec<String> {
     let entries = std::fs::read_dir(store.folder()).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    names.filter(|name| name != "hashes.json").collect()
+}
+
+/// The half of a download that lies in the folder.
+fn partial_in(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    entries.map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some_and(|end| end == "partial"))
+}
+
+/// A whole file for the official SwinIR, all zeros.
+fn swinir() -> Vec<u8> {
+    let keys = keys_of(|params| SwinIrConfig::official().build(params)).unwrap();
+    let tensors = keys.entries().iter().filter(|entry| entry.is_read()).map(|entry| {
+        let zeros = TensorData::new(vec![0f32; entry.shape.iter().product()], entry.shape.clone());
+        (entry.key.clone(), zeros)
+    });
+    Checkpoint::from_tensors(tensors.collect()).to_safetensors(true).unwrap()
 }
 
 #[test]
@@ -210,17 +241,108 @@ fn mirrors_take_over_and_a_wrong_hash_is_thrown_away() {
 }
 
 #[test]
-fn what_comes_without_a_known_hash_must_be_weights() {
+fn what_comes_without_a_known_hash_must_be_the_networks_weights() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = Store::at(folder.path());
-    let index = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
-    let weights = [&(index.len() as u64).to_le_bytes()[..], index, &[0; 4]].concat();
     let (page, _) = serve(b"<html>Sorry</html>".to_vec(), Manner::Good);
+    let index = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    let (other, _) =
+        serve([&(index.len() as u64).to_le_bytes()[..], index, &[0; 4]].concat(), Manner::Good);
+    let weights = swinir();
     let (cut, _) = serve(weights[..weights.len() - 1].to_vec(), Manner::Good);
-    let nowhere = pull(&store, &file(None, &[page, cut]), &mut all).unwrap_err().to_string();
-    assert!(nowhere.contains("gave no file of weights"), "{nowhere}");
-    assert!(store.find(&file(None, &[page])).is_none());
+    for (url, why) in [(page, "nor a whole PyTorch"), (other, "lacks the tensor"), (cut, "its end is missing")] {
+        let nowhere = pull(&store, &file(None, &[url]), &mut all).unwrap_err().to_string();
+        assert!(nowhere.contains("gave another file") && nowhere.contains(why), "{nowhere}");
+        assert!(names(&store).is_empty());
+    }
     let (good, _) = serve(weights.clone(), Manner::Good);
-    let place = pull(&store, &file(None, &[page, good]), &mut all).unwrap();
-    assert_eq!(std::fs::read(place).unwrap(), weights);
+    let file = file(None, &[page, good]);
+    let place = pull(&store, &file, &mut all).unwrap();
+    assert_eq!(std::fs::read(&place).unwrap(), weights);
+    assert_eq!(store.verify(&file, &place, &mut |_| ControlFlow::Continue(())).unwrap(), Verdict::Unpublished);
+}
+
+/// Where the process that [`killed_at_any_moment`] kills finds its folder and its address.
+const CHILD: [&str; 2] = ["DIFFBIR_TEST_FOLDER", "DIFFBIR_TEST_ADDRESS"];
+
+#[test]
+#[ignore = "is run, and killed, by the test `killed_at_any_moment`"]
+fn child() {
+    let [folder, address] = CHILD.map(|name| std::env::var(name).expect("set by the other test"));
+    pull(&Store::at(folder), &file(Some(hash()), &[address.leak()]), &mut all).unwrap();
+}
+
+#[test]
+fn killed_at_any_moment() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path());
+    let (url, asked) = serve(content(), Manner::Slow);
+    let file = file(Some(hash()), &[url]);
+    for at_least in [0, 1, 700_000, 1_400_000, 2_100_000, 2_800_000] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--ignored"])
+            .envs(CHILD.into_iter().zip([folder.path().to_str().unwrap(), url]))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let size = || partial_in(folder.path()).and_then(|path| Some(path.metadata().ok()?.len()));
+        while size().is_none_or(|size| size < at_least) && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(store.find(&file).is_none(), "half a file has no name");
+    }
+    let place = pull(&store, &file, &mut all).unwrap();
+    assert_eq!(std::fs::read(place).unwrap(), content());
+    assert_eq!(names(&store), ["weights.bin"]);
+    let asked = asked.lock().unwrap();
+    assert!(asked.iter().skip(2).all(|from| from.is_some_and(|from| from > 0)), "{asked:?}");
+}
+
+/// The partial file is a link to a device on which nothing has room.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told_and_leaves_what_was_there() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path());
+    let (url, _) = serve(content(), Manner::Good);
+    let file = file(Some(hash()), &[url]);
+    let _ = pull(&store, &file, &mut |event| match event {
+        Download::Bytes(done, _) if done > 1_000_000 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    let partial = partial_in(folder.path()).unwrap();
+    let kept = folder.path().join("kept");
+    std::fs::rename(&partial, &kept).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &partial).unwrap();
+    let full = pull(&store, &file, &mut all).unwrap_err();
+    assert!(matches!(&full, PullError::Write { reason, .. } if reason.kind() == ErrorKind::StorageFull));
+    assert!(full.to_string().contains("cannot be written"), "{full}");
+    assert!(store.find(&file).is_none());
+    // With room again it goes on.
+    std::fs::rename(&kept, &partial).unwrap();
+    assert_eq!(std::fs::read(pull(&store, &file, &mut all).unwrap()).unwrap(), content());
+}
+
+#[test]
+fn an_import_that_is_stopped_or_wrong_leaves_nothing() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path().join("models"));
+    let own = folder.path().join("own.bin");
+    std::fs::write(&own, content()).unwrap();
+    let file = file(Some(hash()), &["http://127.0.0.1:1/"]);
+    let stopped = store.import(&file, &own, &mut |_| ControlFlow::Break(()));
+    assert!(matches!(stopped, Err(PullError::Stopped)));
+    let other = WeightFile { sha256: Some("00"), ..file };
+    let wrong = store.import(&other, &own, &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(wrong, Err(PullError::Hash { .. })));
+    assert!(names(&store).is_empty());
+    let place = store.import(&file, &own, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(std::fs::read(&place).unwrap(), content());
+    assert_eq!(names(&store), ["weights.bin"]);
+    assert_eq!(store.verify(&file, &place, &mut |_| ControlFlow::Continue(())).unwrap(), Verdict::Right);
+    std::fs::write(&place, b"another").unwrap();
+    let verdict = store.verify(&file, &place, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(matches!(verdict, Verdict::Wrong(reason) if reason.contains("SHA-256")));
 }

@@ -18,15 +18,40 @@ const SURELY_LOCKED: Duration = Duration::from_secs(60);
 /// [`remove_orphans`] takes away.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), EncodeError> {
     let fail = |error| EncodeError::Write { file: path.display().to_string(), source: nameless(error) };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut file = partial_in(folder).map_err(fail)?;
+    let mut file = Partial::of(path).map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;
-    file.as_file().sync_all().map_err(fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
-    Ok(())
+    file.keep(path).map_err(fail)
+}
+
+/// A file on its way to its place, under a temporary name beside it; gone when it is dropped.
+pub struct Partial(NamedTempFile);
+
+impl Partial {
+    /// An empty one for the place `path`.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        Ok(Self(partial_in(folder)?))
+    }
+
+    /// Moves it to its place once the disk has all of it.
+    pub fn keep(self, path: &Path) -> io::Result<()> {
+        self.0.as_file().sync_all()?;
+        self.0.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+impl Write for Partial {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// A temporary file that is locked as long as it is open, so for no longer than its program lives.

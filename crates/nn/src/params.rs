@@ -94,6 +94,13 @@ pub struct Entry {
     kind: Kind,
 }
 
+impl Entry {
+    /// Whether a file must hold it.
+    pub fn is_read(&self) -> bool {
+        matches!(self.kind, Kind::Parameter(_))
+    }
+}
+
 #[derive(Clone)]
 enum Kind {
     Parameter(Order),
@@ -372,7 +379,7 @@ impl Keys {
     pub fn parameters(&self) -> impl Iterator<Item = (ParamId, &str)> {
         self.entries
             .iter()
-            .filter(|entry| matches!(entry.kind, Kind::Parameter(_)))
+            .filter(|entry| entry.is_read())
             .map(|entry| (id_of(&entry.key), entry.key.as_str()))
     }
 

@@ -9,6 +9,7 @@ use diffbir::model::{Loading, Parts, Stages};
 use diffbir::yaml;
 use diffbir_nn::Device;
 use diffbir_nn::checkpoint::Checkpoint;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// A chosen model.
@@ -66,11 +67,35 @@ pub fn named(name: &str, task: catalog::Task, loading: Loading) -> Result<Chosen
     }
 }
 
-/// The files for these stages of a set whose hashes nobody published, by name.
-pub fn without_hash(set: &Set, task: catalog::Task, stages: Stages) -> Option<String> {
-    let files = set.files_for(task, stages).into_iter().filter(|file| file.sha256.is_none());
-    let names: Vec<&str> = files.map(|file| file.name).collect();
-    (!names.is_empty()).then(|| names.join(", "))
+/// What speaks against results being those of the authors' files: a line for each file that is another one, and
+/// one for those of which nobody published a hash. The hash of a file is computed once.
+pub fn doubts(set: &Set, task: catalog::Task, stages: Stages) -> Result<Vec<String>> {
+    let store = store()?;
+    let (mut doubts, mut unpublished) = (Vec::new(), Vec::new());
+    for file in set.files_for(task, stages) {
+        match (file.sha256, store.find(file)) {
+            (Some(published), Some(path)) if path.is_file() => {
+                let found = store
+                    .hash_of(&path, &mut |_| ControlFlow::Continue(()))
+                    .with_context(|| format!("{}: cannot be read", path.display()))?;
+                if found != published {
+                    doubts.push(format!(
+                        "warning: {}: is not the file that its authors published (SHA-256 {found}, not {published}), \
+                         so results may be others: `diffbir models pull {}` after removing it gets theirs",
+                        path.display(),
+                        file.name
+                    ));
+                }
+            }
+            (None, _) => unpublished.push(file.name),
+            _ => {}
+        }
+    }
+    if !unpublished.is_empty() {
+        let names = unpublished.join(", ");
+        doubts.push(format!("{names}: no hash is published; names and shapes of all tensors are right"));
+    }
+    Ok(doubts)
 }
 
 /// The set that `--version` means, where the command line is the reference's.

@@ -89,10 +89,8 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     }
     let (device, device_name) = arguments.device.open()?;
     let chosen = choose::choose(arguments, task, &device)?;
-    if let Some(unknown) =
-        chosen.set.and_then(|set| choose::without_hash(set, task, choose::stages(arguments)))
-    {
-        reporter.say(&format!("{unknown}: no hash is published; names and shapes of all tensors are right"));
+    if let Some(set) = chosen.set {
+        choose::doubts(set, task, choose::stages(arguments))?.iter().for_each(|doubt| reporter.say(doubt));
     }
     let model = chosen.model;
     let mut run = Run {

@@ -4,9 +4,11 @@
 //! two copies are never put together. It gets its name when it is whole and its hash is right. Whatever
 //! ends a download, killing included, leaves a partial file that the next one continues.
 
-use super::store::sha256_of;
+use super::hashes::sha256_of;
 use super::{Address, Store, WeightFile};
-use diffbir_nn::checkpoint::Checkpoint;
+use crate::official;
+use diffbir_imaging::remove_orphans;
+use diffbir_nn::WeightError;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
@@ -23,8 +25,8 @@ pub enum Download<'a> {
     Asking(&'a Address),
     /// Bytes at hand, of how many if the server said so.
     Bytes(u64, Option<u64>),
-    /// The hash is computed: bytes read.
-    Checking(u64),
+    /// The hash is computed: bytes read, of how many.
+    Checking(u64, Option<u64>),
     /// An address failed, and why; the next one is tried.
     Failed(&'a str, &'a PullError),
 }
@@ -58,20 +60,17 @@ pub enum PullError {
         /// Why.
         reason: io::Error,
     },
-    /// What came from an address is no file of weights.
-    #[error("{url}: gave no file of weights ({reason}); it was removed")]
-    NoWeights {
+    /// What came from an address does not hold the tensors that it should.
+    #[error("{url}: gave another file than this one, which was removed: {reason}")]
+    NotThese {
         /// From where.
         url: String,
         /// What is wrong with it.
-        reason: String,
+        reason: WeightError,
     },
-    /// A file that is to be imported holds no weights.
-    #[error("{reason}")]
-    NotWeights {
-        /// What is wrong with it.
-        reason: String,
-    },
+    /// A file that is to be imported does not hold the tensors that it should.
+    #[error(transparent)]
+    Weights(#[from] WeightError),
     /// The file cannot be written.
     #[error("{}: cannot be written ({reason})", file.display())]
     Write {
@@ -113,6 +112,7 @@ pub fn pull(store: &Store, file: &WeightFile, watch: &mut WatchDownload) -> Resu
     let Some(_lock) = Lock::take(store.folder().join(format!("{}.lock", file.name))).map_err(write)? else {
         return Err(PullError::Busy(place));
     };
+    remove_orphans(store.folder());
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_connect(Some(Duration::from_secs(30)))
         .timeout_recv_response(Some(Duration::from_secs(60)))
@@ -121,7 +121,7 @@ pub fn pull(store: &Store, file: &WeightFile, watch: &mut WatchDownload) -> Resu
     let mut last = None;
     for address in file.addresses {
         tell(watch, Download::Asking(address))?;
-        match from(&agent, address.url, file, &place, watch) {
+        match from(store, &agent, address.url, file, watch) {
             Ok(()) => return Ok(place),
             Err(error @ (PullError::Stopped | PullError::Write { .. })) => return Err(error),
             Err(error) => {
@@ -165,12 +165,13 @@ fn tell(watch: &mut WatchDownload, event: Download) -> Result<(), PullError> {
 
 /// Downloads from one address, checks, and puts the file in its place.
 fn from(
+    store: &Store,
     agent: &ureq::Agent,
     url: &str,
     file: &WeightFile,
-    place: &Path,
     watch: &mut WatchDownload,
 ) -> Result<(), PullError> {
+    let place = &store.place(file);
     let mark = url.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
     let partial = place.with_file_name(format!("{}.{mark:08x}.partial", file.name));
     let mut retries = RETRIES;
@@ -184,19 +185,24 @@ fn from(
     }
     let write = |reason| PullError::Write { file: partial.clone(), reason };
     if let Some(expected) = file.sha256 {
-        let found = sha256_of(&partial, &mut |done| watch(Download::Checking(done))).map_err(|error| {
+        let total = Some(size_of(&partial));
+        let found = sha256_of(&partial, &mut |done| watch(Download::Checking(done, total))).map_err(|error| {
             if error.kind() == io::ErrorKind::Interrupted { PullError::Stopped } else { write(error) }
         })?;
         if found != expected {
             std::fs::remove_file(&partial).map_err(write)?;
             return Err(PullError::Hash { url: url.into(), expected: expected.into(), found });
         }
-    } else if let Err(error) = Checkpoint::open(&partial) {
+    } else if let Err(reason) = official::expect(file.network, &partial) {
         // Without a known hash a page that says "not found" would pass for the file.
         std::fs::remove_file(&partial).map_err(write)?;
-        return Err(PullError::NoWeights { url: url.into(), reason: error.to_string() });
+        return Err(PullError::NotThese { url: url.into(), reason });
     }
-    std::fs::rename(&partial, place).map_err(|reason| PullError::Write { file: place.into(), reason })
+    std::fs::rename(&partial, place).map_err(|reason| PullError::Write { file: place.into(), reason })?;
+    if let Some(sha256) = file.sha256 {
+        store.remember(place, sha256);
+    }
+    Ok(())
 }
 
 fn size_of(path: &Path) -> u64 {

@@ -6,6 +6,7 @@
 
 mod download;
 mod files;
+mod hashes;
 mod metrics;
 mod store;
 
@@ -16,7 +17,8 @@ pub use download::{Download, PullError, pull};
 pub use files::FILES;
 use files::*;
 pub use metrics::{METRICS, Metric, metric};
-pub use store::{Store, sha256_of};
+pub use hashes::{WatchHash, sha256_of};
+pub use store::{Store, Verdict};
 
 /// A file of weights as its authors publish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,24 @@
 //! Where weight files lie on this machine.
 
+use super::hashes::{WatchHash, hexadecimal};
 use super::{Network, PullError, WeightFile};
-use crate::diffusers;
-use diffbir_nn::checkpoint::Checkpoint;
+use crate::{diffusers, official};
+use diffbir_imaging::{Partial, remove_orphans};
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{self, Read};
-use std::ops::ControlFlow;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+
+/// What [`Store::verify`] finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its hash is the published one.
+    Right,
+    /// It is another file, and how that shows.
+    Wrong(String),
+    /// Names and shapes of its tensors are right, and no hash is published.
+    Unpublished,
+}
 
 /// A folder of weight files, and the places of other programs that are looked into as well.
 #[derive(Clone, Debug)]
@@ -51,36 +62,67 @@ impl Store {
         self.folder.join(file.name)
     }
 
-    /// Copies a file that somebody has into the folder; returns its place.
+    /// Copies a file that somebody has into the folder; returns its place. `watch` is told the bytes copied so far and
+    /// may stop it.
     ///
     /// # Errors
-    /// When its hash is known to be another one, when none is known and it holds no weights, or when it cannot be read
-    /// or written.
-    pub fn import(&self, file: &WeightFile, from: &Path) -> Result<PathBuf, PullError> {
-        let fail = |path: &Path| {
-            let file = path.to_path_buf();
-            move |reason| PullError::Write { file, reason }
-        };
-        let found = sha256_of(from, &mut |_| ControlFlow::Continue(()))
-            .map_err(|reason| PullError::Read { file: from.to_path_buf(), reason })?;
+    /// When its hash is known to be another one, when none is known and its tensors are not those of the network, or
+    /// when it cannot be read or written. Then the folder is as it was.
+    pub fn import(
+        &self,
+        file: &WeightFile,
+        from: &Path,
+        watch: &mut WatchHash,
+    ) -> Result<PathBuf, PullError> {
+        if file.sha256.is_none() {
+            official::expect(file.network, from)?;
+        }
+        let place = self.place(file);
+        let read = |reason| PullError::Read { file: from.to_path_buf(), reason };
+        let write = |reason| PullError::Write { file: place.clone(), reason };
+        let mut source = File::open(from).map_err(read)?;
+        std::fs::create_dir_all(&self.folder).map_err(write)?;
+        remove_orphans(&self.folder);
+        let mut copy = Partial::of(&place).map_err(write)?;
+        let (mut hash, mut buffer, mut done) = (Sha256::new(), vec![0; 1 << 20], 0);
+        loop {
+            let count = source.read(&mut buffer).map_err(read)?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&buffer[..count]);
+            copy.write_all(&buffer[..count]).map_err(write)?;
+            done += count as u64;
+            if watch(done).is_break() {
+                return Err(PullError::Stopped);
+            }
+        }
+        let found = hexadecimal(hash);
         if let Some(expected) = file.sha256.filter(|expected| *expected != found) {
             let url = from.display().to_string();
             return Err(PullError::Hash { url, expected: expected.into(), found });
         }
-        if file.sha256.is_none()
-            && let Err(error) = Checkpoint::open(from)
-        {
-            return Err(PullError::NotWeights { reason: error.to_string() });
-        }
-        std::fs::create_dir_all(&self.folder).map_err(fail(&self.folder))?;
-        let place = self.place(file);
-        let partial = self.folder.join(format!("{}.import.partial", file.name));
-        let copied = std::fs::copy(from, &partial).and_then(|_| std::fs::rename(&partial, &place));
-        if let Err(error) = copied {
-            let _ = std::fs::remove_file(&partial);
-            return Err(fail(&place)(error));
-        }
+        copy.keep(&place).map_err(write)?;
+        self.remember(&place, &found);
         Ok(place)
+    }
+
+    /// Looks at a file that lies at `path`: its hash is computed, or, where none is published, its index read.
+    ///
+    /// # Errors
+    /// When it cannot be read, or of the kind `Interrupted` when `watch` stops it.
+    pub fn verify(&self, file: &WeightFile, path: &Path, watch: &mut WatchHash) -> io::Result<Verdict> {
+        let Some(published) = file.sha256 else {
+            return Ok(match official::expect(file.network, path) {
+                Ok(()) => Verdict::Unpublished,
+                Err(error) => Verdict::Wrong(error.to_string()),
+            });
+        };
+        let found = self.hash_anew(path, watch)?;
+        Ok(match found == published {
+            true => Verdict::Right,
+            false => Verdict::Wrong(format!("it has SHA-256 {found}, not {published}")),
+        })
     }
 
     /// Where the file lies, if it is here: in the folder, or in the hub's cache, where it is left. For Stable
@@ -112,26 +154,6 @@ impl Store {
     }
 }
 
-/// SHA-256 of a file, in hexadecimal. `watch` is told the bytes read so far and may stop it, which is an
-/// error of the kind `Interrupted`.
-pub fn sha256_of(path: &Path, watch: &mut dyn FnMut(u64) -> ControlFlow<()>) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut done = 0;
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
-        }
-        hash.update(&buffer[..count]);
-        done += count as u64;
-        if watch(done).is_break() {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,14 +172,5 @@ mod tests {
         std::fs::create_dir_all(store.folder()).unwrap();
         std::fs::write(store.place(file), b"y").unwrap();
         assert_eq!(store.find(file), Some(store.place(file)));
-    }
-
-    #[test]
-    fn the_hash_is_the_known_one() {
-        let folder = tempfile::TempDir::new().unwrap();
-        let path = folder.path().join("abc");
-        std::fs::write(&path, b"abc").unwrap();
-        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(sha256_of(&path, &mut |_| ControlFlow::Continue(())).unwrap(), known);
     }
 }

@@ -114,7 +114,7 @@ fn safetensors(
     read: impl Fn(usize, usize) -> Read,
 ) -> Result<Checkpoint, String> {
     let metadata: Metadata = serde_json::from_slice(header).map_err(not_whole)?;
-    let mut tensors = BTreeMap::new();
+    let (mut tensors, mut integers) = (BTreeMap::new(), Vec::new());
     for (name, info) in metadata.tensors() {
         let (start, end) = info.data_offsets;
         if end as u64 > data_bytes {
@@ -124,12 +124,14 @@ fn safetensors(
         if bits.is_none_or(|bits| bits.div_ceil(8) != end.saturating_sub(start)) {
             return Err(not_whole(format!("`{name}` has another length than its shape says")));
         }
-        if let Some(format) = Float::of_safetensors(info.dtype) {
-            tensors.insert(name, Stored { shape: info.shape.clone(), format, read: read(start, end) });
-        }
+        let Some(format) = Float::of_safetensors(info.dtype) else {
+            integers.push(name);
+            continue;
+        };
+        tensors.insert(name, Stored { shape: info.shape.clone(), format, read: read(start, end) });
     }
     let metadata = metadata.metadata().clone().unwrap_or_default();
-    Ok(Checkpoint { tensors, metadata, ..Default::default() })
+    Ok(Checkpoint { tensors, metadata, integers, ..Default::default() })
 }
 
 fn not_whole(reason: impl std::fmt::Display) -> String {
@@ -139,17 +141,17 @@ fn not_whole(reason: impl std::fmt::Display) -> String {
 fn pytorch(path: &Path) -> Result<Checkpoint, String> {
     let reader = pytorch_reader::PytorchReader::new(path)
         .map_err(|error| format!("is neither safetensors nor a whole PyTorch checkpoint ({error})"))?;
-    let tensors = reader
-        .into_tensors()
-        .into_iter()
-        .filter_map(|(name, tensor)| {
-            let format = Float::of_pytorch(tensor.dtype())?;
-            let (_, _, shape, read) = tensor.into_parts();
-            let read: Read = Arc::new(move || read().map(Cow::Owned));
-            Some((name, Stored { shape, format, read }))
-        })
-        .collect();
-    Ok(Checkpoint { tensors, ..Default::default() })
+    let (mut tensors, mut integers) = (BTreeMap::new(), Vec::new());
+    for (name, tensor) in reader.into_tensors() {
+        let Some(format) = Float::of_pytorch(tensor.dtype()) else {
+            integers.push(name);
+            continue;
+        };
+        let (_, _, shape, read) = tensor.into_parts();
+        let read: Read = Arc::new(move || read().map(Cow::Owned));
+        tensors.insert(name, Stored { shape, format, read });
+    }
+    Ok(Checkpoint { tensors, integers, ..Default::default() })
 }
 
 /// The weights of a file that keeps them below a name, as training programs do (reference 6).
@@ -163,13 +165,13 @@ fn unwrapped(mut checkpoint: Checkpoint) -> Checkpoint {
                 .filter_map(|name| name.split('.').next().filter(|place| *place != nest).map(str::to_string))
                 .collect();
             extras.dedup();
-            checkpoint = Checkpoint { extras, ..inner };
+            checkpoint = Checkpoint { extras, integers: checkpoint.integers, ..inner };
             break;
         }
     }
     if checkpoint.tensors.keys().all(|name| name.starts_with("module.")) {
-        checkpoint =
-            Checkpoint { extras: std::mem::take(&mut checkpoint.extras), ..checkpoint.part("module") };
+        let inner = checkpoint.part("module");
+        checkpoint = Checkpoint { tensors: inner.tensors, ..checkpoint };
     }
     checkpoint
 }

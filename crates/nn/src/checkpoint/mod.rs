@@ -6,7 +6,7 @@
 
 mod formats;
 
-use crate::params::{Init, Source, WeightError};
+use crate::params::{Init, Keys, Source, WeightError};
 use burn::tensor::TensorData;
 pub use formats::Float;
 use half::f16;
@@ -28,6 +28,8 @@ pub struct Checkpoint {
     pub metadata: HashMap<String, String>,
     /// What the file holds beside the tensors of networks, such as an optimizer's state: names of places.
     pub extras: Vec<String>,
+    /// Names of tensors of whole numbers, which networks compute for themselves: they are never read.
+    pub integers: Vec<String>,
 }
 
 /// A tensor at rest.
@@ -93,7 +95,7 @@ impl Checkpoint {
                 Some((rest.to_string(), tensor.clone()))
             })
             .collect();
-        Checkpoint { tensors, used: BTreeSet::new(), extras: Vec::new(), ..self.clone() }
+        Checkpoint { tensors, ..self.without_use() }
     }
 
     /// The tensors under other names and in other shapes of as many values; those for which `rule` gives
@@ -107,7 +109,12 @@ impl Checkpoint {
                 Some((name, Stored { shape, ..tensor.clone() }))
             })
             .collect();
-        Checkpoint { tensors, used: BTreeSet::new(), extras: Vec::new(), ..self.clone() }
+        Checkpoint { tensors, ..self.without_use() }
+    }
+
+    /// What parts and renamed copies have of it.
+    fn without_use(&self) -> Self {
+        Self { file: self.file.clone(), metadata: self.metadata.clone(), ..Self::default() }
     }
 
     /// Puts tensors together into one, along their first dimension. Does nothing where one is missing or
@@ -162,6 +169,28 @@ impl Checkpoint {
         Ok(Some((stored.shape.clone(), stored.format.decode(&bytes))))
     }
 
+    /// An error if these are not the tensors of a network by name and shape. No values are read.
+    pub fn expect(&self, network: &Keys) -> Result<(), WeightError> {
+        let file = || self.file.to_string();
+        for entry in network.entries() {
+            match self.tensors.get(&entry.key) {
+                None if entry.is_read() => {
+                    let (key, shape) = (entry.key.clone(), entry.shape.clone());
+                    return Err(WeightError::Missing { file: file(), key, shape });
+                }
+                Some(stored) if entry.is_read() && stored.shape != entry.shape => {
+                    let (expected, found) = (entry.shape.clone(), stored.shape.clone());
+                    return Err(WeightError::Shape { file: file(), key: entry.key.clone(), expected, found });
+                }
+                _ => {}
+            }
+        }
+        let known: BTreeSet<&str> = network.entries().iter().map(|entry| entry.key.as_str()).collect();
+        let names: Vec<String> =
+            self.tensors.keys().filter(|name| !known.contains(name.as_str())).cloned().collect();
+        if names.is_empty() { Ok(()) } else { Err(WeightError::Unknown { file: file(), names }) }
+    }
+
     /// An error if any tensor was not asked for since the file was opened.
     pub fn expect_all_used(&self) -> Result<(), WeightError> {
         let names: Vec<String> =
@@ -205,12 +234,23 @@ impl Source for Checkpoint {
             return Err(WeightError::Shape { file, key: key.into(), expected, found });
         }
         self.used.insert(key.into());
-        Ok(self.get(key)?.expect("found above").1)
+        let values = self.get(key)?.expect("found above").1;
+        if has_no_number(&values) {
+            let reason = format!("the tensor `{key}` holds values that are no numbers: get the file again");
+            return Err(WeightError::File { file, reason });
+        }
+        Ok(values)
     }
 
     fn skip(&mut self, key: &str) {
         self.used.insert(key.into());
     }
+}
+
+/// Whether any value is infinite or not a number. No branch in the loop: files hold a billion values.
+fn has_no_number(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    values.iter().fold(false, |found, value| found | (value.to_bits() & EXPONENT == EXPONENT))
 }
 
 #[cfg(test)]
@@ -261,6 +301,32 @@ mod tests {
         assert!(unknown.contains("b.weight"), "{unknown}");
         checkpoint.skip("b.weight");
         checkpoint.expect_all_used().unwrap();
+    }
+
+    #[test]
+    fn values_that_are_no_numbers_are_the_files_fault() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let data = TensorData::new(vec![1.0, value], [2]);
+            let mut file = Checkpoint::from_tensors(BTreeMap::from([("a".into(), data)])).named("x.pth");
+            let error = file.values("a", &[2], Init::FanIn).unwrap_err().to_string();
+            assert!(error.contains("x.pth") && error.contains("`a`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_and_shapes_are_compared_without_reading_values() {
+        let network = |names: [(&str, usize); 2]| {
+            let keys = crate::params::keys_of(|params| {
+                params.unused("u", &[7]);
+                names.map(|(name, side)| params.at(name).tensor("weight", [side, 2], Init::FanIn));
+                Ok(())
+            });
+            two_tensors().expect(&keys.unwrap()).map_err(|error| error.to_string())
+        };
+        network([("a", 2), ("b", 2)]).unwrap();
+        assert!(network([("a", 2), ("b", 3)]).unwrap_err().contains("[2, 2] where [3, 2]"));
+        assert!(network([("a", 2), ("c", 2)]).unwrap_err().contains("lacks the tensor `c.weight`"));
+        assert!(network([("a", 2), ("a", 2)]).unwrap_err().contains("does not know, first `b.weight`"));
     }
 
     #[test]
