@@ -6,6 +6,7 @@ use crate::restore::memory::Memory;
 use crate::talk;
 use anyhow::{Result, bail};
 use diffbir::catalog::Task;
+use diffbir::device::Opened;
 use diffbir::model::Loading;
 use diffbir::restore::Watch;
 use diffbir::{Model, Options, Progress, Stage};
@@ -17,11 +18,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 pub fn run(arguments: &Bench) -> Result<ExitCode> {
-    let (device, device_name) = arguments.device.open()?;
+    let Opened { device, name: device_name, instead } = arguments.device.open()?;
+    instead.iter().for_each(|why| talk::say(format_args!("--device: {why}")));
     let precision = choose::precision(arguments.precision, &device);
     let memory = Memory::watch();
-    let model =
-        choose::named(&arguments.model, Task::Sr, Loading { precision, ..Loading::on(&device) })?.model;
+    let chosen = choose::named(&arguments.model, Task::Sr, Loading { precision, ..Loading::on(&device) })?;
+    chosen.doubts.iter().for_each(talk::say);
+    let model = chosen.model;
     if arguments.steps.is_some() && !model.has_stage2() {
         bail!("--steps: {} has no stage 2, which alone heeds it", model.config.name);
     }

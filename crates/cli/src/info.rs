@@ -49,7 +49,9 @@ fn describe(file: &Path) -> Result<String> {
         let bytes = std::fs::read(file).with_context(cannot_be_read)?;
         return match diffbir_imaging::describe(&bytes, &name) {
             Err(DecodeError::NotAPicture { .. }) if name.ends_with(".onnx") => {
-                bail!("{name}: is an ONNX model, if its name is right: weights are read from safetensors and PyTorch")
+                bail!(
+                    "{name}: is an ONNX model, if its name is right: weights are read from safetensors and PyTorch"
+                )
             }
             Err(DecodeError::NotAPicture { .. }) => bail!(
                 "{name}: is neither a picture in PNG, JPEG, WebP, TIFF or BMP nor a model file (safetensors or PyTorch)"

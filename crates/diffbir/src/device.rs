@@ -39,14 +39,24 @@ impl FromStr for DeviceChoice {
     }
 }
 
+/// A device that was started.
+pub struct Opened {
+    /// The device.
+    pub device: Device,
+    /// `cpu`, `vulkan:0`, `metal:0`, ...
+    pub name: String,
+    /// Why it is another one than was asked for, where the reference's words leave that open.
+    pub instead: Option<String>,
+}
+
 impl DeviceChoice {
-    /// The device, and its name for a person.
-    pub fn open(self) -> Result<(Device, String), Error> {
+    /// Starts the device.
+    pub fn open(self) -> Result<Opened, Error> {
         match self {
             Self::Cpu => Ok(processor()),
             Self::Auto => Ok(hardware(None, 0).unwrap_or_else(processor)),
-            Self::Cuda => Ok(nvidia().unwrap_or_else(processor)),
-            Self::Mps => Ok(hardware(Some("metal"), 0).unwrap_or_else(processor)),
+            Self::Cuda => Ok(nvidia().unwrap_or_else(|| instead_of("NVIDIA card"))),
+            Self::Mps => Ok(hardware(Some("metal"), 0).unwrap_or_else(|| instead_of("Metal device"))),
             Self::Vulkan(index) => graphics("vulkan", index),
             Self::Metal(index) => graphics("metal", index),
         }
@@ -57,11 +67,16 @@ impl DeviceChoice {
 #[cfg(feature = "gpu")]
 const MOST_CARDS: usize = 16;
 
-fn processor() -> (Device, String) {
-    (Device::flex(), "cpu".into())
+fn processor() -> Opened {
+    Opened { device: Device::flex(), name: "cpu".into(), instead: None }
 }
 
-fn graphics(kind: &'static str, index: usize) -> Result<(Device, String), Error> {
+fn instead_of(wanted: &str) -> Opened {
+    let why = if cfg!(feature = "gpu") { "starts here" } else { "is known to this build" };
+    Opened { instead: Some(format!("no {wanted} {why}: on the CPU instead")), ..processor() }
+}
+
+fn graphics(kind: &'static str, index: usize) -> Result<Opened, Error> {
     if cfg!(not(feature = "gpu")) {
         return Err(Error::Option(format!(
             "this build knows no {kind}: build it with `cargo build --release --features gpu`, or use --device cpu"
@@ -73,7 +88,7 @@ fn graphics(kind: &'static str, index: usize) -> Result<(Device, String), Error>
 
 /// The hardware device of this kind (any if none) and number, if this build has it and it starts.
 #[cfg(feature = "gpu")]
-fn hardware(kind: Option<&str>, index: usize) -> Option<(Device, String)> {
+fn hardware(kind: Option<&str>, index: usize) -> Option<Opened> {
     use burn::tensor::DeviceKind;
     let kinds = [DeviceKind::DiscreteGpu(index), DeviceKind::IntegratedGpu(index)];
     let name = if cfg!(target_os = "macos") { "metal" } else { "vulkan" };
@@ -85,7 +100,7 @@ fn hardware(kind: Option<&str>, index: usize) -> Option<(Device, String)> {
         std::panic::catch_unwind(|| {
             let device = if name == "metal" { Device::metal(kind) } else { Device::vulkan(kind) };
             device.sync().ok()?;
-            Some((device, format!("{name}:{index}")))
+            Some(Opened { device, name: format!("{name}:{index}"), instead: None })
         })
         .ok()
         .flatten()
@@ -94,22 +109,24 @@ fn hardware(kind: Option<&str>, index: usize) -> Option<(Device, String)> {
 
 /// The first NVIDIA card that this build reaches, among those of other makers.
 #[cfg(feature = "gpu")]
-fn nvidia() -> Option<(Device, String)> {
+fn nvidia() -> Option<Opened> {
     use burn::tensor::PciVendor;
     let is_nvidia = |device: &Device| {
         let card = device.identity().and_then(|identity| identity.physical);
         card.is_some_and(|card| card.vendor == Some(PciVendor::Nvidia))
     };
-    (0..MOST_CARDS).map_while(|index| hardware(Some("vulkan"), index)).find(|(device, _)| is_nvidia(device))
+    (0..MOST_CARDS)
+        .map_while(|index| hardware(Some("vulkan"), index))
+        .find(|opened| is_nvidia(&opened.device))
 }
 
 #[cfg(not(feature = "gpu"))]
-fn nvidia() -> Option<(Device, String)> {
+fn nvidia() -> Option<Opened> {
     None
 }
 
 #[cfg(not(feature = "gpu"))]
-fn hardware(_: Option<&str>, _: usize) -> Option<(Device, String)> {
+fn hardware(_: Option<&str>, _: usize) -> Option<Opened> {
     None
 }
 

@@ -13,14 +13,20 @@ const PROJECTIONS: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
 
 /// The files of the networks in such a folder: UNet, autoencoder, text encoder.
 pub fn files(folder: &Path) -> Option<[PathBuf; 3]> {
-    let first = |part: &str, names: [&str; 2]| {
-        names.into_iter().map(|name| folder.join(part).join(name)).find(|file| file.is_file())
+    // Whole weights before those in half precision.
+    let first = |part: &str, [safetensors, pytorch]: [&str; 2]| {
+        let names = [("", "safetensors"), ("", "bin"), (".fp16", "safetensors"), (".fp16", "bin")];
+        let path = |(variant, format): (&str, &str)| {
+            let stem = if format == "bin" { pytorch } else { safetensors };
+            folder.join(part).join(format!("{stem}{variant}.{format}"))
+        };
+        names.into_iter().map(path).find(|file| file.is_file())
     };
-    let network = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"];
+    let network = ["diffusion_pytorch_model"; 2];
     Some([
         first("unet", network)?,
         first("vae", network)?,
-        first("text_encoder", ["model.safetensors", "pytorch_model.bin"])?,
+        first("text_encoder", ["model", "pytorch_model"])?,
     ])
 }
 
@@ -208,6 +214,24 @@ mod tests {
             .collect();
         assert!(!known.is_empty());
         assert_eq!(found, known);
+    }
+
+    #[test]
+    fn weights_in_half_precision_are_taken_where_there_are_no_others() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let write = |path: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, b"").unwrap();
+            path
+        };
+        let unet = write("unet/diffusion_pytorch_model.fp16.safetensors");
+        let vae = write("vae/diffusion_pytorch_model.fp16.bin");
+        assert_eq!(files(folder.path()), None);
+        let text = write("text_encoder/pytorch_model.bin");
+        assert_eq!(files(folder.path()), Some([unet, vae.clone(), text.clone()]));
+        let unet = write("unet/diffusion_pytorch_model.bin");
+        assert_eq!(files(folder.path()), Some([unet, vae, text]));
     }
 
     #[test]

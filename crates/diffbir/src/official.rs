@@ -94,7 +94,8 @@ fn text(base: &Checkpoint) -> Checkpoint {
 pub(crate) fn expect(network: Network, path: &Path) -> Result<(), WeightError> {
     let file = Checkpoint::open(path)?;
     let sizes = UnetConfig::official();
-    let stage1 = |part: Checkpoint, config: Stage1Config| part.expect(&keys_of(|params| config.build(params))?);
+    let stage1 =
+        |part: Checkpoint, config: Stage1Config| part.expect(&keys_of(|params| config.build(params))?);
     let control = |part: Checkpoint| part.expect(&keys_of(|params| ControlNet::new(params, &sizes))?);
     let base = || {
         file.part(UNET).expect(&keys_of(|params| sizes.build(params))?)?;

@@ -262,12 +262,12 @@ fn sample(
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
     let networks = model.networks();
-    let Sampling { steps, first_t, .. } = settings(networks, options);
+    let settings = settings(networks, options);
+    let (total, first_t) = (settings.total(options.sampler), settings.first_t);
     let point = if start.is_some() || first_t < LAST_T { StartPoint::Cond } else { options.start };
     let start = start.as_ref().unwrap_or(&hint.condition);
     let x_t = point.draw(&networks.schedule, start, first_t, noise);
     let condition = start::augment(&networks.schedule, hint.condition, options.noise_aug, noise);
-    let settings = settings(networks, options);
     let contexts = networks.text.as_ref().map(|text| {
         [Condition::Positive, Condition::Negative].map(|which| match which {
             Condition::Positive => text.context(&options.prompt),
@@ -282,7 +282,7 @@ fn sample(
     let denoiser = Denoiser { model, contexts, strength: options.strength };
     let (watch, done) = (RefCell::new(watch), Cell::new(0));
     // Every evaluation passes here: where a request to stop is heard.
-    let tell = || report(*watch.borrow_mut(), Stage::Sample, done.get(), steps);
+    let tell = || report(*watch.borrow_mut(), Stage::Sample, done.get(), total);
     tell()?;
     let mut denoise = |x: &Latent, t: f64, which: &[Condition]| -> Result<Vec<Latent>, Error> {
         tell()?;
@@ -308,7 +308,7 @@ fn sample(
         SampleError::Setting(text) => Error::Option(text),
         SampleError::Network(error) => error,
     })?;
-    report(*watch.borrow_mut(), Stage::Sample, steps, steps)?;
+    report(*watch.borrow_mut(), Stage::Sample, total, total)?;
     Ok(latent)
 }
 

@@ -126,7 +126,9 @@ fn names(store: &Store) -> Vec<String> {
 /// The half of a download that lies in the folder.
 fn partial_in(folder: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
-    entries.map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some_and(|end| end == "partial"))
+    entries
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|end| end == "partial"))
 }
 
 /// A whole file for the official SwinIR, all zeros.
@@ -246,11 +248,12 @@ fn what_comes_without_a_known_hash_must_be_the_networks_weights() {
     let store = Store::at(folder.path());
     let (page, _) = serve(b"<html>Sorry</html>".to_vec(), Manner::Good);
     let index = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
-    let (other, _) =
-        serve([&(index.len() as u64).to_le_bytes()[..], index, &[0; 4]].concat(), Manner::Good);
+    let (other, _) = serve([&(index.len() as u64).to_le_bytes()[..], index, &[0; 4]].concat(), Manner::Good);
     let weights = swinir();
     let (cut, _) = serve(weights[..weights.len() - 1].to_vec(), Manner::Good);
-    for (url, why) in [(page, "nor a whole PyTorch"), (other, "lacks the tensor"), (cut, "its end is missing")] {
+    for (url, why) in
+        [(page, "nor a whole PyTorch"), (other, "lacks the tensor"), (cut, "its end is missing")]
+    {
         let nowhere = pull(&store, &file(None, &[url]), &mut all).unwrap_err().to_string();
         assert!(nowhere.contains("gave another file") && nowhere.contains(why), "{nowhere}");
         assert!(names(&store).is_empty());
@@ -259,7 +262,10 @@ fn what_comes_without_a_known_hash_must_be_the_networks_weights() {
     let file = file(None, &[page, good]);
     let place = pull(&store, &file, &mut all).unwrap();
     assert_eq!(std::fs::read(&place).unwrap(), weights);
-    assert_eq!(store.verify(&file, &place, &mut |_| ControlFlow::Continue(())).unwrap(), Verdict::Unpublished);
+    assert_eq!(
+        store.verify(&file, &place, &mut |_| ControlFlow::Continue(())).unwrap(),
+        Verdict::Unpublished
+    );
 }
 
 /// Where the process that [`killed_at_any_moment`] kills finds its folder and its address.

@@ -163,7 +163,7 @@ pub struct Sampling<'a> {
 pub struct Step<'a> {
     /// Steps done, from 1.
     pub done: usize,
-    /// Of how many. DDIM makes more than it was asked for where 1000 does not divide.
+    /// Of how many: [`Sampling::total`].
     pub total: usize,
     /// What the sampler goes on from.
     pub x: &'a Latent,
@@ -219,6 +219,14 @@ impl Sampling<'_> {
             Sampler::Ddim => ddim::sample(self, x_t, noise, denoise, on_step),
             Sampler::DpmppM2 => dpmpp::sample(self, x_t, denoise, on_step),
             Sampler::Edm(solver) => edm::sample(self, solver, x_t, noise, denoise, on_step),
+        }
+    }
+
+    /// How many steps a sampler makes: as many as asked for, but for DDIM where 1000 does not divide.
+    pub fn total(&self, sampler: Sampler) -> usize {
+        match sampler {
+            Sampler::Ddim => ddim::timesteps(self.steps).map_or(self.steps, |chosen| chosen.len()),
+            Sampler::Spaced | Sampler::DpmppM2 | Sampler::Edm(_) => self.steps,
         }
     }
 

@@ -6,8 +6,10 @@ use crate::args::Eval;
 use crate::paths::place;
 use crate::recipe;
 use crate::restore::choose;
+use crate::talk::say;
 use anyhow::{Context, Result, ensure};
 use diffbir::catalog::Task;
+use diffbir::device::Opened;
 use diffbir::model::Loading;
 use diffbir::restore::Watch;
 use diffbir::{Error, Model, Options};
@@ -48,7 +50,8 @@ struct Entrant {
 impl Contest {
     /// Opens the models.
     pub fn open(arguments: &Eval, preset: &str) -> Result<Self> {
-        let (device, device_name) = arguments.device.open()?;
+        let Opened { device, name: device_name, instead } = arguments.device.open()?;
+        instead.iter().for_each(|why| say(format_args!("--device: {why}")));
         let flag = if arguments.upscale.is_some() { "--upscale" } else { "--degrade" };
         let recipe = recipe::open(preset, arguments.upscale).context(flag)?;
         let factor = match &recipe {
@@ -60,7 +63,9 @@ impl Contest {
         let mut entrants = Vec::new();
         let mut files = Vec::new();
         for name in &arguments.models {
-            let model = choose::named(name, Task::Sr, Loading::on(&device))?.model;
+            let chosen = choose::named(name, Task::Sr, Loading::on(&device))?;
+            chosen.doubts.iter().for_each(say);
+            let model = chosen.model;
             let name = if name == "auto" { model.config.name.clone() } else { name.clone() };
             ensure!(names.insert(name.clone()), "--models {name}: is named twice");
             let mut options = Options { upscale: factor as f64, ..Options::of(&model) };

@@ -17,6 +17,8 @@ pub struct Chosen {
     pub model: Model,
     /// The official set that it is, if it is one.
     pub set: Option<&'static Set>,
+    /// What speaks against its files being those that its authors published.
+    pub doubts: Vec<String>,
 }
 
 /// Where official files are looked for.
@@ -35,19 +37,20 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
     }
     if let Some(ckpt) = &arguments.reference.ckpt {
         let model = from_files(ckpt, &arguments.reference, loading)?;
-        return Ok(Chosen { model, set: None });
+        return Ok(Chosen { model, set: None, doubts: Vec::new() });
     }
     named(&arguments.model, task, loading)
 }
 
 fn official(set: &'static Set, task: catalog::Task, loading: Loading) -> Result<Chosen> {
-    let model = Model::official(set, task, &store()?, loading)?;
-    Ok(Chosen { model, set: Some(set) })
+    let store = store()?;
+    let model = Model::official(set, task, &store, loading)?;
+    Ok(Chosen { model, set: Some(set), doubts: doubts(set, task, loading.stages, &store)? })
 }
 
 /// The model of this name or file.
 pub fn named(name: &str, task: catalog::Task, loading: Loading) -> Result<Chosen> {
-    let own = |model: Model| Ok(Chosen { model, set: None });
+    let own = |model: Model| Ok(Chosen { model, set: None, doubts: Vec::new() });
     let official = |set| official(set, task, loading);
     if let Some(set) = catalog::set(name) {
         return official(set);
@@ -69,26 +72,24 @@ pub fn named(name: &str, task: catalog::Task, loading: Loading) -> Result<Chosen
 
 /// What speaks against results being those of the authors' files: a line for each file that is another one, and
 /// one for those of which nobody published a hash. The hash of a file is computed once.
-pub fn doubts(set: &Set, task: catalog::Task, stages: Stages) -> Result<Vec<String>> {
-    let store = store()?;
+fn doubts(set: &Set, task: catalog::Task, stages: Stages, store: &Store) -> Result<Vec<String>> {
     let (mut doubts, mut unpublished) = (Vec::new(), Vec::new());
     for file in set.files_for(task, stages) {
-        match (file.sha256, store.find(file)) {
-            (Some(published), Some(path)) if path.is_file() => {
-                let found = store
-                    .hash_of(&path, &mut |_| ControlFlow::Continue(()))
-                    .with_context(|| format!("{}: cannot be read", path.display()))?;
-                if found != published {
-                    doubts.push(format!(
-                        "warning: {}: is not the file that its authors published (SHA-256 {found}, not {published}), \
-                         so results may be others: `diffbir models pull {}` after removing it gets theirs",
-                        path.display(),
-                        file.name
-                    ));
-                }
-            }
-            (None, _) => unpublished.push(file.name),
-            _ => {}
+        let Some(path) = store.find(file).filter(|path| path.is_file()) else { continue };
+        let Some(published) = file.hash_at(&path) else {
+            unpublished.push(file.name);
+            continue;
+        };
+        let found = store
+            .hash_of(&path, &mut |_| ControlFlow::Continue(()))
+            .with_context(|| format!("{}: cannot be read", path.display()))?;
+        if found != published {
+            doubts.push(format!(
+                "warning: {}: is not the file that its authors published (SHA-256 {found}, not {published}), \
+                 so results may be others: `diffbir models pull {}` after removing it gets theirs",
+                path.display(),
+                file.name
+            ));
         }
     }
     if !unpublished.is_empty() {

@@ -14,6 +14,7 @@ use crate::progress::{Event, Reporter};
 use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk;
 use anyhow::{Result, bail};
+use diffbir::device::Opened;
 use diffbir::geometry::MAX_OUTPUT_PIXELS;
 use diffbir::restore::{Value, Watch};
 use diffbir::{Error, Model, Options, Progress};
@@ -87,11 +88,10 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         let kept = inputs.chain([Path::new(&arguments.model)]).chain(weights);
         intermediates::plan(folder, &jobs, kept, existing)?;
     }
-    let (device, device_name) = arguments.device.open()?;
+    let Opened { device, name: device_name, instead } = arguments.device.open()?;
+    instead.iter().for_each(|why| reporter.say(&format!("--device: {why}")));
     let chosen = choose::choose(arguments, task, &device)?;
-    if let Some(set) = chosen.set {
-        choose::doubts(set, task, choose::stages(arguments))?.iter().for_each(|doubt| reporter.say(doubt));
-    }
+    chosen.doubts.iter().for_each(|doubt| reporter.say(doubt));
     let model = chosen.model;
     let mut run = Run {
         options: settings::options(arguments, &model, task, reporter)?,

@@ -26,10 +26,9 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
     }
     let own_start = arguments.start_point_type == Some(StartPoint::Cond) || arguments.better_start;
     let terminal = model.config.stage2.as_ref().map(|stage2| stage2.terminal);
-    if own_start && terminal == Some(Terminal::ZeroSnr) && !as_reference(arguments) {
-        bail!(
-            "{name} starts from pure noise: --start-point-type cond and --better-start would change nothing"
-        );
+    if own_start && terminal == Some(Terminal::ZeroSnr) {
+        let reason = "--start-point-type cond and --better-start change nothing";
+        unheeded(arguments, format!("{reason}: {name} starts from pure noise"), reporter)?;
     }
     if arguments.no_stage1 && !model.has_stage2() {
         bail!("--no-stage1: {name} has no stage 2, so nothing would be left to do");
@@ -66,15 +65,18 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
     }
     let cfg_scale = arguments.cfg_scale.unwrap_or(defaults.cfg_scale);
     let rises = cfg_scale > 1.0 || sampler == Sampler::DpmppM2 && cfg_scale < 1.0;
-    if arguments.rescale_cfg && !rises && !as_reference(arguments) {
-        bail!("--rescale-cfg: changes nothing at a guidance scale of {cfg_scale}: give --cfg-scale above 1");
+    if arguments.rescale_cfg && !rises {
+        let reason = format!(
+            "--rescale-cfg: changes nothing at a guidance scale of {cfg_scale}: give --cfg-scale above 1"
+        );
+        unheeded(arguments, reason, reporter)?;
     }
     let options = Options {
         upscale: arguments.upscale,
         stage1: !arguments.no_stage1,
         tiling: tiling(&arguments.tiles, as_reference(arguments)),
         sampler,
-        parameters: parameters(arguments, sampler, defaults.s_noise)?,
+        parameters: parameters(arguments, sampler, defaults.s_noise, reporter)?,
         start: arguments.start_point_type.unwrap_or_default(),
         better_start: arguments.better_start,
         fidelity: arguments.fidelity.unwrap_or(fidelity),
@@ -127,7 +129,12 @@ fn tiling(tiles: &Tiles, as_reference: bool) -> Tiling {
 }
 
 /// The settings that were given in place of defaults; one that the sampler would ignore is an error.
-fn parameters(arguments: &Restore, sampler: Sampler, s_noise: f64) -> Result<Parameters> {
+fn parameters(
+    arguments: &Restore,
+    sampler: Sampler,
+    s_noise: f64,
+    reporter: &mut Reporter,
+) -> Result<Parameters> {
     let given = &arguments.parameters;
     let flags = [
         ("--s-churn", Parameter::SChurn, given.s_churn.is_some()),
@@ -137,15 +144,15 @@ fn parameters(arguments: &Restore, sampler: Sampler, s_noise: f64) -> Result<Par
         ("--eta", Parameter::Eta, given.eta.is_some()),
         ("--order", Parameter::Order, given.order.is_some()),
     ];
-    // The reference gives all of them to all samplers.
-    for (flag, parameter, given) in flags.into_iter().filter(|_| !as_reference(arguments)) {
+    for (flag, parameter, given) in flags {
         if given && !sampler.heeds().contains(&parameter) {
             let heeding: Vec<&str> = Sampler::ALL
                 .into_iter()
                 .filter(|sampler| sampler.heeds().contains(&parameter))
                 .map(Sampler::name)
                 .collect();
-            bail!("{flag}: {sampler} does not heed it, unlike {}", heeding.join(", "));
+            let reason = format!("{flag}: {sampler} does not heed it, unlike {}", heeding.join(", "));
+            unheeded(arguments, reason, reporter)?;
         }
     }
     let defaults = Parameters { s_noise, ..Parameters::default() };
@@ -157,28 +164,36 @@ fn parameters(arguments: &Restore, sampler: Sampler, s_noise: f64) -> Result<Par
         eta: given.eta.unwrap_or(defaults.eta),
         order: given.order.map_or(defaults.order, usize::from),
     };
-    if !as_reference(arguments) {
-        of_noise(sampler, &parameters, &flags)?;
+    if let Some(reason) = of_noise(sampler, &parameters, &flags) {
+        unheeded(arguments, reason, reporter)?;
     }
     Ok(parameters)
 }
 
-/// Refuses what only shapes noise where the other settings leave none.
-fn of_noise(sampler: Sampler, parameters: &Parameters, flags: &[(&str, Parameter, bool)]) -> Result<()> {
+/// Refuses a setting that would change nothing. The reference takes all of them everywhere, so in its spelling that is
+/// only told.
+fn unheeded(arguments: &Restore, reason: String, reporter: &mut Reporter) -> Result<()> {
+    if !as_reference(arguments) {
+        bail!("{reason}");
+    }
+    reporter.say(&format!("warning: {reason}"));
+    Ok(())
+}
+
+/// What only shapes noise where the other settings leave none, in words.
+fn of_noise(sampler: Sampler, parameters: &Parameters, flags: &[(&str, Parameter, bool)]) -> Option<String> {
     let heeds = |parameter| sampler.heeds().contains(&parameter);
     let needed = match parameters {
         Parameters { s_churn: 0.0, .. } if heeds(Parameter::SChurn) => "--s-churn",
         Parameters { eta: 0.0, .. } if heeds(Parameter::Eta) => "--eta",
         Parameters { s_tmin, s_tmax, .. } if heeds(Parameter::STmin) && s_tmin > s_tmax => {
-            bail!("--s-tmin {s_tmin}: is above --s-tmax {s_tmax}, so that --s-churn would never act")
+            return Some(format!(
+                "--s-tmin {s_tmin}: is above --s-tmax {s_tmax}, so that --s-churn would never act"
+            ));
         }
-        _ => return Ok(()),
+        _ => return None,
     };
     let shaping = [Parameter::STmin, Parameter::STmax, Parameter::SNoise];
-    match flags.iter().find(|(_, parameter, given)| *given && shaping.contains(parameter)) {
-        Some((flag, ..)) => {
-            bail!("{flag}: changes nothing where {sampler} adds no noise: give {needed} above 0")
-        }
-        None => Ok(()),
-    }
+    let (flag, ..) = flags.iter().find(|(_, parameter, given)| *given && shaping.contains(parameter))?;
+    Some(format!("{flag}: changes nothing where {sampler} adds no noise: give {needed} above 0"))
 }

@@ -186,9 +186,10 @@ fn from(
     let write = |reason| PullError::Write { file: partial.clone(), reason };
     if let Some(expected) = file.sha256 {
         let total = Some(size_of(&partial));
-        let found = sha256_of(&partial, &mut |done| watch(Download::Checking(done, total))).map_err(|error| {
-            if error.kind() == io::ErrorKind::Interrupted { PullError::Stopped } else { write(error) }
-        })?;
+        let found =
+            sha256_of(&partial, &mut |done| watch(Download::Checking(done, total))).map_err(|error| {
+                if error.kind() == io::ErrorKind::Interrupted { PullError::Stopped } else { write(error) }
+            })?;
         if found != expected {
             std::fs::remove_file(&partial).map_err(write)?;
             return Err(PullError::Hash { url: url.into(), expected: expected.into(), found });

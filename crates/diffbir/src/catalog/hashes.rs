@@ -115,7 +115,8 @@ mod tests {
                 reads += 1;
                 ControlFlow::Continue(())
             };
-            let hash = if anew { store.hash_anew(&path, &mut watch) } else { store.hash_of(&path, &mut watch) };
+            let hash =
+                if anew { store.hash_anew(&path, &mut watch) } else { store.hash_of(&path, &mut watch) };
             (hash.unwrap(), reads)
         };
         std::fs::write(&path, b"abc").unwrap();

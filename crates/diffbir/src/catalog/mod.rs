@@ -12,12 +12,13 @@ mod store;
 
 use crate::model::Stages;
 use diffbir_diffusion::{Sampler, edm};
+use std::path::Path;
 
 pub use download::{Download, PullError, pull};
 pub use files::FILES;
 use files::*;
-pub use metrics::{METRICS, Metric, metric};
 pub use hashes::{WatchHash, sha256_of};
+pub use metrics::{METRICS, Metric, metric};
 pub use store::{Store, Verdict};
 
 /// A file of weights as its authors publish it.
@@ -37,6 +38,13 @@ pub struct WeightFile {
     pub licence: &'static str,
     /// Where it can be had, best first.
     pub addresses: &'static [Address],
+}
+
+impl WeightFile {
+    /// The hash of what lies at `path`, if it is known: not that of the same tensors in another format.
+    pub fn hash_at(&self, path: &Path) -> Option<&'static str> {
+        self.sha256.filter(|_| path.file_name().is_some_and(|name| name == self.name))
+    }
 }
 
 /// What networks a file holds.

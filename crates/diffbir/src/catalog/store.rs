@@ -112,7 +112,7 @@ impl Store {
     /// # Errors
     /// When it cannot be read, or of the kind `Interrupted` when `watch` stops it.
     pub fn verify(&self, file: &WeightFile, path: &Path, watch: &mut WatchHash) -> io::Result<Verdict> {
-        let Some(published) = file.sha256 else {
+        let Some(published) = file.hash_at(path) else {
             return Ok(match official::expect(file.network, path) {
                 Ok(()) => Verdict::Unpublished,
                 Err(error) => Verdict::Wrong(error.to_string()),
@@ -125,11 +125,16 @@ impl Store {
         })
     }
 
-    /// Where the file lies, if it is here: in the folder, or in the hub's cache, where it is left. For Stable
-    /// Diffusion this may be a folder in the layout of the diffusers library.
+    /// Where the file lies, if it is here: in the folder, or in the hub's cache, where it is left, as it is published
+    /// or as safetensors under the same name. For Stable Diffusion this may also be a folder in the layout of the
+    /// diffusers library.
     pub fn find(&self, file: &WeightFile) -> Option<PathBuf> {
         let own = self.place(file);
-        if own.is_file() {
+        // The same tensors in the other format, as copies of Stable Diffusion often have them.
+        let either = |path: PathBuf| {
+            [path.clone(), path.with_extension("safetensors")].into_iter().find(|p| p.is_file())
+        };
+        if let Some(own) = either(own) {
             return Some(own);
         }
         let file_is_base = file.network == Network::Base;
@@ -138,8 +143,7 @@ impl Store {
             let (owner, rest) = address.url.strip_prefix("https://huggingface.co/")?.split_once('/')?;
             let (repository, path) = rest.split_once("/resolve/main/")?;
             let whole = |snapshot: PathBuf| {
-                let file = snapshot.join(path);
-                if file.is_file() {
+                if let Some(file) = either(snapshot.join(path)) {
                     return Some(file);
                 }
                 // Stable Diffusion is often there in the layout of the diffusers library.
@@ -170,7 +174,12 @@ mod tests {
         std::fs::write(snapshot.join("DiffBIR_v2.1.pt"), b"x").unwrap();
         assert_eq!(store.find(file), Some(snapshot.join("DiffBIR_v2.1.pt")));
         std::fs::create_dir_all(store.folder()).unwrap();
+        let other_format = store.folder().join("DiffBIR_v2.1.safetensors");
+        std::fs::write(&other_format, b"z").unwrap();
+        assert_eq!(store.find(file), Some(other_format.clone()));
+        assert_eq!(file.hash_at(&other_format), None);
         std::fs::write(store.place(file), b"y").unwrap();
         assert_eq!(store.find(file), Some(store.place(file)));
+        assert_eq!(file.hash_at(&store.place(file)), file.sha256);
     }
 }

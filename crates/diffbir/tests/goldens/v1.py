@@ -34,7 +34,7 @@ DEFAULTS = dict(
 )  # fmt: skip
 # Name: height and width of the photograph, and what differs from the demo's defaults.
 CASES = {
-    "v1_demo": (96, 80, dict(sr_scale=4, steps=5, positive_prompt=CITY)),
+    "v1_demo": (96, 80, dict(sr_scale=4, positive_prompt=CITY)),
     "v1_demo_options": (131, 197, dict(
         num_samples=2, sr_scale=2.5, disable_preprocess_model=True, strength=0.7, cfg_scale=4.0, steps=4,
         use_color_fix=False, seed=7,

@@ -318,8 +318,9 @@ mod tests {
         let network = |names: [(&str, usize); 2]| {
             let keys = crate::params::keys_of(|params| {
                 params.unused("u", &[7]);
-                names.map(|(name, side)| params.at(name).tensor("weight", [side, 2], Init::FanIn));
-                Ok(())
+                names.into_iter().try_for_each(|(name, side)| {
+                    params.at(name).tensor("weight", [side, 2], Init::FanIn).map(drop)
+                })
             });
             two_tensors().expect(&keys.unwrap()).map_err(|error| error.to_string())
         };
