@@ -1,7 +1,7 @@
 //! How pictures are brought to the sizes that the networks take, and back (reference 3.1 to 3.3, 4.3).
 
 use diffbir_imaging::resize::{self, Filter, short_side_to};
-use diffbir_imaging::{Photo, Raster};
+use diffbir_imaging::{Depth, Photo, Raster};
 use serde::{Deserialize, Serialize};
 
 /// Largest output that is made without being asked for less, in pixels.
@@ -39,6 +39,14 @@ impl Geometry {
             (if self == Self::Article { side.ceil() } else { side } as usize).max(1)
         };
         ((side(width), side(height)), upscale)
+    }
+
+    /// How results become 8 bits.
+    pub fn depth(self) -> Depth {
+        match self {
+            Self::Free => Depth::Eight,
+            Self::Reference | Self::Article => Depth::EightCutOff,
+        }
     }
 
     /// The photograph at the size of the output, as a network that does not enlarge sees it; the article's get

@@ -282,7 +282,9 @@ fn check_photo(
             golden.compare_within(&at("decoded"), &golden.shape(&at("decoded")), &decoded, SAMPLED);
         }
         let bytes = pictures.iter().flat_map(|picture| {
-            let Samples::U8(samples) = photo.to_own_colours(picture, false) else { unreachable!("8 bits") };
+            let Samples::U8(samples) = photo.to_own_colours(picture, model.config.geometry.depth()) else {
+                unreachable!("8 bits")
+            };
             planes(&Raster::from_u8(picture.width_px, picture.height_px, 3, &samples))
         });
         let bytes: Vec<f32> = bytes.map(|value| (value * 255.0).round()).collect();

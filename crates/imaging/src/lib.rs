@@ -20,5 +20,5 @@ pub use disk::{Partial, remove_orphans, write_atomic};
 pub use encode::{Encoded, Format, JPEG_QUALITY, encode_rgb};
 pub use error::{DecodeError, EncodeError};
 pub use metadata::{Density, Metadata};
-pub use photo::{Photo, Samples};
+pub use photo::{Depth, Photo, Samples};
 pub use raster::Raster;

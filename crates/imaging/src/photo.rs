@@ -39,6 +39,17 @@ pub struct Photo {
     pub(crate) profile: Option<Profile>,
 }
 
+/// In which whole numbers a result is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// 8 bits, to the nearest level.
+    Eight,
+    /// 8 bits, cut off: half a level darker on average, as the reference does.
+    EightCutOff,
+    /// 16 bits, to the nearest level.
+    Sixteen,
+}
+
 impl Photo {
     /// Whether samples have more than 8 bits.
     pub fn is_deep(&self) -> bool {
@@ -130,33 +141,35 @@ impl Photo {
         })
     }
 
-    /// A result of the networks (sRGB, three channels) in this photograph's own colours, channels and
-    /// depth, with the colours that sRGB does not hold. 8-bit values are cut off, not rounded, as the
-    /// reference does, but for photographs with a profile, which the reference does not know.
-    pub fn to_own_colours(&self, result: &Raster, deep: bool) -> Samples {
+    /// A result of the networks (sRGB, three channels) in this photograph's own colours and channels, with the
+    /// colours that sRGB does not hold.
+    pub fn to_own_colours(&self, result: &Raster, depth: Depth) -> Samples {
         if let Some(profile) = &self.profile {
             let own = self.with_profile(profile, result);
-            return if deep {
-                Samples::U16(own.to_u16_rounding())
-            } else {
-                Samples::U8(own.to_u8_rounding())
+            return match depth {
+                Depth::Sixteen => Samples::U16(own.to_u16_rounding()),
+                // The reference knows no profiles, so there is nothing to follow.
+                Depth::Eight | Depth::EightCutOff => Samples::U8(own.to_u8_rounding()),
             };
         }
         let grey = self.channels == 1;
-        if deep {
-            let rgb = result.to_u16_rounding();
-            return Samples::U16(if grey {
-                rgb.chunks_exact(3).map(|pixel| luma(pixel).round() as u16).collect()
-            } else {
-                rgb
-            });
+        let eight = |rgb: Vec<u8>| {
+            Samples::U8(match grey {
+                true => rgb.chunks_exact(3).map(|pixel| luma(pixel).round() as u8).collect(),
+                false => rgb,
+            })
+        };
+        match depth {
+            Depth::Eight => eight(result.to_u8_rounding()),
+            Depth::EightCutOff => eight(result.to_u8_truncating()),
+            Depth::Sixteen => {
+                let rgb = result.to_u16_rounding();
+                Samples::U16(match grey {
+                    true => rgb.chunks_exact(3).map(|pixel| luma(pixel).round() as u16).collect(),
+                    false => rgb,
+                })
+            }
         }
-        let rgb = result.to_u8_truncating();
-        Samples::U8(if grey {
-            rgb.chunks_exact(3).map(|pixel| luma(pixel).round() as u8).collect()
-        } else {
-            rgb
-        })
     }
 
     fn with_profile(&self, profile: &Profile, result: &Raster) -> Raster {

@@ -1,7 +1,7 @@
 //! Colours that the networks' sRGB cannot hold, and colours that a file describes without a profile.
 
 use diffbir_imaging::resize::Filter;
-use diffbir_imaging::{Encoded, Format, Metadata, Samples, decode_bytes};
+use diffbir_imaging::{Depth, Encoded, Format, Metadata, Samples, decode_bytes};
 use img_parts::png::{Png, PngChunk};
 use moxcms::{ColorProfile, ToneReprCurve};
 
@@ -81,7 +81,7 @@ fn wide_colours_come_back_as_they_were() {
                     let stored = f32::from(patch[0]) / 255.0;
                     assert!((srgb.data[0] - stored).abs() > 0.004, "the profile was ignored");
                 }
-                let Samples::U8(back) = photo.to_own_colours(&srgb, false) else { panic!("8 bits") };
+                let Samples::U8(back) = photo.to_own_colours(&srgb, Depth::Eight) else { panic!("8 bits") };
                 // The middles of both, away from the edge between them.
                 for (x, truth) in [(4 * upscale, patch), (12 * upscale, other)] {
                     let at = 3 * (width * height / 2 + x);

@@ -15,7 +15,7 @@ use diffbir::restore::Watch;
 use diffbir::{Error, Model, Options};
 use diffbir_diffusion::noise::{Source, TorchNoise};
 use diffbir_imaging::resize::{self, Filter};
-use diffbir_imaging::{Format, Photo, Raster, Samples, decode, decode_bytes, encode_rgb};
+use diffbir_imaging::{Depth, Format, Photo, Raster, Samples, decode, decode_bytes, encode_rgb};
 use diffbir_metrics::Picture;
 use diffbir_train::degrade::{Recipe, generator};
 use serde_json::{Map, Value, json};
@@ -179,7 +179,8 @@ impl Entrant {
             let mut noise = TorchNoise::new(Source::TorchCpu, seed);
             results.extend(self.model.detail(&prepared, 1, &self.options, &mut noise, watch)?);
         }
-        Ok(results.iter().map(|result| as_written(result, photo)).collect())
+        let depth = self.model.config.geometry.depth();
+        Ok(results.iter().map(|result| as_written(result, photo, depth)).collect())
     }
 }
 
@@ -190,9 +191,9 @@ fn as_photo(small: &Raster) -> Result<Photo> {
 }
 
 /// A result as `restore` would write it.
-fn as_written(result: &Raster, photo: &Photo) -> Picture {
+fn as_written(result: &Raster, photo: &Photo, depth: Depth) -> Picture {
     let (width_px, height_px) = (result.width_px, result.height_px);
-    let rgb = match photo.to_own_colours(result, false) {
+    let rgb = match photo.to_own_colours(result, depth) {
         Samples::U8(grey) if photo.channels == 1 => grey.iter().flat_map(|value| [*value; 3]).collect(),
         Samples::U8(rgb) => rgb,
         Samples::U16(_) => unreachable!("8 bits were asked for"),

@@ -18,7 +18,7 @@ use diffbir::device::Opened;
 use diffbir::geometry::MAX_OUTPUT_PIXELS;
 use diffbir::restore::{Value, Watch};
 use diffbir::{Error, Model, Options, Progress};
-use diffbir_imaging::{Encoded, Format, Photo, Raster, decode};
+use diffbir_imaging::{Depth, Encoded, Format, Photo, Raster, Samples, decode};
 use intermediates::Intermediates;
 use memory::Memory;
 use seeds::Seeds;
@@ -189,11 +189,17 @@ impl Run<'_> {
             let details = self.model.detail(&prepared, samples.len(), &self.options, noise, &mut watcher);
             let details = details.map_err(failed)?;
             for ((path, sample), picture) in batch.iter().zip(&details) {
-                write(path, picture, prepared.alpha.as_ref(), &photo, self.format, self.arguments.quality)
-                    .map_err(|error| match error.downcast_ref::<diffbir_imaging::EncodeError>() {
+                let depth = match photo.is_deep() && self.format.is_deep() {
+                    true => Depth::Sixteen,
+                    false => geometry.depth(),
+                };
+                let alpha = prepared.alpha.as_ref();
+                write(path, picture, alpha, &photo, self.format, depth, self.arguments.quality).map_err(
+                    |error| match error.downcast_ref::<diffbir_imaging::EncodeError>() {
                         Some(_) => error.context(job.input.display().to_string()),
                         None => error,
-                    })?;
+                    },
+                )?;
                 watcher.reporter.event(&Event::Done {
                     input: &job.input,
                     output: path,
@@ -258,11 +264,14 @@ fn write(
     alpha: Option<&Raster>,
     photo: &Photo,
     format: Format,
+    depth: Depth,
     quality: Option<u8>,
 ) -> Result<()> {
-    let deep = photo.is_deep() && format.is_deep();
-    let samples = photo.to_own_colours(picture, deep);
-    let alpha = alpha.map(|alpha| depth(alpha, deep));
+    let samples = photo.to_own_colours(picture, depth);
+    let alpha = alpha.map(|alpha| match depth {
+        Depth::Sixteen => Samples::U16(alpha.to_u16_rounding()),
+        Depth::Eight | Depth::EightCutOff => Samples::U8(alpha.to_u8_rounding()),
+    });
     let encoded = Encoded {
         width_px: picture.width_px,
         height_px: picture.height_px,
@@ -287,14 +296,6 @@ fn lowered(asked: f64, upscale: f64, (width, height): (usize, usize)) -> String 
     format!(
         "upscale lowered from {asked} to 1: the picture itself has {own:.1} megapixels, and none above {limit} is enlarged"
     )
-}
-
-fn depth(plane: &Raster, deep: bool) -> diffbir_imaging::Samples {
-    if deep {
-        diffbir_imaging::Samples::U16(plane.to_u16_rounding())
-    } else {
-        diffbir_imaging::Samples::U8(plane.to_u8_rounding())
-    }
 }
 
 fn output_format(arguments: &Restore, target: &Target) -> Result<Format> {
