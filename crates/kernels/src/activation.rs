@@ -1,4 +1,4 @@
-//! Element-wise functions: the ReLU, and the GELU, `x · Phi(x)` with the normal distribution function
+//! Element-wise functions: the ReLU and its leaky kin, and the GELU, `x · Phi(x)` with the normal distribution function
 //! (arXiv 1606.08415), exact and not by its approximation with tanh.
 
 use crate::math::{erf, exp, for_each_isa, mul_add};
@@ -77,6 +77,77 @@ pub fn relu_backward(y: &[f32], dy: &[f32]) -> Vec<f32> {
     })
 }
 
+/// Each element where positive, else `slope` times as large; `slope` above 0.
+pub fn leaky_relu(x: &[f32], slope: f32) -> Vec<f32> {
+    each(x, |x, y| {
+        for (x, y) in x.iter().zip(y) {
+            y.write(if *x < 0.0 { slope * *x } else { *x });
+        }
+    })
+}
+
+/// The gradient of `x`, from `y = leaky_relu(x)` and its gradient.
+pub fn leaky_relu_backward(y: &[f32], dy: &[f32], slope: f32) -> Vec<f32> {
+    assert_eq!(y.len(), dy.len(), "gradient");
+    both(y, dy, |y, dy, dx| {
+        for ((y, dy), dx) in y.iter().zip(dy).zip(dx) {
+            dx.write(if *y > 0.0 { *dy } else { slope * *dy });
+        }
+    })
+}
+
+/// The PReLU (arXiv 1502.01852) of `[pixels, channels]`: a slope for each channel.
+pub fn prelu(x: &[f32], slopes: &[f32]) -> Vec<f32> {
+    let whole = whole_pixels(x, slopes);
+    let write = |y: &mut [MaybeUninit<f32>]| {
+        x.par_chunks(whole).zip(y.par_chunks_mut(whole)).for_each(|(x, y)| {
+            let pixels = x.chunks_exact(slopes.len()).zip(y.chunks_exact_mut(slopes.len()));
+            for (x, y) in pixels {
+                for ((x, slope), y) in x.iter().zip(slopes).zip(y) {
+                    y.write(if *x < 0.0 { slope * x } else { *x });
+                }
+            }
+        });
+    };
+    // SAFETY: pieces are whole pixels, and every element of each is written.
+    unsafe { filled(x.len(), write) }
+}
+
+/// The gradients of `x` and, after it in the same vector, of the slopes.
+pub fn prelu_backward(x: &[f32], slopes: &[f32], dy: &[f32]) -> Vec<f32> {
+    assert_eq!(x.len(), dy.len(), "gradient");
+    let (whole, channels) = (whole_pixels(x, slopes), slopes.len());
+    let write = |out: &mut [MaybeUninit<f32>]| {
+        let (dx, dslopes) = out.split_at_mut(x.len());
+        let pieces = x.par_chunks(whole).zip(dy.par_chunks(whole)).zip(dx.par_chunks_mut(whole));
+        let sums: Vec<Vec<f32>> = pieces
+            .map(|((x, dy), dx)| {
+                let mut sums = vec![0.0f32; channels];
+                let pixels = x.chunks_exact(channels).zip(dy.chunks_exact(channels));
+                for ((x, dy), dx) in pixels.zip(dx.chunks_exact_mut(channels)) {
+                    for ((((x, dy), slope), dx), sum) in x.iter().zip(dy).zip(slopes).zip(dx).zip(&mut sums) {
+                        dx.write(if *x > 0.0 { *dy } else { slope * dy });
+                        *sum += if *x < 0.0 { x * dy } else { 0.0 };
+                    }
+                }
+                sums
+            })
+            .collect();
+        // Piece by piece in their order, so that threads change nothing.
+        for (channel, dslope) in dslopes.iter_mut().enumerate() {
+            dslope.write(sums.iter().map(|sums| sums[channel]).sum());
+        }
+    };
+    // SAFETY: pieces are whole pixels, every element of each is written, and so is every slope's.
+    unsafe { filled(x.len() + channels, write) }
+}
+
+/// About [`PIECE`] elements, which are whole pixels.
+fn whole_pixels(x: &[f32], slopes: &[f32]) -> usize {
+    assert!(!slopes.is_empty() && x.len().is_multiple_of(slopes.len()), "a slope for each channel");
+    PIECE.next_multiple_of(slopes.len())
+}
+
 /// As long as `x`, piece by piece written by `f`, which writes all of each.
 fn each(x: &[f32], f: impl Fn(&[f32], &mut [MaybeUninit<f32>]) + Sync) -> Vec<f32> {
     both(x, x, |x, _, y| f(x, y))
@@ -105,6 +176,33 @@ mod tests {
         assert_eq!(relu_backward(&y[..4], &[1.0, 2.0, 3.0, 4.0]), [0.0, 0.0, 0.0, 4.0]);
         let long: Vec<f32> = (0..3 * PIECE + 5).map(|i| i as f32 - 9.0).collect();
         assert!(relu(&long).iter().zip(&long).all(|(y, x)| *y == x.max(0.0)));
+    }
+
+    #[test]
+    fn leaky_relus_have_their_slopes() {
+        for channels in [1, 3, 16, 64] {
+            let count = (2 * PIECE / channels + 7) * channels;
+            let x: Vec<f32> = (0..count).map(|i| (i as f32 * 0.7).sin()).collect();
+            let dy: Vec<f32> = (0..count).map(|i| (i as f32 * 0.3).cos()).collect();
+            let slopes: Vec<f32> = (0..channels).map(|c| c as f32 * 0.1 - 0.2).collect();
+            let (y, grads) = (prelu(&x, &slopes), prelu_backward(&x, &slopes, &dy));
+            let mut sums = vec![0f64; channels];
+            for (i, (&x, &dy)) in x.iter().zip(&dy).enumerate() {
+                // At 0 the gradient is that of the negative side, as in PyTorch.
+                let slope = if x > 0.0 { 1.0 } else { slopes[i % channels] };
+                assert_eq!((y[i], grads[i]), (x * slope, dy * slope), "{channels} channels, element {i}");
+                sums[i % channels] += if x < 0.0 { f64::from(x) * f64::from(dy) } else { 0.0 };
+            }
+            for (got, want) in grads[count..].iter().zip(sums) {
+                assert!((f64::from(*got) - want).abs() < 1e-2, "{channels} channels: {got} is not {want}");
+            }
+        }
+        let y = leaky_relu(&[-2.0, 0.0, 3.0], 0.5);
+        assert_eq!(y, [-1.0, 0.0, 3.0]);
+        assert_eq!(leaky_relu_backward(&y, &[4.0, 4.0, 4.0], 0.5), [2.0, 2.0, 4.0]);
+        let (x, dy) = ([f32::NAN, f32::INFINITY], [1.0; 2]);
+        assert!(leaky_relu(&x, 0.5)[0].is_nan() && prelu(&x, &[0.5])[0].is_nan());
+        assert_eq!(prelu_backward(&x, &[0.5, 0.5], &dy)[1], 1.0);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! does not depend on the number of threads.
 
 pub mod activation;
+pub mod adamw;
 pub mod attention;
 mod bf16;
 pub mod conv;

@@ -249,8 +249,6 @@ impl PRelu {
 
     /// `x` where positive, else `slope · x`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let positive = ops::relu(x.clone());
-        // min(x, 0) = x - max(x, 0)
-        told(&self.weight, positive.clone() + (x - positive) * self.weight.val().unsqueeze())
+        told(&self.weight, ops::prelu(x, self.weight.val()))
     }
 }

@@ -4,6 +4,7 @@ use burn::tensor::module::{conv_transpose2d, conv2d as burn_conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use burn::tensor::{Tensor, TensorData, activation};
 use diffbir_nn::Products;
+use diffbir_nn::ops::optimizer::{AdamW, Moments, adamw, sum_of_squares};
 use diffbir_nn::{Device, ops};
 
 fn wave<const D: usize>(shape: [usize; D], step: f32) -> Tensor<D> {
@@ -109,6 +110,64 @@ fn attention_and_its_gradients_are_burns() {
             close("bias", bias.grad(&ours).unwrap(), bias.grad(&theirs).unwrap());
         }
     }
+}
+
+#[test]
+fn leaky_relus_and_their_gradients_are_burns() {
+    let x = wave([3, 50, 6], 0.3).require_grad();
+    let slopes = (wave([6], 0.7) * 0.4).detach().require_grad();
+    let weights = wave([3, 50, 6], 0.17);
+    let pairs = [
+        (ops::leaky_relu(x.clone(), 0.2), activation::leaky_relu(x.clone(), 0.2)),
+        (
+            ops::prelu(x.clone(), slopes.clone()),
+            activation::relu(x.clone()) - activation::relu(x.clone().neg()) * slopes.clone().unsqueeze(),
+        ),
+    ];
+    for (ours, theirs) in pairs {
+        close("output", ours.clone(), theirs.clone());
+        let (ours, theirs) =
+            ((ours * weights.clone()).sum().backward(), (theirs * weights.clone()).sum().backward());
+        close("input", x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
+        assert_eq!(slopes.grad(&ours).is_some(), slopes.grad(&theirs).is_some());
+        if let (Some(ours), Some(theirs)) = (slopes.grad(&ours), slopes.grad(&theirs)) {
+            close("slopes", ours, theirs);
+        }
+    }
+}
+
+/// Against the formulas, in burn's operations.
+#[test]
+fn a_step_of_the_optimizer_keeps_an_average_if_there_is_one() {
+    let [value, mean, average, gradient] = [0.3, 0.7, 1.1, 0.2].map(|step| wave([1000], step).inner());
+    let square = wave([1000], 0.9).inner().square();
+    let step = AdamW {
+        beta1: 0.9,
+        beta2: 0.99,
+        corrections: [0.19, 0.0199],
+        epsilon: 1e-3,
+        rate: 0.01,
+        weight_decay: 0.1,
+        scale: 0.5,
+        average_decay: Some(0.8),
+    };
+    let first = mean.clone() * 0.9 + gradient.clone() * 0.05;
+    let second = square.clone() * 0.99 + gradient.clone().square() * 0.0025;
+    let change = first.clone() / 0.19 / ((second.clone() / 0.0199).sqrt() + 1e-3);
+    let new = value.clone() * 0.999 - change * 0.01;
+    for kept in [Some(average.clone()), None] {
+        let moments = Moments { mean: mean.clone(), square: square.clone(), average: kept.clone() };
+        let (got, moments) = adamw(value.clone(), moments, gradient.clone(), step);
+        close("value", got, new.clone());
+        close("mean", moments.mean, first.clone());
+        close("square", moments.square, second.clone());
+        assert_eq!(moments.average.is_some(), kept.is_some());
+        if let Some(got) = moments.average {
+            close("average", got, average.clone() * 0.8 + new.clone() * 0.2);
+        }
+    }
+    let sum = f64::from(gradient.clone().square().sum().into_scalar::<f32>());
+    assert!((sum_of_squares(gradient) - sum).abs() < 1e-4 * sum);
 }
 
 #[test]

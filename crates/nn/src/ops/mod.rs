@@ -4,6 +4,7 @@
 //! rounding.
 
 mod flex;
+pub mod optimizer;
 
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::module::{
@@ -294,9 +295,24 @@ pub fn pad_replicate_end(x: Tensor<4>, rows: usize, columns: usize) -> Tensor<4>
     x
 }
 
-/// `max(x, slope · x)` for a slope below 1.
+/// `x` where positive, else `slope · x`, for a slope above 0.
 pub fn leaky_relu<const D: usize>(x: Tensor<D>, slope: f64) -> Tensor<D> {
+    if on_cpu(&x.device()) {
+        let y = <Dispatch as ActivationKernels>::own_leaky_relu(x.into_dispatch(), slope as f32);
+        return Tensor::from_dispatch(y);
+    }
     activation::leaky_relu(x, slope)
+}
+
+/// `x` `[.., channels]` where positive, else multiplied by its channel's slope, `[channels]`.
+pub fn prelu<const D: usize>(x: Tensor<D>, slopes: Tensor<1>) -> Tensor<D> {
+    if on_cpu(&x.device()) {
+        let y = <Dispatch as ActivationKernels>::own_prelu(x.into_dispatch(), slopes.into_dispatch());
+        return Tensor::from_dispatch(y);
+    }
+    let positive = activation::relu(x.clone());
+    // min(x, 0) = x - max(x, 0)
+    positive.clone() + (x - positive) * slopes.unsqueeze()
 }
 
 /// The larger of `x` and 0.

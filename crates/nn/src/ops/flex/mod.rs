@@ -4,9 +4,11 @@
 
 mod activation;
 mod attention;
+mod optimizer;
 
 pub use activation::ActivationKernels;
 pub use attention::AttentionKernel;
+pub use optimizer::OptimizerKernels;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
