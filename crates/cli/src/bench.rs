@@ -21,7 +21,8 @@ pub fn run(arguments: &Bench) -> Result<ExitCode> {
     let precision = choose::precision(arguments.precision, &device);
     let memory = Memory::watch();
     let model =
-        choose::named(&arguments.model, Task::Sr, Loading { precision, ..Loading::on(&device) })?.model;
+        choose::named("--model", &arguments.model, Task::Sr, Loading { precision, ..Loading::on(&device) })?
+            .model;
     if arguments.steps.is_some() && !model.has_stage2() {
         bail!("--steps: {} has no stage 2, which alone heeds it", model.config.name);
     }

@@ -1,14 +1,12 @@
 //! Models against each other, and against plain enlarging, on pictures that are degraded first.
 
 use super::measured::Subject;
-use super::stamp_of;
 use crate::args::Eval;
-use crate::paths::place;
 use crate::recipe;
-use crate::restore::choose;
+use crate::restore::choose::{self, Chosen};
 use anyhow::{Context, Result, ensure};
-use diffbir::catalog::Task;
-use diffbir::model::Loading;
+use diffbir::catalog::{Store, Task, sha256_of, sha256_of_nano};
+use diffbir::model::{Loading, Stages};
 use diffbir::restore::Watch;
 use diffbir::{Error, Model, Options};
 use diffbir_diffusion::noise::{Source, TorchNoise};
@@ -17,8 +15,9 @@ use diffbir_imaging::{Format, Photo, Raster, Samples, decode, decode_bytes, enco
 use diffbir_metrics::Picture;
 use diffbir_train::degrade::{Recipe, generator};
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 /// Plain enlarging.
 const PLAIN: [(&str, Filter); 2] = [("bicubic", Filter::Bicubic), ("lanczos", Filter::Lanczos)];
@@ -57,20 +56,23 @@ impl Contest {
             Recipe::Chain(_) => 1,
         };
         let mut names = HashSet::new();
+        let mut hashes = Hashes::default();
         let mut entrants = Vec::new();
         let mut files = Vec::new();
         for name in &arguments.models {
-            let model = choose::named(name, Task::Sr, Loading::on(&device))?.model;
+            let chosen = choose::named("--models", name, Task::Sr, Loading::on(&device))?;
+            let contents = hashes.of_model(name, &chosen)?;
+            let model = chosen.model;
             let name = if name == "auto" { model.config.name.clone() } else { name.clone() };
             ensure!(names.insert(name.clone()), "--models {name}: is named twice");
             let mut options = Options { upscale: factor as f64, ..Options::of(&model) };
             options.steps = arguments.steps.map_or(options.steps, usize::from);
             model.check(&options)?;
-            files.push(told(&name));
+            files.push(json!([name, contents]));
             entrants.push(Entrant { name, model, options });
         }
         let settings = json!({
-            "degrade": told(preset),
+            "degrade": [preset, hashes.of_recipe(preset)?],
             "models": files,
             "upscale": arguments.upscale,
             "seed": arguments.seed,
@@ -151,13 +153,56 @@ impl Contest {
     }
 }
 
-/// A name, or a file with its size and time.
-fn told(name: &str) -> Value {
-    let file = Path::new(name);
-    if !file.is_file() {
-        return name.into();
+/// SHA-256 of files, each read once.
+#[derive(Default)]
+struct Hashes {
+    known: HashMap<PathBuf, String>,
+}
+
+impl Hashes {
+    /// Of all files of a model; the built-in one is one.
+    fn of_model(&mut self, name: &str, chosen: &Chosen) -> Result<Vec<String>> {
+        let files: Vec<PathBuf> = match (chosen.set, name) {
+            (Some(set), _) => {
+                let store = Store::of_user().context("official files lie in no folder")?;
+                set.files_for(Task::Sr, Stages::All).into_iter().filter_map(|file| store.find(file)).collect()
+            }
+            (None, "nano" | "auto") => return Ok(vec![sha256_of_nano()]),
+            (None, file) => vec![file.into()],
+        };
+        let mut hashes = Vec::new();
+        for file in files {
+            self.add(&file, &mut hashes)?;
+        }
+        Ok(hashes)
     }
-    json!([place(file).display().to_string(), stamp_of(file)])
+
+    /// Of a recipe in a file; nothing for a preset.
+    fn of_recipe(&mut self, preset: &str) -> Result<Vec<String>> {
+        let mut hashes = Vec::new();
+        if Path::new(preset).is_file() {
+            self.add(Path::new(preset), &mut hashes)?;
+        }
+        Ok(hashes)
+    }
+
+    /// Adds that of a file, or those of all files of a folder, as the diffusers library keeps models.
+    fn add(&mut self, path: &Path, hashes: &mut Vec<String>) -> Result<()> {
+        let fail = || format!("{}: cannot be read", path.display());
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+            let mut entries: Vec<PathBuf> =
+                entries.with_context(fail)?.into_iter().map(|entry| entry.path()).collect();
+            entries.sort();
+            return entries.iter().try_for_each(|entry| self.add(entry, hashes));
+        }
+        if !self.known.contains_key(path) {
+            let hash = sha256_of(path, &mut |_| ControlFlow::Continue(())).with_context(fail)?;
+            self.known.insert(path.to_path_buf(), hash);
+        }
+        hashes.push(self.known[path].clone());
+        Ok(())
+    }
 }
 
 impl Entrant {

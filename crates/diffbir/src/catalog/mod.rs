@@ -16,7 +16,7 @@ pub use download::{Download, PullError, pull};
 pub use files::FILES;
 use files::*;
 pub use metrics::{METRICS, Metric, metric};
-pub use store::{Store, sha256_of};
+pub use store::{Store, sha256_of, sha256_of_nano};
 
 /// A file of weights as its authors publish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
