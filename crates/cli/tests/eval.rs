@@ -97,7 +97,12 @@ fn what_cannot_be_compared_is_told_counted_and_in_the_tables() {
     std::fs::write(restored.join("torn.png"), b"no picture").unwrap();
     save(&restored, "twice.png", picture(20, 20));
     save(&restored, "twice.jpg", picture(20, 20));
-    let told = eval(&[&"--restored", &restored, &"--truth", &truth, &"-o", &out]).code(1);
+    let told = eval(&[&"--restored", &restored, &"--truth", &truth, &"-o", &out, &"--sheets"]).code(1);
+    // What is not there has its reason on the sheet, in the place of a picture; without any picture there is none.
+    let drawn = ["good", "large", "lonely", "stranger", "torn", "twice.jpg", "twice.png"];
+    assert_eq!(names(&out.join("sheets")), drawn.map(|name| format!("{name}.png")));
+    let (good, lonely) = (out.join("sheets/good.png"), out.join("sheets/lonely.png"));
+    assert_eq!(image::open(lonely).unwrap().width(), image::open(good).unwrap().width());
     let output = told.get_output();
     let (table, talk) =
         [&output.stdout, &output.stderr].map(|text| String::from_utf8(text.clone()).unwrap()).into();
@@ -211,6 +216,7 @@ fn a_run_goes_on_and_refuses_other_settings() {
         eval(&all)
     };
     let before = run(&[]).success().get_output().stdout.clone();
+    let tables = ["table.md", "table.csv", "table.json"].map(|name| text(&out.join(name)));
     // As a run leaves it that is killed in the middle of a line.
     let results = text(&out.join("results.jsonl"));
     assert_eq!(results.lines().count(), 3);
@@ -218,6 +224,7 @@ fn a_run_goes_on_and_refuses_other_settings() {
     let again = run(&[]).success().stderr(contains("1 of 2 pictures were measured before"));
     assert_eq!(again.get_output().stdout, before);
     assert_eq!(text(&out.join("results.jsonl")), results);
+    assert_eq!(["table.md", "table.csv", "table.json"].map(|name| text(&out.join(name))), tables);
     run(&[&"--border", &"2"]).code(2).stderr(contains("border 0, now 2").and(contains("--restart")));
     assert_eq!(text(&out.join("results.jsonl")), results);
     // A file that has changed is measured anew.
@@ -322,6 +329,36 @@ fn models_are_compared_on_degraded_pictures() {
     run(&[&"-o", &out]).code(1).stderr(
         contains("error: c: ").and(contains("too small to be reduced by 4")).and(contains("4 failed")),
     );
+}
+
+#[test]
+fn another_model_under_the_same_name_is_noticed() {
+    let folder = TempDir::new().unwrap();
+    let (truth, _, out) = folders(&folder);
+    save(&truth, "a.png", scene(50, 34));
+    let model = folder.path().join("mine.safetensors");
+    let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nano/nano.safetensors");
+    let mut bytes = std::fs::read(nano).unwrap();
+    std::fs::write(&model, &bytes).unwrap();
+    let run = || {
+        let models: [&dyn AsRef<OsStr>; 4] = [&"--models", &model, &"--steps", &"4"];
+        let mut all: Vec<&dyn AsRef<OsStr>> = vec![&"--truth", &truth, &"--degrade", &"mild", &"-o", &out];
+        all.extend(models);
+        eval(&all)
+    };
+    run().success();
+    let time = model.metadata().unwrap().modified().unwrap();
+    let touch =
+        |time| std::fs::File::options().append(true).open(&model).unwrap().set_modified(time).unwrap();
+    // The same at another time is the same.
+    touch(time + std::time::Duration::from_secs(60));
+    run().success().stderr(contains("1 of 1 pictures were measured before"));
+    // The last weight, by as little as half floats can be.
+    let last = bytes.len() - 2;
+    bytes[last] ^= 1;
+    std::fs::write(&model, &bytes).unwrap();
+    touch(time);
+    run().code(2).stderr(contains("mine.safetensors").and(contains("--restart")));
 }
 
 #[test]

@@ -37,7 +37,8 @@ impl Features {
     }
 
     /// From a file: a matrix with a row for each picture as `.npy`, alone in `.npz`, or alone as safetensors or
-    /// PyTorch's tensors; or `mu` and `sigma` in `.npz`, as pytorch-fid keeps statistics.
+    /// PyTorch's tensors; or `mu` and `sigma` in `.npz`, as pytorch-fid keeps statistics, where `sigma` has to be
+    /// symmetric and nowhere negative.
     pub fn open(path: &Path) -> Result<Self, MetricError> {
         let fail = |reason| MetricError::Features { file: path.display().to_string(), reason };
         let ending = path.extension().and_then(|ending| ending.to_str());
