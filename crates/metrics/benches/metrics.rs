@@ -14,6 +14,9 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
 
+/// A metric of the pair.
+type Named<'a> = (&'static str, &'a dyn Fn() -> Result<f64, MetricError>);
+
 fn main() {
     let (mut files, mut only, mut runs, mut threads) = (Vec::new(), None, 5, 2);
     let mut arguments = std::env::args().skip(1);
@@ -38,7 +41,7 @@ fn main() {
             .expect("every tensor is drawn")
     };
     let (alex, vgg) = (drawn(Backbone::AlexNet), drawn(Backbone::Vgg16));
-    let metrics: [(&str, &dyn Fn() -> Result<f64, MetricError>); 9] = [
+    let metrics: [Named; 9] = [
         ("psnr", &|| psnr(&a, &b, Channels::Rgb)),
         ("psnr-y", &|| psnr(&a, &b, Channels::Luma)),
         ("ssim", &|| ssim(&a, &b, Channels::Rgb)),

@@ -16,6 +16,8 @@ const GAP_PX: usize = 12;
 const GLYPH_PX: usize = 8;
 const LINE_PX: usize = 2 * GLYPH_PX + 6;
 const GROUND: [u8; 3] = [32; 3];
+/// In the place of a picture that cannot be had.
+const EMPTY: [u8; 3] = [56; 3];
 const INK: [u8; 3] = [235; 3];
 const FRAME: [u8; 3] = [255, 205, 40];
 /// Numbers that stand beside the names.
@@ -83,9 +85,9 @@ fn draw(name: &str, panels: &[Panel], reference: &Picture) -> Picture {
     let top = 2 * GAP_PX + LINE_PX;
     let (below_names, column) = (top + 2 * LINE_PX, width + GAP_PX);
     let crops = below_names + height + GAP_PX;
-    let reasons: Vec<Vec<String>> = panels.iter().map(|panel| wrapped(panel, width)).collect();
+    let reasons: Vec<Vec<String>> = panels.iter().map(|panel| wrapped(panel, width - 2 * GAP_PX)).collect();
     let most_lines = reasons.iter().map(Vec::len).max().unwrap_or(0);
-    let bottom = (crops + crop.1).max(below_names + most_lines * LINE_PX);
+    let bottom = (crops + crop.1).max(below_names + most_lines * LINE_PX + 2 * GAP_PX);
     let size = (GAP_PX + panels.len() * column, bottom + GAP_PX);
     let mut sheet = Picture { width_px: size.0, height_px: size.1, rgb: GROUND.repeat(size.0 * size.1) };
     write(&mut sheet, name, (GAP_PX, GAP_PX), size.0 - 2 * GAP_PX);
@@ -93,10 +95,15 @@ fn draw(name: &str, panels: &[Panel], reference: &Picture) -> Picture {
         let x = GAP_PX + index * column;
         write(&mut sheet, &panel.name, (x, top), width);
         write(&mut sheet, &panel.numbers, (x, top + LINE_PX), width);
-        for (line, text) in reason.iter().enumerate() {
-            write(&mut sheet, text, (x, below_names + line * LINE_PX), width);
-        }
-        let Ok(picture) = panel.picture else { continue };
+        let Ok(picture) = panel.picture else {
+            let empty = Picture { width_px: width, height_px: height, rgb: EMPTY.repeat(width * height) };
+            paste(&mut sheet, &empty, (x, below_names));
+            for (line, text) in reason.iter().enumerate() {
+                let place = (x + GAP_PX, below_names + GAP_PX + line * LINE_PX);
+                write(&mut sheet, text, place, width - 2 * GAP_PX);
+            }
+            continue;
+        };
         paste(&mut sheet, &scaled(picture, (width, height)), (x, below_names));
         frame(
             &mut sheet,
