@@ -157,7 +157,7 @@ mod tests {
             let rows: Vec<f64> = (0..60).map(|i| (f64::from(i * (seed + 3))).sin()).collect();
             let features = Features::of_rows(&rows, 6).unwrap();
             let found = frechet_distance(&features, &features).unwrap();
-            assert!(found < 1e-12 && found.is_sign_positive(), "{seed}: {found}");
+            assert!(found < 1e-9 && found.is_sign_positive(), "{seed}: {found}");
         }
     }
 
