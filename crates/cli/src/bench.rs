@@ -22,7 +22,8 @@ pub fn run(arguments: &Bench) -> Result<ExitCode> {
     instead.iter().for_each(|why| talk::say(format_args!("--device: {why}")));
     let precision = choose::precision(arguments.precision, &device);
     let memory = Memory::watch();
-    let chosen = choose::named(&arguments.model, Task::Sr, Loading { precision, ..Loading::on(&device) })?;
+    let chosen =
+        choose::named("--model", &arguments.model, Task::Sr, Loading { precision, ..Loading::on(&device) })?;
     chosen.doubts.iter().for_each(talk::say);
     let model = chosen.model;
     if arguments.steps.is_some() && !model.has_stage2() {

@@ -38,8 +38,8 @@ pub struct Found {
     pub problems: Vec<Problem>,
     /// How many files were left out because they are results of an earlier run.
     pub results: usize,
-    /// How many files of a searched folder have the name of a picture that cannot be read.
-    pub not_read: usize,
+    /// Files of a searched folder that have the name of a picture that cannot be read.
+    pub not_read: Vec<PathBuf>,
 }
 
 /// The pictures that arguments mean: files, folders (with those inside if `recursive`) and patterns.
@@ -127,7 +127,7 @@ impl Found {
             if EXTENSIONS.contains(&extension.as_str()) {
                 self.take(&path, below, Some(root), recursive);
             } else if NOT_WRITTEN.contains(&extension.as_str()) {
-                self.not_read += 1;
+                self.not_read.push(path);
             }
         }
         Ok(())

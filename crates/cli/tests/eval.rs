@@ -65,7 +65,9 @@ fn restored_pictures_are_measured_against_the_truth() {
     // Five levels in all channels: 20 log10 51 dB.
     assert!(table.contains("| a         | 34.15  |") && table.contains("| in/b      | inf    |"), "{table}");
     assert!(table.contains("MS-SSIM-Y: below 161 x 161 pixels"), "{table}");
-    assert!(table.contains("| mean of 2 | inf ") && table.contains("MS-SSIM-Y of 1"), "{table}");
+    // The mean is of the pictures that are not equal.
+    assert!(table.contains("| mean of 2 | 34.15 ") && table.contains("MS-SSIM-Y of 1"), "{table}");
+    assert!(table.contains("PSNR of 1 (1 infinite), PSNR-Y of 1 (1 infinite)"), "{table}");
     assert_eq!(text(&out.join("table.md")), table);
     assert_eq!(names(&out), ["results.jsonl", "table.csv", "table.json", "table.md"]);
     let csv = text(&out.join("table.csv"));
@@ -74,6 +76,8 @@ fn restored_pictures_are_measured_against_the_truth() {
     let json: serde_json::Value = serde_json::from_str(&text(&out.join("table.json"))).unwrap();
     assert_eq!(json["pictures"][0]["rows"][0]["values"]["colour"], 5.0);
     assert_eq!(json["pictures"][1]["rows"][0]["values"]["psnr"], "inf");
+    let mean = &json["methods"][0]["means"]["psnr"];
+    assert!(mean["of"] == 1 && mean["infinite"] == 1 && mean["mean"].as_f64().unwrap() < 35.0, "{json}");
     // A border is cut off first.
     let cut = eval(&[&"--restored", &restored, &"--truth", &truth, &"--border", &"15", &"--table", &"csv"]);
     let cut = cut.code(1).stderr(contains("in/b: the picture has 40 x 30 pixels"));
@@ -93,7 +97,12 @@ fn what_cannot_be_compared_is_told_counted_and_in_the_tables() {
     std::fs::write(restored.join("torn.png"), b"no picture").unwrap();
     save(&restored, "twice.png", picture(20, 20));
     save(&restored, "twice.jpg", picture(20, 20));
-    let told = eval(&[&"--restored", &restored, &"--truth", &truth, &"-o", &out]).code(1);
+    let told = eval(&[&"--restored", &restored, &"--truth", &truth, &"-o", &out, &"--sheets"]).code(1);
+    // What is not there has its reason on the sheet, in the place of a picture; without any picture there is none.
+    let drawn = ["good", "large", "lonely", "stranger", "torn", "twice.jpg", "twice.png"];
+    assert_eq!(names(&out.join("sheets")), drawn.map(|name| format!("{name}.png")));
+    let (good, lonely) = (out.join("sheets/good.png"), out.join("sheets/lonely.png"));
+    assert_eq!(image::open(lonely).unwrap().width(), image::open(good).unwrap().width());
     let output = told.get_output();
     let (table, talk) =
         [&output.stdout, &output.stderr].map(|text| String::from_utf8(text.clone()).unwrap()).into();
@@ -115,15 +124,29 @@ fn what_cannot_be_compared_is_told_counted_and_in_the_tables() {
 
 #[cfg(unix)]
 #[test]
-fn links_to_nothing_are_no_reason_to_be_silent() {
+fn what_is_found_and_not_measured_is_in_the_tables() {
     let folder = TempDir::new().unwrap();
-    let (truth, restored, _) = folders(&folder);
+    let (truth, restored, out) = folders(&folder);
     save(&truth, "a.png", picture(20, 20));
     save(&restored, "a.png", picture(20, 20));
     std::os::unix::fs::symlink("nowhere.png", restored.join("b.png")).unwrap();
-    eval(&[&"--restored", &restored, &"--truth", &truth])
+    std::fs::create_dir(truth.join("in")).unwrap();
+    std::fs::write(truth.join("in/c.heic"), b"").unwrap();
+    eval(&[&"--restored", &restored, &"--truth", &truth, &"-o", &out])
         .code(1)
-        .stderr(contains("b.png: is a link to nothing").and(contains("1 measured, 1 failed")));
+        .stderr(contains("b.png: is a link to nothing").and(contains("1 measured, 2 failed")));
+    let table = text(&out.join("table.md"));
+    assert!(table.contains("| b.png        | restored | is a link to nothing |"), "{table}");
+    assert!(table.contains("| in/c.heic    | truth    | is in a format that is not read |"), "{table}");
+    let csv = text(&out.join("table.csv"));
+    assert!(csv.contains("restored,b.png,,,,,,,is a link to nothing\n"), "{csv}");
+    assert!(csv.contains("truth,in/c.heic,,,,,,,is in a format that is not read\n"), "{csv}");
+    let json: serde_json::Value = serde_json::from_str(&text(&out.join("table.json"))).unwrap();
+    let known = serde_json::json!({
+        "folder": "restored", "file": "b.png", "reason": "is a link to nothing"
+    });
+    assert_eq!(json["problems"][0], known);
+    assert_eq!(json["problems"].as_array().unwrap().len(), 2);
 }
 
 #[test]
@@ -193,6 +216,7 @@ fn a_run_goes_on_and_refuses_other_settings() {
         eval(&all)
     };
     let before = run(&[]).success().get_output().stdout.clone();
+    let tables = ["table.md", "table.csv", "table.json"].map(|name| text(&out.join(name)));
     // As a run leaves it that is killed in the middle of a line.
     let results = text(&out.join("results.jsonl"));
     assert_eq!(results.lines().count(), 3);
@@ -200,6 +224,7 @@ fn a_run_goes_on_and_refuses_other_settings() {
     let again = run(&[]).success().stderr(contains("1 of 2 pictures were measured before"));
     assert_eq!(again.get_output().stdout, before);
     assert_eq!(text(&out.join("results.jsonl")), results);
+    assert_eq!(["table.md", "table.csv", "table.json"].map(|name| text(&out.join(name))), tables);
     run(&[&"--border", &"2"]).code(2).stderr(contains("border 0, now 2").and(contains("--restart")));
     assert_eq!(text(&out.join("results.jsonl")), results);
     // A file that has changed is measured anew.
@@ -295,12 +320,45 @@ fn models_are_compared_on_degraded_pictures() {
     let other = |preset: &str| eval(&[&"--truth", &truth, &"--degrade", &preset, &"--steps", &"4"]);
     other("codeformer").success().stdout(contains("| nano "));
     other("nothing").code(2).stderr(contains("nothing: is no preset (mild, medium"));
+    eval(&[&"--truth", &truth, &"--degrade", &"mild", &"--models", &"nothing"])
+        .code(2)
+        .stderr(contains("--models nothing: is neither"));
     // Seeds differ in degradations and noise.
     assert_ne!(run(&[&"--seed", &"2"]).success().get_output().stdout, table);
     save(&truth, "c.png", picture(3, 40));
     run(&[&"-o", &out]).code(1).stderr(
         contains("error: c: ").and(contains("too small to be reduced by 4")).and(contains("4 failed")),
     );
+}
+
+#[test]
+fn another_model_under_the_same_name_is_noticed() {
+    let folder = TempDir::new().unwrap();
+    let (truth, _, out) = folders(&folder);
+    save(&truth, "a.png", scene(50, 34));
+    let model = folder.path().join("mine.safetensors");
+    let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nano/nano.safetensors");
+    let mut bytes = std::fs::read(nano).unwrap();
+    std::fs::write(&model, &bytes).unwrap();
+    let run = || {
+        let models: [&dyn AsRef<OsStr>; 4] = [&"--models", &model, &"--steps", &"4"];
+        let mut all: Vec<&dyn AsRef<OsStr>> = vec![&"--truth", &truth, &"--degrade", &"mild", &"-o", &out];
+        all.extend(models);
+        eval(&all)
+    };
+    run().success();
+    let time = model.metadata().unwrap().modified().unwrap();
+    let touch =
+        |time| std::fs::File::options().append(true).open(&model).unwrap().set_modified(time).unwrap();
+    // The same at another time is the same.
+    touch(time + std::time::Duration::from_secs(60));
+    run().success().stderr(contains("1 of 1 pictures were measured before"));
+    // The last weight, by as little as half floats can be.
+    let last = bytes.len() - 2;
+    bytes[last] ^= 1;
+    std::fs::write(&model, &bytes).unwrap();
+    touch(time);
+    run().code(2).stderr(contains("mine.safetensors").and(contains("--restart")));
 }
 
 #[test]
@@ -325,11 +383,15 @@ fn repeated_samples_have_a_spread() {
     assert!(close(&json["spread"]["g_std"]["psnr"]["mean"], 10.0 * 3f64.log10()), "{json}");
     assert!(text(&out.join("table.csv")).contains("G-STD,mean of 2,4.771213,"));
     assert_eq!(names(&out.join("sheets")), ["a.png", "b.png"]);
-    // Later runs into a folder that is searched do not measure sheets.
-    eval(&[&"--restored", &out, &"--niqe", &niqe()]).success().stderr(contains("2 measured"));
-    eval(&[&"--restored", &out, &"--niqe", &niqe(), &"-o", &out])
+    // Sheets are no pictures to be measured, wherever results go.
+    eval(&[&"--restored", &out, &"--niqe", &niqe()])
         .code(2)
-        .stderr(contains("holds no pictures"));
+        .stderr(contains("2 contact sheets").and(contains("holds no pictures")));
+    save(&out, "mine/sheets/c.png", half(30, 30));
+    eval(&[&"--restored", &folder.path(), &"--niqe", &niqe()]).success().stderr(contains("7 measured"));
+    eval(&[&"--restored", &out, &"--niqe", &niqe(), &"-o", &out, &"--restart"])
+        .success()
+        .stderr(contains("1 measured"));
 }
 
 #[test]
@@ -349,6 +411,7 @@ fn features_give_their_distance() {
     let b = file("b.npy", [[2.0, 4.0], [4.0, 4.0], [6.0, 4.0]]);
     // Means 4 and 4 apart, deviations of 1 and 2.
     eval(&[&"--fid", &a, &b]).success().stdout("33.000000\n");
+    eval(&[&"--fid", &a, &a]).success().stdout("0.000000\n");
     let other = folder.path().join("a.txt");
     std::fs::write(&other, b"1 2 3").unwrap();
     eval(&[&"--fid", &a, &other]).code(2).stderr(contains("a.txt"));

@@ -1,6 +1,7 @@
 //! The metrics of this crate against those logged for a method's own results.
 //!
-//!     cargo run --release --workspace --example osediff -- FOLDER [--lpips FILE] [--niqe FILE]
+//!     cargo build --release --workspace --example osediff
+//!     target/release/examples/osediff FOLDER [--lpips FILE] [--niqe FILE]
 //!
 //! FOLDER is `preset/datasets/benchmark_realsr` or `benchmark_drealsr` of a checkout of
 //! github.com/cswry/OSEDiff. Prints what was found and logged for each pair, then the means, the largest

@@ -8,6 +8,9 @@ use rayon::prelude::*;
 use std::io::Cursor;
 use std::path::Path;
 
+/// What a covariance in float32 may be off by, of its largest variance.
+const ROUNDING: f64 = 1e-5;
+
 /// Mean and covariance of a set's features.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
@@ -34,7 +37,8 @@ impl Features {
     }
 
     /// From a file: a matrix with a row for each picture as `.npy`, alone in `.npz`, or alone as safetensors or
-    /// PyTorch's tensors; or `mu` and `sigma` in `.npz`, as pytorch-fid keeps statistics.
+    /// PyTorch's tensors; or `mu` and `sigma` in `.npz`, as pytorch-fid keeps statistics, where `sigma` has to be
+    /// symmetric and nowhere negative.
     pub fn open(path: &Path) -> Result<Self, MetricError> {
         let fail = |reason| MetricError::Features { file: path.display().to_string(), reason };
         let ending = path.extension().and_then(|ending| ending.to_str());
@@ -74,7 +78,26 @@ fn statistics_or_rows(bytes: &[u8]) -> Result<Features, String> {
     if !mean.iter().chain(&covariance).all(|value| value.is_finite()) {
         return Err("it has values that are not numbers".into());
     }
-    Ok(Features { covariance: Matrix { width: mean.len(), values: covariance }, mean })
+    let covariance = Matrix { width: mean.len(), values: covariance };
+    if !is_covariance(&covariance) {
+        return Err("`sigma` is no covariance: it is not symmetric, or negative along some direction".into());
+    }
+    Ok(Features { covariance, mean })
+}
+
+/// Whether a matrix is symmetric and nowhere negative, but for the rounding of float32.
+fn is_covariance(matrix: &Matrix) -> bool {
+    let width = matrix.width;
+    let at = |i: usize, j: usize| matrix.values[i * width + j];
+    let largest = (0..width).map(|i| at(i, i)).fold(0.0, f64::max);
+    let room = ROUNDING * largest;
+    let symmetric = (0..width).all(|i| (0..i).all(|j| (at(i, j) - at(j, i)).abs() <= room));
+    if largest == 0.0 {
+        return matrix.values.iter().all(|value| *value == 0.0);
+    }
+    // With so much added to the diagonal, it has all its roots.
+    let raised = Matrix::symmetric(width, |i, j| at(i, j) + if i == j { room } else { 0.0 });
+    symmetric && root(&raised).len() == width
 }
 
 fn matrix(shape: &[usize], values: &[f64]) -> Result<Features, String> {
@@ -105,7 +128,9 @@ pub fn frechet_distance(a: &Features, b: &Features) -> Result<f64, MetricError> 
         few.par_iter().map(|few| many.iter().map(|many| dot(few, many)).collect()).collect();
     let squares = eigenvalues(Matrix::symmetric(product.len(), |i, j| dot(&product[i], &product[j])));
     let shared: f64 = squares.iter().map(|square| square.max(0.0).sqrt()).sum();
-    Ok(apart + a.covariance.trace() + b.covariance.trace() - 2.0 * shared)
+    let spread = a.covariance.trace() + b.covariance.trace() - 2.0 * shared;
+    // Rounding may leave a little less than nothing, or a zero with a sign.
+    Ok((apart + spread).max(0.0) + 0.0)
 }
 
 #[cfg(test)]
@@ -122,7 +147,29 @@ mod tests {
         // 25 + (2 - 1)² + (3 - 0)².
         let found = frechet_distance(&a, &b).unwrap();
         assert!((found - 35.0).abs() < 1e-12, "{found}");
-        assert!(frechet_distance(&a, &a).unwrap().abs() < 1e-12);
+        let same = frechet_distance(&a, &a).unwrap();
+        assert!(same < 1e-12 && same.is_sign_positive(), "{same}");
+    }
+
+    #[test]
+    fn distances_of_the_same_are_not_below_zero() {
+        for seed in 0..40 {
+            let rows: Vec<f64> = (0..60).map(|i| (f64::from(i * (seed + 3))).sin()).collect();
+            let features = Features::of_rows(&rows, 6).unwrap();
+            let found = frechet_distance(&features, &features).unwrap();
+            assert!(found < 1e-9 && found.is_sign_positive(), "{seed}: {found}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_covariance_is_known() {
+        let of =
+            |values: &[f64]| is_covariance(&Matrix { width: values.len().isqrt(), values: values.to_vec() });
+        assert!(of(&[2.0, 1.0, 1.0, 2.0]) && of(&[1.0, 1.0, 1.0, 1.0]) && of(&[0.0; 4]) && of(&[]));
+        // Of rank 1, and off by the rounding of float32.
+        assert!(of(&[1.0, 1.0 + 1e-7, 1.0, 1.0 - 1e-7]));
+        assert!(!of(&[-1.0]) && !of(&[1.0, 0.0, 0.0, -1e-3]) && !of(&[0.0, 1.0, 1.0, 0.0]));
+        assert!(!of(&[1.0, 2.0, 2.0, 1.0]) && !of(&[1.0, 0.1, 0.2, 1.0]));
     }
 
     #[test]

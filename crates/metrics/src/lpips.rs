@@ -7,12 +7,13 @@
 //! structure: the authors' `lpips` 0.1.4 (BSD-2-Clause).
 
 use crate::{MetricError, Picture};
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig};
-use diffbir_nn::params::build;
+use diffbir_nn::params::{Init, Precision, build_in};
 use diffbir_nn::{Params, WeightError, ops};
+use rayon::prelude::*;
 use std::path::Path;
 
 /// Mean and deviation of the pictures that the networks were trained on, for values -1..1.
@@ -85,8 +86,8 @@ pub struct Lpips {
 struct Layer {
     pooled_px: usize,
     features: Vec<Conv2d>,
-    /// Weights of the channels.
-    linear: Conv2d,
+    /// Weights of the channels, `[1, channels, 1, 1]`.
+    linear: Param<Tensor<4>>,
 }
 
 impl Lpips {
@@ -97,8 +98,8 @@ impl Lpips {
             let build =
                 |(index, config): (usize, Conv2dConfig)| config.build(&params.at("features").at(index));
             let features = convolutions.into_iter().map(build).collect::<Result<_, _>>()?;
-            let linear = Conv2dConfig::new(channels, 1, 1).no_bias();
-            let linear = linear.build(&params.at(format!("lin{layer}.model.1")))?;
+            let linear = params.at(format!("lin{layer}.model.1"));
+            let linear = linear.tensor("weight", [1, channels, 1, 1], Init::FanIn)?;
             Ok(Layer { pooled_px, features, linear })
         });
         Ok(Self { layers: layers.collect::<Result<_, WeightError>>()?, least_px: backbone.least_px() })
@@ -122,7 +123,7 @@ impl Lpips {
                 file.insert("features", features);
             }
         }
-        let (network, _) = build(&mut file, device, |params| Self::new(params, backbone))?;
+        let network = build_in(Precision::F32, &mut file, device, |params| Self::new(params, backbone))?;
         file.expect_all_used()?;
         Ok(network)
     }
@@ -140,34 +141,123 @@ impl Lpips {
         a.same_size(b)?;
         a.at_least(self.least_px, "LPIPS")?;
         let device = self.devices().into_iter().next().expect("it has weights");
-        let mut x = Tensor::cat(vec![input(a, &device), input(b, &device)], 0);
+        let mut x =
+            Features { shape: [2, a.height_px, a.width_px, 3], values: [input(a), input(b)].concat() };
         let mut distances = Vec::new();
-        for layer in &self.layers {
-            if layer.pooled_px > 0 {
-                x = ops::max_pool2d(x, layer.pooled_px, 2);
+        for Layer { pooled_px, features, linear } in &self.layers {
+            if *pooled_px > 0 {
+                x = x.pooled(*pooled_px);
             }
-            for convolution in &layer.features {
-                x = ops::relu(convolution.forward(x));
-            }
-            let unit = unit_length(x.clone());
-            let difference = unit.clone().slice_dim(0, 0..1) - unit.slice_dim(0, 1..2);
-            let far = layer.linear.forward(difference.powi_scalar(2)).into_data();
-            let pixels = far.num_elements() as f64;
-            distances.push(far.iter::<f32>().map(f64::from).sum::<f64>() / pixels);
+            let from = Tensor::from_data(TensorData::new(x.values, x.shape), &device);
+            let to = features.iter().fold(from, |x, convolution| ops::relu(convolution.forward(x)));
+            x = Features::from(to);
+            distances.push(x.distance(&Features::from(linear.val()).values));
         }
         Ok(distances)
     }
 }
 
-/// `[1, height, width, 3]`, as the networks take pictures.
-fn input(picture: &Picture, device: &Device) -> Tensor<4> {
+/// `[height, width, 3]`, as the networks take pictures.
+fn input(picture: &Picture) -> Vec<f32> {
     let value = |(level, c): (&u8, usize)| (f32::from(*level) / 127.5 - 1.0 - SHIFT[c]) / SCALE[c];
-    let values: Vec<f32> = picture.rgb.iter().zip([0, 1, 2].into_iter().cycle()).map(value).collect();
-    Tensor::from_data(TensorData::new(values, [1, picture.height_px, picture.width_px, 3]), device)
+    picture.rgb.iter().zip([0, 1, 2].into_iter().cycle()).map(value).collect()
 }
 
-/// Every pixel's features over their length.
-fn unit_length(x: Tensor<4>) -> Tensor<4> {
-    let length = x.clone().powi_scalar(2).sum_dim(3).sqrt() + 1e-10;
-    x / length
+/// What a layer makes of two pictures, `[2, height, width, channels]`, on the host: burn's own operations would go
+/// over all of it on one thread, once for each term.
+struct Features {
+    shape: [usize; 4],
+    values: Vec<f32>,
+}
+
+impl From<Tensor<4>> for Features {
+    fn from(x: Tensor<4>) -> Self {
+        let shape = x.dims();
+        Self { shape, values: x.into_data().try_into_vec().expect("networks compute in f32") }
+    }
+}
+
+impl Features {
+    /// The largest value of each channel in windows of `side` x `side` pixels that lie wholly inside, two pixels
+    /// apart.
+    fn pooled(&self, side: usize) -> Self {
+        let [pictures, height, width, channels] = self.shape;
+        let [new_height, new_width] = [height, width].map(|length| (length - side) / 2 + 1);
+        let mut values = vec![f32::NEG_INFINITY; pictures * new_height * new_width * channels];
+        values.par_chunks_exact_mut(new_width * channels).enumerate().for_each(|(row, largest)| {
+            let top = row / new_height * height + row % new_height * 2;
+            for line in (top..top + side).map(|y| &self.values[y * width * channels..][..width * channels]) {
+                for (x, largest) in largest.chunks_exact_mut(channels).enumerate() {
+                    for pixel in line[2 * x * channels..].chunks_exact(channels).take(side) {
+                        largest.iter_mut().zip(pixel).for_each(|(most, value)| *most = most.max(*value));
+                    }
+                }
+            }
+        });
+        Self { shape: [pictures, new_height, new_width, channels], values }
+    }
+
+    /// The mean over pixels of the squares, with their weights, of how far the two pictures' channels lie apart,
+    /// each pixel brought to length 1.
+    fn distance(&self, weights: &[f32]) -> f64 {
+        let [_, height, width, channels] = self.shape;
+        let (a, b) = self.values.split_at(self.values.len() / 2);
+        let row = width * channels;
+        let of_row = |(a, b): (&[f32], &[f32])| -> f64 {
+            let pixels = a.chunks_exact(channels).zip(b.chunks_exact(channels));
+            pixels.map(|(a, b)| f64::from(apart(a, b, weights))).sum()
+        };
+        let rows: Vec<f64> = a.par_chunks(row).zip(b.par_chunks(row)).map(of_row).collect();
+        rows.iter().sum::<f64>() / (height * width) as f64
+    }
+}
+
+/// Of one pixel.
+fn apart(a: &[f32], b: &[f32], weights: &[f32]) -> f32 {
+    let scale = |pixel: &[f32]| 1.0 / (sum(pixel.len(), |i| pixel[i] * pixel[i]).sqrt() + 1e-10);
+    let (scale_a, scale_b) = (scale(a), scale(b));
+    let count = a.len().min(b.len()).min(weights.len());
+    let (a, b, weights) = (&a[..count], &b[..count], &weights[..count]);
+    sum(count, |i| weights[i] * (a[i] * scale_a - b[i] * scale_b).powi(2))
+}
+
+/// The sum of as many terms, in an order that fills the processor's registers.
+#[inline(always)]
+fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+    const LANES: usize = 16;
+    let mut sums = [0.0; LANES];
+    for start in (0..count / LANES * LANES).step_by(LANES) {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += term(start + lane);
+        }
+    }
+    sums.iter().sum::<f32>() + (count / LANES * LANES..count).map(term).sum::<f32>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_that_reach_out_do_not_count() {
+        // Rows of 10, 11, .. and 20, 21, .., two channels, the second negative; windows at 0 and 2.
+        let row = |start: i32| (0..6).flat_map(move |x| [(start + x) as f32, -(start + x) as f32]);
+        let values = [10, 20, 30, 40, 50, 60].into_iter().flat_map(row).collect();
+        let found = Features { shape: [2, 3, 6, 2], values }.pooled(3);
+        assert_eq!(found.shape, [2, 1, 2, 2]);
+        assert_eq!(found.values, [32.0, -10.0, 34.0, -12.0, 62.0, -40.0, 64.0, -42.0]);
+    }
+
+    #[test]
+    fn distances_are_of_directions() {
+        // 19 channels, more than one run of the sum: pixels along the first, the last, and half of each.
+        let pixel = |first: f32, last: f32| [vec![first], vec![0.0; 17], vec![last]].concat();
+        let a = [pixel(3.0, 0.0), pixel(0.0, 0.0)].concat();
+        let b = [pixel(0.6, 0.8), pixel(0.0, 0.0)].concat();
+        let features = Features { shape: [2, 1, 2, 19], values: [a, b].concat() };
+        let mut weights = vec![1.0; 19];
+        weights[18] = 2.0;
+        // (.4² + 2 x .8²) over two pixels.
+        assert!((features.distance(&weights) - 0.72).abs() < 1e-6);
+    }
 }

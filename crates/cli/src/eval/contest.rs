@@ -1,16 +1,14 @@
 //! Models against each other, and against plain enlarging, on pictures that are degraded first.
 
 use super::measured::Subject;
-use super::stamp_of;
 use crate::args::Eval;
-use crate::paths::place;
 use crate::recipe;
-use crate::restore::choose;
+use crate::restore::choose::{self, Chosen};
 use crate::talk::say;
 use anyhow::{Context, Result, ensure};
-use diffbir::catalog::Task;
+use diffbir::catalog::{Store, Task, sha256_of, sha256_of_nano};
 use diffbir::device::Opened;
-use diffbir::model::Loading;
+use diffbir::model::{Loading, Stages};
 use diffbir::restore::Watch;
 use diffbir::{Error, Model, Options};
 use diffbir_diffusion::noise::{Source, TorchNoise};
@@ -20,6 +18,7 @@ use diffbir_metrics::Picture;
 use diffbir_train::degrade::{Recipe, generator};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Plain enlarging.
@@ -63,19 +62,20 @@ impl Contest {
         let mut entrants = Vec::new();
         let mut files = Vec::new();
         for name in &arguments.models {
-            let chosen = choose::named(name, Task::Sr, Loading::on(&device))?;
+            let chosen = choose::named("--models", name, Task::Sr, Loading::on(&device))?;
             chosen.doubts.iter().for_each(say);
+            let contents = hashes_of_model(name, &chosen)?;
             let model = chosen.model;
             let name = if name == "auto" { model.config.name.clone() } else { name.clone() };
             ensure!(names.insert(name.clone()), "--models {name}: is named twice");
             let mut options = Options { upscale: factor as f64, ..Options::of(&model) };
             options.steps = arguments.steps.map_or(options.steps, usize::from);
             model.check(&options)?;
-            files.push(told(&name));
+            files.push(json!([name, contents]));
             entrants.push(Entrant { name, model, options });
         }
         let settings = json!({
-            "degrade": told(preset),
+            "degrade": [preset, if Path::new(preset).is_file() { hashes_of(Path::new(preset))? } else { Vec::new() }],
             "models": files,
             "upscale": arguments.upscale,
             "seed": arguments.seed,
@@ -156,13 +156,37 @@ impl Contest {
     }
 }
 
-/// A name, or a file with its size and time.
-fn told(name: &str) -> Value {
-    let file = Path::new(name);
-    if !file.is_file() {
-        return name.into();
+/// SHA-256 of all files of a model; the built-in one is one.
+fn hashes_of_model(name: &str, chosen: &Chosen) -> Result<Vec<String>> {
+    match (chosen.set, name) {
+        (Some(set), _) => {
+            let store = Store::of_user().context("official files lie in no folder")?;
+            let files = set.files_for(Task::Sr, Stages::All).into_iter().filter_map(|file| store.find(file));
+            let hashes: Result<Vec<_>> = files.map(|file| hashes_of(&file)).collect();
+            Ok(hashes?.concat())
+        }
+        (None, "nano" | "auto") => Ok(vec![sha256_of_nano()]),
+        (None, file) => hashes_of(Path::new(file)),
     }
-    json!([place(file).display().to_string(), stamp_of(file)])
+}
+
+/// That of a file, or those of all files of a folder, as the diffusers library keeps models.
+fn hashes_of(path: &Path) -> Result<Vec<String>> {
+    let fail = || format!("{}: cannot be read", path.display());
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+        let mut entries = entries.with_context(fail)?;
+        entries.sort_by_key(std::fs::DirEntry::path);
+        let hashes: Result<Vec<_>> = entries.iter().map(|entry| hashes_of(&entry.path())).collect();
+        return Ok(hashes?.concat());
+    }
+    let mut watch = |_| ControlFlow::Continue(());
+    // A store remembers the hashes of files that have not changed.
+    let hash = match Store::of_user() {
+        Some(store) => store.hash_of(path, &mut watch),
+        None => sha256_of(path, &mut watch),
+    };
+    Ok(vec![hash.with_context(fail)?])
 }
 
 impl Entrant {

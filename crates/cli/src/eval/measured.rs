@@ -32,7 +32,7 @@ pub struct Measured {
     pub rows: Vec<Row>,
     /// How much repeated samples differ pixel by pixel (L-STD), if these are such and all could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spread: Option<f64>,
+    pub spread: Option<Number>,
 }
 
 /// What was found of a picture as one method made it.
@@ -65,7 +65,7 @@ impl TryFrom<serde_json::Value> for Number {
     type Error = &'static str;
 
     fn try_from(value: serde_json::Value) -> Result<Self, Self::Error> {
-        let number = value.as_f64().or_else(|| value.as_str()?.parse().ok());
+        let number = value.as_str().map_or(value.as_f64(), |text| text.parse().ok());
         number.map(Self).ok_or("a number is expected")
     }
 }
@@ -109,7 +109,7 @@ pub fn measure(meter: &Meter, subjects: &[Subject]) -> Vec<Measured> {
             pairs.iter().map(|pair| pair.as_ref().map(|(picture, _)| picture)).collect();
         // Samples of different sizes have no common pixels.
         let spread = samples.filter(|samples| meter.repeated && samples.len() > 1);
-        let spread = spread.and_then(|samples| local_deviation(&samples).ok());
+        let spread = spread.and_then(|samples| local_deviation(&samples).ok()).map(Number);
         Measured { picture: subject.name.clone(), stamp: subject.stamp.clone(), rows, spread }
     };
     subjects.iter().map(result).collect()

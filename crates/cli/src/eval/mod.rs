@@ -26,6 +26,7 @@ use meter::Meter;
 use pairs::{Files, Folder, together};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
+use sheet::SHEETS;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::ops::ControlFlow;
@@ -35,9 +36,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 use table::Table;
-
-/// The folder of contact sheets in the output's folder.
-const SHEETS: &str = "sheets";
 
 /// Pictures that are measured at once: more would only take memory.
 const AT_ONCE: usize = 4;
@@ -76,9 +74,9 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
     let Some(pictures) = run.measure(&together(truth_folder.as_ref(), &folders), &mut ledger)? else {
         return Ok(ExitCode::from(STOPPED));
     };
-    let table = Table { metrics: run.meter.metrics(), methods: run.methods, pictures };
-    let problems = folders.iter().chain(&truth_folder).map(|folder| folder.problems).sum();
-    finish(arguments, output.as_deref(), &table, &settings, problems)
+    let problems = folders.into_iter().chain(truth_folder).flat_map(|folder| folder.problems).collect();
+    let table = Table { metrics: run.meter.metrics(), methods: run.methods, pictures, problems };
+    finish(arguments, output.as_deref(), &table, &settings)
 }
 
 /// What is the same for all pictures.
@@ -252,13 +250,12 @@ fn write_png(path: &Path, picture: &Picture) -> Result<()> {
     outputs::write(path, &encode_rgb(size, picture.rgb.clone(), Format::Png, None)?)
 }
 
-/// Prints and writes the tables; `problems` were told before and count as failures.
+/// Prints and writes the tables.
 fn finish(
     arguments: &Eval,
     output: Option<&Path>,
     table: &Table,
     settings: &Map<String, Value>,
-    problems: usize,
 ) -> Result<ExitCode> {
     let (markdown, csv) = (table.markdown(), table.csv()?);
     let json = serde_json::to_string_pretty(&table.json(settings))? + "\n";
@@ -273,7 +270,6 @@ fn finish(
         TableFormat::Json => json.as_bytes(),
     });
     let (measured, failed) = table.count();
-    let failed = failed + problems;
     let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
     say(format_args!("{measured} measured{failures}"));
     let told = talk::ended(printed);

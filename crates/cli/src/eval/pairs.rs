@@ -1,9 +1,12 @@
 //! Which files are versions of one picture.
 
+use super::ledger;
+use super::sheet::SHEETS;
 use crate::inputs::in_folder;
 use crate::paths::{Kind, kind, place};
 use crate::talk::say;
 use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -13,8 +16,19 @@ pub struct Folder {
     pub name: String,
     /// Pictures: place and name with and without the ending, and the file.
     files: Vec<(PathBuf, PathBuf, PathBuf)>,
-    /// How much of it could not be looked at, which was told.
-    pub problems: usize,
+    /// What of it cannot be measured, which was told.
+    pub problems: Vec<Problem>,
+}
+
+/// A file or folder that was found and is no picture that can be measured.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Problem {
+    /// The name of the folder that was searched, as of [`Folder`].
+    pub folder: String,
+    /// Its place in there.
+    pub file: String,
+    /// What is wrong.
+    pub reason: String,
 }
 
 /// The files of one picture: the truth's, and one of each other folder.
@@ -31,7 +45,13 @@ impl Folder {
         if kind(folder).context(flag.to_string())? != Kind::Folder {
             bail!("{flag} {shown}: is a file: give the folder that it lies in");
         }
-        let found = in_folder(folder, except);
+        let mut found = in_folder(folder, except);
+        let before = found.inputs.len();
+        found.inputs.retain(|input| !is_in_sheets(folder, &input.below));
+        let sheets = before - found.inputs.len();
+        if sheets > 0 {
+            say(format_args!("{shown}: {sheets} contact sheets of an evaluation are left out"));
+        }
         if found.inputs.is_empty() {
             let reason = found.problems.first().map(|problem| problem.message.clone());
             bail!("{flag}: {}", reason.unwrap_or_else(|| format!("{shown}: holds no pictures")));
@@ -39,17 +59,25 @@ impl Folder {
         for problem in &found.problems {
             say(format_args!("error: {}", problem.message));
         }
-        if found.not_read > 0 {
+        if !found.not_read.is_empty() {
             say(format_args!(
                 "{shown}: {} left out in formats that are not read, such as HEIC and RAW",
-                found.not_read
+                found.not_read.len()
             ));
         }
+        let problem = |path: &Path, message: String| Problem {
+            folder: name.clone(),
+            file: path.strip_prefix(folder).unwrap_or(path).display().to_string(),
+            reason: message.trim_start_matches(&format!("{}: ", path.display())).into(),
+        };
+        let not_read = |path: &PathBuf| problem(path, "is in a format that is not read".into());
+        let problems = found.problems.iter().map(|told| problem(&told.path, told.message.clone()));
+        let problems = problems.chain(found.not_read.iter().map(not_read)).collect();
         let files = found.inputs.into_iter().map(|input| {
             let own = input.below.join(input.path.file_name().unwrap_or_default());
             (own.clone(), own.with_extension(""), input.path)
         });
-        Ok(Self { name, files: files.collect(), problems: found.problems.len() + found.not_read })
+        Ok(Self { name, files: files.collect(), problems })
     }
 
     /// Those of several folders, each called by its last name, or as it was given where two have the same.
@@ -69,6 +97,14 @@ impl Folder {
         };
         folders.iter().zip(&names).map(search).collect()
     }
+}
+
+/// Whether the folder `below` a searched one is where an evaluation keeps its sheets.
+fn is_in_sheets(searched: &Path, below: &Path) -> bool {
+    below.ancestors().any(|folder| {
+        let place = searched.join(folder);
+        folder.ends_with(SHEETS) && place.with_file_name(ledger::NAME).is_file()
+    })
 }
 
 /// What belongs together: files of the same place and name without the ending, or, where a folder has several
@@ -113,7 +149,7 @@ mod tests {
 
     fn folder(names: &[&str]) -> Folder {
         let file = |name: &&str| (name.into(), PathBuf::from(name).with_extension(""), PathBuf::from(name));
-        Folder { name: "x".into(), files: names.iter().map(file).collect(), problems: 0 }
+        Folder { name: "x".into(), files: names.iter().map(file).collect(), problems: Vec::new() }
     }
 
     fn keys(truth: &[&str], restored: &[&str]) -> Vec<(String, bool, bool)> {

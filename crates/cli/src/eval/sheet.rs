@@ -6,6 +6,8 @@ use diffbir_imaging::resize::{self, Filter};
 use diffbir_metrics::Picture;
 use font8x8::{BASIC_FONTS, UnicodeFonts};
 
+/// The folder of sheets in the output's folder.
+pub const SHEETS: &str = "sheets";
 /// Width that pictures are shown in: larger ones are reduced, smaller ones enlarged by whole numbers.
 const SHOWN_PX: usize = 512;
 /// How much the crops are enlarged.
@@ -14,16 +16,18 @@ const GAP_PX: usize = 12;
 const GLYPH_PX: usize = 8;
 const LINE_PX: usize = 2 * GLYPH_PX + 6;
 const GROUND: [u8; 3] = [32; 3];
+/// In the place of a picture that cannot be had.
+const EMPTY: [u8; 3] = [56; 3];
 const INK: [u8; 3] = [235; 3];
 const FRAME: [u8; 3] = [255, 205, 40];
 /// Numbers that stand beside the names.
 const TOLD: [Metric; 3] = [Metric::Psnr, Metric::Lpips, Metric::Niqe];
 
-/// One of the pictures.
+/// One of the pictures, or why it cannot be had.
 struct Panel<'a> {
     name: String,
     numbers: String,
-    picture: &'a Picture,
+    picture: Result<&'a Picture, String>,
 }
 
 /// Part of a picture.
@@ -35,31 +39,43 @@ struct Region {
     height: usize,
 }
 
-/// The sheet of a picture; nothing where no version could be had. What only enlarges is left out for what
-/// it started from.
+/// The sheet of a picture; nothing where no picture could be had, neither the truth nor a version. What only enlarges
+/// is left out for what it started from.
 pub fn sheet(subject: &Subject, measured: &Measured) -> Option<Picture> {
-    let truth = subject.truth.as_ref().and_then(|truth| truth.as_ref().ok());
-    let versions = subject.versions.iter().zip(&measured.rows).filter_map(|((method, picture), row)| {
-        let plain = subject.input.is_some() && super::contest::is_plain(method);
-        let picture = picture.as_ref().ok().filter(|_| !plain)?;
-        Some(Panel { name: method.clone(), numbers: numbers(row), picture })
-    });
-    let versions: Vec<Panel> = versions.collect();
-    let reference = truth.or_else(|| Some(versions.first()?.picture))?;
+    let truth = subject.truth.as_ref();
+    let had = |(_, picture): &'_ (String, Result<Picture, String>)| picture.is_ok();
+    let first = || subject.versions.iter().find(|version| had(version))?.1.as_ref().ok();
+    let reference = truth.and_then(|truth| truth.as_ref().ok()).or_else(first)?;
     let size = (reference.width_px, reference.height_px);
     let input = subject.input.as_ref();
     let whole_input = input.map(|input| nearest(input, whole(input), size));
     let mut panels = Vec::new();
     panels.extend(whole_input.iter().zip(input).map(|(picture, input)| Panel {
         name: "input".into(),
-        numbers: format!("{} x {}", input.width_px, input.height_px),
-        picture,
+        numbers: of_size(input),
+        picture: Ok(picture),
     }));
-    panels.extend(
-        versions.into_iter().filter(|panel| (panel.picture.width_px, panel.picture.height_px) == size),
-    );
-    panels.extend(truth.map(|picture| Panel { name: "truth".into(), numbers: String::new(), picture }));
+    for ((method, picture), row) in subject.versions.iter().zip(&measured.rows) {
+        if input.is_some() && super::contest::is_plain(method) {
+            continue;
+        }
+        let picture = picture.as_ref().map_err(String::clone).and_then(|picture| {
+            let fits = (picture.width_px, picture.height_px) == size;
+            let other = || row.failed.clone().unwrap_or_else(|| of_size(picture));
+            if fits { Ok(picture) } else { Err(other()) }
+        });
+        panels.push(Panel { name: method.clone(), numbers: numbers(row), picture });
+    }
+    panels.extend(truth.map(|picture| Panel {
+        name: "truth".into(),
+        numbers: String::new(),
+        picture: picture.as_ref().map_err(String::clone),
+    }));
     Some(draw(&measured.picture, &panels, reference))
+}
+
+fn of_size(picture: &Picture) -> String {
+    format!("{} x {}", picture.width_px, picture.height_px)
 }
 
 fn draw(name: &str, panels: &[Panel], reference: &Picture) -> Picture {
@@ -69,14 +85,26 @@ fn draw(name: &str, panels: &[Panel], reference: &Picture) -> Picture {
     let top = 2 * GAP_PX + LINE_PX;
     let (below_names, column) = (top + 2 * LINE_PX, width + GAP_PX);
     let crops = below_names + height + GAP_PX;
-    let size = (GAP_PX + panels.len() * column, crops + crop.1 + GAP_PX);
+    let reasons: Vec<Vec<String>> = panels.iter().map(|panel| wrapped(panel, width - 2 * GAP_PX)).collect();
+    let most_lines = reasons.iter().map(Vec::len).max().unwrap_or(0);
+    let bottom = (crops + crop.1).max(below_names + most_lines * LINE_PX + 2 * GAP_PX);
+    let size = (GAP_PX + panels.len() * column, bottom + GAP_PX);
     let mut sheet = Picture { width_px: size.0, height_px: size.1, rgb: GROUND.repeat(size.0 * size.1) };
     write(&mut sheet, name, (GAP_PX, GAP_PX), size.0 - 2 * GAP_PX);
-    for (index, panel) in panels.iter().enumerate() {
+    for (index, (panel, reason)) in panels.iter().zip(&reasons).enumerate() {
         let x = GAP_PX + index * column;
         write(&mut sheet, &panel.name, (x, top), width);
         write(&mut sheet, &panel.numbers, (x, top + LINE_PX), width);
-        paste(&mut sheet, &scaled(panel.picture, (width, height)), (x, below_names));
+        let Ok(picture) = panel.picture else {
+            let empty = Picture { width_px: width, height_px: height, rgb: EMPTY.repeat(width * height) };
+            paste(&mut sheet, &empty, (x, below_names));
+            for (line, text) in reason.iter().enumerate() {
+                let place = (x + GAP_PX, below_names + GAP_PX + line * LINE_PX);
+                write(&mut sheet, text, place, width - 2 * GAP_PX);
+            }
+            continue;
+        };
+        paste(&mut sheet, &scaled(picture, (width, height)), (x, below_names));
         frame(
             &mut sheet,
             region,
@@ -84,9 +112,29 @@ fn draw(name: &str, panels: &[Panel], reference: &Picture) -> Picture {
             (width, height),
             (x, below_names),
         );
-        paste(&mut sheet, &nearest(panel.picture, region, crop), (x, crops));
+        paste(&mut sheet, &nearest(picture, region, crop), (x, crops));
     }
     sheet
+}
+
+/// Why there is no picture, in lines of large letters that fit into `room` pixels.
+fn wrapped(panel: &Panel, room: usize) -> Vec<String> {
+    let letters = (room / (2 * GLYPH_PX)).max(1);
+    let mut lines: Vec<String> = Vec::new();
+    for word in panel.picture.as_ref().err().into_iter().flat_map(|reason| reason.split_whitespace()) {
+        let word: Vec<char> = word.chars().collect();
+        // A path may be longer than a line.
+        for part in word.chunks(letters) {
+            match lines.last_mut() {
+                Some(line) if line.chars().count() + 1 + part.len() <= letters => {
+                    line.push(' ');
+                    line.extend(part);
+                }
+                _ => lines.push(part.iter().collect()),
+            }
+        }
+    }
+    lines
 }
 
 fn numbers(row: &Row) -> String {
@@ -135,10 +183,11 @@ fn nearest(picture: &Picture, region: Region, (width_px, height_px): (usize, usi
     Picture { width_px, height_px, rgb }
 }
 
-/// Where neighbouring pixels differ most, of the size that fills `shown_px` when it is enlarged.
+/// Where neighbouring pixels differ most, of the size that fills `shown_px` when it is shown [`ZOOM`] times as large as
+/// the picture, or, where that is enlarged itself, as in the picture above.
 fn most_detailed(picture: &Picture, shown_px: usize) -> Region {
     let (columns, rows) = (picture.width_px, picture.height_px);
-    let width = (shown_px / ZOOM).clamp(1, columns);
+    let width = (shown_px.min(columns) / ZOOM).max(1);
     let height = (width * 3 / 4).clamp(1, rows);
     let green = |x: usize, y: usize| u64::from(picture.rgb[3 * (y * columns + x) + 1]);
     // Sums of differences over the rectangle from the upper left corner.
@@ -225,6 +274,51 @@ mod tests {
         let Region { x, y, width, height } = most_detailed(&picture, 512);
         assert_eq!((width, height), (256, 192));
         assert!(x <= 500 && x + width >= 507 && y <= 300 && y + height >= 340, "{x} {y}");
+        // Crops of pictures that are enlarged themselves are enlarged further.
+        for width in [512, 300, 256, 200, 50, 2] {
+            assert_eq!(most_detailed(&flat(width, 40), shown(width, 40).0).width, width / 2);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_has_its_reason() {
+        let picture = flat(20, 3);
+        let mut rows = vec![Row::default(), Row::default()];
+        rows[0].failed = Some("there is no picture".into());
+        let measured = Measured { picture: "a".into(), stamp: String::new(), rows, spread: None };
+        let with = |reason: &str| Subject {
+            name: "a".into(),
+            stamp: String::new(),
+            truth: Some(Ok(picture.clone())),
+            input: None,
+            versions: vec![("one".into(), Err(reason.into())), ("two".into(), Ok(picture.clone()))],
+        };
+        let drawn = |subject: &Subject| sheet(subject, &measured).unwrap();
+        let (short, long) = (drawn(&with("gone")), drawn(&with(&"a/long/path/to/nowhere ".repeat(20))));
+        assert_eq!(short.width_px, GAP_PX + 3 * (500 + GAP_PX));
+        let ink = |sheet: &Picture| {
+            let rows = sheet.rgb.chunks(3 * sheet.width_px).skip(2 * GAP_PX + 3 * LINE_PX);
+            rows.flat_map(|row| row[..3 * 500].chunks(3)).filter(|pixel| *pixel == INK).count()
+        };
+        // Of four letters, and of hundreds, for which there is room.
+        assert!(ink(&short) > 50 && ink(&long) > 50 * ink(&short), "{} {}", ink(&short), ink(&long));
+        // Without the truth versions are still shown, and with none of both there is no sheet.
+        let mut subject = with("gone");
+        subject.truth = Some(Err("torn".into()));
+        assert_eq!(drawn(&subject).width_px, short.width_px);
+        subject.versions.pop();
+        assert_eq!(sheet(&subject, &measured), None);
+    }
+
+    #[test]
+    fn reasons_are_wrapped_within_their_room() {
+        let panel = |reason: &str| Panel {
+            name: String::new(),
+            numbers: String::new(),
+            picture: Err(reason.to_string()),
+        };
+        assert_eq!(wrapped(&panel("ab cd abcdefgh i"), 5 * 16), ["ab cd", "abcde", "fgh i"]);
+        assert!(wrapped(&Panel { picture: Ok(&flat(1, 1)), ..panel("") }, 80).is_empty());
     }
 
     #[test]
@@ -232,7 +326,7 @@ mod tests {
         for (width, height) in [(1, 1), (3, 700), (700, 3), (1, 900), (511, 20), (1030, 514)] {
             let picture = flat(width, height);
             let panel =
-                |name: &str| Panel { name: name.into(), numbers: "PSNR 12.00".into(), picture: &picture };
+                |name: &str| Panel { name: name.into(), numbers: "PSNR 12.00".into(), picture: Ok(&picture) };
             let sheet = draw(
                 "a/name",
                 &[panel("one"), panel("a name that is far too long for it — Übung")],

@@ -2,6 +2,7 @@
 
 use super::measured::{Measured, Number, Row};
 use super::metric::Metric;
+use super::pairs::Problem;
 use diffbir_metrics::global_deviation;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -12,6 +13,8 @@ pub struct Table {
     pub methods: Vec<String>,
     /// In the order of the tables.
     pub pictures: Vec<Measured>,
+    /// Of the folders.
+    pub problems: Vec<Problem>,
 }
 
 /// Of repeated samples, means over pictures.
@@ -25,10 +28,32 @@ struct Spread {
 
 /// A method over all pictures.
 struct Mean {
-    /// Of the pictures that have one, and how many these are.
-    values: Vec<Option<(f64, usize)>>,
+    /// Of each metric, if any picture has it.
+    values: Vec<Option<MeanValue>>,
     measured: usize,
     failed: usize,
+}
+
+/// A metric over the pictures that have a value: the mean of the finite ones, or infinity if there is no other.
+#[derive(Clone, Copy)]
+struct MeanValue {
+    value: f64,
+    /// Pictures that it is the mean of.
+    of: usize,
+    /// Pictures that are left out, since they are equal to the truth and their PSNR is infinite.
+    infinite: usize,
+}
+
+impl MeanValue {
+    fn of(values: &[f64]) -> Option<Self> {
+        let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+        let counted = if finite.is_empty() { values } else { &finite };
+        (!counted.is_empty()).then(|| Self {
+            value: counted.iter().sum::<f64>() / counted.len() as f64,
+            of: counted.len(),
+            infinite: values.len() - counted.len(),
+        })
+    }
 }
 
 impl Table {
@@ -43,7 +68,7 @@ impl Table {
     fn mean(&self, method: &str) -> Mean {
         let mean = |metric: &Metric| {
             let values: Vec<f64> = self.rows(method).filter_map(|(_, row)| row.value(*metric)).collect();
-            (!values.is_empty()).then(|| (values.iter().sum::<f64>() / values.len() as f64, values.len()))
+            MeanValue::of(&values)
         };
         let failed = self.rows(method).filter(|(_, row)| row.failed.is_some()).count();
         let measured = self.rows(method).count() - failed;
@@ -52,7 +77,7 @@ impl Table {
 
     /// How much repeated samples of a picture differ, if there are such.
     fn spread(&self) -> Option<Spread> {
-        let local: Vec<f64> = self.pictures.iter().filter_map(|measured| measured.spread).collect();
+        let local: Vec<f64> = self.pictures.iter().filter_map(|measured| Some(measured.spread?.0)).collect();
         if local.is_empty() {
             return None;
         }
@@ -70,13 +95,15 @@ impl Table {
         Some(Spread { global: global.collect(), local: mean(&local), of: local.len() })
     }
 
-    /// How many versions of pictures were measured, and how many could not be.
+    /// How many versions of pictures were measured, and how much could not be, problems of folders included.
     pub fn count(&self) -> (usize, usize) {
         let means = self.methods.iter().map(|method| self.mean(method));
-        means.fold((0, 0), |(measured, failed), mean| (measured + mean.measured, failed + mean.failed))
+        means.fold((0, self.problems.len()), |(measured, failed), mean| {
+            (measured + mean.measured, failed + mean.failed)
+        })
     }
 
-    /// For people: means of methods, if there are several, then each picture.
+    /// For people: means of methods, if there are several, then each picture, then what else was found.
     pub fn markdown(&self) -> String {
         let titles = self.metrics.iter().map(|metric| format!("{} {}", metric.name(), metric.better()));
         let titles: Vec<String> = titles.collect();
@@ -115,14 +142,23 @@ impl Table {
             lines.extend(means);
         }
         let head = ["picture".to_string()].into_iter().chain(several.then(|| "method".into()));
-        text + &grid(head.chain(titles).chain(["note".into()]).collect(), lines)
+        text += &grid(head.chain(titles).chain(["note".into()]).collect(), lines);
+        if !self.problems.is_empty() {
+            let problem = |problem: &Problem| {
+                vec![problem.file.clone(), problem.folder.clone(), problem.reason.clone()]
+            };
+            let head = ["not measured", "folder", "note"].map(String::from).to_vec();
+            text += "\n";
+            text += &grid(head, self.problems.iter().map(problem).collect());
+        }
+        text
     }
 
     fn mean_cells(&self, method: &str, several: bool) -> Vec<String> {
         let mean = self.mean(method);
         let name = if several { method.to_string() } else { format!("mean of {}", mean.measured) };
         let values = self.metrics.iter().zip(&mean.values);
-        let values = values.map(|(metric, value)| cell(*metric, value.map(|(value, _)| value)));
+        let values = values.map(|(metric, value)| cell(*metric, value.map(|mean| mean.value)));
         [name]
             .into_iter()
             .chain(values)
@@ -130,7 +166,8 @@ impl Table {
             .collect()
     }
 
-    /// A line for each version of each picture, and one for the mean of each method.
+    /// A line for each version of each picture, and one for the mean of each method; in the end what else was found,
+    /// with its folder for a method.
     pub fn csv(&self) -> Result<String, csv::Error> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let keys = self.metrics.iter().map(|metric| metric.key());
@@ -143,7 +180,7 @@ impl Table {
                 writer.write_record(line.chain([row.note()]))?;
             }
             let mean = self.mean(method);
-            let values = mean.values.iter().map(|value| number(value.map(|(value, _)| value)));
+            let values = mean.values.iter().map(|value| number(value.map(|mean| mean.value)));
             let line = [method.clone(), format!("mean of {}", mean.measured)].into_iter().chain(values);
             writer.write_record(line.chain([mean.note(&self.metrics, false)]))?;
         }
@@ -151,6 +188,11 @@ impl Table {
             let values = global.iter().map(|value| number(value.map(|(value, _)| value)));
             let line = ["G-STD".to_string(), format!("mean of {of}")].into_iter().chain(values);
             writer.write_record(line.chain([format!("L-STD {local:.6}")]))?;
+        }
+        for Problem { folder, file, reason } in &self.problems {
+            let values = self.metrics.iter().map(|_| String::new());
+            let line = [folder.clone(), file.clone()].into_iter().chain(values);
+            writer.write_record(line.chain([reason.clone()]))?;
         }
         let bytes = writer.into_inner().expect("memory takes all");
         Ok(String::from_utf8(bytes).expect("of text"))
@@ -162,8 +204,9 @@ impl Table {
             let mean = self.mean(method);
             let values = self.metrics.iter().zip(&mean.values);
             let values = values.filter_map(|(metric, value)| {
-                let (value, of) = (*value)?;
-                Some((metric.key().to_string(), json!({ "mean": Number(value), "of": of })))
+                let MeanValue { value, of, infinite } = (*value)?;
+                let value = json!({ "mean": Number(value), "of": of, "infinite": infinite });
+                Some((metric.key().to_string(), value))
             });
             let values: Map<String, Value> = values.collect();
             json!({ "method": method, "measured": mean.measured, "failed": mean.failed, "means": values })
@@ -177,7 +220,13 @@ impl Table {
             });
             json!({ "g_std": global.collect::<Map<_, _>>(), "l_std": { "mean": local, "of": of } })
         });
-        json!({ "settings": settings, "methods": methods, "spread": spread, "pictures": self.pictures })
+        json!({
+            "settings": settings,
+            "methods": methods,
+            "spread": spread,
+            "pictures": self.pictures,
+            "problems": self.problems,
+        })
     }
 }
 
@@ -185,8 +234,9 @@ impl Mean {
     /// Which values are of fewer pictures than were measured, and how many failed.
     fn note(&self, metrics: &[Metric], with_count: bool) -> String {
         let fewer = metrics.iter().zip(&self.values).filter_map(|(metric, value)| {
-            let (_, of) = (*value)?;
-            (of < self.measured).then(|| format!("{} of {of}", metric.name()))
+            let MeanValue { of, infinite, .. } = (*value)?;
+            let without = if infinite > 0 { format!(" ({infinite} infinite)") } else { String::new() };
+            (of < self.measured).then(|| format!("{} of {of}{without}", metric.name()))
         });
         let count = with_count.then(|| format!("of {}", self.measured));
         let failed = (self.failed > 0).then(|| format!("{} failed", self.failed));

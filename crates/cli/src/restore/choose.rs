@@ -39,7 +39,7 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
         let model = from_files(ckpt, &arguments.reference, loading)?;
         return Ok(Chosen { model, set: None, doubts: Vec::new() });
     }
-    named(&arguments.model, task, loading)
+    named("--model", &arguments.model, task, loading)
 }
 
 fn official(set: &'static Set, task: catalog::Task, loading: Loading) -> Result<Chosen> {
@@ -48,8 +48,8 @@ fn official(set: &'static Set, task: catalog::Task, loading: Loading) -> Result<
     Ok(Chosen { model, set: Some(set), doubts: doubts(set, task, loading.stages, &store)? })
 }
 
-/// The model of this name or file.
-pub fn named(name: &str, task: catalog::Task, loading: Loading) -> Result<Chosen> {
+/// The model of this name or file, which `flag` gave.
+pub fn named(flag: &str, name: &str, task: catalog::Task, loading: Loading) -> Result<Chosen> {
     let own = |model: Model| Ok(Chosen { model, set: None, doubts: Vec::new() });
     let official = |set| official(set, task, loading);
     if let Some(set) = catalog::set(name) {
@@ -66,7 +66,7 @@ pub fn named(name: &str, task: catalog::Task, loading: Loading) -> Result<Chosen
             }
         }
         file if Path::new(file).is_file() => own(Model::open(Path::new(file), loading)?),
-        name => bail!("--model {name}: is neither auto, nano, v1, v2, v2.1 nor a file"),
+        name => bail!("{flag} {name}: is neither auto, nano, v1, v2, v2.1 nor a file"),
     }
 }
 

@@ -65,10 +65,10 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     if found.results > 0 {
         reporter.say(&format!("{} found as results of an earlier run: left out", found.results));
     }
-    if found.not_read > 0 {
+    if !found.not_read.is_empty() {
         reporter.say(&format!(
             "{} left out in formats that are not read, such as HEIC and RAW: name one to see why",
-            found.not_read
+            found.not_read.len()
         ));
     }
     let problem = |problem: &inputs::Problem, reporter: &mut Reporter| {

@@ -77,7 +77,15 @@ impl Store {
 /// # Errors
 /// When the file cannot be read, or of the kind `Interrupted` when `watch` stops it.
 pub fn sha256_of(path: &Path, watch: &mut WatchHash) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    sha256_from(File::open(path)?, watch)
+}
+
+/// SHA-256 of the built-in model's file.
+pub fn sha256_of_nano() -> String {
+    sha256_from(diffbir_nano::NANO, &mut |_| ControlFlow::Continue(())).expect("memory can be read")
+}
+
+fn sha256_from(mut file: impl Read, watch: &mut WatchHash) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut done = 0;

@@ -17,7 +17,7 @@ use std::path::Path;
 pub use download::{Download, PullError, pull};
 pub use files::FILES;
 use files::*;
-pub use hashes::{WatchHash, sha256_of};
+pub use hashes::{WatchHash, sha256_of, sha256_of_nano};
 pub use metrics::{METRICS, Metric, metric};
 pub use store::{Store, Verdict};
 
