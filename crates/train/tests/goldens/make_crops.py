@@ -1,6 +1,6 @@
 """Makes crops.safetensors: centred crops by Pillow, as reference 5.3 describes them.
 
-    python make_crops.py        # Pillow 13.0.0, numpy 2.4.6, safetensors
+    python make_crops.py        # Pillow 11.3.0, numpy, safetensors
 """
 
 from pathlib import Path
