@@ -23,8 +23,8 @@ pub struct LoadConfig {
     pub workers: Option<usize>,
 }
 
-/// How many batches are made ahead of the one that is asked for.
-const AHEAD: usize = 3;
+/// How many batches are made ahead; more where they are small, so that no thread stands still.
+const AHEAD: usize = 2;
 
 /// The batches of a run, in the order of its steps.
 pub struct Batches {
@@ -62,6 +62,9 @@ impl Pictures {
     /// The batches from step `first` on, counted from 0: a run that is resumed after some steps gives their number,
     /// and gets what it would have got without the stop. With a pool, the pairs that it held by then are made anew
     /// first.
+    ///
+    /// # Panics
+    /// When a batch is of no examples.
     pub fn batches(
         &self,
         config: &ExampleConfig,
@@ -69,6 +72,7 @@ impl Pictures {
         first: u64,
     ) -> Result<Batches, DataError> {
         let batch = load.batch;
+        assert!(batch > 0, "a batch has at least one example");
         if self.len() < batch {
             return Err(DataError::FewerThanBatch { pictures: self.len(), batch });
         }
@@ -76,10 +80,12 @@ impl Pictures {
             0 => None,
             pool => Some(self.pool_at(config, load, first, pool)?),
         };
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = load.workers.unwrap_or_else(cores).max(1);
         let start = first * batch as u64;
         let queue = Queue {
             next: start,
-            end: start + (AHEAD * batch) as u64,
+            end: start + AHEAD as u64 * batch.max(workers) as u64,
             made: HashMap::new(),
             stop: false,
             broken: false,
@@ -92,8 +98,7 @@ impl Pictures {
             made: Condvar::new(),
             taken: Condvar::new(),
         });
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = (0..load.workers.unwrap_or_else(cores).max(1))
+        let workers = (0..workers)
             .map(|_| {
                 let shared = shared.clone();
                 std::thread::spawn(move || shared.work())

@@ -10,6 +10,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// What some editors put in front of a text.
+const BOM: char = '\u{feff}';
+
 /// Bytes somewhere on the disk.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Place {
@@ -219,7 +222,7 @@ fn lines(list: &Path, entry: impl Fn(&str) -> Result<Entry, String> + Sync) -> R
     let text = std::fs::read_to_string(list)
         .map_err(|source| DataError::Folder { folder: list.to_path_buf(), source })?;
     let numbered: Vec<(usize, &str)> = text
-        .trim_start_matches('\u{feff}')
+        .trim_start_matches(BOM)
         .lines()
         .enumerate()
         .filter(|(_, text)| !text.trim().is_empty())
