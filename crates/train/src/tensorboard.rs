@@ -273,7 +273,7 @@ mod tests {
                 let out = (crc & 1) ^ u32::from(bit);
                 crc = (crc >> 1) ^ (out * 0x82f6_3b78);
             }
-            let masked = ((!crc >> 15) | (!crc << 17)).wrapping_add(0xa282_ead8);
+            let masked = (!crc).rotate_right(15).wrapping_add(0xa282_ead8);
             assert_eq!(masked.to_le_bytes(), sum);
         };
         let bytes = std::fs::read(file).unwrap();

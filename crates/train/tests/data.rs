@@ -34,7 +34,7 @@ fn folder(root: &Path) -> PathBuf {
         let stem = format!("{}/{number}", number / 3);
         write(folder.join(format!("{stem}.png")), png(number));
         if number % 2 == 0 {
-            write(folder.join(format!("{stem}.txt")), format!("number {number}\n"));
+            write(folder.join(format!("{stem}.txt")), format!("\u{feff}number {number}\n"));
         }
     }
     folder

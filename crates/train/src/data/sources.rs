@@ -93,7 +93,10 @@ impl Entry {
         };
         match &self.captions {
             CaptionPlace::Given(captions) => Ok(captions.clone()),
-            CaptionPlace::Text(place) => Ok(Captions { short: Some(read(place)?.trim().into()), long: None }),
+            CaptionPlace::Text(place) => {
+                let text = read(place)?;
+                Ok(Captions { short: Some(text.trim_start_matches(BOM).trim().into()), long: None })
+            }
             CaptionPlace::Json(place) => {
                 let object: Value = serde_json::from_str(&read(place)?)
                     .map_err(|error| format!("{}: is no JSON: {error}", place.name()))?;
