@@ -79,6 +79,22 @@ impl Crop {
         Some(format!("has {width_px} x {height_px} pixels, but {needed}{side} x {side} {are}"))
     }
 
+    /// The longest shorter side that a picture is resized to.
+    fn most_px(self, side: usize) -> usize {
+        match self {
+            Self::Random => (side as f64 / LEAST_SHARE).ceil() as usize,
+            _ => side,
+        }
+    }
+
+    /// A picture as far as all crops of it go the same way: what is kept of a large one is small.
+    pub(super) fn prepare(self, picture: Stored, side: usize) -> Stored {
+        match self {
+            Self::None | Self::Inside => picture,
+            Self::Center | Self::Random => halved(&picture, self.most_px(side)).into_owned(),
+        }
+    }
+
     /// The square of `side` pixels, which the picture is not refused for.
     pub(super) fn of(
         self,
@@ -91,8 +107,7 @@ impl Crop {
             Self::None | Self::Inside => Cow::Borrowed(picture),
             Self::Center => Cow::Owned(short_side_to(picture, side)),
             Self::Random => {
-                let most = (side as f64 / LEAST_SHARE).ceil() as usize;
-                Cow::Owned(short_side_to(picture, random.random_range(side..=most)))
+                Cow::Owned(short_side_to(picture, random.random_range(side..=self.most_px(side))))
             }
         };
         let (right, down) = (scaled.width_px - side, scaled.height_px - side);
@@ -117,12 +132,18 @@ impl Crop {
     }
 }
 
-/// The picture with its shorter side resized to `short` pixels: halved as often as it stays as large, then bicubic.
-fn short_side_to(picture: &Stored, short: usize) -> Stored {
+/// Halved while the shorter side stays at least `short`.
+fn halved(picture: &Stored, short: usize) -> Cow<'_, Stored> {
     let mut now = Cow::Borrowed(picture);
     while now.short() >= 2 * short {
         now = Cow::Owned(now.resized((now.width_px / 2, now.height_px / 2), Filter::Box));
     }
+    now
+}
+
+/// The picture with its shorter side resized to `short` pixels: halved, then bicubic.
+fn short_side_to(picture: &Stored, short: usize) -> Stored {
+    let now = halved(picture, short);
     let scale = short as f64 / now.short() as f64;
     // As Python rounds.
     let scaled = |side: usize| (side as f64 * scale).round_ties_even() as usize;
@@ -172,6 +193,30 @@ mod tests {
         assert!(seen.len() > 30, "{}", seen.len());
         let small = short_side_to(&numbered(7, 5), 20);
         assert_eq!((small.width_px, small.height_px), (28, 20));
+    }
+
+    #[test]
+    fn crops_of_a_prepared_picture_are_those_of_the_whole() {
+        for crop in [Crop::Center, Crop::Random, Crop::Inside] {
+            let whole = numbered(203, 331);
+            let prepared = crop.prepare(whole.clone(), 20);
+            assert_eq!(
+                prepared.width_px,
+                if crop == Crop::Inside {
+                    203
+                } else if crop == Crop::Center {
+                    25
+                } else {
+                    50
+                }
+            );
+            for seed in 0..20 {
+                let of = |picture: &Stored| {
+                    crop.of(picture, 20, Augment::default(), &mut ChaCha8Rng::seed_from_u64(seed))
+                };
+                assert_eq!(of(&whole), of(&prepared));
+            }
+        }
     }
 
     #[test]

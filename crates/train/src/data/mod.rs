@@ -141,7 +141,8 @@ impl Pictures {
         self.0.entries[index].picture.name()
     }
 
-    /// A whole picture, RGB, or why it cannot be used, with its name.
+    /// A picture, RGB, or why it cannot be used, with its name. For [`Crop::Center`] and [`Crop::Random`] large ones are
+    /// halved already.
     pub fn picture(&self, index: usize) -> Result<Raster, String> {
         self.stored(index).map(|stored| Raster::from_u8(stored.width_px, stored.height_px, 3, &stored.rgb))
     }
@@ -166,7 +167,8 @@ impl Pictures {
             return Err(format!("{name}: {why}"));
         }
         let (width_px, height_px) = raster.size();
-        let stored = Arc::new(Stored { width_px, height_px, rgb: raster.to_u8_rounding() });
+        let stored = Stored { width_px, height_px, rgb: raster.to_u8_rounding() };
+        let stored = Arc::new(crop.prepare(stored, size_px));
         let bytes = stored.rgb.len() as u64;
         let mut state = self.state();
         if state.kept_bytes + bytes <= memory_bytes && !state.kept.contains_key(&index) {
