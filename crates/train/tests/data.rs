@@ -316,6 +316,19 @@ fn errors_name_what_is_wrong() {
     assert!(refused(&simple(), 7).starts_with("there are 6 pictures for a batch of 7"));
     assert_eq!(refused(&pooled(), 4), "a pool of 6 pairs is no multiple of a batch of 4");
 
+    // Links to nowhere and back.
+    #[cfg(unix)]
+    {
+        let links = at("links");
+        write(links.join("a.png"), png(0));
+        std::os::unix::fs::symlink(at("gone"), links.join("b.png")).unwrap();
+        let (pictures, told) = open_with(std::slice::from_ref(&links), &config());
+        assert!(pictures.is_ok_and(|pictures| pictures.len() == 2));
+        assert!(told.len() == 1 && told[0].contains("b.png: cannot be read"), "{told:?}");
+        std::os::unix::fs::symlink(&links, links.join("again")).unwrap();
+        assert_eq!(error(&links), format!("{}: cannot be read", links.join("again").display()));
+    }
+
     // What is found out on the way.
     let broken = at("broken");
     (0..3).for_each(|number| write(broken.join(format!("{number}.png")), b"no picture"));

@@ -154,11 +154,15 @@ pub(super) fn entries(paths: &[PathBuf], columns: &Columns) -> Result<(Vec<Entry
 fn of_source(path: &Path, columns: &Columns) -> Result<(Vec<Entry>, Vec<String>), DataError> {
     let fail = |source| DataError::Folder { folder: path.to_path_buf(), source };
     if std::fs::metadata(path).map_err(fail)?.is_dir() {
-        let files = pictures_in(path)?;
-        let entries = files
-            .into_par_iter()
-            .map(|file| of_file(file.clone()).map_err(|source| DataError::Folder { folder: file, source }));
-        return Ok((entries.collect::<Result<_, _>>()?, Vec::new()));
+        // One that cannot be looked at is told of when it is its turn, as any that cannot be read.
+        let entry = |file: PathBuf| {
+            of_file(file.clone()).unwrap_or_else(|_| Entry {
+                picture: Place::File(file),
+                captions: CaptionPlace::Given(Captions::default()),
+                file_bytes: 0,
+            })
+        };
+        return Ok((pictures_in(path)?.into_par_iter().map(entry).collect(), Vec::new()));
     }
     match extension(path).as_str() {
         "tar" => shard::index(path),
@@ -308,14 +312,20 @@ pub fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut files = Vec::new();
     for entry in walkdir::WalkDir::new(folder).follow_links(true).into_iter().filter_entry(|e| !is_hidden(e))
     {
-        let entry = entry.map_err(|error| DataError::Folder {
-            folder: error.path().unwrap_or(folder).to_path_buf(),
-            source: match error.io_error() {
-                // Its own text repeats the path.
-                Some(source) => io::Error::from(source.kind()),
-                None => io::Error::other("a link leads back to a folder above it"),
-            },
-        })?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let path = error.path().unwrap_or(folder).to_path_buf();
+                // A link to nowhere: a picture that cannot be read.
+                if error.io_error().is_none() || path.is_dir() || !is_picture(&path) {
+                    let leads_back = || io::Error::other("a link leads back to a folder above");
+                    let source = error.into_io_error().unwrap_or_else(leads_back);
+                    return Err(DataError::Folder { folder: path, source });
+                }
+                files.push(path);
+                continue;
+            }
+        };
         if !entry.file_type().is_dir() && is_picture(entry.path()) {
             files.push(entry.into_path());
         }
