@@ -194,6 +194,17 @@ fn all_sources_of_the_same_pictures_are_equal() {
     for source in ["list.txt", "captions.txt", "list.jsonl", "whole.tar", "part-*.tar", "part-{08..10}.tar"] {
         assert!(examples(&open(at(source)), &simple(), 6) == expected, "{source}");
     }
+    let table = include_bytes!("goldens/list.parquet");
+    write(at("list.parquet"), table);
+    // Those without a usual caption have a long one only.
+    let captions = examples(&open(at("list.parquet")), &simple(), 6);
+    for (own, expected) in captions.iter().flatten().zip(expected.iter().flatten()) {
+        assert!(own.truth == expected.truth && own.degraded == expected.degraded);
+        match expected.caption.as_str() {
+            "" => assert!(own.caption.starts_with("long "), "{}", own.caption),
+            caption => assert_eq!(own.caption, caption),
+        }
+    }
     let each: Vec<PathBuf> = names.iter().map(|name| at(name)).collect();
     let pictures = open_with(&each, &config()).0.unwrap();
     assert!(examples(&pictures, &simple(), 6) == expected, "one by one");
@@ -283,6 +294,18 @@ fn errors_name_what_is_wrong() {
     assert!(error(&at("list.jsonl")).contains("line 2: has no text under \"image_path\""));
     write(at("list.jsonl"), "no json\n");
     assert!(error(&at("list.jsonl")).contains("list.jsonl, line 1: is no JSON"));
+    let table = include_bytes!("goldens/list.parquet");
+    write(at("list.parquet"), &table[..900]);
+    assert!(error(&at("list.parquet")).contains("list.parquet: is damaged or cut off"));
+    write(at("list.parquet"), table);
+    std::fs::remove_file(photos.join("1/4.png")).unwrap();
+    assert!(error(&at("list.parquet")).contains("list.parquet, line 5: "));
+    write(photos.join("1/4.png"), png(4));
+    let mut columns = config();
+    columns.columns.picture = "path".into();
+    let told = open_with(&[at("list.parquet")], &columns).0.err().expect("an error").to_string();
+    let expected = "has no column \"path\" of pictures, but image_path, width, llava_long, llava_short";
+    assert!(told.ends_with(expected), "{told}");
     for empty in ["list.txt", "list.jsonl"] {
         write(at(empty), "\n");
         assert!(error(&at(empty)).contains("no picture of at least 32 x 32 pixels"));

@@ -22,7 +22,7 @@ pub enum DataError {
     },
     /// A file that is none of the sources.
     #[error(
-        "{}: is no source of pictures: give a folder, a picture, a list (.txt, .jsonl) or a shard (.tar)",
+        "{}: is no source of pictures: give a folder, a picture, a list (.txt, .jsonl, .parquet) or a shard (.tar)",
         file.display()
     )]
     Kind {
@@ -34,16 +34,16 @@ pub enum DataError {
     Line {
         /// The list.
         list: PathBuf,
-        /// From 1.
+        /// From 1; of a table the row.
         line: usize,
         /// What is wrong with it.
         reason: String,
     },
-    /// A shard that is damaged.
-    #[error("{}: is damaged or cut off ({reason}): get a whole copy of it", shard.display())]
-    Shard {
-        /// The shard.
-        shard: PathBuf,
+    /// A shard or table that is damaged.
+    #[error("{}: is damaged or cut off ({reason}): get a whole copy of it", file.display())]
+    Damaged {
+        /// The shard or table.
+        file: PathBuf,
         /// Where and how.
         reason: String,
     },

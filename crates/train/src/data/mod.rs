@@ -26,6 +26,7 @@ mod loader;
 mod order;
 mod shard;
 mod sources;
+mod table;
 
 pub use crop::{Augment, Crop};
 pub use error::DataError;
@@ -94,7 +95,8 @@ impl Pictures {
     /// - a folder: all pictures in it and its sub-folders, in the order of their paths; `a.txt` is the caption of
     ///   `a.jpg`;
     /// - a text (`.txt`): one path a line, relative to the list's folder, then, if wanted, a tab and a caption;
-    /// - JSON Lines (`.jsonl`): one object a line, with [`Columns`] for the path and captions;
+    /// - JSON Lines (`.jsonl`) or a table in Parquet (`.parquet`): an object or row for each picture, with [`Columns`]
+    ///   for the path and captions;
     /// - a WebDataset shard (`.tar`), with captions in `.txt` or `.json`;
     /// - one picture;
     /// - a pattern for any of these: `*`, `?`, `[ab]`, `{a,b}`, `{000..009}`.

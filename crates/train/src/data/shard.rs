@@ -40,8 +40,8 @@ pub(super) fn index(path: &Path) -> Result<(Vec<Entry>, Vec<String>), DataError>
     let (mut entries, mut left_out) = (Vec::new(), Vec::new());
     let mut sample = Sample::default();
     let mut last = "its start".to_string();
-    let damaged = |reason: String, last: &str| DataError::Shard {
-        shard: path.to_path_buf(),
+    let damaged = |reason: String, last: &str| DataError::Damaged {
+        file: path.to_path_buf(),
         reason: format!("{reason}, behind {last}"),
     };
     let mut archive = tar::Archive::new(file);

@@ -2,7 +2,7 @@
 //! the same on every machine.
 
 use super::error::DataError;
-use super::shard;
+use super::{shard, table};
 use rayon::prelude::*;
 use serde_json::Value;
 use std::fs::File;
@@ -106,7 +106,7 @@ impl Entry {
     }
 }
 
-/// Names of the columns of lists in JSON Lines, and of the fields of captions in JSON. Defaults are those of the
+/// Names of the columns of lists in JSON Lines and Parquet, and of the fields of captions in JSON. Defaults are those of the
 /// reference's recipe for v2.1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Columns {
@@ -130,6 +130,10 @@ impl Default for Columns {
 }
 
 impl Columns {
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        [&self.picture].into_iter().chain(&self.short).chain(&self.long)
+    }
+
     fn captions(&self, object: &Value) -> Captions {
         let first = |names: &[String]| {
             names.iter().find_map(|name| object.get(name)?.as_str()).map(|text| text.trim().into())
@@ -168,6 +172,7 @@ fn of_source(path: &Path, columns: &Columns) -> Result<(Vec<Entry>, Vec<String>)
         "tar" => shard::index(path),
         "txt" => Ok((text_list(path)?, Vec::new())),
         "jsonl" => Ok((json_lines(path, columns)?, Vec::new())),
+        "parquet" => Ok((table_rows(path, columns)?, Vec::new())),
         _ if is_picture(path) => Ok((vec![of_file(path.to_path_buf()).map_err(fail)?], Vec::new())),
         _ => Err(DataError::Kind { file: path.to_path_buf() }),
     }
@@ -205,18 +210,28 @@ fn text_list(list: &Path) -> Result<Vec<Entry>, DataError> {
 /// One JSON object a line.
 fn json_lines(list: &Path, columns: &Columns) -> Result<Vec<Entry>, DataError> {
     lines(list, |text| {
-        let object: Value = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
-        let path = object
-            .get(&columns.picture)
-            .and_then(Value::as_str)
-            .ok_or_else(|| format!("has no text under \"{}\", the column of pictures", columns.picture))?;
-        let mut entry = of_line(list, path)?;
-        let captions = columns.captions(&object);
-        if captions != Captions::default() {
-            entry.captions = CaptionPlace::Given(captions);
-        }
-        Ok(entry)
+        let object = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
+        of_object(list, &object, columns)
     })
+}
+
+/// A table in Parquet; its rows are numbered as lines.
+fn table_rows(list: &Path, columns: &Columns) -> Result<Vec<Entry>, DataError> {
+    let rows = table::rows(list, columns)?;
+    numbered(list, rows.iter().enumerate().collect(), |row| of_object(list, row, columns))
+}
+
+fn of_object(list: &Path, object: &Value, columns: &Columns) -> Result<Entry, String> {
+    let path = object
+        .get(&columns.picture)
+        .and_then(Value::as_str)
+        .ok_or_else(|| format!("has no text under \"{}\", the column of pictures", columns.picture))?;
+    let mut entry = of_line(list, path)?;
+    let captions = columns.captions(object);
+    if captions != Captions::default() {
+        entry.captions = CaptionPlace::Given(captions);
+    }
+    Ok(entry)
 }
 
 fn of_line(list: &Path, path: &str) -> Result<Entry, String> {
@@ -228,23 +243,21 @@ fn of_line(list: &Path, path: &str) -> Result<Entry, String> {
 fn lines(list: &Path, entry: impl Fn(&str) -> Result<Entry, String> + Sync) -> Result<Vec<Entry>, DataError> {
     let text = std::fs::read_to_string(list)
         .map_err(|source| DataError::Folder { folder: list.to_path_buf(), source })?;
-    let numbered: Vec<(usize, &str)> = text
-        .trim_start_matches(BOM)
-        .lines()
-        .enumerate()
-        .filter(|(_, text)| !text.trim().is_empty())
-        .collect();
-    // Asking the disk for millions of files takes long: by all threads. The first wrong line counts.
-    let entries: Vec<_> = numbered
-        .par_iter()
-        .map(|&(index, text)| {
-            entry(text).map_err(|reason| DataError::Line {
-                list: list.to_path_buf(),
-                line: index + 1,
-                reason,
-            })
-        })
-        .collect();
+    let lines = text.trim_start_matches(BOM).lines().enumerate();
+    numbered(list, lines.filter(|(_, text)| !text.trim().is_empty()).collect(), entry)
+}
+
+/// The entries of numbered lines. Asking the disk for millions of files takes long: all threads do it. The first wrong
+/// line counts.
+fn numbered<T: Sync + ?Sized>(
+    list: &Path,
+    lines: Vec<(usize, &T)>,
+    entry: impl Fn(&T) -> Result<Entry, String> + Sync,
+) -> Result<Vec<Entry>, DataError> {
+    let of_line = |&(index, line): &(usize, &T)| {
+        entry(line).map_err(|reason| DataError::Line { list: list.to_path_buf(), line: index + 1, reason })
+    };
+    let entries: Vec<_> = lines.par_iter().map(of_line).collect();
     entries.into_iter().collect()
 }
 
