@@ -7,3 +7,4 @@ pub mod optimizer;
 pub mod run;
 pub mod stage1;
 pub mod stage2;
+pub mod tensorboard;

@@ -166,7 +166,7 @@ impl<N: Module> Run<N> {
     /// Trains to the end: `loss` of a batch, `validate` in words, both given the network.
     pub fn train<B>(
         mut self,
-        mut next: impl FnMut() -> B,
+        mut next: impl FnMut() -> Result<B, TrainError>,
         loss: impl Fn(&N, B) -> Tensor<1>,
         validate: impl Fn(&N) -> String,
         report: &mut dyn FnMut(Report),
@@ -180,7 +180,7 @@ impl<N: Module> Run<N> {
         }
         while self.steps() < self.config.steps {
             let waiting = Instant::now();
-            let batch = next();
+            let batch = next()?;
             waited += waiting.elapsed();
             let value = loss(&self.network, batch);
             let gradients = value.backward();

@@ -1,14 +1,15 @@
 //! Training of stage 1, the degradation remover (paper section 3.1): plain squared error between its
 //! output and the true picture.
 
-use crate::data::{self, DataError, ExampleConfig, Pictures};
+use crate::data::{self, Augment, Crop, DataError, ExampleConfig, LoadConfig, OpenConfig, Pictures};
 use crate::degrade::simple::Ranges;
-use crate::degrade::{generator, preset};
+use crate::degrade::{Recipe, generator, preset};
 use crate::run::{Report, Run, RunConfig, TrainError, pair, to_tensor};
 use burn::tensor::{Device, Tensor};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_models::stage1::{Stage1, Stage1Config};
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 /// The ranges of training: wider than every preset, so that none lies at their edge.
@@ -32,19 +33,26 @@ pub fn train(
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
-    let pictures = Pictures::open(folders, crop_px, report)?;
+    let pictures = Pictures::open(folders, &OpenConfig::new(Crop::Inside, crop_px), report)?;
     let held_out = validation_pairs(validation, report)?;
     let device = device.clone().autodiff();
-    let examples = ExampleConfig { crop_px, ranges: training_ranges() };
+    let examples = ExampleConfig {
+        augment: Augment { mirror: true, flip: false, transpose: true },
+        ..ExampleConfig::new(Recipe::Simple(training_ranges()))
+    };
+    let load = LoadConfig { seed: config.seed, batch: config.batch, workers: None };
     // A network that does not enlarge gets the picture at its final size.
     let input = |picture: &Raster, width_px: usize, height_px: usize| match network.upscale() {
         1 => resize::float(picture, width_px, height_px, Filter::Bicubic),
         _ => picture.clone(),
     };
     let run = Run::start(config, "stage1", &device, |params| network.build(params))?;
-    let batches = pictures.batches(examples, config.seed, config.batch, run.steps());
+    let mut batches = pictures.batches(&examples, &load, run.steps())?;
+    // Both the loop and the loader tell of what happens.
+    let report = RefCell::new(report);
+    let tell = |told| (report.borrow_mut())(told);
     run.train(
-        || batches.recv().expect("the loader runs as long as the receiver lives"),
+        || Ok(batches.next(&mut { tell })?),
         |network: &Stage1, mut batch| {
             for example in &mut batch {
                 example.degraded = input(&example.degraded, crop_px, crop_px);
@@ -58,7 +66,7 @@ pub fn train(
                 network.forward(to_tensor([&picture], &device.clone().inner()))
             })
         },
-        report,
+        &mut { tell },
     )?;
     Ok(())
 }

@@ -64,7 +64,8 @@ pub fn train_prior(
     trainee.train(
         || {
             step += 1;
-            batch(&train.truths, &[], config.side, run.batch, generator(run.seed, &step.to_string()), &device)
+            let random = generator(run.seed, &step.to_string());
+            Ok(batch(&train.truths, &[], config.side, run.batch, random, &device))
         },
         loss,
         |unet| validate(&held_out, config, &device.clone().inner(), |batch| loss(unet, batch)),
@@ -105,7 +106,7 @@ pub fn train_control(
         || {
             step += 1;
             let random = generator(run.seed, &step.to_string());
-            batch(&train.truths, &train.conditions, config.side, run.batch, random, &device)
+            Ok(batch(&train.truths, &train.conditions, config.side, run.batch, random, &device))
         },
         |control, batch| loss(control, &unet, batch),
         |control| {
@@ -168,7 +169,8 @@ pub fn train_both(
             let present: Vec<f32> =
                 (0..run.batch).map(|_| f32::from(!random.random_bool(WITHOUT_CONTROL))).collect();
             let present = Tensor::from_data(TensorData::new(present, [run.batch, 1, 1, 1]), &device);
-            (batch(&train.truths, &train.conditions, config.side, run.batch, random, &device), present)
+            let pairs = batch(&train.truths, &train.conditions, config.side, run.batch, random, &device);
+            Ok((pairs, present))
         },
         |both, (batch, present)| loss(both, batch, Some(present)),
         |both| {
