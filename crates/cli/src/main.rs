@@ -54,7 +54,16 @@ fn is_no_fault_of_the_command(error: &anyhow::Error) -> bool {
     let training = error.downcast_ref::<TrainError>();
     error.is::<outputs::Unwritable>()
         || matches!(error.downcast_ref(), Some(EncodeError::Write { .. }))
-        || matches!(training, Some(TrainError::Write { .. } | TrainError::Diverged { .. }))
+        || matches!(
+            training,
+            Some(
+                TrainError::Write { .. }
+                    | TrainError::Disk(_)
+                    | TrainError::Diverged { .. }
+                    | TrainError::Busy { .. }
+                    | TrainError::Loader
+            )
+        )
 }
 
 /// Tensors come and go by tens of megabytes. Given back to the system and asked for again, each page of them would be

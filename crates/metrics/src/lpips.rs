@@ -140,8 +140,31 @@ impl Lpips {
         a.same_size(b)?;
         a.at_least(self.least_px, "LPIPS")?;
         let device = self.devices().into_iter().next().expect("it has weights");
-        let mut x = Tensor::cat(vec![input(a, &device), input(b, &device)], 0);
-        let mut distances = Vec::new();
+        let both = Tensor::cat(vec![input(a, &device), input(b, &device)], 0);
+        let mean = |far: Tensor<4>| {
+            let far = far.into_data();
+            far.iter::<f32>().map(f64::from).sum::<f64>() / far.num_elements() as f64
+        };
+        Ok(self.far(both).into_iter().map(mean).collect())
+    }
+
+    /// The distance of each pair of pictures `[b, h, w, 3]` with values 0..1, as `[b]`: what a loss is made of.
+    pub fn between(&self, a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
+        let pairs = a.dims()[0];
+        let device = a.device();
+        let row = |values: [f32; 3]| Tensor::<1>::from_floats(values, &device).reshape([1, 1, 1, 3]);
+        let both = (Tensor::cat(vec![a, b], 0) * 2.0 - 1.0 - row(SHIFT)) / row(SCALE);
+        let mean = |far: Tensor<4>| far.mean_dim(1).mean_dim(2).reshape([pairs]);
+        let layers = self.far(both).into_iter().map(mean);
+        layers.reduce(|sum, layer| sum + layer).expect("five layers")
+    }
+
+    /// How far apart the features of each layer lie at each pixel, `[b, h, w, 1]`, of first pictures and, behind
+    /// them, second ones.
+    fn far(&self, both: Tensor<4>) -> Vec<Tensor<4>> {
+        let pairs = both.dims()[0] / 2;
+        let mut x = both;
+        let mut far = Vec::new();
         for layer in &self.layers {
             if layer.pooled_px > 0 {
                 x = ops::max_pool2d(x, layer.pooled_px, 2);
@@ -150,12 +173,10 @@ impl Lpips {
                 x = ops::relu(convolution.forward(x));
             }
             let unit = unit_length(x.clone());
-            let difference = unit.clone().slice_dim(0, 0..1) - unit.slice_dim(0, 1..2);
-            let far = layer.linear.forward(difference.powi_scalar(2)).into_data();
-            let pixels = far.num_elements() as f64;
-            distances.push(far.iter::<f32>().map(f64::from).sum::<f64>() / pixels);
+            let difference = unit.clone().slice_dim(0, 0..pairs) - unit.slice_dim(0, pairs..2 * pairs);
+            far.push(layer.linear.forward(difference.powi_scalar(2)));
         }
-        Ok(distances)
+        far
     }
 }
 
@@ -166,8 +187,8 @@ fn input(picture: &Picture, device: &Device) -> Tensor<4> {
     Tensor::from_data(TensorData::new(values, [1, picture.height_px, picture.width_px, 3]), device)
 }
 
-/// Every pixel's features over their length.
+/// Every pixel's features over their length. Where all are zero the root would have no derivative.
 fn unit_length(x: Tensor<4>) -> Tensor<4> {
-    let length = x.clone().powi_scalar(2).sum_dim(3).sqrt() + 1e-10;
+    let length = (x.clone().powi_scalar(2).sum_dim(3) + 1e-20).sqrt() + 1e-10;
     x / length
 }

@@ -1,13 +1,15 @@
-//! Training of stage 1, the degradation remover (paper section 3.1): plain squared error between its
-//! output and the true picture.
+//! Training of stage 1, the degradation remover (paper section 3.1; reference 5.1).
 
+use crate::config::{Config, PictureValidation, Stage1Training};
 use crate::data::{self, DataError, ExampleConfig, Pictures};
 use crate::degrade::simple::Ranges;
 use crate::degrade::{generator, preset};
-use crate::run::{Report, Run, RunConfig, TrainError, pair, to_tensor};
-use burn::tensor::{Device, Tensor};
+use crate::losses::LossTerms;
+use crate::run::{Batch, Measured, Report, Run, TrainError, pair, to_tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
+use diffbir_metrics::{Backbone, Lpips};
 use diffbir_models::stage1::{Stage1, Stage1Config};
 use std::path::PathBuf;
 
@@ -22,53 +24,58 @@ pub fn training_ranges() -> Ranges {
     }
 }
 
-/// Trains stage 1 on the pictures of `folders`; validates on those of `validation` degraded by `medium`.
+/// Trains stage 1; validates on held-out pictures degraded by `medium`.
 pub fn train(
-    network: &Stage1Config,
-    config: &RunConfig,
-    folders: &[PathBuf],
-    validation: &[PathBuf],
-    crop_px: usize,
+    config: &Stage1Training,
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
-    let pictures = Pictures::open(folders, crop_px, report)?;
-    let held_out = validation_pairs(validation, report)?;
+    config.check()?;
+    let (sizes, crop_px) = (&config.network.sizes, config.data.crop_px);
+    let pictures = Pictures::open(&config.data.folders, crop_px, report)?;
+    let held_out = HeldOut::open(&config.validation, device, report)?;
+    let plain = device.clone();
     let device = device.clone().autodiff();
+    let loss = LossTerms::open(&config.loss, config.run.accumulate, &plain)?;
     let examples = ExampleConfig { crop_px, ranges: training_ranges() };
-    // A network that does not enlarge gets the picture at its final size.
-    let input = |picture: &Raster, width_px: usize, height_px: usize| match network.upscale() {
-        1 => resize::float(picture, width_px, height_px, Filter::Bicubic),
-        _ => picture.clone(),
-    };
-    let run = Run::start(config, "stage1", &device, |params| network.build(params))?;
-    let batches = pictures.batches(examples, config.seed, config.batch, run.steps());
+    let run = Run::start(config, Stage1Training::TRAINER, None, &device, |params| sizes.build(params))?;
+    let batches = pictures.batches(examples, config.run.seed, config.run.batch, run.batches());
     run.train(
-        || batches.recv().expect("the loader runs as long as the receiver lives"),
-        |network: &Stage1, mut batch| {
+        || {
+            let mut batch = batches.recv().map_err(|_| TrainError::Loader)?;
             for example in &mut batch {
-                example.degraded = input(&example.degraded, crop_px, crop_px);
+                example.degraded = input(sizes, &example.degraded, crop_px, crop_px);
             }
             let (degraded, truth) = pair(&batch, &device);
-            log_squared_error(network.forward(degraded), truth)
+            Ok(Pairs { degraded, truth })
         },
-        |network| {
-            gain(&held_out, |small, truth| {
-                let picture = input(small, truth.width_px, truth.height_px);
-                network.forward(to_tensor([&picture], &device.clone().inner()))
-            })
+        |network: &Stage1, Pairs { degraded, truth }| {
+            loss.of(network.forward(degraded.clone()), truth.clone())
         },
+        |network| held_out.measure(sizes, network, &plain),
         report,
     )?;
     Ok(())
 }
 
-/// Mean over the batch of the logarithm of each picture's squared error: every picture counts alike,
-/// however hard it is, as it does in a mean of decibels.
-fn log_squared_error(output: Tensor<4>, truth: Tensor<4>) -> Tensor<1> {
-    let [batch, ..] = output.dims();
-    let errors = (output - truth).square().reshape([batch as i32, -1]).mean_dim(1);
-    (errors + 1e-6).log().mean()
+/// What a network is given: one that does not enlarge gets the picture at its final size.
+pub(crate) fn input(sizes: &Stage1Config, picture: &Raster, width_px: usize, height_px: usize) -> Raster {
+    match sizes.upscale() {
+        1 => resize::float(picture, width_px, height_px, Filter::Bicubic),
+        _ => picture.clone(),
+    }
+}
+
+/// Pictures `[b, h, w, 3]`.
+struct Pairs {
+    degraded: Tensor<4>,
+    truth: Tensor<4>,
+}
+
+impl Batch for Pairs {
+    fn tensors(&self) -> Vec<(&'static str, TensorData)> {
+        vec![("degraded", self.degraded.to_data()), ("truth", self.truth.to_data())]
+    }
 }
 
 /// Side of the smallest picture that is measured on.
@@ -101,29 +108,66 @@ fn validation_pairs(folders: &[PathBuf], report: &mut dyn FnMut(Report)) -> Resu
     Ok(pairs)
 }
 
-/// Mean PSNR of the network and its gain over bicubic, in words.
-fn gain(pairs: &[Pair], restore: impl Fn(&Raster, &Raster) -> Tensor<4>) -> String {
-    if pairs.is_empty() {
-        return "no validation pictures".into();
+/// Pictures to measure on, and with what.
+struct HeldOut {
+    pairs: Vec<Pair>,
+    lpips: Option<Lpips>,
+}
+
+impl HeldOut {
+    fn open(
+        config: &PictureValidation,
+        device: &Device,
+        report: &mut dyn FnMut(Report),
+    ) -> Result<Self, TrainError> {
+        let files = &config.lpips_files;
+        let lpips = (!files.is_empty()).then(|| Lpips::open(files, Backbone::AlexNet, device)).transpose()?;
+        Ok(Self { pairs: validation_pairs(&config.folders, report)?, lpips })
     }
-    let (mut restored, mut enlarged) = (0.0, 0.0);
-    for (small, truth) in pairs {
-        let output: Vec<f32> = restore(small, truth).into_data().iter::<f32>().collect();
-        restored += psnr(&output, &truth.data);
-        let bicubic = resize::float(small, truth.width_px, truth.height_px, Filter::Bicubic);
-        enlarged += psnr(&bicubic.data, &truth.data);
+
+    /// Sum of squares, PSNR and LPIPS of the network's pictures, each the mean over all, and the gain in PSNR over
+    /// bicubic.
+    fn measure(
+        &self,
+        sizes: &Stage1Config,
+        network: &Stage1,
+        device: &Device,
+    ) -> Result<Measured, TrainError> {
+        if self.pairs.is_empty() {
+            return Ok(Measured { text: "no validation pictures".into(), ..Measured::default() });
+        }
+        let count = self.pairs.len() as f64;
+        let (mut squares, mut restored, mut enlarged, mut far) = (0.0, 0.0, 0.0, 0.0);
+        for (small, truth) in &self.pairs {
+            let picture = input(sizes, small, truth.width_px, truth.height_px);
+            let output = network.forward(to_tensor([&picture], device));
+            if let Some(lpips) = &self.lpips {
+                let truth = to_tensor([truth], device);
+                far += f64::from(lpips.between(output.clone(), truth).into_scalar::<f32>()) / count;
+            }
+            let output: Vec<f32> = output.into_data().iter::<f32>().collect();
+            squares +=
+                output.iter().zip(&truth.data).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / count;
+            restored += psnr(&output, &truth.data) / count;
+            let bicubic = resize::float(small, truth.width_px, truth.height_px, Filter::Bicubic);
+            enlarged += psnr(&bicubic.data, &truth.data) / count;
+        }
+        let mut text = format!(
+            "{restored:.2} dB over {} pictures, {:+.2} dB over bicubic",
+            self.pairs.len(),
+            restored - enlarged
+        );
+        let mut scalars = vec![("val/loss", squares), ("val/psnr", restored)];
+        if self.lpips.is_some() {
+            text += &format!(", LPIPS {far:.4}");
+            scalars.push(("val/lpips", far));
+        }
+        Ok(Measured { text, scalars, rank: Some(-restored) })
     }
-    let count = pairs.len() as f64;
-    format!(
-        "{:.2} dB over {} pictures, {:+.2} dB over bicubic",
-        restored / count,
-        pairs.len(),
-        (restored - enlarged) / count
-    )
 }
 
 /// Peak signal to noise ratio over all values, clamped to 0..1, in dB.
 fn psnr(a: &[f32], b: &[f32]) -> f64 {
     let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.clamp(0.0, 1.0) - b).powi(2)).sum();
-    -10.0 * (sum / a.len() as f64).max(1e-12).log10()
+    10.0 * (1.0 / (sum / a.len() as f64 + 1e-8)).log10()
 }

@@ -8,7 +8,7 @@ mod train;
 pub use eval::{Eval, TableFormat};
 pub use reference::{Captioner, Reference, Version};
 pub use restore::{ColourFix, Precision, Restore, SeedMode, Task, Tiles};
-pub use train::{Stage1Network, Train, TrainPart, TrainRun};
+pub use train::{Latents, Pack, Train, TrainPart, TrainRun};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};

@@ -172,6 +172,16 @@ impl Checkpoint {
         Err(WeightError::Unknown { file: self.file.to_string(), names })
     }
 
+    /// An error if any tensor lies outside these places.
+    pub fn expect_places(&self, places: &[&str]) -> Result<(), WeightError> {
+        let inside = |name: &&String| places.contains(&name.split('.').next().unwrap_or_default());
+        let names: Vec<String> = self.tensors.keys().filter(|name| !inside(name)).cloned().collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(WeightError::Unknown { file: self.file.to_string(), names })
+    }
+
     /// The file's bytes as safetensors, in f32 or, if `half`, in f16.
     pub fn to_safetensors(&self, half: bool) -> Result<Vec<u8>, WeightError> {
         let mut tensors = Vec::with_capacity(self.tensors.len());
