@@ -188,3 +188,28 @@ fn a_full_disk_is_told_of_and_leaves_nothing() {
     assert!(names(&output.join("checkpoints")).is_empty());
     assert!(!names(&output).contains(&"stage1.safetensors".into()));
 }
+
+#[test]
+fn weights_are_written_for_pytorch() {
+    let folder = TempDir::new().unwrap();
+    let (data, output) = (folder.path().join("data"), folder.path().join("run"));
+    std::fs::create_dir(&data).unwrap();
+    picture(130, 140).save(data.join("good.png")).unwrap();
+    train(&data, &output).success();
+    let export = |from: &str, to: &Path| {
+        let mut command = diffbir();
+        command.args(["train", "export"]).arg(output.join(from)).arg("-o").arg(to).assert()
+    };
+    let [weights, state] = ["weights.pt", "state.pt"].map(|name| folder.path().join(name));
+    export("stage1.safetensors", &weights).success().stderr(contains("weights.pt: 101 tensors"));
+    export("stage1.safetensors", &weights).code(2).stderr(contains("exists already"));
+    // Of a checkpoint the network alone.
+    export("checkpoints/0000001.safetensors", &state).success().stderr(contains("state.pt: 101 tensors"));
+    let mut command = diffbir();
+    command
+        .args(["train", "pack", "--stage1"])
+        .arg(&weights)
+        .arg("-o")
+        .arg(folder.path().join("own.safetensors"));
+    command.assert().success();
+}

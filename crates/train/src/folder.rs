@@ -6,7 +6,7 @@
 
 use crate::config::{self, Config};
 use crate::run::TrainError;
-use diffbir_imaging::{remove_orphans, write_atomic};
+use diffbir_imaging::{remove_orphans, write_atomic, write_atomic_with};
 use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use std::fs::{self, File};
@@ -124,7 +124,7 @@ impl Folder {
         if let Some(Best { step, value }) = best {
             state.metadata.insert(BEST.into(), format!("{step} {value}"));
         }
-        write_atomic(&self.checkpoint(step), &state.to_safetensors(false)?)?;
+        write(&self.checkpoint(step), &state)?;
         let mut steps = self.steps()?;
         steps.truncate(steps.len().saturating_sub(self.keep));
         for step in steps {
@@ -156,15 +156,19 @@ impl Folder {
         }
         let mut weights = weights();
         weights.metadata.insert(STEP.into(), step.to_string());
-        Ok(write_atomic(&file, &weights.to_safetensors(false)?)?)
+        write(&file, &weights)
     }
 
     /// Keeps tensors that a run broke on.
     pub fn keep_batch(&self, step: u64, batch: &Checkpoint) -> Result<PathBuf, TrainError> {
         let file = self.root.join(format!("batch-{step:07}.safetensors"));
-        write_atomic(&file, &batch.to_safetensors(false)?)?;
+        write(&file, batch)?;
         Ok(file)
     }
+}
+
+fn write(file: &Path, checkpoint: &Checkpoint) -> Result<(), TrainError> {
+    Ok(write_atomic_with(file, |out| checkpoint.write_safetensors(false, out))?)
 }
 
 /// Two runs in one folder would take each other's checkpoints away.

@@ -181,6 +181,12 @@ pub struct Run<N> {
 /// Under which name the network lies in a checkpoint.
 const NETWORK: &str = "network";
 
+/// The weights of a file for use, or those in training of a run's checkpoint.
+pub fn weights_of(file: Checkpoint) -> Checkpoint {
+    let network = file.part(NETWORK);
+    if network.entries().next().is_none() { file } else { network }
+}
+
 impl<N: Module> Run<N> {
     /// Builds the network from the run's last checkpoint, else from `run.init`, else from `start`, else from random
     /// values. `name` is that of the weights for use.

@@ -55,6 +55,30 @@ pub enum TrainPart {
     },
     /// Put trained parts together into one model file.
     Pack(Pack),
+    /// Write trained weights as a .pt file, which PyTorch and the reference read.
+    Export {
+        /// Weights, or a checkpoint of a run.
+        #[arg(value_name = "FILE")]
+        weights: PathBuf,
+        /// The .pt file.
+        #[arg(short, long)]
+        output: PathBuf,
+    },
+    /// Write a full checkpoint of v1, from which its own program trains stage 2.
+    Full {
+        /// Stable Diffusion 2.1, its original file or its folder in the layout of the diffusers library.
+        #[arg(long, value_name = "PATH")]
+        stable_diffusion: PathBuf,
+        /// The trained SwinIR.
+        #[arg(long, value_name = "FILE")]
+        stage1: PathBuf,
+        /// The trained control branch; without it, one as it is before training.
+        #[arg(long, value_name = "FILE")]
+        control: Option<PathBuf>,
+        /// The .ckpt file.
+        #[arg(short, long)]
+        output: PathBuf,
+    },
 }
 
 #[derive(Args)]

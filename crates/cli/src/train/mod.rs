@@ -1,5 +1,6 @@
 //! `diffbir train`.
 
+mod export;
 mod pack;
 mod view;
 
@@ -40,6 +41,10 @@ pub fn run(arguments: Train) -> Result<()> {
             })
         }
         TrainPart::Pack(arguments) => pack::run(arguments),
+        TrainPart::Export { weights, output } => export::weights(&weights, &output),
+        TrainPart::Full { stable_diffusion, stage1, control, output } => {
+            export::full(&stable_diffusion, &stage1, control.as_deref(), &output)
+        }
     }
 }
 

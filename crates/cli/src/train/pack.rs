@@ -2,9 +2,8 @@
 
 use crate::args::Pack;
 use crate::outputs;
-use crate::paths::folder_of;
 use crate::talk::say;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use diffbir::config::{AutoencoderConfig, SamplingDefaults, Stage2Config};
 use diffbir::geometry::Geometry;
 use diffbir::model::{Loading, Parts};
@@ -22,10 +21,7 @@ use diffbir_train::parts::taef2_files;
 pub fn run(arguments: Pack) -> Result<()> {
     let Pack { stage1, network, autoencoder, stage2, fidelity, cfg_scale, s_noise, name, origin, output } =
         arguments;
-    if output.symlink_metadata().is_ok() {
-        bail!("{}: exists already: remove it or choose another name", output.display());
-    }
-    outputs::ensure_writable(folder_of(&output))?;
+    outputs::ensure_new(&output)?;
     let mut parts = Parts { stage1: Checkpoint::open(&stage1)?, ..Parts::default() };
     let mut config = ModelConfig {
         name,
