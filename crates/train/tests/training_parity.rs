@@ -101,7 +101,7 @@ fn check_step<N: Module>(case: &str, network: N, keys: &Keys, loss: impl Fn(&N) 
 fn a_step_of_stage_1_is_the_references() {
     let sizes = SwinIrConfig { embed: 12, depths: vec![2, 2], heads: vec![6, 6], ..SwinIrConfig::official() };
     let (network, keys) = keyed(|params| sizes.build(params));
-    let [low, high] = ["train_lq", "train_gt"].map(|name| tracked(given(name, [2, 3, 64, 64], picture)));
+    let [low, high] = ["train_lq1", "train_gt1"].map(|name| tracked(given(name, [2, 3, 64, 64], picture)));
     let weights = PictureLoss { sse: 1.0, ..PictureLoss::default() };
     let terms = LossTerms::open(&weights, 1, &Device::flex()).unwrap();
     check_step("stage1", network, &keys, |network| {
