@@ -1,9 +1,11 @@
 //! Trainers on pictures made here: they learn, and a run that was stopped goes on bit for bit.
 
+mod pictures;
+
 use burn::tensor::{Tensor, TensorData};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
-use diffbir_imaging::{Encoded, Format, Metadata, Samples, write_atomic};
+use diffbir_imaging::write_atomic;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
@@ -17,31 +19,9 @@ use diffbir_train::losses::LossTerms;
 use diffbir_train::optimizer::{AdamW, Summed};
 use diffbir_train::run::{Report, Steps, TrainError};
 use diffbir_train::stage1;
+use pictures::{pictures, tensors};
 use std::collections::BTreeMap;
 use std::path::Path;
-
-fn pictures(folder: &Path) {
-    std::fs::create_dir_all(folder).unwrap();
-    for number in 0..3usize {
-        let rgb: Vec<u8> = (0..48 * 48)
-            .flat_map(|i| {
-                let (x, y) = (i % 48, i / 48);
-                [x * 5, y * 5, (x / (4 + number) + y / 6) % 2 * 200].map(|v| v as u8)
-            })
-            .collect();
-        let bytes = Encoded {
-            width_px: 48,
-            height_px: 48,
-            channels: 3,
-            samples: &Samples::U8(rgb),
-            alpha: None,
-            metadata: &Metadata::default(),
-        }
-        .to_bytes(Format::Png, None)
-        .unwrap();
-        write_atomic(&folder.join(format!("{number}.png")), &bytes).unwrap();
-    }
-}
 
 fn config(network: Network<Stage1Config>, out: &Path, data: &Path, steps: u64) -> Stage1Training {
     let folders = vec![data.to_path_buf()];
@@ -101,13 +81,6 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     found
-}
-
-/// The tensors of a checkpoint; beside them it has the configuration, which names the folder.
-fn tensors(file: &Path) -> BTreeMap<String, Vec<f32>> {
-    let checkpoint = Checkpoint::open(file).unwrap();
-    let names: Vec<String> = checkpoint.entries().map(|(name, ..)| name.to_string()).collect();
-    names.into_iter().map(|name| (name.clone(), checkpoint.get(&name).unwrap().unwrap().1)).collect()
 }
 
 #[test]
