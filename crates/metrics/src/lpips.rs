@@ -192,3 +192,50 @@ fn unit_length(x: Tensor<4>) -> Tensor<4> {
     let length = (x.clone().powi_scalar(2).sum_dim(3) + 1e-20).sqrt() + 1e-10;
     x / length
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diffbir_nn::params::RandomInit;
+
+    fn network(device: &Device) -> Lpips {
+        let mut random = RandomInit { seed: 3 };
+        build(&mut random, device, |params| Lpips::new(params, Backbone::Vgg16)).unwrap().0
+    }
+
+    fn picture(step: u8) -> Picture {
+        let rgb = (0..32 * 32 * 3u32).map(|i| (i as u8).wrapping_mul(step)).collect();
+        Picture { width_px: 32, height_px: 32, rgb }
+    }
+
+    fn tensor(pictures: &[&Picture], device: &Device) -> Tensor<4> {
+        let values: Vec<f32> =
+            pictures.iter().flat_map(|p| &p.rgb).map(|&level| f32::from(level) / 255.0).collect();
+        Tensor::from_data(TensorData::new(values, [pictures.len(), 32, 32, 3]), device)
+    }
+
+    #[test]
+    fn the_loss_is_the_distance_of_each_pair() {
+        let device = Device::flex();
+        let network = network(&device);
+        let (a, b, c) = (picture(3), picture(5), picture(7));
+        let between = network.between(tensor(&[&a, &b], &device), tensor(&[&c, &b], &device));
+        let between: Vec<f32> = between.into_data().iter::<f32>().collect();
+        let distance = network.distance(&a, &c).unwrap() as f32;
+        assert!((between[0] - distance).abs() < 1e-5 * distance.abs(), "{between:?} {distance}");
+        assert_eq!(between[1], 0.0);
+    }
+
+    /// Where a layer says nothing at a place, its length is zero.
+    #[test]
+    fn the_loss_has_a_derivative_everywhere() {
+        let device = Device::flex().autodiff();
+        let network = network(&device);
+        let x = (tensor(&[&picture(3)], &device) * 0.0).require_grad();
+        let silent =
+            Tensor::cat(vec![x.clone().slice_dim(1, 0..16) - 1e6, x.clone().slice_dim(1, 16..32)], 1);
+        let gradients = network.between(silent, tensor(&[&picture(5)], &device)).sum().backward();
+        let gradient = x.grad(&gradients).unwrap();
+        assert!(gradient.into_data().iter::<f32>().all(f32::is_finite));
+    }
+}

@@ -176,6 +176,7 @@ pub struct Run<N> {
     folder: Folder,
     run: RunConfig,
     rates: (OptimizerConfig, ScheduleConfig),
+    place: Option<&'static str>,
 }
 
 /// Under which name the network lies in a checkpoint.
@@ -188,7 +189,7 @@ pub fn weights_of(file: Checkpoint) -> Checkpoint {
 }
 
 impl<N: Module> Run<N> {
-    /// Builds the network from the run's last checkpoint, else from `run.init`, else from `start`, else from random
+    /// Builds the network from the run's last checkpoint, else from `start`, else from `run.init`, else from random
     /// values. `name` is that of the weights for use.
     pub fn start<C: Config>(
         config: &C,
@@ -198,7 +199,10 @@ impl<N: Module> Run<N> {
         network: impl Fn(&diffbir_nn::Params) -> Result<N, WeightError>,
     ) -> Result<Self, TrainError> {
         let run = config.run().clone();
-        let init = run.init.as_deref().map(Checkpoint::open).transpose()?.or(start);
+        let init = match start {
+            Some(start) => Some(start),
+            None => run.init.as_deref().map(Checkpoint::open).transpose()?,
+        };
         let (folder, saved) = Folder::open(config, name)?;
         let (optimizer, schedule) = config.optimizer();
         let rates = (*optimizer, *schedule);
@@ -213,7 +217,7 @@ impl<N: Module> Run<N> {
                 }
             };
             let optimizer = AdamW::new(rates.0, &network);
-            return Ok(Self { network, keys, optimizer, best: None, folder, run, rates });
+            return Ok(Self { network, keys, optimizer, best: None, folder, run, rates, place: None });
         };
         let state = saved.state;
         let places = [NETWORK, optimizer::MEAN, optimizer::SQUARE, optimizer::AVERAGE];
@@ -222,9 +226,12 @@ impl<N: Module> Run<N> {
         let (network, keys) = build(&mut weights, device, network)?;
         weights.expect_all_used()?;
         let optimizer = AdamW::load(rates.0, &state, saved.step, &keys, device)?;
-        let resumed = Self { network, keys, optimizer, best: saved.best, folder, run, rates };
-        resumed.publish()?;
-        Ok(resumed)
+        Ok(Self { network, keys, optimizer, best: saved.best, folder, run, rates, place: None })
+    }
+
+    /// With only the part of the network at this place as weights for use.
+    pub fn for_use(self, place: &'static str) -> Self {
+        Self { place: Some(place), ..self }
     }
 
     /// The network with averaged weights, for validation and use.
@@ -251,7 +258,9 @@ impl<N: Module> Run<N> {
         report: &mut dyn FnMut(Report),
     ) -> Result<Self, TrainError> {
         let mut since = Since::new();
-        if self.steps() == 0 {
+        if self.steps() > 0 {
+            self.publish()?;
+        } else {
             report(Report::Validation { step: 0, measured: validate(&self.network.valid())? });
         }
         while self.steps() < self.run.steps {
@@ -311,7 +320,10 @@ impl<N: Module> Run<N> {
     }
 
     fn publish(&self) -> Result<(), TrainError> {
-        let weights = || Checkpoint::from_tensors(self.keys.tensors(&self.averaged()));
+        let weights = || {
+            let all = Checkpoint::from_tensors(self.keys.tensors(&self.averaged()));
+            self.place.map_or_else(|| all.clone(), |place| all.part(place))
+        };
         self.folder.publish(self.steps(), self.best, weights)
     }
 

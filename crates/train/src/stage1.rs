@@ -1,17 +1,16 @@
 //! Training of stage 1, the degradation remover (paper section 3.1; reference 5.1).
 
-use crate::config::{Config, PictureValidation, Stage1Training};
-use crate::data::{self, DataError, ExampleConfig, Pictures};
+use crate::config::{Config, Stage1Training};
+use crate::data::{ExampleConfig, Pictures};
 use crate::degrade::simple::Ranges;
 use crate::degrade::{generator, preset};
+use crate::held_out::{HeldOut, psnr};
 use crate::losses::LossTerms;
 use crate::run::{Batch, Measured, Report, Run, TrainError, pair, to_tensor};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
-use diffbir_metrics::{Backbone, Lpips};
 use diffbir_models::stage1::{Stage1, Stage1Config};
-use std::path::PathBuf;
 
 /// The ranges of training: wider than every preset, so that none lies at their edge.
 pub fn training_ranges() -> Ranges {
@@ -33,7 +32,9 @@ pub fn train(
     config.check()?;
     let (sizes, crop_px) = (&config.network.sizes, config.data.crop_px);
     let pictures = Pictures::open(&config.data.folders, crop_px, report)?;
-    let held_out = HeldOut::open(&config.validation, device, report)?;
+    // Pictures are reduced to a quarter.
+    let held_out = HeldOut::open(&config.validation, sizes.multiple_px().max(4), device, report)?;
+    let measure = Measure::new(&held_out);
     let plain = device.clone();
     let device = device.clone().autodiff();
     let loss = LossTerms::open(&config.loss, config.run.accumulate, &plain)?;
@@ -52,7 +53,7 @@ pub fn train(
         |network: &Stage1, Pairs { degraded, truth }| {
             loss.of(network.forward(degraded.clone()), truth.clone())
         },
-        |network| held_out.measure(sizes, network, &plain),
+        |network| Ok(measure.of(sizes, network, &plain)),
         report,
     )?;
     Ok(())
@@ -78,96 +79,39 @@ impl Batch for Pairs {
     }
 }
 
-/// Side of the smallest picture that is measured on.
-const LEAST_VALIDATION_PX: usize = 16;
-
-/// A held-out picture, degraded by `medium`, and its truth.
-type Pair = (Raster, Raster);
-
-fn validation_pairs(folders: &[PathBuf], report: &mut dyn FnMut(Report)) -> Result<Vec<Pair>, TrainError> {
-    let medium = preset("medium");
-    let mut pairs = Vec::new();
-    for file in data::pictures_in_all(folders)? {
-        let truth = match data::decode(&file, LEAST_VALIDATION_PX) {
-            Ok(truth) => truth,
-            Err(why) => {
-                report(Report::LeftOut { why });
-                continue;
-            }
-        };
-        // A whole multiple of four, and no more than what a validation should take.
-        let side = |px: usize| px.min(384) / 4 * 4;
-        let truth = truth.crop(0, 0, side(truth.width_px), side(truth.height_px));
-        let mut random = generator(1, &file.file_name().unwrap_or_default().to_string_lossy());
-        let degraded = medium.draw(&mut random).apply(&truth).expect("384 pixels a side are few");
-        pairs.push((degraded, truth));
-    }
-    if pairs.is_empty() && !folders.is_empty() {
-        return Err(DataError::Empty { folders: folders.to_vec(), least_px: LEAST_VALIDATION_PX }.into());
-    }
-    Ok(pairs)
+/// Measures on held-out pictures that `medium` degraded.
+struct Measure<'a> {
+    held_out: &'a HeldOut,
+    degraded: Vec<Raster>,
+    /// PSNR of bicubic enlarging.
+    enlarged: f64,
 }
 
-/// Pictures to measure on, and with what.
-struct HeldOut {
-    pairs: Vec<Pair>,
-    lpips: Option<Lpips>,
-}
-
-impl HeldOut {
-    fn open(
-        config: &PictureValidation,
-        device: &Device,
-        report: &mut dyn FnMut(Report),
-    ) -> Result<Self, TrainError> {
-        let files = &config.lpips_files;
-        let lpips = (!files.is_empty()).then(|| Lpips::open(files, Backbone::AlexNet, device)).transpose()?;
-        Ok(Self { pairs: validation_pairs(&config.folders, report)?, lpips })
+impl<'a> Measure<'a> {
+    fn new(held_out: &'a HeldOut) -> Self {
+        let medium = preset("medium");
+        let degraded: Vec<Raster> = held_out
+            .pictures
+            .iter()
+            .map(|(name, truth)| {
+                let drawn = medium.draw(&mut generator(1, name));
+                drawn.apply(truth).expect("384 pixels a side are few")
+            })
+            .collect();
+        let bicubic = degraded.iter().zip(&held_out.pictures).map(|(small, (_, truth))| {
+            let enlarged = resize::float(small, truth.width_px, truth.height_px, Filter::Bicubic);
+            psnr(&enlarged.data, &truth.data)
+        });
+        let enlarged = bicubic.sum::<f64>() / held_out.pictures.len().max(1) as f64;
+        Self { held_out, degraded, enlarged }
     }
 
-    /// Sum of squares, PSNR and LPIPS of the network's pictures, each the mean over all, and the gain in PSNR over
-    /// bicubic.
-    fn measure(
-        &self,
-        sizes: &Stage1Config,
-        network: &Stage1,
-        device: &Device,
-    ) -> Result<Measured, TrainError> {
-        if self.pairs.is_empty() {
-            return Ok(Measured { text: "no validation pictures".into(), ..Measured::default() });
-        }
-        let count = self.pairs.len() as f64;
-        let (mut squares, mut restored, mut enlarged, mut far) = (0.0, 0.0, 0.0, 0.0);
-        for (small, truth) in &self.pairs {
-            let picture = input(sizes, small, truth.width_px, truth.height_px);
-            let output = network.forward(to_tensor([&picture], device));
-            if let Some(lpips) = &self.lpips {
-                let truth = to_tensor([truth], device);
-                far += f64::from(lpips.between(output.clone(), truth).into_scalar::<f32>()) / count;
-            }
-            let output: Vec<f32> = output.into_data().iter::<f32>().collect();
-            squares +=
-                output.iter().zip(&truth.data).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / count;
-            restored += psnr(&output, &truth.data) / count;
-            let bicubic = resize::float(small, truth.width_px, truth.height_px, Filter::Bicubic);
-            enlarged += psnr(&bicubic.data, &truth.data) / count;
-        }
-        let mut text = format!(
-            "{restored:.2} dB over {} pictures, {:+.2} dB over bicubic",
-            self.pairs.len(),
-            restored - enlarged
-        );
-        let mut scalars = vec![("val/loss", squares), ("val/psnr", restored)];
-        if self.lpips.is_some() {
-            text += &format!(", LPIPS {far:.4}");
-            scalars.push(("val/lpips", far));
-        }
-        Ok(Measured { text, scalars, rank: Some(-restored) })
+    fn of(&self, sizes: &Stage1Config, network: &Stage1, device: &Device) -> Measured {
+        let measured = self.held_out.measure(device, |index, truth| {
+            let picture = input(sizes, &self.degraded[index], truth.width_px, truth.height_px);
+            network.forward(to_tensor([&picture], device))
+        });
+        let gain = measured.rank.map(|rank| format!(", {:+.2} dB over bicubic", -rank - self.enlarged));
+        Measured { text: measured.text + &gain.unwrap_or_default(), ..measured }
     }
-}
-
-/// Peak signal to noise ratio over all values, clamped to 0..1, in dB.
-fn psnr(a: &[f32], b: &[f32]) -> f64 {
-    let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.clamp(0.0, 1.0) - b).powi(2)).sum();
-    10.0 * (1.0 / (sum / a.len() as f64 + 1e-8)).log10()
 }

@@ -139,7 +139,7 @@ pub fn train_control(
 ) -> Result<(), TrainError> {
     config.check()?;
     // Files that are not there are noticed before any work.
-    config.run.init.as_deref().map(Checkpoint::open).transpose()?;
+    let init = config.run.init.as_deref().map(Checkpoint::open).transpose()?;
     let mut unet = parts::open_at(&config.control.unet, parts::UNET)?;
     let branch = config.control.together_with.as_deref().map(Checkpoint::open).transpose()?;
     let plain = device.clone();
@@ -161,7 +161,7 @@ pub fn train_control(
     };
     match branch {
         None => {
-            let start = control_start(&unet, sizes)?;
+            let start = init.map_or_else(|| control_start(&unet, sizes), Ok)?;
             let (frozen, _) = build(&mut unet, &task.plain, |params| sizes.build(params))?;
             unet.expect_all_used()?;
             // A frozen network on the differentiating device: its parameters are constants there.
@@ -185,7 +185,7 @@ pub fn train_control(
             let mut start = Checkpoint::default();
             start.insert("unet", unet);
             start.insert("control", branch);
-            let start = start.named("UNet and branch");
+            let start = init.unwrap_or(start.named("UNet and branch"));
             let run = Run::start(config, "stage2", Some(start), &task.device, |params| {
                 let unet = sizes.build(&params.at("unet"))?;
                 Ok(Both { unet, control: ControlNet::new(&params.at("control"), sizes)? })

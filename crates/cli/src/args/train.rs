@@ -3,6 +3,7 @@
 use super::{cfg_scale, seed};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
+use diffbir_models::kl::KlConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_train::config::Sizes;
 use std::path::PathBuf;
@@ -21,6 +22,14 @@ pub enum TrainPart {
     Stage1 {
         /// Which network (network.base) [default: srvgg].
         #[arg(long, value_parser = stage1_networks())]
+        network: Option<String>,
+        #[command(flatten)]
+        run: TrainRun,
+    },
+    /// An autoencoder: AutoencoderKL at an eighth or a quarter of the size.
+    Autoencoder {
+        /// Which network (network.base) [default: kl-f8].
+        #[arg(long, value_parser = PossibleValuesParser::new(<KlConfig as Sizes>::BASES))]
         network: Option<String>,
         #[command(flatten)]
         run: TrainRun,
@@ -152,7 +161,7 @@ pub struct TrainRun {
     /// Examples a step (run.batch) [default: 4].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub batch: Option<u16>,
-    /// Highest learning rate (optimizer.rate) [default: 2e-4].
+    /// Highest learning rate (optimizer.rate) [default: 2e-4; autoencoder: 4.5e-6].
     #[arg(long, value_parser = super::positive, allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// Number from which examples and first weights follow (run.seed) [default: 1].

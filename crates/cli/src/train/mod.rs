@@ -9,9 +9,11 @@ use crate::outputs;
 use crate::talk;
 use anyhow::{Context, Result, ensure};
 use diffbir_nn::Device;
-use diffbir_train::config::{self, Config, PriorTraining, Stage1Training, Stage2Training, field};
+use diffbir_train::config::{
+    self, AutoencoderTraining, Config, PriorTraining, Stage1Training, Stage2Training, field,
+};
 use diffbir_train::run::{Report, TrainError};
-use diffbir_train::{stage1, stage2};
+use diffbir_train::{autoencoder, stage1, stage2};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 use view::View;
@@ -22,6 +24,12 @@ pub fn run(arguments: Train) -> Result<()> {
             let flags = network.map(|base| field("network.base", base)).into_iter().collect();
             train(&run, flags, |config: &Stage1Training, device, report| {
                 stage1::train(config, device, report)
+            })
+        }
+        TrainPart::Autoencoder { network, run } => {
+            let flags = network.map(|base| field("network.base", base)).into_iter().collect();
+            train(&run, flags, |config: &AutoencoderTraining, device, report| {
+                autoencoder::train(config, device, report)
             })
         }
         TrainPart::Prior { latents, run } => {

@@ -4,6 +4,8 @@ use super::network::{AutoencoderSizes, Network};
 use super::{Config, ConfigError};
 use diffbir_diffusion::schedule::{Prediction, Terminal};
 use diffbir_models::clip::ClipTextConfig;
+use diffbir_models::kl::KlConfig;
+use diffbir_models::patch::PatchDiscriminator;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::unet::UnetConfig;
 use serde::{Deserialize, Serialize};
@@ -111,6 +113,18 @@ pub struct PictureLoss {
     pub lpips_files: Vec<PathBuf>,
 }
 
+/// How an autoencoder's loss is made up, beside its terms between pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoencoderLoss {
+    /// Of the latent's divergence from the standard normal distribution, in nats a value of the picture.
+    pub kl: f64,
+    /// Of what a discriminator of patches says; 0 for none.
+    pub discriminator: f64,
+    /// The step from which it is heard.
+    pub discriminator_start: u64,
+}
+
 /// What a denoiser is trained to say.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -196,6 +210,28 @@ pub struct Stage1Training {
     pub validation: PictureValidation,
     /// What is made small.
     pub loss: PictureLoss,
+    /// AdamW.
+    pub optimizer: OptimizerConfig,
+    /// Its rate.
+    pub schedule: ScheduleConfig,
+    /// The run.
+    pub run: RunConfig,
+}
+
+/// `diffbir train autoencoder`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoencoderTraining {
+    /// Which network.
+    pub network: Network<KlConfig>,
+    /// To train on.
+    pub data: PictureData,
+    /// To measure on.
+    pub validation: PictureValidation,
+    /// What is made small between pictures.
+    pub loss: PictureLoss,
+    /// And what else.
+    pub latent: AutoencoderLoss,
     /// AdamW.
     pub optimizer: OptimizerConfig,
     /// Its rate.
@@ -320,6 +356,22 @@ impl Default for Stage1Training {
             loss: PictureLoss { mse_log: 1.0, ..PictureLoss::default() },
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::cosine(20),
+            run: RunConfig::default(),
+        }
+    }
+}
+
+impl Default for AutoencoderTraining {
+    fn default() -> Self {
+        Self {
+            network: Network::of("kl-f8"),
+            data: PictureData { folders: Vec::new(), crop_px: 256 },
+            validation: PictureValidation::default(),
+            loss: PictureLoss { l1: 1.0, ..PictureLoss::default() },
+            latent: AutoencoderLoss { kl: 1e-6, discriminator: 0.0, discriminator_start: 2500 },
+            // Latent Diffusion's.
+            optimizer: OptimizerConfig { rate: 4.5e-6, beta1: 0.5, beta2: 0.9, ..OptimizerConfig::default() },
+            schedule: ScheduleConfig { shape: Shape::Constant, warm_up: 0 },
             run: RunConfig::default(),
         }
     }
@@ -471,6 +523,33 @@ impl Config for Stage1Training {
         let multiple = self.network.sizes.multiple_px().max(4);
         let fits = self.data.crop_px > 0 && self.data.crop_px.is_multiple_of(multiple);
         want(fits, "data.crop_px", &format!("it must be a multiple of {multiple}"))
+    }
+}
+
+impl Config for AutoencoderTraining {
+    const TRAINER: &'static str = "autoencoder";
+
+    fn run(&self) -> &RunConfig {
+        &self.run
+    }
+
+    fn optimizer(&self) -> (&OptimizerConfig, &ScheduleConfig) {
+        (&self.optimizer, &self.schedule)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        check_common(&self.run, &self.optimizer, &self.data.folders)?;
+        self.loss.check()?;
+        let weight = |weight: f64| weight >= 0.0 && weight.is_finite();
+        want(weight(self.latent.kl), "latent.kl", "it must not be negative")?;
+        let discriminator = self.latent.discriminator;
+        want(weight(discriminator), "latent.discriminator", "it must not be negative")?;
+        let (crop_px, multiple) = (self.data.crop_px, 1 << (self.network.sizes.multipliers.len() - 1));
+        let fits = crop_px > 0 && crop_px.is_multiple_of(multiple);
+        want(fits, "data.crop_px", &format!("it must be a multiple of {multiple}"))?;
+        let least = PatchDiscriminator::LEAST_PX;
+        let judged = discriminator == 0.0 || crop_px >= least;
+        want(judged, "data.crop_px", &format!("the discriminator wants at least {least}"))
     }
 }
 
