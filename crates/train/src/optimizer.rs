@@ -243,3 +243,31 @@ pub fn rate_at(schedule: ScheduleConfig, peak: f64, step: u64, steps: u64) -> f6
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_rise_and_then_stay_or_fall() {
+        let rate = |shape, step| rate_at(ScheduleConfig { shape, warm_up: 4 }, 2.0, step, 12);
+        for shape in [Shape::Constant, Shape::Cosine] {
+            assert_eq!([0, 1, 3].map(|step| rate(shape, step)), [0.5, 1.0, 2.0]);
+        }
+        assert_eq!(rate(Shape::Constant, 11), 2.0);
+        assert!((rate(Shape::Cosine, 8) - 1.0).abs() < 1e-12, "half of the way down");
+        assert!(rate(Shape::Cosine, 12).abs() < 1e-12);
+        // A run that was made longer goes on at the end of the old one, not beyond.
+        assert!(rate(Shape::Cosine, 20).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_sum_has_all_values_once() {
+        for count in [1, 4096, 4097, 3 * 4096, 20_000] {
+            let values: Vec<f32> = (0..count).map(|i| (i % 7) as f32).collect();
+            let known: f32 = values.iter().sum();
+            let x: Tensor<1> = Tensor::from_data(TensorData::new(values, [count]), &Device::flex());
+            assert_eq!(total(x).into_scalar::<f32>(), known, "{count}");
+        }
+    }
+}

@@ -8,9 +8,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_imaging::{EncodeError, Raster};
 use diffbir_metrics::MetricError;
-use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{Keys, RandomInit, build};
+use diffbir_nn::{WeightError, recompute};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -272,14 +272,11 @@ impl<N: Module> Run<N> {
                 let waiting = Instant::now();
                 let batch = next()?;
                 since.waited += waiting.elapsed();
-                let Loss { total, terms } = loss(&self.network, &batch);
-                let gradients = total.backward();
-                let value = f64::from(total.into_scalar::<f32>());
+                let (value, terms) = self.backward(|network| loss(network, &batch), &mut sum);
                 if !value.is_finite() {
                     return Err(self.diverged("loss", step, value, &batch));
                 }
                 since.add(value * share, terms, share);
-                sum.add(&self.network, &gradients);
                 last = Some(batch);
             }
             let (optimizer, schedule) = self.rates;
@@ -296,6 +293,7 @@ impl<N: Module> Run<N> {
                 since = Since::new();
             }
             if step.is_multiple_of(self.run.checkpoint_every) || step == self.run.steps {
+                let begin = Instant::now();
                 let measured = validate(&self.averaged())?;
                 let value = measured.rank.filter(|value| value.is_finite());
                 if let Some(value) = value
@@ -305,10 +303,32 @@ impl<N: Module> Run<N> {
                 }
                 self.save()?;
                 report(Report::Validation { step, measured });
-                since.begin = Instant::now();
+                since.paused += begin.elapsed();
             }
         }
         Ok(self)
+    }
+
+    /// Adds the gradients of a loss to those of a step; gives its value and its terms.
+    fn backward(
+        &self,
+        loss: impl FnOnce(&N) -> Loss,
+        sum: &mut Summed,
+    ) -> (f64, Vec<(&'static str, Tensor<1>)>) {
+        let mut terms = Vec::new();
+        let total = || {
+            let loss = loss(&self.network);
+            terms = loss.terms;
+            loss.total
+        };
+        let value = if self.run.recompute {
+            recompute::backward(total, |gradients| sum.add(&self.network, gradients))
+        } else {
+            let total = total();
+            sum.add(&self.network, &total.backward());
+            total
+        };
+        (f64::from(value.into_scalar::<f32>()), terms)
     }
 
     /// Writes the whole state, to resume from, and the averaged weights, for use.
@@ -339,6 +359,9 @@ impl<N: Module> Run<N> {
 /// What happened since the last report.
 struct Since {
     begin: Instant,
+    /// For checkpoints.
+    paused: Duration,
+    /// For examples.
     waited: Duration,
     steps: u32,
     loss: f64,
@@ -347,21 +370,24 @@ struct Since {
 
 impl Since {
     fn new() -> Self {
-        Self { begin: Instant::now(), waited: Duration::ZERO, steps: 0, loss: 0.0, terms: Vec::new() }
+        let (paused, waited) = (Duration::ZERO, Duration::ZERO);
+        Self { begin: Instant::now(), paused, waited, steps: 0, loss: 0.0, terms: Vec::new() }
     }
 
     fn add(&mut self, loss: f64, terms: Vec<(&'static str, Tensor<1>)>, share: f64) {
         self.loss += loss;
-        if self.terms.is_empty() {
-            self.terms = terms.iter().map(|(name, _)| (*name, 0.0)).collect();
-        }
-        for (sum, (_, term)) in self.terms.iter_mut().zip(terms) {
-            sum.1 += f64::from(term.into_scalar::<f32>()) * share;
+        for (name, term) in terms {
+            let value = f64::from(term.into_scalar::<f32>()) * share;
+            match self.terms.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += value,
+                // Some terms are heard later than others.
+                None => self.terms.push((name, value)),
+            }
         }
     }
 
     fn report(&self, step: u64, of: u64, rate: f64, norm: f64, examples: u64) -> Steps {
-        let elapsed = self.begin.elapsed().as_secs_f64().max(1e-9);
+        let elapsed = (self.begin.elapsed() - self.paused).as_secs_f64().max(1e-9);
         let count = f64::from(self.steps);
         Steps {
             step,

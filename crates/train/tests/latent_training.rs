@@ -164,7 +164,7 @@ fn prior_and_branch_learn_and_go_on() {
     // Both together go on from there.
     let mut both = branch.clone();
     both.run.output = folder.join("both");
-    both.run.steps = 20;
+    (both.run.steps, both.run.recompute) = (20, true);
     both.control.together_with = Some(branch.run.output.join("control.safetensors"));
     let together = validations(|report| stage2::train_control(&both, &device, report)).unwrap();
     assert!((together[0] - whole[3]).abs() < 1e-6, "{whole:?} {together:?}");

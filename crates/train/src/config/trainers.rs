@@ -23,6 +23,8 @@ pub struct RunConfig {
     pub batch: usize,
     /// Backward passes a step; their gradients are averaged.
     pub accumulate: u64,
+    /// Compute the insides of SwinIR's groups and the UNet's blocks twice instead of keeping them for the way back.
+    pub recompute: bool,
     /// From which examples and first weights follow.
     pub seed: u64,
     /// Steps between reports.
@@ -299,6 +301,7 @@ impl Default for RunConfig {
             steps: 5000,
             batch: 4,
             accumulate: 1,
+            recompute: false,
             seed: 1,
             log_every: 50,
             checkpoint_every: 500,
