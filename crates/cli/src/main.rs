@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Command::Degrade(arguments) => degrade::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
-        Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Train(arguments) => train::run(*arguments).map(|()| ExitCode::SUCCESS),
         Command::Info { files } => info::run(&files),
         Command::Models { command } => models::run(&command),
         Command::Completions { shell } => {

@@ -146,6 +146,11 @@ fn a_printed_configuration_is_the_run() {
     run(&[]).success().stderr(contains("step 2: loss"));
     let kept = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
     assert_eq!(kept.lines().filter(|line| !line.starts_with("output")).count(), first.lines().count() - 1);
+    let broken = folder.path().join("broken.toml");
+    std::fs::write(&broken, "[run]\nsteps =").unwrap();
+    let mut command = diffbir();
+    command.args(["train", "stage1", "--config"]).arg(&broken);
+    command.assert().code(2).stderr(contains("broken.toml: line 2: "));
     run(&["--set", "optimizer.beta2=0.5"]).code(2).stderr(contains("optimizer.beta2 is 0.5, but the run in"));
 }
 

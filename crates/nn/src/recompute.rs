@@ -13,13 +13,17 @@ thread_local! {
     static BLOCKS: RefCell<Option<Vec<Block>>> = const { RefCell::new(None) };
 }
 
+/// The gradient at the output, as a row.
+type GradientOf = dyn Fn(&Gradients) -> Option<Tensor<1>>;
+
+/// The sum of the outputs for these inputs, each times its part of a row.
+type Again = dyn Fn(&[Tensor<4>], Tensor<1>) -> Tensor<1>;
+
 /// A block that was run. Its output is known by what asks for it, as outputs have any number of dimensions.
 struct Block {
     inputs: Vec<Tensor<4>>,
-    /// The gradient at the output, as a row.
-    gradient: Box<dyn Fn(&Gradients) -> Option<Tensor<1>>>,
-    /// The sum of the outputs for these inputs, each times its part of a row.
-    again: Box<dyn Fn(&[Tensor<4>], Tensor<1>) -> Tensor<1>>,
+    gradient: Box<GradientOf>,
+    again: Box<Again>,
     device: Device,
 }
 

@@ -181,9 +181,9 @@ pub fn total<const D: usize>(x: Tensor<D>) -> Tensor<1> {
         return x.sum();
     }
     let whole = count / ROW * ROW;
-    let rows: Tensor<2> = x.clone().slice([0..whole]).reshape([whole / ROW, ROW]);
+    let rows: Tensor<2> = x.clone().slice_dim(0, 0..whole).reshape([whole / ROW, ROW]);
     let sum = rows.sum_dim(1).sum();
-    if whole == count { sum } else { sum + x.slice([whole..count]).sum() }
+    if whole == count { sum } else { sum + x.slice_dim(0, whole..count).sum() }
 }
 
 struct Step<'a> {

@@ -51,7 +51,7 @@ pub enum Command {
     /// Make small, blurred, noisy, compressed pictures of good ones.
     Degrade(Degrade),
     /// Train the networks on your own pictures.
-    Train(Train),
+    Train(Box<Train>),
     /// Measure how fast this machine restores.
     Bench(Bench),
     /// Measure how good pictures are: restored ones, or what models make of degraded ones.

@@ -96,9 +96,10 @@ pub fn resolve<C: Config>(place: &str, layers: Vec<Table>) -> Result<C, ConfigEr
 pub fn read(file: &Path) -> Result<Table, ConfigError> {
     let place = || file.display().to_string();
     let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: place(), source })?;
-    text.parse().map_err(|error: toml::de::Error| ConfigError::Wrong {
-        place: place(),
-        reason: error.to_string().trim_end().replace('\n', " "),
+    text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
+        ConfigError::Wrong { place: place(), reason: format!("line {line}: {}", error.message()) }
     })
 }
 
