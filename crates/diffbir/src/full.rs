@@ -5,7 +5,14 @@ use crate::model::Parts;
 use crate::official::{AUTOENCODER, TEXT, UNET};
 use burn::tensor::TensorData;
 use diffbir_diffusion::{Schedule, Terminal};
+use diffbir_models::clip::ClipTextConfig;
+use diffbir_models::controlnet::ControlNet;
+use diffbir_models::kl::KlConfig;
+use diffbir_models::swinir::SwinIrConfig;
+use diffbir_models::unet::UnetConfig;
+use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::keys_of;
 use std::collections::BTreeMap;
 
 /// Where v1 keeps its own networks.
@@ -14,6 +21,16 @@ pub(crate) const CONTROL: &str = "control_model";
 const CONDITION: &str = "cond_encoder";
 
 impl Parts {
+    /// An error if these are not the networks of v1, whole and at their official sizes.
+    pub fn expect_v1(&self) -> Result<(), WeightError> {
+        let unet = UnetConfig::official();
+        self.stage1.expect_parameters(&keys_of(|params| SwinIrConfig::official().build(params))?)?;
+        self.autoencoder.expect_parameters(&keys_of(|params| KlConfig::official().build(params))?)?;
+        self.unet.expect_parameters(&keys_of(|params| unet.build(params))?)?;
+        self.control.expect_parameters(&keys_of(|params| ControlNet::new(params, &unet))?)?;
+        self.text.expect_parameters(&keys_of(|params| ClipTextConfig::official().build(params))?)
+    }
+
     /// The full checkpoint of v1. Its condition encoder is the autoencoder's once more.
     pub fn into_full(self) -> Checkpoint {
         let Self { stage1, autoencoder, unet, control, text } = self;
@@ -72,6 +89,21 @@ mod tests {
         assert!((at("posterior_log_variance_clipped", 0) + 46.051_7).abs() < 1e-4);
         assert_eq!((at("posterior_mean_coef1", 0), at("posterior_mean_coef2", 0)), (1.0, 0.0));
         assert!((at("alphas_cumprod", 999) - 0.004_660_1).abs() < 1e-7);
+    }
+
+    #[test]
+    fn only_networks_of_v1_go_into_it() {
+        let none = Parts::default().expect_v1().unwrap_err().to_string();
+        assert!(none.contains("lacks the tensor"), "{none}");
+        let keys = keys_of(|params| SwinIrConfig::official().build(params)).unwrap();
+        let entries = keys.parameters().map(|(_, name, shape)| {
+            let count = shape.iter().product::<usize>();
+            (name.to_string(), TensorData::new(vec![0.0f32; count], shape.to_vec()))
+        });
+        let stage1 = Checkpoint::from_tensors(entries.collect()).named("swinir");
+        let parts = Parts { stage1, ..Parts::default() };
+        let rest = parts.expect_v1().unwrap_err().to_string();
+        assert!(!rest.contains("swinir"), "stage 1 is whole, so another part is told of: {rest}");
     }
 
     #[test]

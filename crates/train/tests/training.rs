@@ -6,13 +6,14 @@ use burn::tensor::{Tensor, TensorData};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::write_atomic;
+use diffbir_metrics::{Backbone, Lpips};
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::taef2::Taef2Config;
-use diffbir_nn::Device;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{RandomInit, build};
+use diffbir_nn::{Device, Params};
 use diffbir_train::config::*;
 use diffbir_train::latents::{Kind, encode_all};
 use diffbir_train::losses::LossTerms;
@@ -21,7 +22,7 @@ use diffbir_train::run::{Report, Steps, TrainError};
 use diffbir_train::stage1;
 use pictures::{pictures, tensors};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn config(network: Network<Stage1Config>, out: &Path, data: &Path, steps: u64) -> Stage1Training {
     let folders = vec![data.to_path_buf()];
@@ -290,4 +291,85 @@ fn latents_of_all_kinds_are_of_the_same_pictures() {
     assert!(error.contains("no picture of at least"), "{error}");
     assert!(left_out[0].contains("1.png: is not a picture"), "{left_out:?}");
     assert_eq!(left_out.len(), 1 + 3, "once, and all where none is large enough");
+}
+
+/// A file of LPIPS with random weights.
+fn lpips(file: &Path, backbone: Backbone) -> Vec<PathBuf> {
+    let mut random = RandomInit { seed: 5 };
+    let network = |params: &Params| Lpips::new(params, backbone);
+    let (network, keys) = build(&mut random, &Device::flex(), network).unwrap();
+    replace(file, &Checkpoint::from_tensors(keys.tensors(&network)));
+    vec![file.to_path_buf()]
+}
+
+#[test]
+fn lpips_is_learned_by_and_measured_where_its_weights_are_given() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let mut run = config(srvgg(), &folder.path().join("run"), &data, 2);
+    run.loss = PictureLoss {
+        l1: 1.0,
+        lpips: 0.5,
+        lpips_files: lpips(&folder.path().join("vgg.safetensors"), Backbone::Vgg16),
+        ..PictureLoss::default()
+    };
+    run.validation.lpips_files = lpips(&folder.path().join("alex.safetensors"), Backbone::AlexNet);
+    let (mut terms, mut scalars) = (Vec::new(), Vec::new());
+    stage1::train(&run, &Device::flex(), &mut |report| match report {
+        Report::Steps(steps) => terms.push((steps.loss, steps.terms)),
+        Report::Validation { measured, .. } => scalars.push(measured.scalars),
+        _ => {}
+    })
+    .unwrap();
+    let (loss, terms) = &terms[0];
+    assert_eq!(terms.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["l1", "lpips"]);
+    assert!((terms.iter().map(|(_, value)| value).sum::<f64>() - loss).abs() < 1e-6);
+    assert!(terms.iter().all(|(_, value)| *value != 0.0), "{terms:?}");
+    let names: Vec<&str> = scalars[0].iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["val/loss", "val/psnr", "val/lpips"], "the reference's");
+    run.loss.lpips_files[0] = folder.path().join("none.safetensors");
+    run.run.output = folder.path().join("other");
+    let error = train(&run).unwrap_err().to_string();
+    assert!(error.contains("none.safetensors"), "{error}");
+}
+
+#[test]
+fn two_runs_do_not_work_in_one_folder() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let run = config(srvgg(), &folder.path().join("run"), &data, 1);
+    let mut tried = 0;
+    stage1::train(&run, &Device::flex(), &mut |_| {
+        tried += 1;
+        let error = train(&run).unwrap_err();
+        assert!(matches!(error, TrainError::Busy { .. }), "{error}");
+    })
+    .unwrap();
+    assert!(tried > 0);
+}
+
+/// The weights that are kept as the best are those after the step with the best validation.
+#[test]
+fn the_best_weights_are_kept() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    // A rate at which it soon gets worse.
+    let mut run = config(srvgg(), &folder.path().join("run"), &data, 12);
+    (run.optimizer.rate, run.optimizer.ema_decay, run.run.keep) = (0.02, 0.0, 20);
+    run.schedule.shape = Shape::Constant;
+    let mut ranks = Vec::new();
+    stage1::train(&run, &Device::flex(), &mut |report| {
+        if let Report::Validation { step, measured } = report {
+            ranks.push((step, measured.rank.unwrap()));
+        }
+    })
+    .unwrap();
+    let (best, _) = ranks[1..].iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    let state = tensors(&run.run.output.join(format!("checkpoints/{best:07}.safetensors")));
+    for (name, values) in tensors(&run.run.output.join("stage1-best.safetensors")) {
+        assert_eq!(state[&format!("network.{name}")], values, "{name} of step {best}: {ranks:?}");
+    }
 }

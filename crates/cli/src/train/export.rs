@@ -7,6 +7,7 @@ use diffbir::model::Parts;
 use diffbir_imaging::write_atomic_with;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::keys_of;
 use diffbir_train::run;
 use diffbir_train::stage2::control_start;
 use std::path::Path;
@@ -24,8 +25,10 @@ pub fn full(stable_diffusion: &Path, stage1: &Path, control: Option<&Path>, outp
     // Any file stands in for a branch that does not exist yet.
     let mut parts = Parts::of_files(stage1, control.unwrap_or(stage1), stable_diffusion)?;
     if control.is_none() {
+        parts.unet.expect_parameters(&keys_of(|params| UnetConfig::official().build(params))?)?;
         parts.control = control_start(&parts.unet, &UnetConfig::official())?;
     }
+    parts.expect_v1()?;
     write(&parts.into_full(), Some("state_dict"), output)
 }
 

@@ -6,7 +6,7 @@
 mod formats;
 mod pytorch;
 
-use crate::params::{Init, Source, WeightError};
+use crate::params::{Init, Keys, Source, WeightError};
 use burn::tensor::TensorData;
 pub use formats::Float;
 use half::f16;
@@ -171,6 +171,26 @@ impl Checkpoint {
         Err(WeightError::Unknown { file: self.file.to_string(), names })
     }
 
+    /// An error if a parameter of a network is missing or has another shape; nothing is read.
+    pub fn expect_parameters(&self, keys: &Keys) -> Result<(), WeightError> {
+        for (_, key, shape) in keys.parameters() {
+            self.of_shape(key, shape)?;
+        }
+        Ok(())
+    }
+
+    fn of_shape(&self, key: &str, shape: &[usize]) -> Result<&Stored, WeightError> {
+        let file = || self.file.to_string();
+        let Some(stored) = self.tensors.get(key) else {
+            return Err(WeightError::Missing { file: file(), key: key.into(), shape: shape.to_vec() });
+        };
+        if stored.shape != shape {
+            let (expected, found) = (shape.to_vec(), stored.shape.clone());
+            return Err(WeightError::Shape { file: file(), key: key.into(), expected, found });
+        }
+        Ok(stored)
+    }
+
     /// An error if any tensor lies outside these places.
     pub fn expect_places(&self, places: &[&str]) -> Result<(), WeightError> {
         let inside = |name: &&String| places.contains(&name.split('.').next().unwrap_or_default());
@@ -231,14 +251,7 @@ impl Checkpoint {
 
 impl Source for Checkpoint {
     fn values(&mut self, key: &str, shape: &[usize], _: Init) -> Result<Vec<f32>, WeightError> {
-        let file = self.file.to_string();
-        let Some(stored) = self.tensors.get(key) else {
-            return Err(WeightError::Missing { file, key: key.into(), shape: shape.to_vec() });
-        };
-        if stored.shape != shape {
-            let (expected, found) = (shape.to_vec(), stored.shape.clone());
-            return Err(WeightError::Shape { file, key: key.into(), expected, found });
-        }
+        self.of_shape(key, shape)?;
         self.used.insert(key.into());
         Ok(self.get(key)?.expect("found above").1)
     }
