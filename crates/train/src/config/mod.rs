@@ -1,10 +1,12 @@
 //! What a training run is told, in TOML: a section each for the network, the data, the loss, the optimizer and so on.
-//! A file gives what differs from the defaults, which all stand in `trainers.rs`; later layers win over earlier ones.
+//! A file gives what differs from the defaults, which stand in `sections.rs` and, for each trainer, `trainers.rs`; later layers win over earlier ones.
 
 mod network;
+mod sections;
 mod trainers;
 
 pub use network::{AutoencoderSizes, Network, Sizes};
+pub use sections::*;
 pub use trainers::*;
 
 use serde::Serialize;
