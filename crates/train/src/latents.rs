@@ -6,8 +6,8 @@ use crate::degrade::{generator, normal};
 use crate::run::{Batch, Report, TrainError, to_tensor};
 use crate::stage1::training_ranges;
 use burn::tensor::{Device, Tensor, TensorData};
-use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
+use diffbir_imaging::{Raster, remove_orphans, write_atomic_with};
 use diffbir_models::autoencoder::Autoencoder;
 use diffbir_nn::checkpoint::Checkpoint;
 use rand::Rng;
@@ -55,18 +55,21 @@ impl Latent {
     }
 }
 
+/// The key of a latent's metadata that tells by which networks it was made.
+const MADE_BY: &str = "made_by";
+
 /// Pictures are cut to whole multiples of this side.
 const MULTIPLE_PX: usize = 32;
 
 /// The latents of all pictures in `folders` that have at least `side` cells a side, from `cache` where they
-/// were made before. The true ones come first: a picture that is left out of them is reported and left out
+/// were made before by the same networks, which `made_by` tells from others. The true ones come first: a picture that is left out of them is reported and left out
 /// of the other kinds too, so that all kinds have the same pictures.
 pub fn encode_all(
     folders: &[PathBuf],
     cache: &Path,
     kind: &Kind,
     side: usize,
-    autoencoder: &dyn Autoencoder,
+    (autoencoder, made_by): (&dyn Autoencoder, &str),
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<Vec<Latent>, TrainError> {
@@ -76,6 +79,7 @@ pub fn encode_all(
         Kind::Stage1 { draw, .. } => cache.join(format!("stage1-{draw}")),
     };
     std::fs::create_dir_all(&folder).map_err(|source| TrainError::Write { file: folder.clone(), source })?;
+    remove_orphans(&folder);
     let is_truth = matches!(kind, Kind::Truth);
     let least_px = (side * autoencoder.downsampling()).next_multiple_of(MULTIPLE_PX);
     let files = data::pictures_in_all(folders)?;
@@ -100,10 +104,8 @@ pub fn encode_all(
             let latent = encode(&picture, &stem, kind, autoencoder, device);
             let mut checkpoint = Checkpoint::from_tensors(BTreeMap::from([("latent".into(), latent)]));
             checkpoint.metadata.insert("picture".into(), stem);
-            let partial = kept.with_extension("partial");
-            std::fs::write(&partial, checkpoint.to_safetensors(true)?)
-                .and_then(|()| std::fs::rename(&partial, &kept))
-                .map_err(|source| TrainError::Write { file: kept.clone(), source })?;
+            checkpoint.metadata.insert(MADE_BY.into(), made_by.into());
+            write_atomic_with(&kept, |out| checkpoint.write_safetensors(true, out))?;
         }
         let checkpoint = Checkpoint::open(&kept)?;
         let (shape, data) = checkpoint.get("latent")?.ok_or_else(|| diffbir_nn::WeightError::File {
@@ -112,11 +114,14 @@ pub fn encode_all(
         })?;
         let another = || DataError::Changed {
             why: format!(
-                "{}: is the latent of another picture or autoencoder: remove {} to have all made anew",
+                "{}: is the latent of another picture, or made by other networks: remove {} to have all made anew",
                 kept.display(),
                 cache.display()
             ),
         };
+        if checkpoint.metadata.get(MADE_BY).map(String::as_str) != Some(made_by) {
+            return Err(another().into());
+        }
         let latent = match shape[..] {
             [rows, columns, channels]
                 if channels == autoencoder.latent_channels()

@@ -15,6 +15,8 @@ use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Where Stable Diffusion's files keep their networks.
@@ -29,21 +31,51 @@ pub(crate) fn open_at(file: &Path, place: &str) -> Result<Checkpoint, WeightErro
     Ok(if part.entries().next().is_some() { part } else { whole })
 }
 
+fn taef2_file(folder: &Path, half: &str) -> Result<PathBuf, WeightError> {
+    ["pth", "safetensors"]
+        .map(|extension| folder.join(format!("taef2_{half}.{extension}")))
+        .into_iter()
+        .find(|file| file.exists())
+        .ok_or_else(|| WeightError::File {
+            file: folder.display().to_string(),
+            reason: format!("holds no taef2_{half}.pth or .safetensors"),
+        })
+}
+
 /// The two files of TAEF2 in a folder, as one.
 pub fn taef2_files(folder: &Path) -> Result<Checkpoint, WeightError> {
     let mut both = Checkpoint::default();
     for half in ["encoder", "decoder"] {
-        let file = ["pth", "safetensors"]
-            .map(|extension| folder.join(format!("taef2_{half}.{extension}")))
-            .into_iter()
-            .find(|file| file.exists())
-            .ok_or_else(|| WeightError::File {
-                file: folder.display().to_string(),
-                reason: format!("holds no taef2_{half}.pth or .safetensors"),
-            })?;
-        both.insert(half, Checkpoint::open(&file)?);
+        both.insert(half, Checkpoint::open(&taef2_file(folder, half)?)?);
     }
     Ok(both.named(&folder.display().to_string()))
+}
+
+/// Tells a file from others: its length, and what it begins and ends with.
+fn mark(file: &Path) -> Result<String, TrainError> {
+    const END_BYTES: u64 = 1 << 20;
+    let read = || -> io::Result<(u64, Vec<u8>)> {
+        let mut file = File::open(file)?;
+        let length = file.metadata()?.len();
+        let mut ends = Vec::new();
+        file.by_ref().take(END_BYTES).read_to_end(&mut ends)?;
+        file.seek(SeekFrom::Start(length.saturating_sub(END_BYTES)))?;
+        file.read_to_end(&mut ends)?;
+        Ok((length, ends))
+    };
+    let (length, ends) = read().map_err(|source| TrainError::Read { file: file.to_path_buf(), source })?;
+    let hash = ends
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    Ok(format!("{length}-{hash:016x}"))
+}
+
+/// Tells an autoencoder from others.
+pub(crate) fn mark_of_autoencoder(trained: &Trained<AutoencoderSizes>) -> Result<String, TrainError> {
+    match &trained.network.sizes {
+        AutoencoderSizes::Taef2(_) => mark(&taef2_file(&trained.path, "encoder")?),
+        AutoencoderSizes::Kl(_) => mark(&trained.path),
+    }
 }
 
 pub(crate) fn autoencoder(
@@ -69,16 +101,18 @@ pub(crate) fn autoencoder(
 pub(crate) struct Cleaner {
     sizes: Stage1Config,
     network: Stage1,
+    /// What tells it from others.
+    mark: String,
     device: Device,
 }
 
 impl Cleaner {
-    pub(crate) fn open(trained: &Trained<Stage1Config>, device: &Device) -> Result<Self, WeightError> {
+    pub(crate) fn open(trained: &Trained<Stage1Config>, device: &Device) -> Result<Self, TrainError> {
         let sizes = trained.network.sizes.clone();
         let mut file = Checkpoint::open(&trained.path)?;
         let (network, _) = build(&mut file, device, |params| sizes.build(params))?;
         file.expect_all_used()?;
-        Ok(Self { sizes, network, device: device.clone() })
+        Ok(Self { sizes, network, mark: mark(&trained.path)?, device: device.clone() })
     }
 
     /// From a degraded picture to what stage 1 makes of it for a true picture of this size.
@@ -156,6 +190,8 @@ pub(crate) struct Encoder<'a> {
     pub(crate) data: &'a LatentData,
     pub(crate) held_out: &'a [PathBuf],
     pub(crate) autoencoder: Box<dyn Autoencoder>,
+    /// What tells it from others.
+    pub(crate) mark: String,
     /// What makes conditions, and how many of each picture.
     pub(crate) cleaner: Option<(Cleaner, usize)>,
     pub(crate) device: Device,
@@ -180,15 +216,18 @@ impl Encoder<'_> {
     ) -> Result<Pairs, TrainError> {
         let cache = self.data.latents.join(name);
         let side = self.data.side_cells;
-        let mut encode = |kind: &Kind| {
-            latents::encode_all(folders, &cache, kind, side, &*self.autoencoder, &self.device, report)
+        let mut encode = |kind: &Kind, made_by: &str| {
+            let autoencoder = (&*self.autoencoder, made_by);
+            latents::encode_all(folders, &cache, kind, side, autoencoder, &self.device, report)
         };
-        let truths = encode(&Kind::Truth)?;
+        let truths = encode(&Kind::Truth, &self.mark)?;
         let mut conditions = Vec::new();
         if let Some((cleaner, draws)) = &self.cleaner {
             let restore = |degraded: &Raster, size: [usize; 2]| cleaner.restore(degraded, size);
+            let made_by = format!("{} {}", self.mark, cleaner.mark);
             for draw in 0..*draws {
-                conditions.push(encode(&Kind::Stage1 { restore: &restore, truths: &truths, draw })?);
+                let kind = Kind::Stage1 { restore: &restore, truths: &truths, draw };
+                conditions.push(encode(&kind, &made_by)?);
             }
         }
         Ok(Pairs { truths, conditions })

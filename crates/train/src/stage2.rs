@@ -104,6 +104,7 @@ pub fn train_prior(
         data: &config.data,
         held_out: &config.validation.folders,
         autoencoder: parts::autoencoder(&config.autoencoder, &plain)?,
+        mark: parts::mark_of_autoencoder(&config.autoencoder)?,
         cleaner: None,
         device: plain.clone(),
     };
@@ -153,6 +154,7 @@ pub fn train_control(
             data: &config.data,
             held_out: &config.validation.folders,
             autoencoder: parts::autoencoder(&config.autoencoder, &plain)?,
+            mark: parts::mark_of_autoencoder(&config.autoencoder)?,
             cleaner: Some((Cleaner::open(&config.stage1, &plain)?, config.control.draws)),
             device: plain.clone(),
         },

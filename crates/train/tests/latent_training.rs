@@ -20,8 +20,8 @@ use pictures::{pictures, tensors};
 use std::path::{Path, PathBuf};
 
 /// A file of random weights.
-fn save<N: Module>(file: &Path, network: impl Fn(&Params) -> Result<N, WeightError>) -> PathBuf {
-    let mut random = RandomInit { seed: 9 };
+fn save<N: Module>(file: &Path, seed: u64, network: impl Fn(&Params) -> Result<N, WeightError>) -> PathBuf {
+    let mut random = RandomInit { seed };
     let (network, keys) = build(&mut random, &Device::flex(), network).unwrap();
     let weights = Checkpoint::from_tensors(keys.tensors(&network));
     std::fs::write(file, weights.to_safetensors(false).unwrap()).unwrap();
@@ -69,11 +69,11 @@ fn prior(folder: &Path) -> PriorTraining {
         network: unet(),
         diffusion: DiffusionConfig { prediction: Prediction::Eps, terminal: Terminal::Plain },
         autoencoder: Trained {
-            path: save(&folder.join("kl.safetensors"), |params| kl_sizes.build(params)),
+            path: save(&folder.join("kl.safetensors"), 9, |params| kl_sizes.build(params)),
             network: kl(),
         },
         text: TextConfig {
-            encoder: Some(save(&folder.join("clip.safetensors"), |params| clip.build(params))),
+            encoder: Some(save(&folder.join("clip.safetensors"), 9, |params| clip.build(params))),
             network: Network { base: "sd2.1".into(), sizes: clip },
             prompt: "a picture".into(),
             dropout: 0.3,
@@ -120,7 +120,7 @@ fn stage2(folder: &Path, prior: &PriorTraining) -> Stage2Training {
         },
         autoencoder: prior.autoencoder.clone(),
         stage1: Trained {
-            path: save(&folder.join("stage1.safetensors"), |params| cleaner.build(params)),
+            path: save(&folder.join("stage1.safetensors"), 9, |params| cleaner.build(params)),
             network: Network { base: "srvgg".into(), sizes: cleaner },
         },
         text: prior.text.clone(),
@@ -160,6 +160,15 @@ fn prior_and_branch_learn_and_go_on() {
     for name in ["control.safetensors", "checkpoints/0000060.safetensors"] {
         assert_eq!(tensors(&branch.run.output.join(name)), tensors(&parts.run.output.join(name)), "{name}");
     }
+
+    // Latents that another stage 1 made are not taken for this one's.
+    let mut other = branch.clone();
+    other.run.output = folder.join("other");
+    other.stage1.path = folder.join("other.safetensors");
+    let Stage1Config::Srvgg(sizes) = &other.stage1.network.sizes else { unreachable!() };
+    save(&other.stage1.path, 8, |params| sizes.build(params));
+    let error = stage2::train_control(&other, &device, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("made by other networks"), "{error}");
 
     // Both together go on from there.
     let mut both = branch.clone();

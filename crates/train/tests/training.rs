@@ -7,6 +7,7 @@ use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::write_atomic;
 use diffbir_metrics::{Backbone, Lpips};
+use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
@@ -271,7 +272,8 @@ fn latents_of_all_kinds_are_of_the_same_pictures() {
     let (network, _) = build(&mut random, &device, |params| Taef2Config::published().build(params)).unwrap();
     let mut left_out = Vec::new();
     let mut latents = |kind: &Kind, side: usize| {
-        encode_all(std::slice::from_ref(&data), &cache, kind, side, &network, &device, &mut |report| {
+        let by = (&network as &dyn Autoencoder, "these");
+        encode_all(std::slice::from_ref(&data), &cache, kind, side, by, &device, &mut |report| {
             if let Report::LeftOut { why } = report {
                 left_out.push(why);
             }
