@@ -61,7 +61,6 @@ fn is_no_fault_of_the_command(error: &anyhow::Error) -> bool {
                     | TrainError::Disk(_)
                     | TrainError::Diverged { .. }
                     | TrainError::Busy { .. }
-                    | TrainError::Loader
             )
         )
 }

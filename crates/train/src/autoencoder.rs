@@ -1,15 +1,14 @@
 //! Training of an autoencoder (arXiv 2112.10752, section 3.1): the picture comes back, the latent stays near the
 //! standard normal distribution, and a discriminator of patches may judge.
 
-use crate::config::{AutoencoderLoss, AutoencoderTraining, Config};
-use crate::data::{ExampleConfig, Pictures};
+use crate::config::{AutoencoderLoss, AutoencoderTraining, Config, DegradationConfig};
+use crate::data::{ExampleConfig, LoadConfig, Pictures};
 use crate::degrade::{generator, normal};
 use crate::held_out::HeldOut;
 use crate::losses::LossTerms;
 use crate::optimizer::total;
 use crate::parts;
 use crate::run::{Batch, Loss, Report, Run, TrainError, to_tensor};
-use crate::stage1::training_ranges;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_models::autoencoder::Autoencoder;
@@ -19,6 +18,7 @@ use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::ops;
 use diffbir_nn::params::{RandomInit, build};
 use diffbir_nn::{Params, WeightError};
+use std::cell::RefCell;
 
 /// What learns.
 #[derive(Module, Debug)]
@@ -41,7 +41,7 @@ pub fn train(
     let (sizes, crop_px) = (&config.network.sizes, config.data.crop_px);
     let downsampling = 1 << (sizes.multipliers.len() - 1);
     let start = start(config)?;
-    let pictures = Pictures::open(&config.data.folders, crop_px, report)?;
+    let pictures = Pictures::open(&config.data.folders, &config.data.open(), report)?;
     let held_out = HeldOut::open(&config.validation, downsampling, device, report)?;
     let terms = LossTerms::open(&config.loss, config.run.accumulate, device)?;
     let (plain, device) = (device.clone(), device.clone().autodiff());
@@ -50,12 +50,16 @@ pub fn train(
         trainee(params, sizes, judged)
     })?
     .for_use(AUTOENCODER);
-    let examples = ExampleConfig { crop_px, ranges: training_ranges() };
+    let recipe = DegradationConfig::default().recipe()?;
+    let examples = ExampleConfig { augment: config.data.augment, ..ExampleConfig::new(recipe) };
+    let load = LoadConfig { seed: config.run.seed, batch: config.run.batch, workers: None };
     let mut position = run.batches();
-    let batches = pictures.batches(examples, config.run.seed, config.run.batch, position);
+    let mut batches = pictures.batches(&examples, &load, position)?;
+    let report = RefCell::new(report);
+    let tell = |told| (report.borrow_mut())(told);
     run.train(
         || {
-            let examples = batches.recv().map_err(|_| TrainError::Loader)?;
+            let examples = batches.next(&mut { tell })?;
             position += 1;
             let side = crop_px / downsampling;
             let shape = [examples.len(), side, side, sizes.latent_channels];
@@ -74,7 +78,7 @@ pub fn train(
                 network.autoencoder.decode(network.autoencoder.encode(picture))
             }))
         },
-        report,
+        &mut { tell },
     )?;
     Ok(())
 }

@@ -13,6 +13,9 @@ const LEAST_PX: usize = 32;
 /// The most of a picture's side that a validation should take.
 const MOST_PX: usize = 384;
 
+/// So many pictures are shown, the reference's number.
+const SHOWN: usize = 12;
+
 /// Held-out pictures, and with what they are measured on.
 pub(crate) struct HeldOut {
     /// With their names.
@@ -58,6 +61,7 @@ impl HeldOut {
         }
         let count = self.pictures.len() as f64;
         let (mut squares, mut decibels, mut far) = (0.0, 0.0, 0.0);
+        let mut restored = Vec::new();
         for (index, (_, truth)) in self.pictures.iter().enumerate() {
             let output = restore(index, truth);
             if let Some(lpips) = &self.lpips {
@@ -68,6 +72,9 @@ impl HeldOut {
             let each = output.iter().zip(&truth.data).map(|(a, b)| f64::from(a - b).powi(2));
             squares += each.sum::<f64>() / count;
             decibels += psnr(&output, &truth.data) / count;
+            if restored.len() < SHOWN {
+                restored.push(Raster { data: output, ..*truth });
+            }
         }
         let mut text = format!("{decibels:.2} dB over {} pictures", self.pictures.len());
         let mut scalars = vec![("val/loss", squares), ("val/psnr", decibels)];
@@ -75,7 +82,9 @@ impl HeldOut {
             text += &format!(", LPIPS {far:.4}");
             scalars.push(("val/lpips", far));
         }
-        Measured { text, scalars, rank: Some(-decibels) }
+        let truths = self.pictures.iter().take(SHOWN).map(|(_, truth)| truth.clone()).collect();
+        let pictures = vec![("image/pred", restored), ("image/gt", truths)];
+        Measured { text, scalars, rank: Some(-decibels), pictures }
     }
 }
 

@@ -13,3 +13,4 @@ pub mod parts;
 pub mod run;
 pub mod stage1;
 pub mod stage2;
+pub mod tensorboard;

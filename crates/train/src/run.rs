@@ -4,6 +4,7 @@ use crate::config::{Config, ConfigError, OptimizerConfig, RunConfig, ScheduleCon
 use crate::data::{DataError, Example};
 use crate::folder::{Best, Folder};
 use crate::optimizer::{self, AdamW, Summed, rate_at};
+use crate::tensorboard::EventWriter;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_imaging::{EncodeError, Raster};
@@ -64,9 +65,6 @@ pub enum TrainError {
         /// The folder.
         folder: PathBuf,
     },
-    /// Examples no longer come.
-    #[error("no more examples are made: the thread that makes them broke off")]
-    Loader,
     /// The loss or the gradients are no longer numbers.
     #[error(
         "the {what} became {value} at step {step}, on the batch in {}: resume from the last checkpoint with a \
@@ -143,6 +141,8 @@ pub struct Measured {
     pub scalars: Vec<(&'static str, f64)>,
     /// By which one validation is better than another: lower is better.
     pub rank: Option<f64>,
+    /// Pictures under the reference's tags.
+    pub pictures: Vec<(&'static str, Vec<Raster>)>,
 }
 
 /// A loss and what it is made of.
@@ -177,6 +177,7 @@ pub struct Run<N> {
     run: RunConfig,
     rates: (OptimizerConfig, ScheduleConfig),
     place: Option<&'static str>,
+    loss_tag: &'static str,
 }
 
 /// Under which name the network lies in a checkpoint.
@@ -206,6 +207,7 @@ impl<N: Module> Run<N> {
         let (folder, saved) = Folder::open(config, name)?;
         let (optimizer, schedule) = config.optimizer();
         let rates = (*optimizer, *schedule);
+        let loss_tag = C::LOSS_TAG;
         let Some(saved) = saved else {
             let mut random = RandomInit { seed: run.seed };
             let (network, keys) = match init {
@@ -217,7 +219,17 @@ impl<N: Module> Run<N> {
                 }
             };
             let optimizer = AdamW::new(rates.0, &network);
-            return Ok(Self { network, keys, optimizer, best: None, folder, run, rates, place: None });
+            return Ok(Self {
+                network,
+                keys,
+                optimizer,
+                best: None,
+                folder,
+                run,
+                rates,
+                place: None,
+                loss_tag,
+            });
         };
         let state = saved.state;
         let places = [NETWORK, optimizer::MEAN, optimizer::SQUARE, optimizer::AVERAGE];
@@ -226,7 +238,7 @@ impl<N: Module> Run<N> {
         let (network, keys) = build(&mut weights, device, network)?;
         weights.expect_all_used()?;
         let optimizer = AdamW::load(rates.0, &state, saved.step, &keys, device)?;
-        Ok(Self { network, keys, optimizer, best: saved.best, folder, run, rates, place: None })
+        Ok(Self { network, keys, optimizer, best: saved.best, folder, run, rates, place: None, loss_tag })
     }
 
     /// With only the part of the network at this place as weights for use.
@@ -258,10 +270,13 @@ impl<N: Module> Run<N> {
         report: &mut dyn FnMut(Report),
     ) -> Result<Self, TrainError> {
         let mut since = Since::new();
+        let mut events = EventWriter::create(&self.run.output.join("events"), self.steps())?;
         if self.steps() > 0 {
             self.publish()?;
         } else {
-            report(Report::Validation { step: 0, measured: validate(&self.network.valid())? });
+            let measured = validate(&self.network.valid())?;
+            note(&mut events, 0, &measured)?;
+            report(Report::Validation { step: 0, measured });
         }
         while self.steps() < self.run.steps {
             let step = self.steps() + 1;
@@ -289,7 +304,12 @@ impl<N: Module> Run<N> {
             since.steps += 1;
             if step.is_multiple_of(self.run.log_every) || step == self.run.steps {
                 let examples = self.run.batch as u64 * self.run.accumulate;
-                report(Report::Steps(since.report(step, self.run.steps, rate, norm, examples)));
+                let steps = since.report(step, self.run.steps, rate, norm, examples);
+                events.scalar(step, self.loss_tag, steps.loss)?;
+                for (name, value) in [("rate", rate), ("gradient", norm)].iter().chain(&steps.terms) {
+                    events.scalar(step, &format!("train/{name}"), *value)?;
+                }
+                report(Report::Steps(steps));
                 since = Since::new();
             }
             if step.is_multiple_of(self.run.checkpoint_every) || step == self.run.steps {
@@ -302,6 +322,7 @@ impl<N: Module> Run<N> {
                     self.best = Some(Best { step, value });
                 }
                 self.save()?;
+                note(&mut events, step, &measured)?;
                 report(Report::Validation { step, measured });
                 since.paused += begin.elapsed();
             }
@@ -354,6 +375,16 @@ impl<N: Module> Run<N> {
             Err(error) => error,
         }
     }
+}
+
+fn note(events: &mut EventWriter, step: u64, measured: &Measured) -> Result<(), TrainError> {
+    for (tag, value) in &measured.scalars {
+        events.scalar(step, tag, *value)?;
+    }
+    for (tag, pictures) in &measured.pictures {
+        events.pictures(step, tag, pictures)?;
+    }
+    Ok(())
 }
 
 /// What happened since the last report.

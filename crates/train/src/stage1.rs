@@ -1,7 +1,7 @@
 //! Training of stage 1, the degradation remover (paper section 3.1; reference 5.1).
 
-use crate::config::{Config, Stage1Training};
-use crate::data::{ExampleConfig, Pictures};
+use crate::config::{Config, ConfigError, Stage1Training};
+use crate::data::{ExampleConfig, LoadConfig, Pictures};
 use crate::degrade::simple::Ranges;
 use crate::degrade::{generator, preset};
 use crate::held_out::{HeldOut, psnr};
@@ -11,6 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_models::stage1::{Stage1, Stage1Config};
+use std::cell::RefCell;
 
 /// The ranges of training: wider than every preset, so that none lies at their edge.
 pub fn training_ranges() -> Ranges {
@@ -31,21 +32,32 @@ pub fn train(
 ) -> Result<(), TrainError> {
     config.check()?;
     let (sizes, crop_px) = (&config.network.sizes, config.data.crop_px);
-    let pictures = Pictures::open(&config.data.folders, crop_px, report)?;
+    let recipe = config.degradation.recipe()?;
+    let pictures = Pictures::open(&config.data.folders, &config.data.open(), report)?;
     // Pictures are reduced to a quarter.
     let held_out = HeldOut::open(&config.validation, sizes.multiple_px().max(4), device, report)?;
     let measure = Measure::new(&held_out);
     let plain = device.clone();
     let device = device.clone().autodiff();
     let loss = LossTerms::open(&config.loss, config.run.accumulate, &plain)?;
-    let examples = ExampleConfig { crop_px, ranges: training_ranges() };
+    let examples = ExampleConfig {
+        augment: config.data.augment,
+        by_batch: config.degradation.by_batch,
+        pool: config.degradation.pool,
+        ..ExampleConfig::new(recipe)
+    };
+    let load = LoadConfig { seed: config.run.seed, batch: config.run.batch, workers: None };
     let run = Run::start(config, Stage1Training::TRAINER, None, &device, |params| sizes.build(params))?;
-    let batches = pictures.batches(examples, config.run.seed, config.run.batch, run.batches());
+    let mut batches = pictures.batches(&examples, &load, run.batches())?;
+    // Both the loop and the loader tell of what happens.
+    let report = RefCell::new(report);
+    let tell = |told| (report.borrow_mut())(told);
     run.train(
         || {
-            let mut batch = batches.recv().map_err(|_| TrainError::Loader)?;
+            let mut batch = batches.next(&mut { tell })?;
             for example in &mut batch {
                 example.degraded = input(sizes, &example.degraded, crop_px, crop_px);
+                fits(sizes, &example.degraded, crop_px)?;
             }
             let (degraded, truth) = pair(&batch, &device);
             Ok(Pairs { degraded, truth })
@@ -54,7 +66,7 @@ pub fn train(
             loss.of(network.forward(degraded.clone()), truth.clone())
         },
         |network| Ok(measure.of(sizes, network, &plain)),
-        report,
+        &mut { tell },
     )?;
     Ok(())
 }
@@ -65,6 +77,17 @@ pub(crate) fn input(sizes: &Stage1Config, picture: &Raster, width_px: usize, hei
         1 => resize::float(picture, width_px, height_px, Filter::Bicubic),
         _ => picture.clone(),
     }
+}
+
+/// An error where what a recipe makes of a crop is not what the network enlarges to it.
+fn fits(sizes: &Stage1Config, degraded: &Raster, crop_px: usize) -> Result<(), ConfigError> {
+    let (side, upscale) = (degraded.width_px, sizes.upscale());
+    if side * upscale == crop_px {
+        return Ok(());
+    }
+    let reason =
+        format!("makes {side} pixels of {crop_px}, and the network enlarges {upscale} times: take another");
+    Err(ConfigError::Field { field: "degradation.recipe", reason })
 }
 
 /// Pictures `[b, h, w, 3]`.
@@ -112,6 +135,10 @@ impl<'a> Measure<'a> {
             network.forward(to_tensor([&picture], device))
         });
         let gain = measured.rank.map(|rank| format!(", {:+.2} dB over bicubic", -rank - self.enlarged));
-        Measured { text: measured.text + &gain.unwrap_or_default(), ..measured }
+        let mut pictures = measured.pictures;
+        if let Some((_, restored)) = pictures.first() {
+            pictures.push(("image/lq", self.degraded[..restored.len()].to_vec()));
+        }
+        Measured { text: measured.text + &gain.unwrap_or_default(), pictures, ..measured }
     }
 }

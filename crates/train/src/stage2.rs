@@ -347,5 +347,10 @@ fn validate(
         })
         .sum();
     let mean = f64::from(total) / BATCHES as f64;
-    Measured { text: format!("loss {mean:.4}"), scalars: vec![("val/loss", mean)], rank: Some(mean) }
+    Measured {
+        text: format!("loss {mean:.4}"),
+        scalars: vec![("val/loss", mean)],
+        rank: Some(mean),
+        ..Measured::default()
+    }
 }

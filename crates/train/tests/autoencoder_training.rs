@@ -29,7 +29,7 @@ fn config(folder: &Path, name: &str) -> AutoencoderTraining {
     let start = AutoencoderTraining::default();
     AutoencoderTraining {
         network: Network { base: "kl-f4".into(), sizes },
-        data: PictureData { folders: vec![data.clone()], crop_px: 32 },
+        data: PictureData { folders: vec![data.clone()], ..PictureData::crops_of(32) },
         validation: PictureValidation { folders: vec![data], ..PictureValidation::default() },
         latent: AutoencoderLoss { discriminator: 0.003, discriminator_start: 10, ..start.latent },
         optimizer: OptimizerConfig { rate: 2e-3, ..start.optimizer },

@@ -16,6 +16,7 @@ use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{RandomInit, build};
 use diffbir_nn::{Device, Params};
 use diffbir_train::config::*;
+use diffbir_train::data::Crop;
 use diffbir_train::latents::{Kind, encode_all};
 use diffbir_train::losses::LossTerms;
 use diffbir_train::optimizer::{AdamW, Summed};
@@ -30,7 +31,7 @@ fn config(network: Network<Stage1Config>, out: &Path, data: &Path, steps: u64) -
     let start = Stage1Training::default();
     Stage1Training {
         network,
-        data: PictureData { folders: folders.clone(), crop_px: 32 },
+        data: PictureData { folders: folders.clone(), ..PictureData::crops_of(32) },
         validation: PictureValidation { folders, ..PictureValidation::default() },
         optimizer: OptimizerConfig { rate: 2e-3, ..start.optimizer },
         schedule: ScheduleConfig { warm_up: 2, ..start.schedule },
@@ -334,6 +335,60 @@ fn lpips_is_learned_by_and_measured_where_its_weights_are_given() {
     run.run.output = folder.path().join("other");
     let error = train(&run).unwrap_err().to_string();
     assert!(error.contains("none.safetensors"), "{error}");
+}
+
+/// The reference's tags, once for each report and validation.
+#[test]
+fn events_are_written_for_tensorboard() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let mut run = config(srvgg(), &folder.path().join("run"), &data, 4);
+    run.run.log_every = 1;
+    train(&run).unwrap();
+    let file = std::fs::read_dir(run.run.output.join("events")).unwrap().next().unwrap().unwrap().path();
+    let events = String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
+    for (tag, count) in [("train/loss_step", 4), ("val/psnr", 3), ("image/pred", 3), ("image/lq", 3)] {
+        assert_eq!(events.matches(tag).count(), count, "{tag}");
+    }
+}
+
+/// Recipes at full size are for networks that do not enlarge.
+#[test]
+fn recipes_of_all_kinds_are_trained_on_by_networks_that_they_suit() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let with = |recipe: &str, by_batch: bool, pool: usize| DegradationConfig {
+        recipe: recipe.into(),
+        by_batch,
+        pool,
+    };
+    let sizes = SwinIrConfig {
+        unshuffle: 4,
+        embed: 12,
+        depths: vec![1],
+        heads: vec![2],
+        window: 4,
+        upsampling_features: 8,
+        nominal_grid: 8,
+        ..SwinIrConfig::official()
+    };
+    let swinir = Network { base: "swinir".into(), sizes: Stage1Config::SwinIr(sizes) };
+    for degradation in [with("codeformer", false, 0), with("realesrgan", true, 4)] {
+        let output = folder.path().join(&degradation.recipe);
+        let mut run = config(swinir.clone(), &output, &data, 3);
+        (run.degradation, run.data.crop) = (degradation, Crop::Random);
+        train(&run).unwrap();
+        run.network = srvgg();
+        run.run.output = folder.path().join("other");
+        let error = train(&run).unwrap_err().to_string();
+        assert!(error.contains("degradation.recipe: makes 32 pixels of 32"), "{error}");
+        std::fs::remove_dir_all(&run.run.output).unwrap();
+    }
+    let mut run = config(swinir, &folder.path().join("none"), &data, 3);
+    run.degradation.recipe = "no.toml".into();
+    assert!(train(&run).unwrap_err().to_string().contains("no.toml: cannot be read"));
 }
 
 #[test]

@@ -63,6 +63,9 @@ pub trait Config: Default + Serialize + DeserializeOwned {
     /// The trainer's name on the command line and in its files.
     const TRAINER: &'static str;
 
+    /// Under which name TensorBoard shows the loss, the reference's.
+    const LOSS_TAG: &'static str;
+
     /// What every run has.
     fn run(&self) -> &RunConfig;
 

@@ -2,6 +2,9 @@
 
 use super::ConfigError;
 use super::network::{AutoencoderSizes, Network};
+use crate::data::{Augment, Crop, OpenConfig};
+use crate::degrade::{PRESETS, Recipe, preset};
+use crate::stage1::training_ranges;
 use diffbir_diffusion::schedule::{Prediction, Terminal};
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::unet::UnetConfig;
@@ -79,10 +82,26 @@ pub enum Shape {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PictureData {
-    /// Folders of pictures.
+    /// Folders, lists, shards, patterns: whatever [`crate::data::Pictures::open`] takes.
     pub folders: Vec<PathBuf>,
     /// Side of a true crop, pixels.
     pub crop_px: usize,
+    /// How it is taken.
+    pub crop: Crop,
+    /// How it varies.
+    pub augment: Augment,
+}
+
+/// How pictures are degraded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DegradationConfig {
+    /// The name of a preset, a recipe in a TOML file, or `training` for wide ranges of simple degradations.
+    pub recipe: String,
+    /// Whether pictures of a batch share what Real-ESRGAN's training shares.
+    pub by_batch: bool,
+    /// Pairs in the pool that mixes batches, a multiple of the batch; 0 for none.
+    pub pool: usize,
 }
 
 /// Pictures to measure on.
@@ -238,6 +257,44 @@ impl OptimizerConfig {
 impl ScheduleConfig {
     pub(super) fn cosine(warm_up: u64) -> Self {
         Self { shape: Shape::Cosine, warm_up }
+    }
+}
+
+impl PictureData {
+    /// Crops of this side from anywhere.
+    pub fn crops_of(crop_px: usize) -> Self {
+        let augment = Augment { mirror: true, flip: false, transpose: true };
+        Self { folders: Vec::new(), crop_px, crop: Crop::Inside, augment }
+    }
+
+    /// As the loader wants it.
+    pub(crate) fn open(&self) -> OpenConfig {
+        OpenConfig::new(self.crop, self.crop_px)
+    }
+}
+
+impl Default for DegradationConfig {
+    fn default() -> Self {
+        Self { recipe: TRAINING.into(), by_batch: false, pool: 0 }
+    }
+}
+
+/// The name of [`training_ranges`].
+const TRAINING: &str = "training";
+
+impl DegradationConfig {
+    /// The recipe.
+    pub(crate) fn recipe(&self) -> Result<Recipe, ConfigError> {
+        if self.recipe == TRAINING {
+            return Ok(Recipe::Simple(training_ranges()));
+        }
+        if PRESETS.iter().any(|(name, _)| *name == self.recipe) {
+            return Ok(preset(&self.recipe));
+        }
+        let text = std::fs::read_to_string(&self.recipe)
+            .map_err(|source| ConfigError::Read { file: self.recipe.clone(), source })?;
+        Recipe::from_toml(&text)
+            .map_err(|error| ConfigError::Wrong { place: self.recipe.clone(), reason: error.to_string() })
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Stage1Training {
     pub network: Network<Stage1Config>,
     /// To train on.
     pub data: PictureData,
+    /// What becomes of them.
+    pub degradation: DegradationConfig,
     /// To measure on.
     pub validation: PictureValidation,
     /// What is made small.
@@ -109,7 +111,8 @@ impl Default for Stage1Training {
     fn default() -> Self {
         Self {
             network: Network::of("srvgg"),
-            data: PictureData { folders: Vec::new(), crop_px: 128 },
+            data: PictureData::crops_of(128),
+            degradation: DegradationConfig::default(),
             validation: PictureValidation::default(),
             loss: PictureLoss { mse_log: 1.0, ..PictureLoss::default() },
             optimizer: OptimizerConfig::default(),
@@ -123,7 +126,7 @@ impl Default for AutoencoderTraining {
     fn default() -> Self {
         Self {
             network: Network::of("kl-f8"),
-            data: PictureData { folders: Vec::new(), crop_px: 256 },
+            data: PictureData::crops_of(256),
             validation: PictureValidation::default(),
             loss: PictureLoss { l1: 1.0, ..PictureLoss::default() },
             latent: AutoencoderLoss { kl: 1e-6, discriminator: 0.0, discriminator_start: 2500 },
@@ -187,6 +190,7 @@ impl Default for Stage2Training {
 
 impl Config for Stage1Training {
     const TRAINER: &'static str = "stage1";
+    const LOSS_TAG: &'static str = "train/loss_step";
 
     fn run(&self) -> &RunConfig {
         &self.run
@@ -208,6 +212,7 @@ impl Config for Stage1Training {
 
 impl Config for AutoencoderTraining {
     const TRAINER: &'static str = "autoencoder";
+    const LOSS_TAG: &'static str = "train/loss_step";
 
     fn run(&self) -> &RunConfig {
         &self.run
@@ -235,6 +240,7 @@ impl Config for AutoencoderTraining {
 
 impl Config for PriorTraining {
     const TRAINER: &'static str = "unet";
+    const LOSS_TAG: &'static str = "loss/loss_simple_step";
 
     fn run(&self) -> &RunConfig {
         &self.run
@@ -253,6 +259,7 @@ impl Config for PriorTraining {
 
 impl Config for Stage2Training {
     const TRAINER: &'static str = "control";
+    const LOSS_TAG: &'static str = "loss/loss_simple_step";
 
     fn run(&self) -> &RunConfig {
         &self.run

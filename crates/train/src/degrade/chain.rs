@@ -309,8 +309,13 @@ impl Drawn {
 
     /// Degrades an RGB picture.
     pub fn apply(&self, picture: &Raster) -> Result<Raster, DegradeError> {
-        let first = (picture.width_px, picture.height_px);
-        let mut now = self.truth(picture);
+        self.apply_steps(self.truth(picture))
+    }
+
+    /// Degrades what [`Drawn::truth`] gave.
+    pub(super) fn apply_steps(&self, truth: Raster) -> Result<Raster, DegradeError> {
+        let first = truth.size();
+        let mut now = truth;
         for step in &self.steps {
             now = match *step {
                 DrawnStep::Blur(Kernel::Impulse) => now,

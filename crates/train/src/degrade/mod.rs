@@ -106,6 +106,14 @@ impl Recipe {
         }
     }
 
+    /// Draws for a batch: with [`Chain::draw_batch`], and simple ones each for itself.
+    pub fn draw_batch(&self, count: usize, random: &mut ChaCha8Rng) -> Vec<Drawn> {
+        match self {
+            Self::Simple(_) => (0..count).map(|_| self.draw(random)).collect(),
+            Self::Chain(chain) => chain.draw_batch(count, random).into_iter().map(Drawn::Chain).collect(),
+        }
+    }
+
     /// Draws a degradation.
     pub fn draw(&self, random: &mut ChaCha8Rng) -> Drawn {
         match self {
@@ -121,6 +129,17 @@ impl Drawn {
         match self {
             Self::Simple(degradation) => degradation.apply(picture),
             Self::Chain(drawn) => drawn.apply(picture),
+        }
+    }
+
+    /// Both sides of a training pair: what is aimed at, which may be sharpened, and the degraded picture.
+    pub fn pair(&self, picture: Raster) -> Result<(Raster, Raster), DegradeError> {
+        match self {
+            Self::Simple(degradation) => degradation.apply(&picture).map(|degraded| (picture, degraded)),
+            Self::Chain(drawn) => {
+                let truth = drawn.truth(&picture);
+                drawn.apply_steps(truth.clone()).map(|degraded| (truth, degraded))
+            }
         }
     }
 

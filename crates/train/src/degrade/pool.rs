@@ -16,6 +16,12 @@ impl<T: Clone> Pool<T> {
         (batch > 0 && size.is_multiple_of(batch)).then(|| Self { size, held: Vec::with_capacity(size) })
     }
 
+    /// The same pool of what `change` makes of its examples.
+    pub fn try_map<U, E>(self, change: impl FnMut(T) -> Result<U, E>) -> Result<Pool<U>, E> {
+        let held = self.held.into_iter().map(change).collect::<Result<_, _>>()?;
+        Ok(Pool { size: self.size, held })
+    }
+
     /// Until it is full it keeps a copy of each batch. Then it is shuffled each time, and its first examples are
     /// exchanged for the batch.
     pub fn exchange(&mut self, batch: Vec<T>, random: &mut ChaCha8Rng) -> Vec<T> {
