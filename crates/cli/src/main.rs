@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Command::Degrade(arguments) => degrade::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
-        Command::Train(arguments) => train::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Train(arguments) => train::run(*arguments).map(|()| ExitCode::SUCCESS),
         Command::Info { files } => info::run(&files),
         Command::Models { command } => models::run(&command),
         Command::Completions { shell } => {
@@ -54,7 +54,15 @@ fn is_no_fault_of_the_command(error: &anyhow::Error) -> bool {
     let training = error.downcast_ref::<TrainError>();
     error.is::<outputs::Unwritable>()
         || matches!(error.downcast_ref(), Some(EncodeError::Write { .. }))
-        || matches!(training, Some(TrainError::Write { .. } | TrainError::Diverged { .. }))
+        || matches!(
+            training,
+            Some(
+                TrainError::Write { .. }
+                    | TrainError::Disk(_)
+                    | TrainError::Diverged { .. }
+                    | TrainError::Busy { .. }
+            )
+        )
 }
 
 /// Tensors come and go by tens of megabytes. Given back to the system and asked for again, each page of them would be

@@ -224,6 +224,13 @@ pub fn ensure_writable(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether a file can be made that is not there yet.
+pub fn ensure_new(file: &Path) -> Result<()> {
+    let there = file.symlink_metadata().is_ok();
+    ensure!(!there, "{}: exists already: remove it or choose another name", file.display());
+    ensure_writable(folder_of(file))
+}
+
 /// Removes what runs that were killed left in the folders of these files.
 pub fn tidy<'a>(files: impl Iterator<Item = &'a Path>) {
     files.map(folder_of).collect::<HashSet<_>>().into_iter().for_each(remove_orphans);

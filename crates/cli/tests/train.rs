@@ -115,3 +115,106 @@ fn a_loss_that_is_no_number_is_no_fault_of_the_command() {
     command.arg("--output").arg(folder.path().join("run"));
     command.assert().code(1).stderr(contains("the loss became"));
 }
+
+#[test]
+fn a_printed_configuration_is_the_run() {
+    let folder = TempDir::new().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("run.toml"));
+    std::fs::create_dir(&data).unwrap();
+    picture(40, 40).save(data.join("good.png")).unwrap();
+    let print = |arguments: &[&str]| {
+        let told = diffbir().args(["train", "stage1", "--emit-config"]).args(arguments).assert().success();
+        String::from_utf8(told.get_output().stdout.clone()).unwrap()
+    };
+    let sets = ["--set", "network.features=4", "--set", "network.convolutions=1", "--set", "data.crop_px=32"];
+    let first =
+        print(&[&sets[..], &["--steps", "2", "--rate", "1e-3", "--data", data.to_str().unwrap()]].concat());
+    for line in ["base = \"srvgg\"", "features = 4", "steps = 2", "rate = 0.001", "crop_px = 32"] {
+        assert!(first.contains(line), "{first}");
+    }
+    std::fs::write(&file, &first).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(print(&["--config", file]), first);
+    // What is given beside the file wins over it, and --set over all.
+    let other = print(&["--config", file, "--steps", "3", "--set", "run.steps=4"]);
+    assert_eq!(other, first.replace("steps = 2", "steps = 4"));
+    let run = |arguments: &[&str]| {
+        let mut command = diffbir();
+        command.args(["train", "stage1", "--config", file]).args(arguments);
+        command.arg("--output").arg(folder.path().join("run")).assert()
+    };
+    run(&[]).success().stderr(contains("step 2: loss"));
+    let kept = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
+    assert_eq!(kept.lines().filter(|line| !line.starts_with("output")).count(), first.lines().count() - 1);
+    let broken = folder.path().join("broken.toml");
+    std::fs::write(&broken, "[run]\nsteps =").unwrap();
+    let mut command = diffbir();
+    command.args(["train", "stage1", "--config"]).arg(&broken);
+    command.assert().code(2).stderr(contains("broken.toml: line 2: "));
+    run(&["--set", "optimizer.beta2=0.5"]).code(2).stderr(contains("optimizer.beta2 is 0.5, but the run in"));
+}
+
+#[test]
+fn fields_that_are_not_or_cannot_be_are_named() {
+    let refuse = |sets: &[&str], why: &str| {
+        let mut command = diffbir();
+        command.args(["train", "stage1", "--data", "d", "-o", "r"]);
+        sets.iter().for_each(|set| _ = command.args(["--set", set]));
+        command.assert().code(2).stderr(contains(why));
+    };
+    refuse(&["run.stops=3"], "stops");
+    refuse(&["network.window=8"], "srvgg has no field `window`; it has convolutions, features, upscale");
+    refuse(&["network.base=unet"], "there are srvgg, swinir");
+    refuse(&["run.steps=many"], "run.steps");
+    refuse(&["run.keep=0"], "run.keep: it must be at least 1");
+    refuse(&["optimizer.beta1=1"], "optimizer.beta1: it must be from 0 to below 1");
+    refuse(&["loss.mse_log=0"], "loss: ");
+    refuse(&["loss.lpips=1"], "loss.lpips_files");
+    refuse(&["data.crop_px=30"], "data.crop_px: it must be a multiple of 4");
+    refuse(&["data"], "SECTION.FIELD=VALUE");
+    let mut command = diffbir();
+    command.args(["train", "stage1", "--data", "d", "-o", "r"]).env("WORLD_SIZE", "2");
+    command.assert().code(2).stderr(contains("several processes"));
+}
+
+/// A file may be no longer than a few blocks: as if the disk were full.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_told_of_and_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let (data, output) = (folder.path().join("data"), folder.path().join("run"));
+    std::fs::create_dir(&data).unwrap();
+    picture(40, 40).save(data.join("good.png")).unwrap();
+    let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" train stage1 --steps 1 --batch 1 --set data.crop_px=32 \
+        --set network.features=16 --data \"$1\" --output \"$2\"";
+    let mut command = assert_cmd::Command::new("sh");
+    command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_diffbir")).arg(&data).arg(&output);
+    command.assert().code(1).stderr(contains("0000001.safetensors: cannot be written: file too large"));
+    assert!(names(&output.join("checkpoints")).is_empty());
+    assert!(!names(&output).contains(&"stage1.safetensors".into()));
+}
+
+#[test]
+fn weights_are_written_for_pytorch() {
+    let folder = TempDir::new().unwrap();
+    let (data, output) = (folder.path().join("data"), folder.path().join("run"));
+    std::fs::create_dir(&data).unwrap();
+    picture(130, 140).save(data.join("good.png")).unwrap();
+    train(&data, &output).success();
+    let export = |from: &str, to: &Path| {
+        let mut command = diffbir();
+        command.args(["train", "export"]).arg(output.join(from)).arg("-o").arg(to).assert()
+    };
+    let [weights, state] = ["weights.pt", "state.pt"].map(|name| folder.path().join(name));
+    export("stage1.safetensors", &weights).success().stderr(contains("weights.pt: 101 tensors"));
+    export("stage1.safetensors", &weights).code(2).stderr(contains("exists already"));
+    // Of a checkpoint the network alone.
+    export("checkpoints/0000001.safetensors", &state).success().stderr(contains("state.pt: 101 tensors"));
+    let mut command = diffbir();
+    command
+        .args(["train", "pack", "--stage1"])
+        .arg(&weights)
+        .arg("-o")
+        .arg(folder.path().join("own.safetensors"));
+    command.assert().success();
+}

@@ -9,6 +9,7 @@ pub mod config;
 pub mod device;
 mod diffusers;
 mod error;
+mod full;
 pub mod geometry;
 pub mod model;
 mod official;

@@ -2,6 +2,7 @@
 
 use crate::catalog::{Network, Set, Store, Task, WeightFile};
 use crate::config::{AutoencoderConfig, ModelConfig, SamplingDefaults, Stage2Config};
+use crate::full::{CONTROL, STAGE1};
 use crate::geometry::Geometry;
 use crate::model::{Loading, Parts, Stages};
 use crate::{Error, Model, diffusers};
@@ -20,9 +21,9 @@ use diffbir_nn::params::keys_of;
 use std::path::Path;
 
 /// Where Stable Diffusion's files keep their networks.
-const UNET: &str = "model.diffusion_model";
-const AUTOENCODER: &str = "first_stage_model";
-const TEXT: &str = "cond_stage_model";
+pub(crate) const UNET: &str = "model.diffusion_model";
+pub(crate) const AUTOENCODER: &str = "first_stage_model";
+pub(crate) const TEXT: &str = "cond_stage_model";
 
 impl Set {
     /// Whether all files for these stages of a task are on this machine.
@@ -152,10 +153,10 @@ impl Parts {
     pub fn of_full(file: &Path) -> Result<Self, Error> {
         let full = Checkpoint::open(file)?;
         Ok(Self {
-            stage1: full.part("preprocess_model"),
+            stage1: full.part(STAGE1),
             autoencoder: full.part(AUTOENCODER),
             unet: full.part(UNET),
-            control: full.part("control_model"),
+            control: full.part(CONTROL),
             text: text(&full),
         })
     }

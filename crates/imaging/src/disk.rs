@@ -17,9 +17,19 @@ const SURELY_LOCKED: Duration = Duration::from_secs(60);
 /// file, or none, or the whole new one. What a program that was killed leaves of it,
 /// [`remove_orphans`] takes away.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), EncodeError> {
+    write_atomic_with(path, |file| file.write_all(bytes))
+}
+
+/// [`write_atomic`] of what `write` writes, for a file that is too large to be held in memory as well.
+pub fn write_atomic_with(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), EncodeError> {
     let fail = |error| EncodeError::Write { file: path.display().to_string(), source: nameless(error) };
     let mut file = Partial::of(path).map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
+    let mut buffered = io::BufWriter::new(&mut file);
+    write(&mut buffered).and_then(|()| buffered.flush()).map_err(fail)?;
+    drop(buffered);
     file.keep(path).map_err(fail)
 }
 

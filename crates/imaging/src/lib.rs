@@ -16,7 +16,7 @@ pub mod resize;
 pub mod tiles;
 
 pub use decode::{decode, decode_bytes, describe};
-pub use disk::{Partial, remove_orphans, write_atomic};
+pub use disk::{Partial, remove_orphans, write_atomic, write_atomic_with};
 pub use encode::{Encoded, Format, JPEG_QUALITY, encode_rgb};
 pub use error::{DecodeError, EncodeError};
 pub use metadata::{Density, Metadata};

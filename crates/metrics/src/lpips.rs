@@ -155,6 +155,39 @@ impl Lpips {
         }
         Ok(distances)
     }
+
+    /// The distance of each pair of pictures `[b, h, w, 3]` with values 0..1, as `[b]`: what a loss is made of.
+    pub fn between(&self, a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
+        let pairs = a.dims()[0];
+        let device = a.device();
+        let row = |values: [f32; 3]| Tensor::<1>::from_floats(values, &device).reshape([1, 1, 1, 3]);
+        let both = (Tensor::cat(vec![a, b], 0) * 2.0 - 1.0 - row(SHIFT)) / row(SCALE);
+        let mean = |far: Tensor<4>| far.mean_dim(1).mean_dim(2).reshape([pairs]);
+        let layers = self.far(both).into_iter().map(mean);
+        layers.reduce(|sum, layer| sum + layer).expect("five layers")
+    }
+
+    /// How far apart the features of each layer lie at each pixel, `[b, h, w, 1]`, of first pictures and, behind
+    /// them, second ones.
+    fn far(&self, both: Tensor<4>) -> Vec<Tensor<4>> {
+        let pairs = both.dims()[0] / 2;
+        let mut x = both;
+        let mut far = Vec::new();
+        for layer in &self.layers {
+            if layer.pooled_px > 0 {
+                x = ops::max_pool2d(x, layer.pooled_px, 2);
+            }
+            for convolution in &layer.features {
+                x = ops::relu(convolution.forward(x));
+            }
+            let unit = unit_length(x.clone());
+            let difference = unit.clone().slice_dim(0, 0..pairs) - unit.slice_dim(0, pairs..2 * pairs);
+            let channels = x.dims()[3];
+            let weights = layer.linear.val().reshape([1, 1, 1, channels]);
+            far.push((difference.powi_scalar(2) * weights).sum_dim(3));
+        }
+        far
+    }
 }
 
 /// `[height, width, 3]`, as the networks take pictures.
@@ -234,9 +267,57 @@ fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
     sums.iter().sum::<f32>() + (count / LANES * LANES..count).map(term).sum::<f32>()
 }
 
+/// Every pixel's features over their length. Where all are zero the root would have no derivative.
+fn unit_length(x: Tensor<4>) -> Tensor<4> {
+    let length = (x.clone().powi_scalar(2).sum_dim(3) + 1e-20).sqrt() + 1e-10;
+    x / length
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use diffbir_nn::params::{RandomInit, build};
+
+    fn network(device: &Device) -> Lpips {
+        let mut random = RandomInit { seed: 3 };
+        build(&mut random, device, |params| Lpips::new(params, Backbone::Vgg16)).unwrap().0
+    }
+
+    fn picture(step: u8) -> Picture {
+        let rgb = (0..32 * 32 * 3u32).map(|i| (i as u8).wrapping_mul(step)).collect();
+        Picture { width_px: 32, height_px: 32, rgb }
+    }
+
+    fn tensor(pictures: &[&Picture], device: &Device) -> Tensor<4> {
+        let values: Vec<f32> =
+            pictures.iter().flat_map(|p| &p.rgb).map(|&level| f32::from(level) / 255.0).collect();
+        Tensor::from_data(TensorData::new(values, [pictures.len(), 32, 32, 3]), device)
+    }
+
+    #[test]
+    fn the_loss_is_the_distance_of_each_pair() {
+        let device = Device::flex();
+        let network = network(&device);
+        let (a, b, c) = (picture(3), picture(5), picture(7));
+        let between = network.between(tensor(&[&a, &b], &device), tensor(&[&c, &b], &device));
+        let between: Vec<f32> = between.into_data().iter::<f32>().collect();
+        let distance = network.distance(&a, &c).unwrap() as f32;
+        assert!((between[0] - distance).abs() < 1e-5 * distance.abs(), "{between:?} {distance}");
+        assert_eq!(between[1], 0.0);
+    }
+
+    /// Where a layer says nothing at a place, its length is zero.
+    #[test]
+    fn the_loss_has_a_derivative_everywhere() {
+        let device = Device::flex().autodiff();
+        let network = network(&device);
+        let x = (tensor(&[&picture(3)], &device) * 0.0).require_grad();
+        let silent =
+            Tensor::cat(vec![x.clone().slice_dim(1, 0..16) - 1e6, x.clone().slice_dim(1, 16..32)], 1);
+        let gradients = network.between(silent, tensor(&[&picture(5)], &device)).sum().backward();
+        let gradient = x.grad(&gradients).unwrap();
+        assert!(gradient.into_data().iter::<f32>().all(f32::is_finite));
+    }
 
     #[test]
     fn windows_that_reach_out_do_not_count() {

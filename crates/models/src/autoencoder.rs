@@ -29,6 +29,12 @@ pub trait Autoencoder {
         run(&self.encoder_steps(), picture)
     }
 
+    /// What training draws the latent of a picture from: its mean and, behind it, its standard deviation
+    /// `[b, h / f, w / f, 2 · c]`, or the latent alone where it is always the same.
+    fn distribution(&self, picture: Tensor<4>) -> Tensor<4> {
+        self.encode(picture)
+    }
+
     /// The picture of a latent, not clamped.
     fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
         run(&self.decoder_steps(), latent)

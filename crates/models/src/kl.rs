@@ -175,6 +175,12 @@ impl Autoencoder for KlAutoencoder {
         steps
     }
 
+    fn distribution(&self, picture: Tensor<4>) -> Tensor<4> {
+        let moments = self.moments(picture).chunk(2, 3);
+        let deviation = (moments[1].clone().clamp(-30.0, 20.0) * 0.5).exp();
+        Tensor::cat(vec![moments[0].clone(), deviation], 3) * self.scale
+    }
+
     fn decoder_steps(&self) -> Vec<Step<'_>> {
         let mut steps =
             vec![Step::map(|latent| self.decoder_in.forward(self.post_quant.forward(latent / self.scale)))];

@@ -7,6 +7,7 @@ pub mod autoencoder;
 pub mod clip;
 pub mod controlnet;
 pub mod kl;
+pub mod patch;
 pub mod rrdb;
 pub mod scunet;
 pub mod srvgg;

@@ -9,7 +9,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, LayerNorm, Linear};
 use diffbir_nn::params::Init;
-use diffbir_nn::{Params, WeightError, ops};
+use diffbir_nn::{Params, WeightError, ops, recompute};
 use serde::{Deserialize, Serialize};
 
 /// Mean colour of DIV2K, taken off before and put back after the network.
@@ -140,12 +140,17 @@ impl SwinIr {
         let device = x.device();
         let mean = Tensor::<1>::from_floats(MEAN_RGB, &device).unsqueeze::<4>();
         let centred = x - mean.clone();
-        let shallow = self.conv_first.forward(ops::pixel_unshuffle(centred.clone(), self.unshuffle));
+        let unshuffled = ops::pixel_unshuffle(centred.clone(), self.unshuffle);
+        let shallow =
+            recompute::block(&self.conv_first, vec![unshuffled], |conv, x| conv.forward(x[0].clone()));
         let [_, rows, columns, _] = shallow.dims();
         let mask = window::shift_mask(rows, columns, self.window, MASKED, &device);
         let mut tokens = self.patch_norm.forward(shallow.clone());
         for group in &self.groups {
-            tokens = group.forward(tokens, &mask);
+            let inputs = vec![tokens, mask.clone().unsqueeze()];
+            tokens = recompute::block(group, inputs, |group, inputs| {
+                group.forward(inputs[0].clone(), &inputs[1].clone().squeeze_dim(0))
+            });
         }
         let deep = self.conv_after_body.forward(self.norm.forward(tokens)) + shallow;
         let mut features = ops::leaky_relu(self.conv_before.forward(deep), 0.01);

@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation};
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, GroupNorm, LayerNorm, Linear};
 use diffbir_nn::params::Init;
-use diffbir_nn::{Params, WeightError, ops};
+use diffbir_nn::{Params, WeightError, ops, recompute};
 use serde::{Deserialize, Serialize};
 
 /// The sizes of a [`Unet`] and of the control branch that goes with it.
@@ -159,7 +159,7 @@ impl Unet {
             if let Some(control) = &mut control {
                 skip = skip + control.pop().expect("one for each skip");
             }
-            h = block.forward(Tensor::cat(vec![h, skip], 3), &time, &context);
+            h = in_block(block, Tensor::cat(vec![h, skip], 3), &time, &context, OutputBlock::forward);
         }
         self.out_conv.forward(self.out_norm.forward_silu(h))
     }
@@ -168,7 +168,9 @@ impl Unet {
     pub fn context(&self, given: Option<Tensor<3>>, batch: usize) -> Tensor<3> {
         match (given, &self.context) {
             (Some(given), _) => given,
-            (None, Some(own)) => own.val().unsqueeze::<3>().repeat_dim(0, batch),
+            (None, Some(own)) => recompute::block(own, Vec::new(), move |own, _| {
+                own.val().unsqueeze::<3>().repeat_dim(0, batch)
+            }),
             (None, None) => panic!("this network has no context token of its own: it needs text"),
         }
     }
@@ -177,25 +179,76 @@ impl Unet {
 /// The way down and the middle, which the control branch has once more.
 #[derive(Module, Debug)]
 pub(crate) struct Encoder {
-    time1: Linear,
-    time2: Linear,
+    time: TimeEmbedding,
     input_blocks: Vec<InputBlock>,
-    middle1: ResBlock,
-    middle_attention: Transformer,
-    middle2: ResBlock,
+    middle: Middle,
     #[module(skip)]
     model_channels: usize,
+}
+
+/// What residual blocks are told of the time, `[b, 4 · model_channels]`, from its waves `[b, model_channels]`.
+#[derive(Module, Debug)]
+struct TimeEmbedding {
+    first: Linear,
+    second: Linear,
+}
+
+impl TimeEmbedding {
+    fn forward(&self, wave: Tensor<2>) -> Tensor<2> {
+        activation::silu(self.second.forward(activation::silu(self.first.forward(wave))))
+    }
+}
+
+/// `[b, c]` as `[b, 1, 1, c]`.
+fn as_picture(x: Tensor<2>) -> Tensor<4> {
+    let [batch, channels] = x.dims();
+    x.reshape([batch, 1, 1, channels])
+}
+
+/// A block that training may run twice instead of keeping what is inside.
+fn in_block<N: Module + 'static>(
+    block: &N,
+    x: Tensor<4>,
+    time: &Tensor<2>,
+    context: &Tensor<3>,
+    forward: fn(&N, Tensor<4>, &Tensor<2>, &Tensor<3>) -> Tensor<4>,
+) -> Tensor<4> {
+    if !recompute::is_on() {
+        return forward(block, x, time, context);
+    }
+    let ([batch, channels], [_, tokens, width]) = (time.dims(), context.dims());
+    let time = as_picture(time.clone());
+    let context = context.clone().reshape([batch, 1, tokens, width]);
+    recompute::block(block, vec![x, time, context], move |block, inputs| {
+        let time = inputs[1].clone().reshape([batch, channels]);
+        let context = inputs[2].clone().reshape([batch, tokens, width]);
+        forward(block, inputs[0].clone(), &time, &context)
+    })
+}
+
+/// The deepest place: two residual blocks with attention between them.
+#[derive(Module, Debug)]
+struct Middle {
+    res1: ResBlock,
+    attention: Transformer,
+    res2: ResBlock,
+}
+
+impl Middle {
+    fn forward(&self, x: Tensor<4>, time: &Tensor<2>, context: &Tensor<3>) -> Tensor<4> {
+        let x = self.attention.forward(self.res1.forward(x, time), context);
+        self.res2.forward(x, time)
+    }
 }
 
 impl Encoder {
     pub(crate) fn new(params: &Params, config: &UnetConfig, input: usize) -> Result<Self, WeightError> {
         let base = config.model_channels;
-        let time1 = Linear::new(&params.at("time_embed.0").in_full(), base, config.time_channels())?;
-        let time2 = Linear::new(
-            &params.at("time_embed.2").in_full(),
-            config.time_channels(),
-            config.time_channels(),
-        )?;
+        let width = config.time_channels();
+        let time = TimeEmbedding {
+            first: Linear::new(&params.at("time_embed.0").in_full(), base, width)?,
+            second: Linear::new(&params.at("time_embed.2").in_full(), width, width)?,
+        };
         let blocks = params.at("input_blocks");
         let first = Conv2dConfig::new(input, base, 3).build(&blocks.at("0.0"))?;
         let mut input_blocks = vec![InputBlock { conv: Some(first), res: None, attention: None }];
@@ -218,12 +271,13 @@ impl Encoder {
         }
         let middle = params.at("middle_block");
         Ok(Self {
-            time1,
-            time2,
+            time,
             input_blocks,
-            middle1: ResBlock::new(&middle.at(0), config, width, width)?,
-            middle_attention: Transformer::new(&middle.at(1), config, width)?,
-            middle2: ResBlock::new(&middle.at(2), config, width, width)?,
+            middle: Middle {
+                res1: ResBlock::new(&middle.at(0), config, width, width)?,
+                attention: Transformer::new(&middle.at(1), config, width)?,
+                res2: ResBlock::new(&middle.at(2), config, width, width)?,
+            },
             model_channels: base,
         })
     }
@@ -236,7 +290,10 @@ impl Encoder {
         let frequencies = Tensor::<1>::from_floats(frequencies.as_slice(), &timesteps.device());
         let angles = timesteps.unsqueeze_dim::<2>(1) * frequencies.unsqueeze::<2>();
         let wave = Tensor::cat(vec![angles.clone().cos(), angles.sin()], 1);
-        activation::silu(self.time2.forward(activation::silu(self.time1.forward(wave))))
+        recompute::block(&self.time, vec![as_picture(wave)], |time, wave| {
+            let [batch, _, _, channels] = wave[0].dims();
+            time.forward(wave[0].clone().reshape([batch, channels]))
+        })
     }
 
     /// The output of each input block, and that of the middle.
@@ -249,12 +306,10 @@ impl Encoder {
         let mut skips = Vec::with_capacity(self.input_blocks.len());
         let mut h = x;
         for block in &self.input_blocks {
-            h = block.forward(h, time, context);
+            h = in_block(block, h, time, context, InputBlock::forward);
             skips.push(h.clone());
         }
-        let h = self.middle1.forward(h, time);
-        let h = self.middle_attention.forward(h, context);
-        (skips, self.middle2.forward(h, time))
+        (skips, in_block(&self.middle, h, time, context, Middle::forward))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod layers;
 pub mod observe;
 pub mod ops;
 pub mod params;
+pub mod recompute;
 mod weight;
 
 pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};

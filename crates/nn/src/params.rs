@@ -375,12 +375,12 @@ impl Keys {
         &self.entries
     }
 
-    /// Ids and official names of the parameters: no buffers, nothing unused.
-    pub fn parameters(&self) -> impl Iterator<Item = (ParamId, &str)> {
+    /// Ids, official names and official shapes of the parameters: no buffers, nothing unused.
+    pub fn parameters(&self) -> impl Iterator<Item = (ParamId, &str, &[usize])> {
         self.entries
             .iter()
             .filter(|entry| entry.is_read())
-            .map(|entry| (id_of(&entry.key), entry.key.as_str()))
+            .map(|entry| (id_of(&entry.key), entry.key.as_str(), entry.shape.as_slice()))
     }
 
     /// The official name of a parameter.

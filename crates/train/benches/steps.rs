@@ -13,7 +13,8 @@ use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::params::{RandomInit, build};
 use diffbir_nn::{Params, WeightError};
-use diffbir_train::optimizer::{AdamW, AdamWConfig};
+use diffbir_train::config::OptimizerConfig;
+use diffbir_train::optimizer::{AdamW, Summed};
 use std::time::Instant;
 
 /// Steps that do not count.
@@ -41,12 +42,14 @@ impl Bench {
         }
         let mut random = RandomInit { seed: 0 };
         let (mut network, _) = build(&mut random, &self.device, network).expect("every tensor is drawn");
-        let mut optimizer = AdamW::new(AdamWConfig::default());
+        let mut optimizer = AdamW::new(OptimizerConfig::default(), &network);
         let mut seconds = Vec::new();
         for _ in 0..WARM_UP + self.runs {
             let since = Instant::now();
             let gradients = loss(&network).backward();
-            (network, _) = optimizer.step(network, &gradients, 1e-4);
+            let mut sum = Summed::default();
+            sum.add(&network, &gradients);
+            (network, _) = optimizer.step(network, &sum, 1.0, 1e-4);
             seconds.push(since.elapsed().as_secs_f64());
         }
         let counted = &mut seconds[WARM_UP..];

@@ -1,13 +1,13 @@
 //! Latents of training pictures, encoded once and kept in a folder, and the examples drawn from them.
 
 use crate::data::{self, DataError};
-use crate::degrade::generator;
 use crate::degrade::simple::Degradation;
-use crate::run::{Report, TrainError, to_tensor};
+use crate::degrade::{generator, normal};
+use crate::run::{Batch, Report, TrainError, to_tensor};
 use crate::stage1::training_ranges;
 use burn::tensor::{Device, Tensor, TensorData};
-use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
+use diffbir_imaging::{Raster, remove_orphans, write_atomic_with};
 use diffbir_models::autoencoder::Autoencoder;
 use diffbir_nn::checkpoint::Checkpoint;
 use rand::Rng;
@@ -21,8 +21,8 @@ pub enum Kind<'a> {
     Truth,
     /// Of what stage 1 makes of the picture degraded, drawn by this number.
     Stage1 {
-        /// Stage 1: from a small picture to one four times as large.
-        restore: &'a dyn Fn(&Raster) -> Raster,
+        /// Stage 1: from a degraded picture to what it makes of it for a true picture of this width and height.
+        restore: &'a dyn Fn(&Raster, [usize; 2]) -> Raster,
         /// The latents of the true pictures.
         truths: &'a [Latent],
         /// Tells one degradation of a picture from the next.
@@ -30,17 +30,20 @@ pub enum Kind<'a> {
     },
 }
 
-/// A latent `[rows, columns, channels]`.
+/// A latent `[rows, columns, channels]`; a true one that is drawn anew each time has its mean and, behind it, its
+/// standard deviation.
 pub struct Latent {
     rows: usize,
     columns: usize,
     channels: usize,
     data: Vec<f32>,
+    /// The picture's own prompt.
+    prompt: Option<String>,
 }
 
 impl Latent {
-    fn size(&self) -> [usize; 3] {
-        [self.rows, self.columns, self.channels]
+    fn cells(&self) -> [usize; 2] {
+        [self.rows, self.columns]
     }
 
     /// A square crop of `side` cells.
@@ -52,18 +55,21 @@ impl Latent {
     }
 }
 
+/// The key of a latent's metadata that tells by which networks it was made.
+const MADE_BY: &str = "made_by";
+
 /// Pictures are cut to whole multiples of this side.
 const MULTIPLE_PX: usize = 32;
 
 /// The latents of all pictures in `folders` that have at least `side` cells a side, from `cache` where they
-/// were made before. The true ones come first: a picture that is left out of them is reported and left out
+/// were made before by the same networks, which `made_by` tells from others. The true ones come first: a picture that is left out of them is reported and left out
 /// of the other kinds too, so that all kinds have the same pictures.
 pub fn encode_all(
     folders: &[PathBuf],
     cache: &Path,
     kind: &Kind,
     side: usize,
-    autoencoder: &dyn Autoencoder,
+    (autoencoder, made_by): (&dyn Autoencoder, &str),
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<Vec<Latent>, TrainError> {
@@ -73,6 +79,7 @@ pub fn encode_all(
         Kind::Stage1 { draw, .. } => cache.join(format!("stage1-{draw}")),
     };
     std::fs::create_dir_all(&folder).map_err(|source| TrainError::Write { file: folder.clone(), source })?;
+    remove_orphans(&folder);
     let is_truth = matches!(kind, Kind::Truth);
     let least_px = (side * autoencoder.downsampling()).next_multiple_of(MULTIPLE_PX);
     let files = data::pictures_in_all(folders)?;
@@ -97,10 +104,8 @@ pub fn encode_all(
             let latent = encode(&picture, &stem, kind, autoencoder, device);
             let mut checkpoint = Checkpoint::from_tensors(BTreeMap::from([("latent".into(), latent)]));
             checkpoint.metadata.insert("picture".into(), stem);
-            let partial = kept.with_extension("partial");
-            std::fs::write(&partial, checkpoint.to_safetensors(true)?)
-                .and_then(|()| std::fs::rename(&partial, &kept))
-                .map_err(|source| TrainError::Write { file: kept.clone(), source })?;
+            checkpoint.metadata.insert(MADE_BY.into(), made_by.into());
+            write_atomic_with(&kept, |out| checkpoint.write_safetensors(true, out))?;
         }
         let checkpoint = Checkpoint::open(&kept)?;
         let (shape, data) = checkpoint.get("latent")?.ok_or_else(|| diffbir_nn::WeightError::File {
@@ -109,19 +114,26 @@ pub fn encode_all(
         })?;
         let another = || DataError::Changed {
             why: format!(
-                "{}: is the latent of another picture or autoencoder: remove {} to have all made anew",
+                "{}: is the latent of another picture, or made by other networks: remove {} to have all made anew",
                 kept.display(),
                 cache.display()
             ),
         };
+        if checkpoint.metadata.get(MADE_BY).map(String::as_str) != Some(made_by) {
+            return Err(another().into());
+        }
         let latent = match shape[..] {
-            [rows, columns, channels] if channels == autoencoder.latent_channels() => {
-                Latent { rows, columns, channels, data }
+            [rows, columns, channels]
+                if channels == autoencoder.latent_channels()
+                    || is_truth && channels == 2 * autoencoder.latent_channels() =>
+            {
+                let prompt = if is_truth { prompt_of(file)? } else { None };
+                Latent { rows, columns, channels, data, prompt }
             }
             _ => return Err(another().into()),
         };
         if let Kind::Stage1 { truths, .. } = kind
-            && truths.get(latents.len()).is_none_or(|truth| truth.size() != latent.size())
+            && truths.get(latents.len()).is_none_or(|truth| truth.cells() != latent.cells())
         {
             return Err(another().into());
         }
@@ -139,6 +151,16 @@ pub fn encode_all(
     Ok(latents)
 }
 
+/// What the text beside a picture says.
+fn prompt_of(picture: &Path) -> Result<Option<String>, TrainError> {
+    let file = picture.with_extension("txt");
+    match std::fs::read_to_string(&file) {
+        Ok(text) => Ok(Some(text.trim().to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TrainError::Read { file, source }),
+    }
+}
+
 /// Tells pictures of one name in different folders apart.
 fn hash_of(file: &Path) -> u64 {
     let place = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
@@ -154,22 +176,23 @@ fn encode(
 ) -> TensorData {
     let whole = |px: usize| px / MULTIPLE_PX * MULTIPLE_PX;
     let truth = picture.crop(0, 0, whole(picture.width_px), whole(picture.height_px));
-    let picture = match kind {
-        Kind::Truth => truth,
+    let latent = match kind {
+        Kind::Truth => autoencoder.distribution(to_tensor([&truth], device)),
         Kind::Stage1 { restore, draw, .. } => {
             let mut random = generator(*draw as u64, stem);
             let degradation = Degradation::draw(&training_ranges(), &mut random);
             let degraded = degradation.apply(&truth).expect("a quarter of a picture fits a JPEG");
-            let restored = restore(&degraded);
-            resize::float(&restored, truth.width_px, truth.height_px, Filter::Bicubic)
+            let [width_px, height_px] = [truth.width_px, truth.height_px];
+            let restored = restore(&degraded, [width_px, height_px]);
+            let restored = resize::float(&restored, width_px, height_px, Filter::Bicubic);
+            autoencoder.encode(to_tensor([&restored], device))
         }
     };
-    let latent = autoencoder.encode(to_tensor([&picture], device));
     let [_, rows, columns, channels] = latent.dims();
     latent.reshape([rows, columns, channels]).into_data()
 }
 
-/// What one step trains on: latents as `[batch, side, side, channels]`, times as `[batch]`.
+/// What one backward pass is on: latents as `[batch, side, side, channels]`.
 pub struct LatentBatch {
     /// Latents of true crops.
     pub truth: Tensor<4>,
@@ -179,25 +202,70 @@ pub struct LatentBatch {
     pub noise: Tensor<4>,
     /// Timesteps, whole numbers from 0 to 999.
     pub timesteps: Vec<usize>,
+    /// Noise of the condition and its timesteps, where it gets any.
+    pub augmentation: Option<(Tensor<4>, Vec<usize>)>,
+    /// What the UNet reads, where it reads.
+    pub prompts: Vec<String>,
 }
 
-/// Draws the batch of one step; `conditions` holds for each draw one latent a picture.
+impl Batch for LatentBatch {
+    fn tensors(&self) -> Vec<(&'static str, TensorData)> {
+        let row = |times: &[usize]| {
+            TensorData::new(times.iter().map(|&t| t as f32).collect::<Vec<_>>(), [times.len()])
+        };
+        let mut tensors = vec![
+            ("truth", self.truth.to_data()),
+            ("noise", self.noise.to_data()),
+            ("timesteps", row(&self.timesteps)),
+        ];
+        tensors.extend(self.condition.iter().map(|condition| ("condition", condition.to_data())));
+        if let Some((noise, times)) = &self.augmentation {
+            tensors.extend([("condition_noise", noise.to_data()), ("condition_timesteps", row(times))]);
+        }
+        tensors
+    }
+}
+
+/// How a batch is drawn.
+pub struct Drawing<'a> {
+    /// Side of a crop, cells.
+    pub side: usize,
+    /// Examples.
+    pub count: usize,
+    /// Channels of a latent.
+    pub channels: usize,
+    /// The condition gets the noise of a timestep below this; 0 for none.
+    pub noise_aug_timestep: usize,
+    /// The prompt of a picture without its own, and the share of examples whose prompt is emptied.
+    pub prompt: (&'a str, f64),
+}
+
+/// Draws the batch of one backward pass; `conditions` holds for each draw one latent a picture.
 pub fn batch(
     truths: &[Latent],
     conditions: &[Vec<Latent>],
-    side: usize,
-    count: usize,
+    drawing: &Drawing,
     mut random: ChaCha8Rng,
     device: &Device,
 ) -> LatentBatch {
-    let channels = truths[0].channels;
+    let Drawing { side, count, channels, noise_aug_timestep, prompt: (prompt, dropout) } = *drawing;
     let (mut truth, mut condition, mut timesteps) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut prompts, mut condition_times) = (Vec::new(), Vec::new());
     for index in 0..count {
         let picture = random.random_range(0..truths.len());
         let latent = &truths[picture];
         let top = random.random_range(0..=latent.rows - side);
         let left = random.random_range(0..=latent.columns - side);
-        latent.crop(top, left, side, &mut truth);
+        let mut crop = Vec::new();
+        latent.crop(top, left, side, &mut crop);
+        if latent.channels == channels {
+            truth.extend(crop);
+        } else {
+            for cell in crop.chunks_exact(2 * channels) {
+                let (means, deviations) = cell.split_at(channels);
+                truth.extend(means.iter().zip(deviations).map(|(m, d)| m + d * normal(&mut random)));
+            }
+        }
         if !conditions.is_empty() {
             let draw = random.random_range(0..conditions.len());
             conditions[draw][picture].crop(top, left, side, &mut condition);
@@ -206,14 +274,22 @@ pub fn batch(
         let span = 1000.0 / count as f32;
         let time = (index as f32 + random.random::<f32>()) * span;
         timesteps.push((time as usize).min(999));
+        if noise_aug_timestep > 0 {
+            condition_times.push(random.random_range(0..noise_aug_timestep));
+        }
+        let emptied = random.random_bool(dropout);
+        let own = latent.prompt.as_deref().unwrap_or(prompt);
+        prompts.push(if emptied { String::new() } else { own.to_string() });
     }
     let shape = [count, side, side, channels];
-    let noise = (0..truth.len()).map(|_| crate::degrade::normal(&mut random)).collect::<Vec<_>>();
     let tensor = |data: Vec<f32>| Tensor::from_data(TensorData::new(data, shape), device);
+    let mut noise = || tensor((0..count * side * side * channels).map(|_| normal(&mut random)).collect());
     LatentBatch {
+        noise: noise(),
+        augmentation: (noise_aug_timestep > 0).then(|| (noise(), condition_times)),
         condition: (!conditions.is_empty()).then(|| tensor(condition)),
         truth: tensor(truth),
-        noise: tensor(noise),
         timesteps,
+        prompts,
     }
 }

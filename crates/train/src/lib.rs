@@ -1,9 +1,15 @@
 //! Degradations and the trainers of every part, on any device that can differentiate.
 
+pub mod autoencoder;
+pub mod config;
 pub mod data;
 pub mod degrade;
+pub mod folder;
+mod held_out;
 pub mod latents;
+pub mod losses;
 pub mod optimizer;
+pub mod parts;
 pub mod run;
 pub mod stage1;
 pub mod stage2;

@@ -3,61 +3,46 @@
 //! State is kept per parameter id on the parameter's own device, and ids are hashes of official names,
 //! so a run that is stopped and resumed goes on bit for bit.
 
+use crate::config::{OptimizerConfig, ScheduleConfig, Shape};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::Keys;
+use diffbir_nn::ops::optimizer::{self as ops, Moments, adamw, sum_of_squares};
+use diffbir_nn::params::{Init, Keys, Source};
 use std::collections::{BTreeMap, HashMap};
 
-/// The constants of a run; rates are given per step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamWConfig {
-    /// Decay of the mean of gradients.
-    pub beta1: f64,
-    /// Decay of the mean of squared gradients.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-    /// Decoupled decay, on every parameter.
-    pub weight_decay: f64,
-    /// Largest norm over all gradients together; larger ones are scaled down.
-    pub clip_norm: f64,
-    /// Decay of the averaged weights.
-    pub average_decay: f64,
-}
+/// Gradients of one step by parameter, each as one row; those of several backward passes add up.
+#[derive(Default)]
+pub struct Summed(HashMap<ParamId, Tensor<1>>);
 
-impl Default for AdamWConfig {
-    fn default() -> Self {
-        Self {
-            beta1: 0.9,
-            beta2: 0.99,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-            clip_norm: 0.5,
-            average_decay: 0.999,
-        }
+impl Summed {
+    /// Adds the gradients of one backward pass through `network`.
+    pub fn add<N: Module>(&mut self, network: &N, gradients: &Gradients) {
+        network.visit(&mut Gather { gradients, into: self });
     }
-}
 
-/// What is kept of one parameter, each as one row.
-#[derive(Clone)]
-struct Moments {
-    mean: Tensor<1>,
-    square: Tensor<1>,
-    average: Tensor<1>,
+    /// The norm of all gradients together.
+    fn norm<N: Module>(&self, network: &N) -> f64 {
+        let mut norm = SquaredNorm { gradients: self, total: 0.0 };
+        network.visit(&mut norm);
+        norm.total.sqrt()
+    }
 }
 
 /// Steps a network's parameters and keeps their average.
 pub struct AdamW {
-    config: AdamWConfig,
+    config: OptimizerConfig,
     state: HashMap<ParamId, Moments>,
     steps: u64,
 }
 
 impl AdamW {
-    /// Before the first step.
-    pub fn new(config: AdamWConfig) -> Self {
-        Self { config, state: HashMap::new(), steps: 0 }
+    /// Before the first step of `network`.
+    pub fn new<N: Module>(config: OptimizerConfig, network: &N) -> Self {
+        let mut start = Start { average: config.ema_decay > 0.0, state: HashMap::new() };
+        network.visit(&mut start);
+        Self { config, state: start.state, steps: 0 }
     }
 
     /// Steps taken so far.
@@ -65,22 +50,23 @@ impl AdamW {
         self.steps
     }
 
-    /// One step at `rate` for every parameter that has a gradient; returns the network and the norm of
-    /// all gradients before clipping.
-    pub fn step<N: Module>(&mut self, network: N, gradients: &Gradients, rate: f64) -> (N, f64) {
-        let mut norm = SquaredNorm { gradients, total: 0.0 };
-        network.visit(&mut norm);
-        let norm = norm.total.sqrt();
+    /// One step at `rate` for every parameter that has a gradient, which is the sum's `share`; returns the network
+    /// and the norm of all gradients before clipping. Nothing changes where the norm is no number.
+    pub fn step<N: Module>(&mut self, network: N, gradients: &Summed, share: f64, rate: f64) -> (N, f64) {
+        let norm = gradients.norm(&network) * share;
+        if !norm.is_finite() {
+            return (network, norm);
+        }
         self.steps += 1;
-        let scale = (self.config.clip_norm / norm.max(1e-12)).min(1.0);
+        let scale = share * (self.config.clip_norm / norm.max(1e-12)).min(1.0);
         // The average follows quickly at first: otherwise it would remember the random start.
         let steps = self.steps as f64;
-        let average_decay = self.config.average_decay.min((1.0 + steps) / (10.0 + steps));
-        let network = network.map(&mut Step { optimizer: self, gradients, rate, scale, average_decay });
+        let ema_decay = self.config.ema_decay.min((1.0 + steps) / (10.0 + steps));
+        let network = network.map(&mut Step { optimizer: self, gradients, rate, scale, ema_decay });
         (network, norm)
     }
 
-    /// The network with its averaged weights, without gradients.
+    /// The network with its averaged weights, without gradients; with its own where none are averaged.
     pub fn averaged<N: Module>(&self, network: &N) -> N {
         network.valid().map(&mut Replace(&self.state))
     }
@@ -90,79 +76,138 @@ impl AdamW {
         let mut tensors = BTreeMap::new();
         for (id, moments) in &self.state {
             let key = keys.name(*id);
-            for (part, tensor) in
-                [("mean", &moments.mean), ("square", &moments.square), ("average", &moments.average)]
-            {
+            let mut keep = |part: &str, tensor: &Tensor<1>| {
                 tensors.insert(format!("{part}.{key}"), tensor.to_data());
-            }
+            };
+            keep(MEAN, &moments.mean);
+            keep(SQUARE, &moments.square);
+            moments.average.iter().for_each(|average| keep(AVERAGE, average));
         }
-        let mut checkpoint = Checkpoint::from_tensors(tensors);
-        checkpoint.metadata.insert("steps".into(), self.steps.to_string());
-        checkpoint
+        Checkpoint::from_tensors(tensors)
     }
 
-    /// The state that [`AdamW::save`] wrote; nothing if the file lacks any of it.
-    pub fn load(config: AdamWConfig, saved: &Checkpoint, keys: &Keys, device: &Device) -> Option<Self> {
+    /// The state that [`AdamW::save`] wrote after so many steps: all of it and nothing else.
+    pub fn load(
+        config: OptimizerConfig,
+        saved: &Checkpoint,
+        steps: u64,
+        keys: &Keys,
+        device: &Device,
+    ) -> Result<Self, WeightError> {
         let device = device.clone().inner();
+        let mut parts = [MEAN, SQUARE, AVERAGE].map(|name| saved.part(name));
         let mut state = HashMap::new();
-        for entry in keys.parameters() {
-            let part = |name: &str| {
-                let (_, values) = saved.get(&format!("{name}.{}", entry.1)).ok()??;
-                let count = values.len();
-                Some(Tensor::from_data(TensorData::new(values, [count]), &device))
+        for (id, key, shape) in keys.parameters() {
+            let count = shape.iter().product();
+            let row = |part: &mut Checkpoint| -> Result<Tensor<1>, WeightError> {
+                let values = part.values(key, &[count], Init::Constant(0.0))?;
+                Ok(Tensor::from_data(TensorData::new(values, [count]), &device))
             };
-            let moments = Moments { mean: part("mean")?, square: part("square")?, average: part("average")? };
-            state.insert(entry.0, moments);
+            let [means, squares, averages] = &mut parts;
+            let average = (config.ema_decay > 0.0).then(|| row(averages)).transpose()?;
+            state.insert(id, Moments { mean: row(means)?, square: row(squares)?, average });
         }
-        let steps = saved.metadata.get("steps")?.parse().ok()?;
-        Some(Self { config, state, steps })
+        for part in &parts {
+            part.expect_all_used()?;
+        }
+        Ok(Self { config, state, steps })
+    }
+}
+
+/// Under which names the state lies in a file.
+pub(crate) const MEAN: &str = "mean";
+pub(crate) const SQUARE: &str = "square";
+pub(crate) const AVERAGE: &str = "average";
+
+struct Start {
+    average: bool,
+    state: HashMap<ParamId, Moments>,
+}
+
+impl ModuleVisitor for Start {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value: Tensor<1> = param.val().inner().reshape([-1]);
+        let zeros = value.zeros_like();
+        let moments = Moments { mean: zeros.clone(), square: zeros, average: self.average.then_some(value) };
+        self.state.insert(param.id, moments);
+    }
+}
+
+struct Gather<'a> {
+    gradients: &'a Gradients,
+    into: &'a mut Summed,
+}
+
+impl ModuleVisitor for Gather<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            let gradient: Tensor<1> = gradient.reshape([-1]);
+            let sum = match self.into.0.remove(&param.id) {
+                Some(before) => before + gradient,
+                None => gradient,
+            };
+            self.into.0.insert(param.id, sum);
+        }
     }
 }
 
 struct SquaredNorm<'a> {
-    gradients: &'a Gradients,
+    gradients: &'a Summed,
     total: f64,
 }
 
 impl ModuleVisitor for SquaredNorm<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = param.val().grad(self.gradients) {
-            self.total += gradient.square().sum().into_scalar::<f32>() as f64;
+        if let Some(gradient) = self.gradients.0.get(&param.id) {
+            self.total += sum_of_squares(gradient.clone());
         }
     }
 }
 
+/// The sum of all values. In rows: one sum over millions of values would depend on which thread comes first.
+pub fn total<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    const ROW: usize = 4096;
+    let count = x.shape().num_elements();
+    let x: Tensor<1> = x.reshape([-1]);
+    if count <= ROW {
+        return x.sum();
+    }
+    let whole = count / ROW * ROW;
+    let rows: Tensor<2> = x.clone().slice_dim(0, 0..whole).reshape([whole / ROW, ROW]);
+    let sum = rows.sum_dim(1).sum();
+    if whole == count { sum } else { sum + x.slice_dim(0, whole..count).sum() }
+}
+
 struct Step<'a> {
     optimizer: &'a mut AdamW,
-    gradients: &'a Gradients,
+    gradients: &'a Summed,
     rate: f64,
     scale: f64,
-    average_decay: f64,
+    ema_decay: f64,
 }
 
 impl ModuleMapper for Step<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let (id, tensor, mapper) = param.consume();
-        let Some(gradient) = tensor.grad(self.gradients) else {
+        let Some(gradient) = self.gradients.0.get(&id) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
-        let AdamWConfig { beta1, beta2, epsilon, weight_decay, .. } = self.optimizer.config;
+        let OptimizerConfig { beta1, beta2, epsilon, weight_decay, .. } = self.optimizer.config;
         let shape = tensor.dims();
-        let value = tensor.inner().reshape([-1]);
-        let gradient = gradient.reshape([-1]) * self.scale;
-        let moments = self.optimizer.state.remove(&id).unwrap_or_else(|| Moments {
-            mean: value.zeros_like(),
-            square: value.zeros_like(),
-            average: value.clone(),
-        });
-        let mean = moments.mean * beta1 + gradient.clone() * (1.0 - beta1);
-        let square = moments.square * beta2 + gradient.square() * (1.0 - beta2);
         let steps = self.optimizer.steps as i32;
-        let (correct1, correct2) = (1.0 - beta1.powi(steps), 1.0 - beta2.powi(steps));
-        let root = (square.clone() / correct2).sqrt() + epsilon;
-        let value = value * (1.0 - self.rate * weight_decay) - mean.clone() / root * (self.rate / correct1);
-        let average = moments.average * self.average_decay + value.clone() * (1.0 - self.average_decay);
-        self.optimizer.state.insert(id, Moments { mean, square, average });
+        let step = ops::AdamW {
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            corrections: [1.0 - beta1.powi(steps), 1.0 - beta2.powi(steps)].map(|correct| correct as f32),
+            epsilon: epsilon as f32,
+            rate: self.rate as f32,
+            weight_decay: weight_decay as f32,
+            scale: self.scale as f32,
+            average_decay: Some(self.ema_decay as f32),
+        };
+        let moments = self.optimizer.state.remove(&id).expect("every parameter has moments from the start");
+        let (value, moments) = adamw(tensor.inner().reshape([-1]), moments, gradient.clone(), step);
+        self.optimizer.state.insert(id, moments);
         Param::from_mapped_value(id, Tensor::from_inner(value.reshape(shape)).require_grad(), mapper)
     }
 }
@@ -171,18 +216,52 @@ struct Replace<'a>(&'a HashMap<ParamId, Moments>);
 
 impl ModuleMapper for Replace<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.0.get(&param.id) {
-            Some(moments) => param.map(|tensor| moments.average.clone().reshape(tensor.dims())),
+        match self.0.get(&param.id).and_then(|moments| moments.average.clone()) {
+            Some(average) => param.map(|tensor| average.reshape(tensor.dims())),
             None => param,
         }
     }
 }
 
-/// The learning rate at `step` of `total`: a linear warm-up, then half a cosine down to zero.
-pub fn cosine_rate(peak: f64, warm_up: u64, step: u64, total: u64) -> f64 {
+/// The learning rate at `step`, counted from 0, of `steps`: `peak` after a linear warm-up.
+pub fn rate_at(schedule: ScheduleConfig, peak: f64, step: u64, steps: u64) -> f64 {
+    let ScheduleConfig { shape, warm_up } = schedule;
     if step < warm_up {
         return peak * (step + 1) as f64 / warm_up as f64;
     }
-    let progress = (step - warm_up) as f64 / (total.saturating_sub(warm_up)).max(1) as f64;
-    peak * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
+    match shape {
+        Shape::Constant => peak,
+        Shape::Cosine => {
+            let progress = (step - warm_up) as f64 / (steps.saturating_sub(warm_up)).max(1) as f64;
+            peak * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_rise_and_then_stay_or_fall() {
+        let rate = |shape, step| rate_at(ScheduleConfig { shape, warm_up: 4 }, 2.0, step, 12);
+        for shape in [Shape::Constant, Shape::Cosine] {
+            assert_eq!([0, 1, 3].map(|step| rate(shape, step)), [0.5, 1.0, 2.0]);
+        }
+        assert_eq!(rate(Shape::Constant, 11), 2.0);
+        assert!((rate(Shape::Cosine, 8) - 1.0).abs() < 1e-12, "half of the way down");
+        assert!(rate(Shape::Cosine, 12).abs() < 1e-12);
+        // A run that was made longer goes on at the end of the old one, not beyond.
+        assert!(rate(Shape::Cosine, 20).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_sum_has_all_values_once() {
+        for count in [1, 4096, 4097, 3 * 4096, 20_000] {
+            let values: Vec<f32> = (0..count).map(|i| (i % 7) as f32).collect();
+            let known: f32 = values.iter().sum();
+            let x: Tensor<1> = Tensor::from_data(TensorData::new(values, [count]), &Device::flex());
+            assert_eq!(total(x).into_scalar::<f32>(), known, "{count}");
+        }
+    }
 }

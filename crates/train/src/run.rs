@@ -1,26 +1,36 @@
-//! What all trainers share: the loop over steps, its report, and files that a run resumes from.
+//! What all trainers share: the loop over steps, its report, and checkpoints that a run resumes from.
 
+use crate::config::{Config, ConfigError, OptimizerConfig, RunConfig, ScheduleConfig};
 use crate::data::{DataError, Example};
-use crate::optimizer::{AdamW, AdamWConfig, cosine_rate};
+use crate::folder::{Best, Folder};
+use crate::optimizer::{self, AdamW, Summed, rate_at};
+use crate::tensorboard::EventWriter;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use diffbir_imaging::Raster;
-use diffbir_nn::WeightError;
+use diffbir_imaging::{EncodeError, Raster};
+use diffbir_metrics::MetricError;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::{Keys, RandomInit, Source, build};
-use std::path::{Path, PathBuf};
+use diffbir_nn::params::{Keys, RandomInit, build};
+use diffbir_nn::{WeightError, recompute};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// What can end a training run early.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The pictures.
     #[error(transparent)]
     Data(#[from] DataError),
     /// Weights to start or resume from.
     #[error(transparent)]
     Weights(#[from] WeightError),
-    /// A checkpoint cannot be written.
+    /// A metric's weights or pictures.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// A file cannot be written.
     #[error("{}: cannot be written", file.display())]
     Write {
         /// The file.
@@ -28,37 +38,49 @@ pub enum TrainError {
         /// Why.
         source: std::io::Error,
     },
-    /// The loss is no longer a number.
-    #[error("the loss became {loss} at step {step}: resume from the last checkpoint with a lower --rate")]
+    /// A file cannot be written either.
+    #[error(transparent)]
+    Disk(#[from] EncodeError),
+    /// A file or folder cannot be read.
+    #[error("{}: cannot be read", file.display())]
+    Read {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The folder has weights, but no checkpoint.
+    #[error(
+        "{}: is there already, but no checkpoint to go on from: choose another folder, or move it away and start \
+        from it with run.init",
+        file.display()
+    )]
+    Occupied {
+        /// The weights.
+        file: PathBuf,
+    },
+    /// Another run works in the folder.
+    #[error("{}: another run is at work there", folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The loss or the gradients are no longer numbers.
+    #[error(
+        "the {what} became {value} at step {step}, on the batch in {}: resume from the last checkpoint with a \
+        lower optimizer.rate",
+        batch.display()
+    )]
     Diverged {
+        /// Loss or gradient.
+        what: &'static str,
         /// When.
         step: u64,
         /// NaN or infinity.
-        loss: f32,
+        value: f64,
+        /// What the step was on.
+        batch: PathBuf,
     },
-}
-
-/// What every run has.
-#[derive(Clone)]
-pub struct RunConfig {
-    /// Folder for checkpoints; a run that finds its own there goes on from it.
-    pub out: PathBuf,
-    /// Steps of the whole run.
-    pub steps: u64,
-    /// Examples a step.
-    pub batch: usize,
-    /// Highest learning rate.
-    pub rate: f64,
-    /// Steps in which the rate rises from zero.
-    pub warm_up: u64,
-    /// From which examples and first weights follow.
-    pub seed: u64,
-    /// Steps between checkpoints, each with a validation.
-    pub checkpoint_every: u64,
-    /// Weights to start from instead of random ones.
-    pub init: Option<Checkpoint>,
-    /// The optimizer's constants.
-    pub optimizer: AdamWConfig,
 }
 
 /// What a trainer tells of its progress.
@@ -76,29 +98,71 @@ pub enum Report {
         /// Of how many.
         total: usize,
     },
-    /// A step: its number, the mean loss since the last report, the learning rate, the norm of the
-    /// gradients, and the share of the time that was spent waiting for examples.
-    Step {
-        /// Counted from 1.
-        step: u64,
-        /// Mean loss since the last such report.
-        loss: f64,
-        /// Learning rate.
-        rate: f64,
-        /// Norm of all gradients before clipping.
-        norm: f64,
-        /// Seconds a step.
-        seconds: f64,
-        /// Share of that spent waiting for data, 0..1.
-        waited: f64,
-    },
-    /// A validation of the averaged weights, in the trainer's own words.
+    /// Steps since the last such report.
+    Steps(Steps),
+    /// A validation of the averaged weights.
     Validation {
         /// After this step.
         step: u64,
         /// What was measured.
-        text: String,
+        measured: Measured,
     },
+}
+
+/// How the last steps went, on average.
+#[derive(Clone, Debug)]
+pub struct Steps {
+    /// The last one, counted from 1.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub of: u64,
+    /// Loss.
+    pub loss: f64,
+    /// What it is made of, where that is more than one term.
+    pub terms: Vec<(&'static str, f64)>,
+    /// Learning rate of the last one.
+    pub rate: f64,
+    /// Norm of all gradients of the last one, before clipping.
+    pub norm: f64,
+    /// Seconds a step.
+    pub seconds: f64,
+    /// Share of that spent waiting for data, 0..1.
+    pub waited: f64,
+    /// Examples a second.
+    pub examples_per_second: f64,
+}
+
+/// What a validation found.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// For people.
+    pub text: String,
+    /// Values under the reference's tags.
+    pub scalars: Vec<(&'static str, f64)>,
+    /// By which one validation is better than another: lower is better.
+    pub rank: Option<f64>,
+    /// Pictures under the reference's tags.
+    pub pictures: Vec<(&'static str, Vec<Raster>)>,
+}
+
+/// A loss and what it is made of.
+pub struct Loss {
+    /// What is made small.
+    pub total: Tensor<1>,
+    /// Its terms with their weights, where there are several.
+    pub terms: Vec<(&'static str, Tensor<1>)>,
+}
+
+impl From<Tensor<1>> for Loss {
+    fn from(total: Tensor<1>) -> Self {
+        Self { total, terms: Vec::new() }
+    }
+}
+
+/// What one backward pass is on.
+pub trait Batch {
+    /// Its tensors under names, to look at what a run broke on.
+    fn tensors(&self) -> Vec<(&'static str, TensorData)>;
 }
 
 /// A network in training, with all that a file needs to go on.
@@ -108,49 +172,78 @@ pub struct Run<N> {
     /// Names of its tensors.
     pub keys: Keys,
     optimizer: AdamW,
-    config: RunConfig,
-    name: &'static str,
+    best: Option<Best>,
+    folder: Folder,
+    run: RunConfig,
+    rates: (OptimizerConfig, ScheduleConfig),
+    place: Option<&'static str>,
+    loss_tag: &'static str,
+}
+
+/// Under which name the network lies in a checkpoint.
+const NETWORK: &str = "network";
+
+/// The weights of a file for use, or those in training of a run's checkpoint.
+pub fn weights_of(file: Checkpoint) -> Checkpoint {
+    let network = file.part(NETWORK);
+    if network.entries().next().is_none() { file } else { network }
 }
 
 impl<N: Module> Run<N> {
-    /// Builds the network from the run's own checkpoint, else from `config.init`, else from random
-    /// values.
-    pub fn start(
-        config: &RunConfig,
+    /// Builds the network from the run's last checkpoint, else from `start`, else from `run.init`, else from random
+    /// values. `name` is that of the weights for use.
+    pub fn start<C: Config>(
+        config: &C,
         name: &'static str,
+        start: Option<Checkpoint>,
         device: &Device,
         network: impl Fn(&diffbir_nn::Params) -> Result<N, WeightError>,
     ) -> Result<Self, TrainError> {
-        std::fs::create_dir_all(&config.out)
-            .map_err(|source| TrainError::Write { file: config.out.clone(), source })?;
-        let weights_file = config.out.join(format!("{name}.safetensors"));
-        let state_file = config.out.join(format!("{name}.state.safetensors"));
-        let resume = state_file.exists();
-        let mut file;
-        let mut random = RandomInit { seed: config.seed };
-        let saved = if resume { Some(Checkpoint::open(&state_file)?) } else { config.init.clone() };
-        let source: &mut dyn Source = match &saved {
-            Some(saved) if resume => {
-                file = saved.part("network");
-                &mut file
-            }
-            Some(saved) => {
-                file = saved.clone();
-                &mut file
-            }
-            None => &mut random,
+        let run = config.run().clone();
+        let init = match start {
+            Some(start) => Some(start),
+            None => run.init.as_deref().map(Checkpoint::open).transpose()?,
         };
-        let (network, keys) = build(source, device, network)?;
-        let optimizer = match &saved {
-            Some(saved) if resume => {
-                AdamW::load(config.optimizer, saved, &keys, device).ok_or_else(|| WeightError::File {
-                    file: weights_file.display().to_string(),
-                    reason: "its training state is not whole: remove it to start anew".into(),
-                })?
-            }
-            _ => AdamW::new(config.optimizer),
+        let (folder, saved) = Folder::open(config, name)?;
+        let (optimizer, schedule) = config.optimizer();
+        let rates = (*optimizer, *schedule);
+        let loss_tag = C::LOSS_TAG;
+        let Some(saved) = saved else {
+            let mut random = RandomInit { seed: run.seed };
+            let (network, keys) = match init {
+                None => build(&mut random, device, network)?,
+                Some(mut init) => {
+                    let built = build(&mut init, device, network)?;
+                    init.expect_all_used()?;
+                    built
+                }
+            };
+            let optimizer = AdamW::new(rates.0, &network);
+            return Ok(Self {
+                network,
+                keys,
+                optimizer,
+                best: None,
+                folder,
+                run,
+                rates,
+                place: None,
+                loss_tag,
+            });
         };
-        Ok(Self { network, keys, optimizer, config: config.clone(), name })
+        let state = saved.state;
+        let places = [NETWORK, optimizer::MEAN, optimizer::SQUARE, optimizer::AVERAGE];
+        state.expect_places(&places)?;
+        let mut weights = state.part(NETWORK);
+        let (network, keys) = build(&mut weights, device, network)?;
+        weights.expect_all_used()?;
+        let optimizer = AdamW::load(rates.0, &state, saved.step, &keys, device)?;
+        Ok(Self { network, keys, optimizer, best: saved.best, folder, run, rates, place: None, loss_tag })
+    }
+
+    /// With only the part of the network at this place as weights for use.
+    pub fn for_use(self, place: &'static str) -> Self {
+        Self { place: Some(place), ..self }
     }
 
     /// The network with averaged weights, for validation and use.
@@ -163,74 +256,182 @@ impl<N: Module> Run<N> {
         self.optimizer.steps()
     }
 
+    /// Backward passes that lie behind, which is where the examples go on.
+    pub fn batches(&self) -> u64 {
+        self.steps() * self.run.accumulate
+    }
+
     /// Trains to the end: `loss` of a batch, `validate` in words, both given the network.
-    pub fn train<B>(
+    pub fn train<B: Batch>(
         mut self,
         mut next: impl FnMut() -> Result<B, TrainError>,
-        loss: impl Fn(&N, B) -> Tensor<1>,
-        validate: impl Fn(&N) -> String,
+        loss: impl Fn(&N, &B) -> Loss,
+        validate: impl Fn(&N) -> Result<Measured, TrainError>,
         report: &mut dyn FnMut(Report),
     ) -> Result<Self, TrainError> {
-        let mut losses = 0.0;
-        let mut waited = Duration::ZERO;
-        let mut since = Instant::now();
-        let mut count = 0u32;
-        if self.steps() == 0 {
-            report(Report::Validation { step: 0, text: validate(&self.network.valid()) });
+        let mut since = Since::new();
+        let mut events = EventWriter::create(&self.run.output.join("events"), self.steps())?;
+        if self.steps() > 0 {
+            self.publish()?;
+        } else {
+            let measured = validate(&self.network.valid())?;
+            note(&mut events, 0, &measured)?;
+            report(Report::Validation { step: 0, measured });
         }
-        while self.steps() < self.config.steps {
-            let waiting = Instant::now();
-            let batch = next()?;
-            waited += waiting.elapsed();
-            let value = loss(&self.network, batch);
-            let gradients = value.backward();
-            let value = value.into_scalar::<f32>();
+        while self.steps() < self.run.steps {
             let step = self.steps() + 1;
-            if !value.is_finite() {
-                return Err(TrainError::Diverged { step, loss: value });
+            let mut sum = Summed::default();
+            let share = 1.0 / self.run.accumulate as f64;
+            let mut last = None;
+            for _ in 0..self.run.accumulate {
+                let waiting = Instant::now();
+                let batch = next()?;
+                since.waited += waiting.elapsed();
+                let (value, terms) = self.backward(|network| loss(network, &batch), &mut sum);
+                if !value.is_finite() {
+                    return Err(self.diverged("loss", step, value, &batch));
+                }
+                since.add(value * share, terms, share);
+                last = Some(batch);
             }
-            losses += f64::from(value);
-            count += 1;
-            let rate = cosine_rate(self.config.rate, self.config.warm_up, step - 1, self.config.steps);
+            let (optimizer, schedule) = self.rates;
+            let rate = rate_at(schedule, optimizer.rate, step - 1, self.run.steps);
             let norm;
-            (self.network, norm) = self.optimizer.step(self.network, &gradients, rate);
-            if step.is_multiple_of(50) || step == self.config.steps {
-                let elapsed = since.elapsed();
-                report(Report::Step {
-                    step,
-                    loss: losses / f64::from(count),
-                    rate,
-                    norm,
-                    seconds: elapsed.as_secs_f64() / f64::from(count),
-                    waited: waited.as_secs_f64() / elapsed.as_secs_f64().max(1e-9),
-                });
-                (losses, count, waited, since) = (0.0, 0, Duration::ZERO, Instant::now());
+            (self.network, norm) = self.optimizer.step(self.network, &sum, share, rate);
+            if let (Some(batch), false) = (&last, norm.is_finite()) {
+                return Err(self.diverged("gradient", step, norm, batch));
             }
-            if step.is_multiple_of(self.config.checkpoint_every) || step == self.config.steps {
+            since.steps += 1;
+            if step.is_multiple_of(self.run.log_every) || step == self.run.steps {
+                let examples = self.run.batch as u64 * self.run.accumulate;
+                let steps = since.report(step, self.run.steps, rate, norm, examples);
+                events.scalar(step, self.loss_tag, steps.loss)?;
+                for (name, value) in [("rate", rate), ("gradient", norm)].iter().chain(&steps.terms) {
+                    events.scalar(step, &format!("train/{name}"), *value)?;
+                }
+                report(Report::Steps(steps));
+                since = Since::new();
+            }
+            if step.is_multiple_of(self.run.checkpoint_every) || step == self.run.steps {
+                let begin = Instant::now();
+                let measured = validate(&self.averaged())?;
+                let value = measured.rank.filter(|value| value.is_finite());
+                if let Some(value) = value
+                    && self.best.is_none_or(|best| value < best.value)
+                {
+                    self.best = Some(Best { step, value });
+                }
                 self.save()?;
-                report(Report::Validation { step, text: validate(&self.averaged()) });
-                since = Instant::now();
+                note(&mut events, step, &measured)?;
+                report(Report::Validation { step, measured });
+                since.paused += begin.elapsed();
             }
         }
         Ok(self)
     }
 
-    /// Writes the averaged weights, for use, and the whole state, to resume from.
+    /// Adds the gradients of a loss to those of a step; gives its value and its terms.
+    fn backward(
+        &self,
+        loss: impl FnOnce(&N) -> Loss,
+        sum: &mut Summed,
+    ) -> (f64, Vec<(&'static str, Tensor<1>)>) {
+        let mut terms = Vec::new();
+        let total = || {
+            let loss = loss(&self.network);
+            terms = loss.terms;
+            loss.total
+        };
+        let value = if self.run.recompute {
+            recompute::backward(total, |gradients| sum.add(&self.network, gradients))
+        } else {
+            let total = total();
+            sum.add(&self.network, &total.backward());
+            total
+        };
+        (f64::from(value.into_scalar::<f32>()), terms)
+    }
+
+    /// Writes the whole state, to resume from, and the averaged weights, for use.
     fn save(&self) -> Result<(), TrainError> {
-        let average = Checkpoint::from_tensors(self.keys.tensors(&self.averaged()));
-        write(&self.config.out.join(format!("{}.safetensors", self.name)), &average)?;
         let mut state = self.optimizer.save(&self.keys);
-        state.insert("network", Checkpoint::from_tensors(self.keys.tensors(&self.network.valid())));
-        write(&self.config.out.join(format!("{}.state.safetensors", self.name)), &state)
+        state.insert(NETWORK, Checkpoint::from_tensors(self.keys.tensors(&self.network.valid())));
+        self.folder.save(state, self.steps(), self.best)?;
+        self.publish()
+    }
+
+    fn publish(&self) -> Result<(), TrainError> {
+        let weights = || {
+            let all = Checkpoint::from_tensors(self.keys.tensors(&self.averaged()));
+            self.place.map_or_else(|| all.clone(), |place| all.part(place))
+        };
+        self.folder.publish(self.steps(), self.best, weights)
+    }
+
+    fn diverged(&self, what: &'static str, step: u64, value: f64, batch: &impl Batch) -> TrainError {
+        let tensors = batch.tensors().into_iter().map(|(name, data)| (name.to_string(), data)).collect();
+        match self.folder.keep_batch(step, &Checkpoint::from_tensors(tensors)) {
+            Ok(batch) => TrainError::Diverged { what, step, value, batch },
+            Err(error) => error,
+        }
     }
 }
 
-/// Writes a checkpoint beside its place and moves it there, so that a run that is killed keeps the last.
-fn write(file: &Path, checkpoint: &Checkpoint) -> Result<(), TrainError> {
-    let partial = file.with_extension("partial");
-    std::fs::write(&partial, checkpoint.to_safetensors(false)?)
-        .and_then(|()| std::fs::rename(&partial, file))
-        .map_err(|source| TrainError::Write { file: file.to_path_buf(), source })
+fn note(events: &mut EventWriter, step: u64, measured: &Measured) -> Result<(), TrainError> {
+    for (tag, value) in &measured.scalars {
+        events.scalar(step, tag, *value)?;
+    }
+    for (tag, pictures) in &measured.pictures {
+        events.pictures(step, tag, pictures)?;
+    }
+    Ok(())
+}
+
+/// What happened since the last report.
+struct Since {
+    begin: Instant,
+    /// For checkpoints.
+    paused: Duration,
+    /// For examples.
+    waited: Duration,
+    steps: u32,
+    loss: f64,
+    terms: Vec<(&'static str, f64)>,
+}
+
+impl Since {
+    fn new() -> Self {
+        let (paused, waited) = (Duration::ZERO, Duration::ZERO);
+        Self { begin: Instant::now(), paused, waited, steps: 0, loss: 0.0, terms: Vec::new() }
+    }
+
+    fn add(&mut self, loss: f64, terms: Vec<(&'static str, Tensor<1>)>, share: f64) {
+        self.loss += loss;
+        for (name, term) in terms {
+            let value = f64::from(term.into_scalar::<f32>()) * share;
+            match self.terms.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += value,
+                // Some terms are heard later than others.
+                None => self.terms.push((name, value)),
+            }
+        }
+    }
+
+    fn report(&self, step: u64, of: u64, rate: f64, norm: f64, examples: u64) -> Steps {
+        let elapsed = (self.begin.elapsed() - self.paused).as_secs_f64().max(1e-9);
+        let count = f64::from(self.steps);
+        Steps {
+            step,
+            of,
+            loss: self.loss / count,
+            terms: self.terms.iter().map(|(name, sum)| (*name, sum / count)).collect(),
+            rate,
+            norm,
+            seconds: elapsed / count,
+            waited: self.waited.as_secs_f64() / elapsed,
+            examples_per_second: examples as f64 * count / elapsed,
+        }
+    }
 }
 
 /// Pictures of one size as a tensor `[batch, height, width, channels]`.

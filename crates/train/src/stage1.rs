@@ -1,16 +1,17 @@
-//! Training of stage 1, the degradation remover (paper section 3.1): plain squared error between its
-//! output and the true picture.
+//! Training of stage 1, the degradation remover (paper section 3.1; reference 5.1).
 
-use crate::data::{self, Augment, Crop, DataError, ExampleConfig, LoadConfig, OpenConfig, Pictures};
+use crate::config::{Config, ConfigError, Stage1Training};
+use crate::data::{ExampleConfig, LoadConfig, Pictures};
 use crate::degrade::simple::Ranges;
-use crate::degrade::{Recipe, generator, preset};
-use crate::run::{Report, Run, RunConfig, TrainError, pair, to_tensor};
-use burn::tensor::{Device, Tensor};
+use crate::degrade::{generator, preset};
+use crate::held_out::{HeldOut, psnr};
+use crate::losses::LossTerms;
+use crate::run::{Batch, Measured, Report, Run, TrainError, pair, to_tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_models::stage1::{Stage1, Stage1Config};
 use std::cell::RefCell;
-use std::path::PathBuf;
 
 /// The ranges of training: wider than every preset, so that none lies at their edge.
 pub fn training_ranges() -> Ranges {
@@ -23,115 +24,121 @@ pub fn training_ranges() -> Ranges {
     }
 }
 
-/// Trains stage 1 on the pictures of `folders`; validates on those of `validation` degraded by `medium`.
+/// Trains stage 1; validates on held-out pictures degraded by `medium`.
 pub fn train(
-    network: &Stage1Config,
-    config: &RunConfig,
-    folders: &[PathBuf],
-    validation: &[PathBuf],
-    crop_px: usize,
+    config: &Stage1Training,
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
-    let pictures = Pictures::open(folders, &OpenConfig::new(Crop::Inside, crop_px), report)?;
-    let held_out = validation_pairs(validation, report)?;
+    config.check()?;
+    let (sizes, crop_px) = (&config.network.sizes, config.data.crop_px);
+    let recipe = config.degradation.recipe()?;
+    let pictures = Pictures::open(&config.data.folders, &config.data.open(), report)?;
+    // Pictures are reduced to a quarter.
+    let held_out = HeldOut::open(&config.validation, sizes.multiple_px().max(4), device, report)?;
+    let measure = Measure::new(&held_out);
+    let plain = device.clone();
     let device = device.clone().autodiff();
+    let loss = LossTerms::open(&config.loss, config.run.accumulate, &plain)?;
     let examples = ExampleConfig {
-        augment: Augment { mirror: true, flip: false, transpose: true },
-        ..ExampleConfig::new(Recipe::Simple(training_ranges()))
+        augment: config.data.augment,
+        by_batch: config.degradation.by_batch,
+        pool: config.degradation.pool,
+        ..ExampleConfig::new(recipe)
     };
-    let load = LoadConfig { seed: config.seed, batch: config.batch, workers: None };
-    // A network that does not enlarge gets the picture at its final size.
-    let input = |picture: &Raster, width_px: usize, height_px: usize| match network.upscale() {
-        1 => resize::float(picture, width_px, height_px, Filter::Bicubic),
-        _ => picture.clone(),
-    };
-    let run = Run::start(config, "stage1", &device, |params| network.build(params))?;
-    let mut batches = pictures.batches(&examples, &load, run.steps())?;
+    let load = LoadConfig { seed: config.run.seed, batch: config.run.batch, workers: None };
+    let run = Run::start(config, Stage1Training::TRAINER, None, &device, |params| sizes.build(params))?;
+    let mut batches = pictures.batches(&examples, &load, run.batches())?;
     // Both the loop and the loader tell of what happens.
     let report = RefCell::new(report);
     let tell = |told| (report.borrow_mut())(told);
     run.train(
-        || Ok(batches.next(&mut { tell })?),
-        |network: &Stage1, mut batch| {
+        || {
+            let mut batch = batches.next(&mut { tell })?;
             for example in &mut batch {
-                example.degraded = input(&example.degraded, crop_px, crop_px);
+                example.degraded = input(sizes, &example.degraded, crop_px, crop_px);
+                fits(sizes, &example.degraded, crop_px)?;
             }
             let (degraded, truth) = pair(&batch, &device);
-            log_squared_error(network.forward(degraded), truth)
+            Ok(Pairs { degraded, truth })
         },
-        |network| {
-            gain(&held_out, |small, truth| {
-                let picture = input(small, truth.width_px, truth.height_px);
-                network.forward(to_tensor([&picture], &device.clone().inner()))
-            })
+        |network: &Stage1, Pairs { degraded, truth }| {
+            loss.of(network.forward(degraded.clone()), truth.clone())
         },
+        |network| Ok(measure.of(sizes, network, &plain)),
         &mut { tell },
     )?;
     Ok(())
 }
 
-/// Mean over the batch of the logarithm of each picture's squared error: every picture counts alike,
-/// however hard it is, as it does in a mean of decibels.
-fn log_squared_error(output: Tensor<4>, truth: Tensor<4>) -> Tensor<1> {
-    let [batch, ..] = output.dims();
-    let errors = (output - truth).square().reshape([batch as i32, -1]).mean_dim(1);
-    (errors + 1e-6).log().mean()
+/// What a network is given: one that does not enlarge gets the picture at its final size.
+pub(crate) fn input(sizes: &Stage1Config, picture: &Raster, width_px: usize, height_px: usize) -> Raster {
+    match sizes.upscale() {
+        1 => resize::float(picture, width_px, height_px, Filter::Bicubic),
+        _ => picture.clone(),
+    }
 }
 
-/// Side of the smallest picture that is measured on.
-const LEAST_VALIDATION_PX: usize = 16;
-
-/// A held-out picture, degraded by `medium`, and its truth.
-type Pair = (Raster, Raster);
-
-fn validation_pairs(folders: &[PathBuf], report: &mut dyn FnMut(Report)) -> Result<Vec<Pair>, TrainError> {
-    let medium = preset("medium");
-    let mut pairs = Vec::new();
-    for file in data::pictures_in_all(folders)? {
-        let truth = match data::decode(&file, LEAST_VALIDATION_PX) {
-            Ok(truth) => truth,
-            Err(why) => {
-                report(Report::LeftOut { why });
-                continue;
-            }
-        };
-        // A whole multiple of four, and no more than what a validation should take.
-        let side = |px: usize| px.min(384) / 4 * 4;
-        let truth = truth.crop(0, 0, side(truth.width_px), side(truth.height_px));
-        let mut random = generator(1, &file.file_name().unwrap_or_default().to_string_lossy());
-        let degraded = medium.draw(&mut random).apply(&truth).expect("384 pixels a side are few");
-        pairs.push((degraded, truth));
+/// An error where what a recipe makes of a crop is not what the network enlarges to it.
+fn fits(sizes: &Stage1Config, degraded: &Raster, crop_px: usize) -> Result<(), ConfigError> {
+    let (side, upscale) = (degraded.width_px, sizes.upscale());
+    if side * upscale == crop_px {
+        return Ok(());
     }
-    if pairs.is_empty() && !folders.is_empty() {
-        return Err(DataError::Empty { folders: folders.to_vec(), least_px: LEAST_VALIDATION_PX }.into());
-    }
-    Ok(pairs)
+    let reason =
+        format!("makes {side} pixels of {crop_px}, and the network enlarges {upscale} times: take another");
+    Err(ConfigError::Field { field: "degradation.recipe", reason })
 }
 
-/// Mean PSNR of the network and its gain over bicubic, in words.
-fn gain(pairs: &[Pair], restore: impl Fn(&Raster, &Raster) -> Tensor<4>) -> String {
-    if pairs.is_empty() {
-        return "no validation pictures".into();
-    }
-    let (mut restored, mut enlarged) = (0.0, 0.0);
-    for (small, truth) in pairs {
-        let output: Vec<f32> = restore(small, truth).into_data().iter::<f32>().collect();
-        restored += psnr(&output, &truth.data);
-        let bicubic = resize::float(small, truth.width_px, truth.height_px, Filter::Bicubic);
-        enlarged += psnr(&bicubic.data, &truth.data);
-    }
-    let count = pairs.len() as f64;
-    format!(
-        "{:.2} dB over {} pictures, {:+.2} dB over bicubic",
-        restored / count,
-        pairs.len(),
-        (restored - enlarged) / count
-    )
+/// Pictures `[b, h, w, 3]`.
+struct Pairs {
+    degraded: Tensor<4>,
+    truth: Tensor<4>,
 }
 
-/// Peak signal to noise ratio over all values, clamped to 0..1, in dB.
-fn psnr(a: &[f32], b: &[f32]) -> f64 {
-    let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.clamp(0.0, 1.0) - b).powi(2)).sum();
-    -10.0 * (sum / a.len() as f64).max(1e-12).log10()
+impl Batch for Pairs {
+    fn tensors(&self) -> Vec<(&'static str, TensorData)> {
+        vec![("degraded", self.degraded.to_data()), ("truth", self.truth.to_data())]
+    }
+}
+
+/// Measures on held-out pictures that `medium` degraded.
+struct Measure<'a> {
+    held_out: &'a HeldOut,
+    degraded: Vec<Raster>,
+    /// PSNR of bicubic enlarging.
+    enlarged: f64,
+}
+
+impl<'a> Measure<'a> {
+    fn new(held_out: &'a HeldOut) -> Self {
+        let medium = preset("medium");
+        let degraded: Vec<Raster> = held_out
+            .pictures
+            .iter()
+            .map(|(name, truth)| {
+                let drawn = medium.draw(&mut generator(1, name));
+                drawn.apply(truth).expect("384 pixels a side are few")
+            })
+            .collect();
+        let bicubic = degraded.iter().zip(&held_out.pictures).map(|(small, (_, truth))| {
+            let enlarged = resize::float(small, truth.width_px, truth.height_px, Filter::Bicubic);
+            psnr(&enlarged.data, &truth.data)
+        });
+        let enlarged = bicubic.sum::<f64>() / held_out.pictures.len().max(1) as f64;
+        Self { held_out, degraded, enlarged }
+    }
+
+    fn of(&self, sizes: &Stage1Config, network: &Stage1, device: &Device) -> Measured {
+        let measured = self.held_out.measure(device, |index, truth| {
+            let picture = input(sizes, &self.degraded[index], truth.width_px, truth.height_px);
+            network.forward(to_tensor([&picture], device))
+        });
+        let gain = measured.rank.map(|rank| format!(", {:+.2} dB over bicubic", -rank - self.enlarged));
+        let mut pictures = measured.pictures;
+        if let Some((_, restored)) = pictures.first() {
+            pictures.push(("image/lq", self.degraded[..restored.len()].to_vec()));
+        }
+        Measured { text: measured.text + &gain.unwrap_or_default(), pictures, ..measured }
+    }
 }

@@ -1,247 +1,356 @@
-//! Training of stage 2: the prior (an unconditional latent diffusion model) and, on it, the control
-//! branch (paper section 3.2; reference 5.3), on the latents of any autoencoder.
+//! Training of stage 2: the prior (a latent diffusion model) and, on it, the control branch (paper section 3.2;
+//! reference 5.2), on the latents of any autoencoder.
 
+use crate::config::{Config, DiffusionConfig, PriorTraining, RunConfig, Stage2Training};
 use crate::degrade::generator;
-use crate::latents::{Latent, LatentBatch, batch};
-use crate::run::{Report, Run, RunConfig, TrainError};
+use crate::latents::{Drawing, LatentBatch, batch};
+use crate::optimizer::total;
+use crate::parts::{self, Cleaner, Encoder, Pairs, Sets, Texts};
+use crate::run::{Batch, Measured, Report, Run, TrainError};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::schedule::{Prediction, Schedule};
 use diffbir_models::controlnet::ControlNet;
-use diffbir_models::unet::{Unet, UnetConfig};
+use diffbir_models::unet::{Control, Unet, UnetConfig};
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
 use rand::Rng;
 
-/// What both trainers have.
-pub struct Stage2Config {
-    /// The network.
-    pub unet: UnetConfig,
-    /// Its schedule.
+/// What a denoiser is trained to say.
+pub struct Objective {
+    /// Its noise schedule.
     pub schedule: Schedule,
     /// What it predicts.
     pub prediction: Prediction,
-    /// Side of a latent crop, cells.
-    pub side: usize,
 }
 
-/// Latents of pictures, and for each degradation those of their stage-1 pictures.
-pub struct Pairs {
-    /// Of the true pictures.
-    pub truths: Vec<Latent>,
-    /// Of the same pictures in the same order, once for each degradation.
-    pub conditions: Vec<Vec<Latent>>,
+impl Objective {
+    /// As a configuration has it.
+    pub fn new(config: &DiffusionConfig) -> Self {
+        Self { schedule: Schedule::new(config.terminal), prediction: config.prediction }
+    }
+
+    /// The mean squared error of what `predict` says of noisy latents and their times `[b]`.
+    pub fn loss(
+        &self,
+        batch: &LatentBatch,
+        predict: impl FnOnce(Tensor<4>, Tensor<1>) -> Tensor<4>,
+    ) -> Tensor<1> {
+        let device = batch.truth.device();
+        let times: Vec<f32> = batch.timesteps.iter().map(|&t| t as f32).collect();
+        let times = Tensor::from_floats(times.as_slice(), &device);
+        let (signal, spread) = self.shares(&batch.timesteps, &device);
+        let (truth, noise) = (batch.truth.clone(), batch.noise.clone());
+        let x = truth.clone() * signal.clone() + noise.clone() * spread.clone();
+        let target = match self.prediction {
+            Prediction::Eps => noise,
+            Prediction::V => noise * signal - truth * spread,
+        };
+        let difference = predict(x, times) - target;
+        let count = difference.shape().num_elements() as f64;
+        total(difference.square()) / count
+    }
+
+    /// The condition of a batch, with its noise where it gets any.
+    fn condition(&self, batch: &LatentBatch) -> Tensor<4> {
+        let condition = batch.condition.clone().expect("a control branch is trained on pairs");
+        let Some((noise, times)) = &batch.augmentation else { return condition };
+        let (signal, spread) = self.shares(times, &condition.device());
+        condition * signal + noise.clone() * spread
+    }
+
+    /// The shares of picture and noise at these times, `[b, 1, 1, 1]`.
+    fn shares(&self, times: &[usize], device: &Device) -> (Tensor<4>, Tensor<4>) {
+        let (signal, spread): (Vec<f32>, Vec<f32>) = times.iter().map(|&t| self.schedule.shares(t)).unzip();
+        let column = |values: Vec<f32>| -> Tensor<4> {
+            Tensor::from_data(TensorData::new(values, [times.len(), 1, 1, 1]), device)
+        };
+        (column(signal), column(spread))
+    }
 }
 
-/// What a run trains on and what it is only measured on. Trainers ask for them last, since to make them takes long
-/// and everything else may be wrong.
-pub struct Sets {
-    /// To train on.
-    pub train: Pairs,
-    /// To measure on.
-    pub held_out: Pairs,
+/// The loss of a control branch on a UNet, which reads `context[b, tokens, width]`, else its own token. Where
+/// `present` is given, `[b, 1, 1, 1]`, what the branch adds is multiplied by it.
+pub fn control_loss(
+    objective: &Objective,
+    unet: &Unet,
+    control: &ControlNet,
+    context: Option<Tensor<3>>,
+    batch: &LatentBatch,
+    present: Option<Tensor<4>>,
+) -> Tensor<1> {
+    objective.loss(batch, |x, t| {
+        let context = unet.context(context, x.dims()[0]);
+        let condition = objective.condition(batch);
+        let mut added = control.forward(x.clone(), condition, t.clone(), context.clone(), 1.0);
+        if let Some(present) = present {
+            added = Control(added.0.into_iter().map(|part| part * present.clone()).collect());
+        }
+        unet.forward(x, t, Some(context), Some(added))
+    })
 }
-
-/// Makes the latents.
-pub type MakeSets<'a> = &'a dyn Fn(&mut dyn FnMut(Report)) -> Result<Sets, TrainError>;
 
 /// Trains the UNet alone.
 pub fn train_prior(
-    config: &Stage2Config,
-    run: &RunConfig,
-    sets: MakeSets,
+    config: &PriorTraining,
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
+    config.check()?;
+    let plain = device.clone();
     let device = device.clone().autodiff();
-    let trainee = Run::start(run, "unet", &device, |params| config.unet.build(params))?;
-    let Sets { train, held_out } = sets(report)?;
-    let mut step = trainee.steps();
-    let loss = |unet: &Unet, batch: LatentBatch| {
-        let (x, t, target) = noisy(config, &batch, &batch.truth.device());
-        (unet.forward(x, t, None, None) - target).square().mean()
+    let sizes = &config.network.sizes;
+    let encoder = Encoder {
+        data: &config.data,
+        held_out: &config.validation.folders,
+        autoencoder: parts::autoencoder(&config.autoencoder, &plain)?,
+        mark: parts::mark_of_autoencoder(&config.autoencoder)?,
+        cleaner: None,
+        device: plain.clone(),
     };
-    trainee.train(
+    let texts = Texts::open(&config.text, &plain)?;
+    let objective = Objective::new(&config.diffusion);
+    let run = Run::start(config, PriorTraining::TRAINER, None, &device, |params| sizes.build(params))?;
+    let Sets { train, held_out } = encoder.sets(report)?;
+    let drawing =
+        drawing(&config.run, config.data.side_cells, sizes, 0, (&config.text.prompt, config.text.dropout));
+    let mut position = run.batches();
+    let loss = |unet: &Unet, batch: &LatentBatch| {
+        let context = texts.context(&batch.prompts, &batch.truth.device());
+        objective.loss(batch, |x, t| unet.forward(x, t, context, None))
+    };
+    run.train(
         || {
-            step += 1;
-            let random = generator(run.seed, &step.to_string());
-            Ok(batch(&train.truths, &[], config.side, run.batch, random, &device))
+            position += 1;
+            let random = generator(config.run.seed, &position.to_string());
+            Ok(batch(&train.truths, &[], &drawing, random, &device))
         },
-        loss,
-        |unet| validate(&held_out, config, &device.clone().inner(), |batch| loss(unet, batch)),
+        |unet, batch| loss(unet, batch).into(),
+        |unet| Ok(validate(&held_out, &drawing, &plain, |batch| loss(unet, batch))),
         report,
     )?;
     Ok(())
 }
 
-/// Trains the control branch on a frozen UNet, whose weights are given. A new branch starts as the UNet's copy.
+/// Trains the control branch on a frozen UNet, or on a UNet that learns too.
 pub fn train_control(
-    config: &Stage2Config,
-    run: &RunConfig,
-    mut weights: Checkpoint,
-    sets: MakeSets,
+    config: &Stage2Training,
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
+    config.check()?;
+    // Files that are not there are noticed before any work.
+    let init = config.run.init.as_deref().map(Checkpoint::open).transpose()?;
+    let mut unet = parts::open_at(&config.control.unet, parts::UNET)?;
+    let branch = config.control.together_with.as_deref().map(Checkpoint::open).transpose()?;
+    let plain = device.clone();
     let device = device.clone().autodiff();
-    let (unet, _) = build(&mut weights, &device.clone().inner(), |params| config.unet.build(params))?;
-    // A frozen network on the differentiating device: its parameters are constants there.
-    let unet = Module::no_grad(Module::train(unet));
-    let mut run = run.clone();
-    if run.init.is_none() {
-        run.init = Some(control_start(&weights, config)?);
-    }
-    let trainee = Run::start(&run, "control", &device, |params| ControlNet::new(params, &config.unet))?;
-    let Sets { train, held_out } = sets(report)?;
-    let mut step = trainee.steps();
-    let loss = |control: &ControlNet, unet: &Unet, batch: LatentBatch| {
-        let (x, t, target) = noisy(config, &batch, &batch.truth.device());
-        let condition = batch.condition.expect("control is trained on pairs");
-        let context = unet.context(None, x.dims()[0]);
-        let control = control.forward(x.clone(), condition, t.clone(), context, 1.0);
-        (unet.forward(x, t, None, Some(control)) - target).square().mean()
+    let sizes = &config.network.sizes;
+    let task = Task {
+        config,
+        objective: Objective::new(&config.diffusion),
+        texts: Texts::open(&config.text, &plain)?,
+        encoder: Encoder {
+            data: &config.data,
+            held_out: &config.validation.folders,
+            autoencoder: parts::autoencoder(&config.autoencoder, &plain)?,
+            mark: parts::mark_of_autoencoder(&config.autoencoder)?,
+            cleaner: Some((Cleaner::open(&config.stage1, &plain)?, config.control.draws)),
+            device: plain.clone(),
+        },
+        plain,
+        device,
     };
-    let plain = Module::valid(&unet);
-    trainee.train(
-        || {
-            step += 1;
-            let random = generator(run.seed, &step.to_string());
-            Ok(batch(&train.truths, &train.conditions, config.side, run.batch, random, &device))
-        },
-        |control, batch| loss(control, &unet, batch),
-        |control| {
-            let device = device.clone().inner();
-            validate(&held_out, config, &device, |batch| loss(control, &plain, batch))
-        },
-        report,
-    )?;
-    Ok(())
+    match branch {
+        None => {
+            let start = init.map_or_else(|| control_start(&unet, sizes), Ok)?;
+            let (frozen, _) = build(&mut unet, &task.plain, |params| sizes.build(params))?;
+            unet.expect_all_used()?;
+            // A frozen network on the differentiating device: its parameters are constants there.
+            let differentiating = Module::no_grad(Module::train(frozen.clone()));
+            let run = Run::start(config, Stage2Training::TRAINER, Some(start), &task.device, |params| {
+                ControlNet::new(params, sizes)
+            })?;
+            task.train(
+                run,
+                0.0,
+                |control, (batch, _), context| {
+                    control_loss(&task.objective, &differentiating, control, context, batch, None)
+                },
+                |control, batch, context| {
+                    control_loss(&task.objective, &frozen, control, context, batch, None)
+                },
+                report,
+            )
+        }
+        Some(branch) => {
+            let mut start = Checkpoint::default();
+            start.insert("unet", unet);
+            start.insert("control", branch);
+            let start = init.unwrap_or(start.named("UNet and branch"));
+            let run = Run::start(config, "stage2", Some(start), &task.device, |params| {
+                let unet = sizes.build(&params.at("unet"))?;
+                Ok(Both { unet, control: ControlNet::new(&params.at("control"), sizes)? })
+            })?;
+            task.train(
+                run,
+                WITHOUT_CONTROL,
+                |Both { unet, control }, (batch, present), context| {
+                    control_loss(&task.objective, unet, control, context, batch, present.clone())
+                },
+                |Both { unet, control }, batch, context| {
+                    control_loss(&task.objective, unet, control, context, batch, None)
+                },
+                report,
+            )
+        }
+    }
 }
 
-/// UNet and control branch as one network, so that both learn.
+/// UNet and control branch as one network, so that both learn: for a model whose prior is too small to be steered
+/// while frozen.
 #[derive(Module, Debug)]
 struct Both {
     unet: Unet,
     control: ControlNet,
 }
 
-/// Share of the examples that the UNet sees without its branch: what guidance compares with.
+/// Share of the examples that a UNet that learns too sees without its branch: what guidance compares with.
 const WITHOUT_CONTROL: f64 = 0.1;
 
-/// Goes on with a trained UNet and branch, both learning: for a model whose prior is too small to be
-/// steered while frozen.
-pub fn train_both(
-    config: &Stage2Config,
-    run: &RunConfig,
-    (unet, control): (Checkpoint, Checkpoint),
-    sets: MakeSets,
-    device: &Device,
-    report: &mut dyn FnMut(Report),
-) -> Result<(), TrainError> {
-    let device = device.clone().autodiff();
-    let mut run = run.clone();
-    if run.init.is_none() {
-        let mut start = Checkpoint::default();
-        start.insert("unet", unet);
-        start.insert("control", control);
-        run.init = Some(start.named("UNet and branch"));
+/// What stage 2 is trained on and with.
+struct Task<'a> {
+    config: &'a Stage2Training,
+    objective: Objective,
+    texts: Texts,
+    encoder: Encoder<'a>,
+    plain: Device,
+    device: Device,
+}
+
+/// A batch, and whether the branch is present for each of its examples, `[b, 1, 1, 1]`.
+type Present = (LatentBatch, Option<Tensor<4>>);
+
+impl Batch for Present {
+    fn tensors(&self) -> Vec<(&'static str, TensorData)> {
+        let mut tensors = self.0.tensors();
+        tensors.extend(self.1.iter().map(|present| ("present", present.to_data())));
+        tensors
     }
-    let trainee = Run::start(&run, "stage2", &device, |params| {
-        let unet = config.unet.build(&params.at("unet"))?;
-        Ok(Both { unet, control: ControlNet::new(&params.at("control"), &config.unet)? })
-    })?;
-    let Sets { train, held_out } = sets(report)?;
-    let mut step = trainee.steps();
-    let loss = |both: &Both, batch: LatentBatch, present: Option<Tensor<4>>| {
-        let (x, t, target) = noisy(config, &batch, &batch.truth.device());
-        let condition = batch.condition.expect("trained on pairs");
-        let context = both.unet.context(None, x.dims()[0]);
-        let mut control = both.control.forward(x.clone(), condition, t.clone(), context, 1.0);
-        if let Some(present) = present {
-            control.0 = control.0.into_iter().map(|part| part * present.clone()).collect();
-        }
-        (both.unet.forward(x, t, None, Some(control)) - target).square().mean()
-    };
-    trainee.train(
-        || {
-            step += 1;
-            let mut random = generator(run.seed, &step.to_string());
-            let present: Vec<f32> =
-                (0..run.batch).map(|_| f32::from(!random.random_bool(WITHOUT_CONTROL))).collect();
-            let present = Tensor::from_data(TensorData::new(present, [run.batch, 1, 1, 1]), &device);
-            let pairs = batch(&train.truths, &train.conditions, config.side, run.batch, random, &device);
-            Ok((pairs, present))
-        },
-        |both, (batch, present)| loss(both, batch, Some(present)),
-        |both| {
-            let device = device.clone().inner();
-            validate(&held_out, config, &device, |batch| loss(both, batch, None))
-        },
-        report,
-    )?;
-    Ok(())
+}
+
+impl Task<'_> {
+    fn train<N: Module>(
+        &self,
+        run: Run<N>,
+        without: f64,
+        loss: impl Fn(&N, &Present, Option<Tensor<3>>) -> Tensor<1>,
+        held_out_loss: impl Fn(&N, &LatentBatch, Option<Tensor<3>>) -> Tensor<1>,
+        report: &mut dyn FnMut(Report),
+    ) -> Result<(), TrainError> {
+        let config = self.config;
+        let Sets { train, held_out } = self.encoder.sets(report)?;
+        let drawing = drawing(
+            &config.run,
+            config.data.side_cells,
+            &config.network.sizes,
+            config.control.noise_aug_timestep,
+            (&config.text.prompt, config.text.dropout),
+        );
+        let context = |batch: &LatentBatch| self.texts.context(&batch.prompts, &batch.truth.device());
+        let mut position = run.batches();
+        run.train(
+            || {
+                position += 1;
+                let mut random = generator(config.run.seed, &position.to_string());
+                let present = (without > 0.0).then(|| {
+                    let count = drawing.count;
+                    let present = (0..count).map(|_| f32::from(!random.random_bool(without))).collect();
+                    Tensor::from_data(TensorData::new::<f32, _>(present, [count, 1, 1, 1]), &self.device)
+                });
+                Ok((batch(&train.truths, &train.conditions, &drawing, random, &self.device), present))
+            },
+            |network, batch: &Present| loss(network, batch, context(&batch.0)).into(),
+            |network| {
+                let loss = |batch: &LatentBatch| held_out_loss(network, batch, context(batch));
+                Ok(validate(&held_out, &drawing, &self.plain, loss))
+            },
+            report,
+        )?;
+        Ok(())
+    }
 }
 
 /// The control branch's first weights: the UNet's where the name is the same, the first convolution
 /// with zeros for the hint, zeros for what only the branch has (reference 1.2).
-fn control_start(unet: &Checkpoint, config: &Stage2Config) -> Result<Checkpoint, TrainError> {
-    let keys = diffbir_nn::params::keys_of(|params| ControlNet::new(params, &config.unet))?;
+pub fn control_start(unet: &Checkpoint, sizes: &UnetConfig) -> Result<Checkpoint, TrainError> {
+    let keys = diffbir_nn::params::keys_of(|params| ControlNet::new(params, sizes))?;
     let mut tensors = std::collections::BTreeMap::new();
     for entry in keys.entries() {
-        let count: usize = entry.shape.iter().product();
         let values = match unet.get(&entry.key)? {
-            Some((shape, values)) if shape == entry.shape => values,
+            // What fits in no way is refused by the branch that asks for it.
+            Some((shape, values)) if !is_narrower(&shape, &entry.shape) => {
+                tensors.insert(entry.key.clone(), TensorData::new(values, shape));
+                continue;
+            }
             Some((shape, values)) => {
-                let inner: usize = shape[1..].iter().product();
-                let mut extended = Vec::with_capacity(count);
+                let (inner, outer) = (count_of(&shape[1..]), count_of(&entry.shape[1..]));
+                let mut extended = Vec::with_capacity(count_of(&entry.shape));
                 for row in values.chunks_exact(inner) {
                     extended.extend_from_slice(row);
-                    extended.resize(extended.len() + count / entry.shape[0] - inner, 0.0);
+                    extended.resize(extended.len() + outer - inner, 0.0);
                 }
                 extended
             }
-            None => vec![0.0; count],
+            None => vec![0.0; count_of(&entry.shape)],
         };
         tensors.insert(entry.key.clone(), TensorData::new(values, entry.shape.clone()));
     }
     Ok(Checkpoint::from_tensors(tensors))
 }
 
-/// Noisy latents, times and what the network should say of them.
-fn noisy(config: &Stage2Config, batch: &LatentBatch, device: &Device) -> (Tensor<4>, Tensor<1>, Tensor<4>) {
-    let count = batch.timesteps.len();
-    let (signal, spread): (Vec<f32>, Vec<f32>) =
-        batch.timesteps.iter().map(|&t| config.schedule.shares(t)).unzip();
-    let column = |values: Vec<f32>| -> Tensor<4> {
-        Tensor::from_data(TensorData::new(values, [count, 1, 1, 1]), device)
-    };
-    let (signal, spread) = (column(signal), column(spread));
-    let (truth, noise) = (batch.truth.clone(), batch.noise.clone());
-    let x = truth.clone() * signal.clone() + noise.clone() * spread.clone();
-    let target = match config.prediction {
-        Prediction::Eps => noise,
-        Prediction::V => noise * signal - truth * spread,
-    };
-    let times: Vec<f32> = batch.timesteps.iter().map(|&t| t as f32).collect();
-    (x, Tensor::from_floats(times.as_slice(), device), target)
+fn count_of(shape: &[usize]) -> usize {
+    shape.iter().product()
+}
+
+/// Whether a weight only has fewer inputs than another.
+fn is_narrower(a: &[usize], b: &[usize]) -> bool {
+    a.len() == b.len() && a.len() > 1 && a[1] < b[1] && a[0] == b[0] && a[2..] == b[2..]
+}
+
+fn drawing<'a>(
+    run: &RunConfig,
+    side: usize,
+    unet: &UnetConfig,
+    noise_aug_timestep: usize,
+    prompt: (&'a str, f64),
+) -> Drawing<'a> {
+    Drawing { side, count: run.batch, channels: unet.latent_channels, noise_aug_timestep, prompt }
 }
 
 /// The loss on pictures that are not trained on, with the same crops, times and noise each time.
 fn validate(
     Pairs { truths, conditions }: &Pairs,
-    config: &Stage2Config,
+    drawing: &Drawing,
     device: &Device,
-    loss: impl Fn(LatentBatch) -> Tensor<1>,
-) -> String {
+    loss: impl Fn(&LatentBatch) -> Tensor<1>,
+) -> Measured {
     if truths.is_empty() {
-        return "no validation pictures".into();
+        return Measured { text: "no validation pictures".into(), ..Measured::default() };
     }
     const BATCHES: usize = 4;
+    let drawing = Drawing { count: 16, ..*drawing };
     let total: f32 = (0..BATCHES)
         .map(|index| {
             let random = generator(index as u64, "validation");
-            loss(batch(truths, conditions, config.side, 16, random, device)).into_scalar::<f32>()
+            loss(&batch(truths, conditions, &drawing, random, device)).into_scalar::<f32>()
         })
         .sum();
-    format!("loss {:.4}", total / BATCHES as f32)
+    let mean = f64::from(total) / BATCHES as f64;
+    Measured {
+        text: format!("loss {mean:.4}"),
+        scalars: vec![("val/loss", mean)],
+        rank: Some(mean),
+        ..Measured::default()
+    }
 }

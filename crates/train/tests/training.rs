@@ -1,71 +1,89 @@
 //! Trainers on pictures made here: they learn, and a run that was stopped goes on bit for bit.
 
+mod pictures;
+
+use burn::tensor::{Tensor, TensorData};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
-use diffbir_imaging::{Encoded, Format, Metadata, Samples, write_atomic};
+use diffbir_imaging::write_atomic;
+use diffbir_metrics::{Backbone, Lpips};
+use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::taef2::Taef2Config;
-use diffbir_nn::Device;
+use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{RandomInit, build};
+use diffbir_nn::{Device, Params};
+use diffbir_train::config::*;
+use diffbir_train::data::Crop;
 use diffbir_train::latents::{Kind, encode_all};
-use diffbir_train::optimizer::AdamWConfig;
-use diffbir_train::run::{Report, RunConfig};
+use diffbir_train::losses::LossTerms;
+use diffbir_train::optimizer::{AdamW, Summed};
+use diffbir_train::run::{Report, Steps, TrainError};
 use diffbir_train::stage1;
+use pictures::{pictures, tensors};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-fn pictures(folder: &Path) {
-    std::fs::create_dir_all(folder).unwrap();
-    for number in 0..3usize {
-        let rgb: Vec<u8> = (0..48 * 48)
-            .flat_map(|i| {
-                let (x, y) = (i % 48, i / 48);
-                [x * 5, y * 5, (x / (4 + number) + y / 6) % 2 * 200].map(|v| v as u8)
-            })
-            .collect();
-        let bytes = Encoded {
-            width_px: 48,
-            height_px: 48,
-            channels: 3,
-            samples: &Samples::U8(rgb),
-            alpha: None,
-            metadata: &Metadata::default(),
-        }
-        .to_bytes(Format::Png, None)
-        .unwrap();
-        write_atomic(&folder.join(format!("{number}.png")), &bytes).unwrap();
+fn config(network: Network<Stage1Config>, out: &Path, data: &Path, steps: u64) -> Stage1Training {
+    let folders = vec![data.to_path_buf()];
+    let start = Stage1Training::default();
+    Stage1Training {
+        network,
+        data: PictureData { folders: folders.clone(), ..PictureData::crops_of(32) },
+        validation: PictureValidation { folders, ..PictureValidation::default() },
+        optimizer: OptimizerConfig { rate: 2e-3, ..start.optimizer },
+        schedule: ScheduleConfig { warm_up: 2, ..start.schedule },
+        run: RunConfig {
+            output: out.to_path_buf(),
+            steps,
+            batch: 2,
+            seed: 4,
+            checkpoint_every: 2,
+            ..start.run
+        },
+        ..start
     }
 }
 
-fn config(out: &Path, steps: u64) -> RunConfig {
-    RunConfig {
-        out: out.to_path_buf(),
-        steps,
-        batch: 2,
-        rate: 2e-3,
-        warm_up: 2,
-        seed: 4,
-        checkpoint_every: 2,
-        init: None,
-        optimizer: AdamWConfig::default(),
-    }
-}
-
-fn train(network: &Stage1Config, config: &RunConfig, data: &Path) -> Vec<f64> {
+fn train(config: &Stage1Training) -> Result<Vec<f64>, TrainError> {
     let mut losses = Vec::new();
-    let folders: [PathBuf; 1] = [data.to_path_buf()];
-    stage1::train(network, config, &folders, &folders, 32, &Device::flex(), &mut |report| {
-        if let Report::Step { loss, .. } = report {
+    stage1::train(config, &Device::flex(), &mut |report| {
+        if let Report::Steps(Steps { loss, .. }) = report {
             losses.push(loss);
         }
-    })
-    .unwrap();
-    losses
+    })?;
+    Ok(losses)
 }
 
-fn srvgg() -> Stage1Config {
-    Stage1Config::Srvgg(SrvggConfig { features: 8, convolutions: 2, upscale: 4 })
+/// Trains until the validation after this step, whose checkpoint is written by then.
+fn train_until(config: &Stage1Training, stop: u64) {
+    let stopped = std::panic::catch_unwind(|| {
+        let _ = stage1::train(config, &Device::flex(), &mut |report| {
+            assert!(!matches!(report, Report::Validation { step, .. } if step == stop), "stop here");
+        });
+    });
+    assert!(stopped.is_err());
+}
+
+fn srvgg() -> Network<Stage1Config> {
+    let sizes = SrvggConfig { features: 8, convolutions: 2, upscale: 4 };
+    Network { base: "srvgg".into(), sizes: Stage1Config::Srvgg(sizes) }
+}
+
+/// Files below a folder by name, but for the configuration, which names the folder.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for below in [folder.to_path_buf(), folder.join("checkpoints")] {
+        for file in std::fs::read_dir(below).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = file.strip_prefix(folder).unwrap().display().to_string();
+            if file.is_file() && name != "config.toml" {
+                found.insert(name, std::fs::read(file).unwrap());
+            }
+        }
+    }
+    found
 }
 
 #[test]
@@ -73,26 +91,146 @@ fn a_stopped_run_goes_on_bit_for_bit() {
     let folder = tempfile::TempDir::new().unwrap();
     let data = folder.path().join("data");
     pictures(&data);
-    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
-    train(&srvgg(), &config(&whole, 4), &data);
-    // The schedule must be that of the whole run: stop by hand after the checkpoint of step 2.
-    let stopped = std::panic::catch_unwind(|| {
-        let folders = [data.clone()];
-        let run = config(&parts, 4);
-        let _ = stage1::train(&srvgg(), &run, &folders, &folders, 32, &Device::flex(), &mut |report| {
-            assert!(!matches!(report, Report::Validation { step: 2, .. }), "stop here");
-        });
-    });
-    assert!(stopped.is_err());
-    train(&srvgg(), &config(&parts, 4), &data);
-    for file in ["stage1.safetensors", "stage1.state.safetensors"] {
-        let read = |folder: &Path| std::fs::read(folder.join(file)).unwrap();
-        assert_eq!(read(&whole), read(&parts), "{file}");
+    for (accumulate, ema_decay) in [(1, 0.9), (2, 0.0)] {
+        let run = |name: &str| {
+            let mut config = config(srvgg(), &folder.path().join(format!("{name}{accumulate}")), &data, 5);
+            config.run.accumulate = accumulate;
+            config.optimizer.ema_decay = ema_decay;
+            config
+        };
+        let (whole, parts) = (run("whole"), run("parts"));
+        train(&whole).unwrap();
+        train_until(&parts, 2);
+        train(&parts).unwrap();
+        let names = ["checkpoints/0000004.safetensors", "checkpoints/0000005.safetensors"];
+        for name in names.into_iter().chain(["stage1.safetensors", "stage1-best.safetensors"]) {
+            let [whole, parts] = [&whole, &parts].map(|run| tensors(&run.run.output.join(name)));
+            assert_eq!(whole, parts, "{name}");
+        }
+        let found = files(&parts.run.output);
+        assert!(!found.contains_key("checkpoints/0000002.safetensors"), "the last two are kept");
+        let averages =
+            tensors(&parts.run.output.join(names[1])).keys().any(|name| name.starts_with("average."));
+        assert_eq!(averages, ema_decay > 0.0);
+        // Nothing is left to do, and nothing changes.
+        assert!(train(&parts).unwrap().is_empty());
+        assert_eq!(files(&parts.run.output), found);
+        // Weights for use that are behind are brought up to date.
+        std::fs::remove_file(parts.run.output.join("stage1.safetensors")).unwrap();
+        train(&parts).unwrap();
+        assert_eq!(files(&parts.run.output), found);
     }
 }
 
+/// Two backward passes over one picture each are a step over both.
 #[test]
-fn both_networks_learn() {
+fn gradients_of_several_passes_are_averaged() {
+    let network = Stage1Config::Srvgg(SrvggConfig { features: 4, convolutions: 1, upscale: 4 });
+    let device = Device::flex().autodiff();
+    let mut random = RandomInit { seed: 1 };
+    let (network, _) = build(&mut random, &device, |params| network.build(params)).unwrap();
+    let picture = |seed: f32, side: usize| -> Tensor<4> {
+        let values: Vec<f32> = (0..side * side * 3).map(|i| (i as f32 * seed).sin().abs()).collect();
+        Tensor::from_data(TensorData::new(values, [1, side, side, 3]), &device)
+    };
+    let pairs = [0.3, 0.7].map(|seed| (picture(seed, 8), picture(seed, 32)));
+    let both =
+        |part: fn(&(Tensor<4>, Tensor<4>)) -> Tensor<4>| Tensor::cat(pairs.iter().map(part).collect(), 0);
+    let whole = (both(|pair| pair.0.clone()), both(|pair| pair.1.clone()));
+    for weights in [
+        PictureLoss { sse: 1.0, ..PictureLoss::default() },
+        PictureLoss { l1: 1.0, ..PictureLoss::default() },
+    ] {
+        let norm = |batches: &[(Tensor<4>, Tensor<4>)]| {
+            let passes = batches.len();
+            let terms = LossTerms::open(&weights, passes as u64, &Device::flex()).unwrap();
+            let mut sum = Summed::default();
+            for (degraded, truth) in batches {
+                let loss = terms.of(network.forward(degraded.clone()), truth.clone());
+                sum.add(&network, &loss.total.backward());
+            }
+            let config = OptimizerConfig { clip_norm: f64::INFINITY, ..OptimizerConfig::default() };
+            AdamW::new(config, &network).step(network.clone(), &sum, 1.0 / passes as f64, 1e-3).1
+        };
+        let (one, two) = (norm(std::slice::from_ref(&whole)), norm(&pairs));
+        assert!((one - two).abs() < 1e-4 * one, "{one} {two}");
+    }
+}
+
+/// Writes to another file of the same name, since the tensors may come from the one that is there.
+fn replace(file: &Path, checkpoint: &Checkpoint) {
+    write_atomic(file, &checkpoint.to_safetensors(false).unwrap()).unwrap();
+}
+
+#[test]
+fn what_does_not_belong_together_is_refused() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("run"));
+    pictures(&data);
+    let first = config(srvgg(), &out, &data, 2);
+    train(&first).unwrap();
+    let before = files(&out);
+    let refused = |change: &dyn Fn(&mut Stage1Training), why: &str| {
+        let mut other = first.clone();
+        change(&mut other);
+        let error = train(&other).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+        assert_eq!(files(&out), before);
+    };
+    refused(&|config| config.run.batch = 3, "run.batch is 3, but the run in");
+    refused(&|config| config.run.seed = 5, "run.seed is 5");
+    refused(&|config| config.optimizer.beta1 = 0.5, "optimizer.beta1 is 0.5");
+    refused(&|config| config.optimizer.ema_decay = 0.0, "optimizer.ema_decay");
+    refused(&|config| config.network.base = "swinir".into(), "network.base");
+    refused(&|config| config.data.folders.clear(), "data.folders: there are no training pictures");
+    // Both may change.
+    let mut other = first.clone();
+    (other.optimizer.rate, other.run.keep) = (1e-3, 1);
+    train(&other).unwrap();
+    // A checkpoint with too much or too little.
+    let state = out.join("checkpoints/0000002.safetensors");
+    let whole = Checkpoint::open(&state).unwrap();
+    let names: Vec<String> = whole.entries().map(|(name, ..)| name.to_string()).collect();
+    for (place, why) in
+        [("mean", "lacks the tensor"), ("network", "lacks the tensor"), ("square", "lacks the tensor")]
+    {
+        let lost = names.iter().find(|name| name.starts_with(place)).unwrap();
+        let part = whole.renamed(|name, shape| (name != lost).then(|| (name.into(), shape.to_vec())));
+        replace(&state, &part);
+        let error = train(&first).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    for extra in ["mean.more", "network.more", "other.more"] {
+        let mut part = whole.clone();
+        let (prefix, name) = extra.split_once('.').unwrap();
+        let data = TensorData::new(vec![1.0f32], [1]);
+        part.insert(prefix, Checkpoint::from_tensors(BTreeMap::from([(name.to_string(), data)])));
+        replace(&state, &part);
+        let error = train(&first).unwrap_err().to_string();
+        assert!(error.contains("more"), "{error}");
+    }
+    // Weights without a checkpoint are not written over.
+    std::fs::remove_file(&state).unwrap();
+    let error = train(&first).unwrap_err().to_string();
+    assert!(error.contains("stage1.safetensors: is there already"), "{error}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_leaves_its_batch() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("run"));
+    pictures(&data);
+    let mut run = config(srvgg(), &out, &data, 20);
+    run.optimizer.rate = 1e30;
+    let error = train(&run).unwrap_err();
+    let TrainError::Diverged { batch, .. } = &error else { panic!("{error}") };
+    let batch = tensors(batch);
+    assert_eq!(batch["truth"].len(), 2 * 32 * 32 * 3);
+    assert_eq!(batch["degraded"].len(), 2 * 8 * 8 * 3);
+}
+
+#[test]
+fn networks_learn_by_every_loss() {
     let folder = tempfile::TempDir::new().unwrap();
     let data = folder.path().join("data");
     pictures(&data);
@@ -107,9 +245,19 @@ fn both_networks_learn() {
         global_skip: true,
         ..SwinIrConfig::official()
     });
-    for (name, network) in [("srvgg", srvgg()), ("swinir", swinir)] {
-        let losses = train(&network, &config(&folder.path().join(name), 150), &data);
-        assert!(losses[2] < losses[0] - 0.01, "{name}: {losses:?}");
+    let swinir = Network { base: "swinir".into(), sizes: swinir };
+    let none = PictureLoss::default();
+    for (name, network, loss) in [
+        ("srvgg", srvgg(), PictureLoss { mse_log: 1.0, ..none.clone() }),
+        ("swinir", swinir, PictureLoss { mse_log: 1.0, ..none.clone() }),
+        ("sse", srvgg(), PictureLoss { sse: 1.0, ..none.clone() }),
+        ("l1", srvgg(), PictureLoss { l1: 1.0, ..none.clone() }),
+        ("both", srvgg(), PictureLoss { l1: 1.0, mse_log: 0.1, ..none }),
+    ] {
+        let mut run = config(network, &folder.path().join(name), &data, 150);
+        (run.loss, run.run.checkpoint_every) = (loss, 150);
+        let losses = train(&run).unwrap();
+        assert!(losses[2] < losses[0] - 0.005 * losses[0].abs(), "{name}: {losses:?}");
     }
 }
 
@@ -125,14 +273,16 @@ fn latents_of_all_kinds_are_of_the_same_pictures() {
     let (network, _) = build(&mut random, &device, |params| Taef2Config::published().build(params)).unwrap();
     let mut left_out = Vec::new();
     let mut latents = |kind: &Kind, side: usize| {
-        encode_all(std::slice::from_ref(&data), &cache, kind, side, &network, &device, &mut |report| {
+        let by = (&network as &dyn Autoencoder, "these");
+        encode_all(std::slice::from_ref(&data), &cache, kind, side, by, &device, &mut |report| {
             if let Report::LeftOut { why } = report {
                 left_out.push(why);
             }
         })
     };
-    let enlarge =
-        |small: &Raster| resize::float(small, 4 * small.width_px, 4 * small.height_px, Filter::Bicubic);
+    let enlarge = |small: &Raster, [width_px, height_px]: [usize; 2]| {
+        resize::float(small, width_px, height_px, Filter::Bicubic)
+    };
     let truths = latents(&Kind::Truth, 1).unwrap();
     assert_eq!(truths.len(), 2);
     let stage1 = |truths| Kind::Stage1 { restore: &enlarge, truths, draw: 0 };
@@ -144,4 +294,139 @@ fn latents_of_all_kinds_are_of_the_same_pictures() {
     assert!(error.contains("no picture of at least"), "{error}");
     assert!(left_out[0].contains("1.png: is not a picture"), "{left_out:?}");
     assert_eq!(left_out.len(), 1 + 3, "once, and all where none is large enough");
+}
+
+/// A file of LPIPS with random weights.
+fn lpips(file: &Path, backbone: Backbone) -> Vec<PathBuf> {
+    let mut random = RandomInit { seed: 5 };
+    let network = |params: &Params| Lpips::new(params, backbone);
+    let (network, keys) = build(&mut random, &Device::flex(), network).unwrap();
+    replace(file, &Checkpoint::from_tensors(keys.tensors(&network)));
+    vec![file.to_path_buf()]
+}
+
+#[test]
+fn lpips_is_learned_by_and_measured_where_its_weights_are_given() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let mut run = config(srvgg(), &folder.path().join("run"), &data, 2);
+    run.loss = PictureLoss {
+        l1: 1.0,
+        lpips: 0.5,
+        lpips_files: lpips(&folder.path().join("vgg.safetensors"), Backbone::Vgg16),
+        ..PictureLoss::default()
+    };
+    run.validation.lpips_files = lpips(&folder.path().join("alex.safetensors"), Backbone::AlexNet);
+    let (mut terms, mut scalars) = (Vec::new(), Vec::new());
+    stage1::train(&run, &Device::flex(), &mut |report| match report {
+        Report::Steps(steps) => terms.push((steps.loss, steps.terms)),
+        Report::Validation { measured, .. } => scalars.push(measured.scalars),
+        _ => {}
+    })
+    .unwrap();
+    let (loss, terms) = &terms[0];
+    assert_eq!(terms.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["l1", "lpips"]);
+    assert!((terms.iter().map(|(_, value)| value).sum::<f64>() - loss).abs() < 1e-6);
+    assert!(terms.iter().all(|(_, value)| *value != 0.0), "{terms:?}");
+    let names: Vec<&str> = scalars[0].iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["val/loss", "val/psnr", "val/lpips"], "the reference's");
+    run.loss.lpips_files[0] = folder.path().join("none.safetensors");
+    run.run.output = folder.path().join("other");
+    let error = train(&run).unwrap_err().to_string();
+    assert!(error.contains("none.safetensors"), "{error}");
+}
+
+/// The reference's tags, once for each report and validation.
+#[test]
+fn events_are_written_for_tensorboard() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let mut run = config(srvgg(), &folder.path().join("run"), &data, 4);
+    run.run.log_every = 1;
+    train(&run).unwrap();
+    let file = std::fs::read_dir(run.run.output.join("events")).unwrap().next().unwrap().unwrap().path();
+    let events = String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
+    for (tag, count) in [("train/loss_step", 4), ("val/psnr", 3), ("image/pred", 3), ("image/lq", 3)] {
+        assert_eq!(events.matches(tag).count(), count, "{tag}");
+    }
+}
+
+/// Recipes at full size are for networks that do not enlarge.
+#[test]
+fn recipes_of_all_kinds_are_trained_on_by_networks_that_they_suit() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let with = |recipe: &str, by_batch: bool, pool: usize| DegradationConfig {
+        recipe: recipe.into(),
+        by_batch,
+        pool,
+    };
+    let sizes = SwinIrConfig {
+        unshuffle: 4,
+        embed: 12,
+        depths: vec![1],
+        heads: vec![2],
+        window: 4,
+        upsampling_features: 8,
+        nominal_grid: 8,
+        ..SwinIrConfig::official()
+    };
+    let swinir = Network { base: "swinir".into(), sizes: Stage1Config::SwinIr(sizes) };
+    for degradation in [with("codeformer", false, 0), with("realesrgan", true, 4)] {
+        let output = folder.path().join(&degradation.recipe);
+        let mut run = config(swinir.clone(), &output, &data, 3);
+        (run.degradation, run.data.crop) = (degradation, Crop::Random);
+        train(&run).unwrap();
+        run.network = srvgg();
+        run.run.output = folder.path().join("other");
+        let error = train(&run).unwrap_err().to_string();
+        assert!(error.contains("degradation.recipe: makes 32 pixels of 32"), "{error}");
+        std::fs::remove_dir_all(&run.run.output).unwrap();
+    }
+    let mut run = config(swinir, &folder.path().join("none"), &data, 3);
+    run.degradation.recipe = "no.toml".into();
+    assert!(train(&run).unwrap_err().to_string().contains("no.toml: cannot be read"));
+}
+
+#[test]
+fn two_runs_do_not_work_in_one_folder() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let run = config(srvgg(), &folder.path().join("run"), &data, 1);
+    let mut tried = 0;
+    stage1::train(&run, &Device::flex(), &mut |_| {
+        tried += 1;
+        let error = train(&run).unwrap_err();
+        assert!(matches!(error, TrainError::Busy { .. }), "{error}");
+    })
+    .unwrap();
+    assert!(tried > 0);
+}
+
+/// The weights that are kept as the best are those after the step with the best validation.
+#[test]
+fn the_best_weights_are_kept() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    // A rate at which it soon gets worse.
+    let mut run = config(srvgg(), &folder.path().join("run"), &data, 12);
+    (run.optimizer.rate, run.optimizer.ema_decay, run.run.keep) = (0.02, 0.0, 20);
+    run.schedule.shape = Shape::Constant;
+    let mut ranks = Vec::new();
+    stage1::train(&run, &Device::flex(), &mut |report| {
+        if let Report::Validation { step, measured } = report {
+            ranks.push((step, measured.rank.unwrap()));
+        }
+    })
+    .unwrap();
+    let (best, _) = ranks[1..].iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    let state = tensors(&run.run.output.join(format!("checkpoints/{best:07}.safetensors")));
+    for (name, values) in tensors(&run.run.output.join("stage1-best.safetensors")) {
+        assert_eq!(state[&format!("network.{name}")], values, "{name} of step {best}: {ranks:?}");
+    }
 }

@@ -8,7 +8,7 @@ mod train;
 pub use eval::{Eval, TableFormat};
 pub use reference::{Captioner, Reference, Version};
 pub use restore::{ColourFix, Precision, Restore, SeedMode, Task, Tiles};
-pub use train::{Stage1Network, Train, TrainPart, TrainRun};
+pub use train::{Latents, Pack, Train, TrainPart, TrainRun};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -51,7 +51,7 @@ pub enum Command {
     /// Make small, blurred, noisy, compressed pictures of good ones.
     Degrade(Degrade),
     /// Train the networks on your own pictures.
-    Train(Train),
+    Train(Box<Train>),
     /// Measure how fast this machine restores.
     Bench(Bench),
     /// Measure how good pictures are: restored ones, or what models make of degraded ones.

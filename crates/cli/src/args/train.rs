@@ -1,7 +1,11 @@
 //! Flags of `diffbir train`.
 
 use super::{cfg_scale, seed};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use diffbir_models::kl::KlConfig;
+use diffbir_models::stage1::Stage1Config;
+use diffbir_train::config::Sizes;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -10,121 +14,167 @@ pub struct Train {
     pub part: TrainPart,
 }
 
+/// What a run is told lies in a TOML file; `--emit-config` prints all of its fields with their values. A flag says the
+/// same as a field and wins over the file.
 #[derive(Subcommand)]
 pub enum TrainPart {
     /// The degradation remover.
     Stage1 {
-        /// Which network.
-        #[arg(long, value_enum, default_value_t = Stage1Network::Srvgg)]
-        network: Stage1Network,
+        /// Which network (network.base) [default: srvgg].
+        #[arg(long, value_parser = stage1_networks())]
+        network: Option<String>,
         #[command(flatten)]
         run: TrainRun,
     },
-    /// The unconditional latent diffusion model under stage 2.
+    /// An autoencoder: AutoencoderKL at an eighth or a quarter of the size.
+    Autoencoder {
+        /// Which network (network.base) [default: kl-f8].
+        #[arg(long, value_parser = PossibleValuesParser::new(<KlConfig as Sizes>::BASES))]
+        network: Option<String>,
+        #[command(flatten)]
+        run: TrainRun,
+    },
+    /// The latent diffusion model under stage 2.
     Prior {
-        /// Folder with the autoencoder's `taef2_encoder` and `taef2_decoder` checkpoints.
-        #[arg(long)]
-        autoencoder: PathBuf,
-        /// Folder for latents, which are made once.
-        #[arg(long)]
-        latents: PathBuf,
+        #[command(flatten)]
+        latents: Latents,
         #[command(flatten)]
         run: TrainRun,
     },
     /// The control branch on a trained prior.
-    Control {
-        /// Folder with the autoencoder's `taef2_encoder` and `taef2_decoder` checkpoints.
-        #[arg(long)]
-        autoencoder: PathBuf,
-        /// Folder for latents, which are made once.
-        #[arg(long)]
-        latents: PathBuf,
-        /// The trained stage 1 whose pictures are the condition.
-        #[arg(long)]
-        stage1: PathBuf,
-        /// The trained prior.
-        #[arg(long)]
-        unet: PathBuf,
-        /// A trained branch: go on with it and let the UNet learn too, for a small model whose frozen
-        /// prior is what limits it. Writes one file with both.
+    #[command(alias = "control")]
+    Stage2 {
+        #[command(flatten)]
+        latents: Latents,
+        /// The trained stage 1 whose pictures are the condition (stage1.path).
+        #[arg(long, value_name = "FILE")]
+        stage1: Option<PathBuf>,
+        /// The trained prior, or a whole Stable Diffusion (control.unet).
+        #[arg(long, value_name = "FILE")]
+        unet: Option<PathBuf>,
+        /// A trained branch (control.together_with): go on with it and let the UNet learn too, for a small model whose
+        /// frozen prior is what limits it. Writes one file with both.
         #[arg(long, value_name = "BRANCH")]
         together_with: Option<PathBuf>,
-        /// Degradations of each picture.
-        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=100))]
-        draws: u16,
+        /// Degradations of each picture (control.draws) [default: 2].
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
+        draws: Option<u16>,
         #[command(flatten)]
         run: TrainRun,
     },
     /// Put trained parts together into one model file.
-    Pack {
-        /// The trained stage 1.
-        #[arg(long)]
+    Pack(Pack),
+    /// Write trained weights as a .pt file, which PyTorch and the reference read.
+    Export {
+        /// Weights, or a checkpoint of a run.
+        #[arg(value_name = "FILE")]
+        weights: PathBuf,
+        /// The .pt file.
+        #[arg(short, long)]
+        output: PathBuf,
+    },
+    /// Write a full checkpoint of v1, from which its own program trains stage 2.
+    Full {
+        /// Stable Diffusion 2.1, its original file or its folder in the layout of the diffusers library.
+        #[arg(long, value_name = "PATH")]
+        stable_diffusion: PathBuf,
+        /// The trained SwinIR.
+        #[arg(long, value_name = "FILE")]
         stage1: PathBuf,
-        /// Which network it is.
-        #[arg(long, value_enum, default_value_t = Stage1Network::Srvgg)]
-        network: Stage1Network,
-        /// Folder with the autoencoder's checkpoints; without it the model has no stage 2.
-        #[arg(long, requires = "stage2")]
-        autoencoder: Option<PathBuf>,
-        /// Trained UNet and control branch: one file with both, or one of each.
-        #[arg(long, num_args = 1..=2, value_names = ["UNET", "BRANCH"], requires = "autoencoder")]
-        stage2: Vec<PathBuf>,
-        /// The fidelity that suits the model: where, between noise (0) and the stage-1 picture (1), sampling starts.
-        #[arg(long, default_value_t = 0.0, value_parser = super::fidelity, requires = "autoencoder", allow_negative_numbers = true)]
-        fidelity: f64,
-        /// The guidance scale that suits the model.
-        #[arg(long, default_value_t = 1.0, value_parser = cfg_scale, requires = "autoencoder", allow_negative_numbers = true)]
-        cfg_scale: f64,
-        /// Scale of the sampler's noise that suits the model.
-        #[arg(long, default_value_t = 1.0, value_parser = super::not_negative, requires = "autoencoder", allow_negative_numbers = true)]
-        s_noise: f64,
-        /// The model's name.
-        #[arg(long, default_value = "custom")]
-        name: String,
-        /// A line on origin and licence of the weights; may be given several times.
-        #[arg(long)]
-        origin: Vec<String>,
-        /// The model file.
+        /// The trained control branch; without it, one as it is before training.
+        #[arg(long, value_name = "FILE")]
+        control: Option<PathBuf>,
+        /// The .ckpt file.
         #[arg(short, long)]
         output: PathBuf,
     },
 }
 
 #[derive(Args)]
-pub struct TrainRun {
-    /// Folders of training pictures.
-    #[arg(long, required = true, num_args = 1..)]
-    pub data: Vec<PathBuf>,
-    /// Folders of pictures that are only measured on.
-    #[arg(long, num_args = 1..)]
-    pub validation: Vec<PathBuf>,
-    /// Folder for checkpoints; a run goes on from those that it finds.
+pub struct Pack {
+    /// The trained stage 1.
+    #[arg(long)]
+    pub stage1: PathBuf,
+    /// Which network it is.
+    #[arg(long, default_value = "srvgg", value_parser = stage1_networks())]
+    pub network: String,
+    /// Folder with the autoencoder's checkpoints; without it the model has no stage 2.
+    #[arg(long, requires = "stage2")]
+    pub autoencoder: Option<PathBuf>,
+    /// Trained UNet and control branch: one file with both, or one of each.
+    #[arg(long, num_args = 1..=2, value_names = ["UNET", "BRANCH"], requires = "autoencoder")]
+    pub stage2: Vec<PathBuf>,
+    /// The fidelity that suits the model: where, between noise (0) and the stage-1 picture (1), sampling starts.
+    #[arg(long, default_value_t = 0.0, value_parser = super::fidelity, requires = "autoencoder", allow_negative_numbers = true)]
+    pub fidelity: f64,
+    /// The guidance scale that suits the model.
+    #[arg(long, default_value_t = 1.0, value_parser = cfg_scale, requires = "autoencoder", allow_negative_numbers = true)]
+    pub cfg_scale: f64,
+    /// Scale of the sampler's noise that suits the model.
+    #[arg(long, default_value_t = 1.0, value_parser = super::not_negative, requires = "autoencoder", allow_negative_numbers = true)]
+    pub s_noise: f64,
+    /// The model's name.
+    #[arg(long, default_value = "custom")]
+    pub name: String,
+    /// A line on origin and licence of the weights; may be given several times.
+    #[arg(long)]
+    pub origin: Vec<String>,
+    /// The model file.
     #[arg(short, long)]
     pub output: PathBuf,
-    /// Steps of the whole run.
+}
+
+#[derive(Args)]
+pub struct Latents {
+    /// Folder with the autoencoder's `taef2_encoder` and `taef2_decoder` checkpoints, or the file of another one
+    /// (autoencoder.path).
+    #[arg(long, value_name = "PATH")]
+    pub autoencoder: Option<PathBuf>,
+    /// Folder for latents, which are made once (data.latents).
+    #[arg(long, value_name = "DIR")]
+    pub latents: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct TrainRun {
+    /// A TOML file with what differs from the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Any field, such as `optimizer.clip_norm=1`; may be given several times.
+    #[arg(long, value_name = "SECTION.FIELD=VALUE", value_parser = diffbir_train::config::assignment)]
+    pub set: Vec<toml::Table>,
+    /// Print the whole configuration and do nothing else.
+    #[arg(long)]
+    pub emit_config: bool,
+    /// Folders of training pictures (data.folders).
+    #[arg(long, num_args = 1..)]
+    pub data: Vec<PathBuf>,
+    /// Folders of pictures that are only measured on (validation.folders).
+    #[arg(long, num_args = 1..)]
+    pub validation: Vec<PathBuf>,
+    /// Folder of the run (run.output), which goes on from the last checkpoint that it finds there.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// Steps of the whole run (run.steps) [default: 5000].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    pub steps: u64,
-    /// Examples a step.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub batch: u16,
-    /// Highest learning rate.
-    #[arg(long, default_value_t = 2e-4, value_parser = super::positive, allow_negative_numbers = true)]
-    pub rate: f64,
-    /// Number from which examples and first weights follow.
-    #[arg(long, default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]
-    pub seed: u64,
-    /// Steps between checkpoints.
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
-    pub checkpoint_every: u64,
-    /// Weights to start from.
+    pub steps: Option<u64>,
+    /// Examples a step (run.batch) [default: 4].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: Option<u16>,
+    /// Highest learning rate (optimizer.rate) [default: 2e-4; autoencoder: 4.5e-6].
+    #[arg(long, value_parser = super::positive, allow_negative_numbers = true)]
+    pub rate: Option<f64>,
+    /// Number from which examples and first weights follow (run.seed) [default: 1].
+    #[arg(long, value_parser = seed, allow_negative_numbers = true)]
+    pub seed: Option<u64>,
+    /// Steps between checkpoints, each with a validation (run.checkpoint_every) [default: 500].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub checkpoint_every: Option<u64>,
+    /// Weights to start from (run.init).
     #[arg(long)]
     pub init: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Stage1Network {
-    /// SRVGGNetCompact, 1.2 M parameters, works at the small size.
-    Srvgg,
-    /// A small SwinIR of 2.2 M parameters.
-    Swinir,
+fn stage1_networks() -> PossibleValuesParser {
+    PossibleValuesParser::new(<Stage1Config as Sizes>::BASES)
 }

@@ -219,7 +219,7 @@ fn rrdb_is_the_references() {
 fn rrdb_has_basic_srs_names_too() {
     let config = RrdbConfig { blocks: 1, names: RrdbNames::BasicSr, ..RrdbConfig::official() };
     let keys = keys_of(|params| config.build(params)).unwrap();
-    let names: Vec<&str> = keys.parameters().map(|(_, name)| name).collect();
+    let names: Vec<&str> = keys.parameters().map(|(_, name, _)| name).collect();
     // As in Real-ESRGAN's x4plus file.
     let ends = ["weight", "bias"];
     let named = |layer: String| ends.map(|end| format!("{layer}.{end}"));

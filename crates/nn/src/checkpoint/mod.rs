@@ -1,16 +1,15 @@
-//! Checkpoints: the named tensors of safetensors and PyTorch files as a [`Source`] of weights, and writing
-//! of safetensors.
+//! Checkpoints: the named tensors of safetensors and PyTorch files as a [`Source`] of weights, and writing of both.
 //!
 //! Opening a file reads its index only. A tensor's values are read when they are asked for, so that a
 //! network costs its own size and one tensor more, however large the file is.
 
 mod formats;
+mod pytorch;
 
 use crate::params::{Init, Keys, Source, WeightError};
 use burn::tensor::TensorData;
 pub use formats::Float;
 use half::f16;
-use safetensors::tensor::{Dtype, TensorView};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -171,73 +170,105 @@ impl Checkpoint {
 
     /// An error if these are not the tensors of a network by name and shape. No values are read.
     pub fn expect(&self, network: &Keys) -> Result<(), WeightError> {
-        let file = || self.file.to_string();
-        for entry in network.entries() {
-            match self.tensors.get(&entry.key) {
-                None if entry.is_read() => {
-                    let (key, shape) = (entry.key.clone(), entry.shape.clone());
-                    return Err(WeightError::Missing { file: file(), key, shape });
-                }
-                Some(stored) if entry.is_read() && stored.shape != entry.shape => {
-                    let (expected, found) = (entry.shape.clone(), stored.shape.clone());
-                    return Err(WeightError::Shape { file: file(), key: entry.key.clone(), expected, found });
-                }
-                _ => {}
-            }
-        }
+        self.expect_parameters(network)?;
         let known: BTreeSet<&str> = network.entries().iter().map(|entry| entry.key.as_str()).collect();
-        let names: Vec<String> =
-            self.tensors.keys().filter(|name| !known.contains(name.as_str())).cloned().collect();
-        if names.is_empty() { Ok(()) } else { Err(WeightError::Unknown { file: file(), names }) }
+        self.expect_known(|name| known.contains(name))
     }
 
     /// An error if any tensor was not asked for since the file was opened.
     pub fn expect_all_used(&self) -> Result<(), WeightError> {
-        let names: Vec<String> =
-            self.tensors.keys().filter(|name| !self.used.contains(*name)).cloned().collect();
+        self.expect_known(|name| self.used.contains(name))
+    }
+
+    fn expect_known(&self, known: impl Fn(&str) -> bool) -> Result<(), WeightError> {
+        let names: Vec<String> = self.tensors.keys().filter(|name| !known(name)).cloned().collect();
         if names.is_empty() {
             return Ok(());
         }
         Err(WeightError::Unknown { file: self.file.to_string(), names })
     }
 
+    /// An error if a parameter of a network is missing or has another shape; nothing is read.
+    pub fn expect_parameters(&self, keys: &Keys) -> Result<(), WeightError> {
+        for (_, key, shape) in keys.parameters() {
+            self.of_shape(key, shape)?;
+        }
+        Ok(())
+    }
+
+    fn of_shape(&self, key: &str, shape: &[usize]) -> Result<&Stored, WeightError> {
+        let file = || self.file.to_string();
+        let Some(stored) = self.tensors.get(key) else {
+            return Err(WeightError::Missing { file: file(), key: key.into(), shape: shape.to_vec() });
+        };
+        if stored.shape != shape {
+            let (expected, found) = (shape.to_vec(), stored.shape.clone());
+            return Err(WeightError::Shape { file: file(), key: key.into(), expected, found });
+        }
+        Ok(stored)
+    }
+
+    /// An error if any tensor lies outside these places.
+    pub fn expect_places(&self, places: &[&str]) -> Result<(), WeightError> {
+        self.expect_known(|name| places.contains(&name.split('.').next().unwrap_or_default()))
+    }
+
     /// The file's bytes as safetensors, in f32 or, if `half`, in f16.
     pub fn to_safetensors(&self, half: bool) -> Result<Vec<u8>, WeightError> {
-        let mut tensors = Vec::with_capacity(self.tensors.len());
-        for name in self.tensors.keys() {
-            let (shape, values) = self.get(name)?.expect("its name is from the list");
+        let mut bytes = Vec::new();
+        self.write_safetensors(half, &mut bytes).map_err(|error| self.unreadable(error))?;
+        Ok(bytes)
+    }
+
+    /// Writes [`Checkpoint::to_safetensors`] tensor by tensor. The same tensors and metadata give the same bytes.
+    pub fn write_safetensors(&self, half: bool, out: &mut dyn io::Write) -> io::Result<()> {
+        let (dtype, width) = if half { ("F16", 2) } else { ("F32", 4) };
+        let mut index = serde_json::Map::new();
+        if !self.metadata.is_empty() {
+            let sorted: BTreeMap<_, _> = self.metadata.iter().collect();
+            index.insert("__metadata__".into(), serde_json::json!(sorted));
+        }
+        let mut offset = 0;
+        for (name, stored) in &self.tensors {
+            let end = offset + stored.shape.iter().product::<usize>() * width;
+            let entry =
+                serde_json::json!({ "dtype": dtype, "shape": stored.shape, "data_offsets": [offset, end] });
+            index.insert(name.clone(), entry);
+            offset = end;
+        }
+        let mut index = serde_json::to_vec(&index)?;
+        // The tensors begin at a multiple of eight bytes.
+        index.resize(index.len().next_multiple_of(8), b' ');
+        out.write_all(&(index.len() as u64).to_le_bytes())?;
+        out.write_all(&index)?;
+        for stored in self.tensors.values() {
+            let values = stored.format.decode(&(stored.read)()?);
             let bytes: Vec<u8> = if half {
                 values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()
             } else {
                 values.iter().flat_map(|v| v.to_le_bytes()).collect()
             };
-            tensors.push((name, shape, bytes));
+            out.write_all(&bytes)?;
         }
-        let dtype = if half { Dtype::F16 } else { Dtype::F32 };
-        let views = tensors.iter().map(|(name, shape, bytes)| {
-            let view = TensorView::new(dtype, shape.clone(), bytes).expect("bytes of this shape");
-            (name.as_str(), view)
-        });
-        let metadata = (!self.metadata.is_empty()).then(|| self.metadata.clone());
-        Ok(safetensors::serialize(views, metadata).expect("names are distinct"))
+        Ok(())
+    }
+
+    fn unreadable(&self, error: io::Error) -> WeightError {
+        WeightError::File {
+            file: self.file.to_string(),
+            reason: format!("a tensor cannot be read ({error}): is the file whole?"),
+        }
     }
 }
 
 impl Source for Checkpoint {
     fn values(&mut self, key: &str, shape: &[usize], _: Init) -> Result<Vec<f32>, WeightError> {
-        let file = self.file.to_string();
-        let Some(stored) = self.tensors.get(key) else {
-            return Err(WeightError::Missing { file, key: key.into(), shape: shape.to_vec() });
-        };
-        if stored.shape != shape {
-            let (expected, found) = (shape.to_vec(), stored.shape.clone());
-            return Err(WeightError::Shape { file, key: key.into(), expected, found });
-        }
+        self.of_shape(key, shape)?;
         self.used.insert(key.into());
         let values = self.get(key)?.expect("found above").1;
         if has_no_number(&values) {
             let reason = format!("the tensor `{key}` holds values that are no numbers: get the file again");
-            return Err(WeightError::File { file, reason });
+            return Err(WeightError::File { file: self.file.to_string(), reason });
         }
         Ok(values)
     }

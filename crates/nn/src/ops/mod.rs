@@ -7,8 +7,10 @@ mod flex;
 pub mod optimizer;
 
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::module::{attention as burn_attention, conv2d as burn_conv2d};
-use burn::tensor::ops::{AttentionModuleOptions, ConvOptions};
+use burn::tensor::module::{
+    attention as burn_attention, conv2d as burn_conv2d, max_pool2d as burn_max_pool2d,
+};
+use burn::tensor::ops::{AttentionModuleOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, activation};
 use diffbir_kernels::Products;
 use diffbir_kernels::attention::Attention;
@@ -212,6 +214,13 @@ fn attend(
         bias.into_dispatch(),
         sizes,
     ))
+}
+
+/// The largest value of each channel in windows of `kernel` x `kernel` pixels that lie wholly inside, every
+/// `stride` pixels.
+pub fn max_pool2d(x: Tensor<4>, kernel: usize, stride: usize) -> Tensor<4> {
+    let options = MaxPoolOptions::new([kernel; 2]).with_stride([stride; 2]);
+    burn_max_pool2d(x.permute([0, 3, 1, 2]), options).permute([0, 2, 3, 1])
 }
 
 /// Doubles height and width by repeating each pixel.

@@ -1,0 +1,149 @@
+//! Training of an autoencoder (arXiv 2112.10752, section 3.1): the picture comes back, the latent stays near the
+//! standard normal distribution, and a discriminator of patches may judge.
+
+use crate::config::{AutoencoderLoss, AutoencoderTraining, Config, DegradationConfig};
+use crate::data::{ExampleConfig, LoadConfig, Pictures};
+use crate::degrade::{generator, normal};
+use crate::held_out::HeldOut;
+use crate::losses::LossTerms;
+use crate::optimizer::total;
+use crate::parts;
+use crate::run::{Batch, Loss, Report, Run, TrainError, to_tensor};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use diffbir_models::autoencoder::Autoencoder;
+use diffbir_models::kl::{KlAutoencoder, KlConfig};
+use diffbir_models::patch::PatchDiscriminator;
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::ops;
+use diffbir_nn::params::{RandomInit, build};
+use diffbir_nn::{Params, WeightError};
+use std::cell::RefCell;
+
+/// What learns.
+#[derive(Module, Debug)]
+struct Trainee {
+    autoencoder: KlAutoencoder,
+    discriminator: Option<PatchDiscriminator>,
+}
+
+/// Their places in a checkpoint.
+const AUTOENCODER: &str = "autoencoder";
+const DISCRIMINATOR: &str = "discriminator";
+
+/// Trains an autoencoder; measures what becomes of held-out pictures.
+pub fn train(
+    config: &AutoencoderTraining,
+    device: &Device,
+    report: &mut dyn FnMut(Report),
+) -> Result<(), TrainError> {
+    config.check()?;
+    let (sizes, crop_px) = (&config.network.sizes, config.data.crop_px);
+    let downsampling = 1 << (sizes.multipliers.len() - 1);
+    let start = start(config)?;
+    let pictures = Pictures::open(&config.data.folders, &config.data.open(), report)?;
+    let held_out = HeldOut::open(&config.validation, downsampling, device, report)?;
+    let terms = LossTerms::open(&config.loss, config.run.accumulate, device)?;
+    let (plain, device) = (device.clone(), device.clone().autodiff());
+    let judged = config.latent.discriminator > 0.0;
+    let run = Run::start(config, AutoencoderTraining::TRAINER, start, &device, |params| {
+        trainee(params, sizes, judged)
+    })?
+    .for_use(AUTOENCODER);
+    let recipe = DegradationConfig::default().recipe()?;
+    let examples = ExampleConfig { augment: config.data.augment, ..ExampleConfig::new(recipe) };
+    let load = LoadConfig { seed: config.run.seed, batch: config.run.batch, workers: None };
+    let mut position = run.batches();
+    let mut batches = pictures.batches(&examples, &load, position)?;
+    let report = RefCell::new(report);
+    let tell = |told| (report.borrow_mut())(told);
+    run.train(
+        || {
+            let examples = batches.next(&mut { tell })?;
+            position += 1;
+            let side = crop_px / downsampling;
+            let shape = [examples.len(), side, side, sizes.latent_channels];
+            let mut random = generator(config.run.seed, &format!("latent/{position}"));
+            let noise: Vec<f32> = (0..shape.iter().product()).map(|_| normal(&mut random)).collect();
+            Ok(Pictured {
+                truth: to_tensor(examples.iter().map(|example| &example.truth), &device),
+                noise: Tensor::from_data(TensorData::new(noise, shape), &device),
+                judged: (position - 1) / config.run.accumulate >= config.latent.discriminator_start,
+            })
+        },
+        |network, batch| loss(network, batch, &terms, config.latent, sizes.scale),
+        |network| {
+            Ok(held_out.measure(&plain, |_, truth| {
+                let picture = to_tensor([truth], &plain);
+                network.autoencoder.decode(network.autoencoder.encode(picture))
+            }))
+        },
+        &mut { tell },
+    )?;
+    Ok(())
+}
+
+fn trainee(params: &Params, sizes: &KlConfig, judged: bool) -> Result<Trainee, WeightError> {
+    Ok(Trainee {
+        autoencoder: sizes.build(&params.at(AUTOENCODER))?,
+        discriminator: judged.then(|| PatchDiscriminator::new(&params.at(DISCRIMINATOR))).transpose()?,
+    })
+}
+
+/// The weights of `run.init`, an autoencoder's alone, beside a new discriminator.
+fn start(config: &AutoencoderTraining) -> Result<Option<Checkpoint>, TrainError> {
+    let Some(init) = &config.run.init else { return Ok(None) };
+    let mut start = Checkpoint::default();
+    start.insert(AUTOENCODER, parts::open_at(init, parts::AUTOENCODER)?);
+    if config.latent.discriminator > 0.0 {
+        let mut random = RandomInit { seed: config.run.seed };
+        let (network, keys) = build(&mut random, &Device::flex(), PatchDiscriminator::new)?;
+        start.insert(DISCRIMINATOR, Checkpoint::from_tensors(keys.tensors(&network)));
+    }
+    Ok(Some(start.named(&init.display().to_string())))
+}
+
+/// Pictures `[b, h, w, 3]` and the noise of their latents.
+struct Pictured {
+    truth: Tensor<4>,
+    noise: Tensor<4>,
+    /// Whether the discriminator is heard.
+    judged: bool,
+}
+
+impl Batch for Pictured {
+    fn tensors(&self) -> Vec<(&'static str, TensorData)> {
+        vec![("truth", self.truth.to_data()), ("noise", self.noise.to_data())]
+    }
+}
+
+fn loss(
+    network: &Trainee,
+    batch: &Pictured,
+    terms: &LossTerms,
+    weights: AutoencoderLoss,
+    scale: f64,
+) -> Loss {
+    let moments = network.autoencoder.moments(batch.truth.clone()).chunk(2, 3);
+    let (mean, log_variance) = (moments[0].clone(), moments[1].clone().clamp(-30.0, 20.0));
+    let latent = mean.clone() + (log_variance.clone() * 0.5).exp() * batch.noise.clone();
+    let output = network.autoencoder.decode(latent * scale);
+    let Loss { total: between, terms: mut told } = terms.of(output.clone(), batch.truth.clone());
+    if told.is_empty() {
+        told.push(("picture", between.clone()));
+    }
+    let values = batch.truth.shape().num_elements() as f64;
+    let divergence = mean.square() + log_variance.clone().exp() - log_variance - 1.0;
+    told.push(("kl", total(divergence) * (0.5 * weights.kl / values)));
+    if let Some(discriminator) = network.discriminator.as_ref().filter(|_| batch.judged) {
+        // The picture's maker learns from a judge that stands still, and the judge from a picture that does.
+        let still = discriminator.clone().no_grad();
+        told.push(("adversarial", still.forward(output.clone()).mean() * -weights.discriminator));
+        let real = ops::relu(discriminator.forward(batch.truth.clone()) * -1.0 + 1.0).mean();
+        let made = ops::relu(discriminator.forward(output.detach()) + 1.0).mean();
+        told.push(("discriminator", (real + made) * 0.5));
+    }
+    let rest = told.iter().filter(|(name, _)| ["kl", "adversarial", "discriminator"].contains(name));
+    let total = rest.fold(between, |sum, (_, term)| sum + term.clone());
+    Loss { total, terms: told }
+}

@@ -1,0 +1,282 @@
+//! The whole configuration of each trainer, and its defaults.
+
+use super::network::{AutoencoderSizes, Network};
+use super::sections::*;
+use super::{Config, ConfigError};
+use diffbir_diffusion::schedule::{Prediction, Terminal};
+use diffbir_models::kl::KlConfig;
+use diffbir_models::patch::PatchDiscriminator;
+use diffbir_models::stage1::Stage1Config;
+use diffbir_models::unet::UnetConfig;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// `diffbir train stage1`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage1Training {
+    /// Which network.
+    pub network: Network<Stage1Config>,
+    /// To train on.
+    pub data: PictureData,
+    /// What becomes of them.
+    pub degradation: DegradationConfig,
+    /// To measure on.
+    pub validation: PictureValidation,
+    /// What is made small.
+    pub loss: PictureLoss,
+    /// AdamW.
+    pub optimizer: OptimizerConfig,
+    /// Its rate.
+    pub schedule: ScheduleConfig,
+    /// The run.
+    pub run: RunConfig,
+}
+
+/// `diffbir train autoencoder`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AutoencoderTraining {
+    /// Which network.
+    pub network: Network<KlConfig>,
+    /// To train on.
+    pub data: PictureData,
+    /// To measure on.
+    pub validation: PictureValidation,
+    /// What is made small between pictures.
+    pub loss: PictureLoss,
+    /// And what else.
+    pub latent: AutoencoderLoss,
+    /// AdamW.
+    pub optimizer: OptimizerConfig,
+    /// Its rate.
+    pub schedule: ScheduleConfig,
+    /// The run.
+    pub run: RunConfig,
+}
+
+/// `diffbir train prior`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriorTraining {
+    /// The UNet.
+    pub network: Network<UnetConfig>,
+    /// What it says.
+    pub diffusion: DiffusionConfig,
+    /// Whose latents.
+    pub autoencoder: Trained<AutoencoderSizes>,
+    /// What it reads.
+    pub text: TextConfig,
+    /// To train on.
+    pub data: LatentData,
+    /// To measure on.
+    pub validation: LatentValidation,
+    /// AdamW.
+    pub optimizer: OptimizerConfig,
+    /// Its rate.
+    pub schedule: ScheduleConfig,
+    /// The run.
+    pub run: RunConfig,
+}
+
+/// `diffbir train stage2`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage2Training {
+    /// The UNet, and with it the branch.
+    pub network: Network<UnetConfig>,
+    /// What it says.
+    pub diffusion: DiffusionConfig,
+    /// The branch.
+    pub control: ControlConfig,
+    /// Whose latents.
+    pub autoencoder: Trained<AutoencoderSizes>,
+    /// Whose pictures are the condition.
+    pub stage1: Trained<Stage1Config>,
+    /// What the UNet reads.
+    pub text: TextConfig,
+    /// To train on.
+    pub data: LatentData,
+    /// To measure on.
+    pub validation: LatentValidation,
+    /// AdamW.
+    pub optimizer: OptimizerConfig,
+    /// Its rate.
+    pub schedule: ScheduleConfig,
+    /// The run.
+    pub run: RunConfig,
+}
+
+impl Default for Stage1Training {
+    fn default() -> Self {
+        Self {
+            network: Network::of("srvgg"),
+            data: PictureData::crops_of(128),
+            degradation: DegradationConfig::default(),
+            validation: PictureValidation::default(),
+            loss: PictureLoss { mse_log: 1.0, ..PictureLoss::default() },
+            optimizer: OptimizerConfig::default(),
+            schedule: ScheduleConfig::cosine(20),
+            run: RunConfig::default(),
+        }
+    }
+}
+
+impl Default for AutoencoderTraining {
+    fn default() -> Self {
+        Self {
+            network: Network::of("kl-f8"),
+            data: PictureData::crops_of(256),
+            validation: PictureValidation::default(),
+            loss: PictureLoss { l1: 1.0, ..PictureLoss::default() },
+            latent: AutoencoderLoss { kl: 1e-6, discriminator: 0.0, discriminator_start: 2500 },
+            // Latent Diffusion's.
+            optimizer: OptimizerConfig { rate: 4.5e-6, beta1: 0.5, beta2: 0.9, ..OptimizerConfig::default() },
+            schedule: ScheduleConfig { shape: Shape::Constant, warm_up: 0 },
+            run: RunConfig::default(),
+        }
+    }
+}
+
+impl Default for PriorTraining {
+    fn default() -> Self {
+        Self {
+            network: Network::of("nano"),
+            diffusion: DiffusionConfig { prediction: Prediction::V, terminal: Terminal::ZeroSnr },
+            autoencoder: Trained { path: PathBuf::new(), network: Network::of("taef2") },
+            text: TextConfig::default(),
+            data: LatentData::default(),
+            validation: LatentValidation::default(),
+            optimizer: OptimizerConfig::stage2(),
+            schedule: ScheduleConfig::cosine(100),
+            run: RunConfig::default(),
+        }
+    }
+}
+
+impl Default for Stage2Training {
+    fn default() -> Self {
+        let PriorTraining {
+            network,
+            diffusion,
+            autoencoder,
+            text,
+            data,
+            validation,
+            optimizer,
+            schedule,
+            run,
+        } = PriorTraining::default();
+        Self {
+            network,
+            diffusion,
+            control: ControlConfig {
+                unet: PathBuf::new(),
+                together_with: None,
+                draws: 2,
+                noise_aug_timestep: 0,
+            },
+            autoencoder,
+            stage1: Trained { path: PathBuf::new(), network: Network::of("srvgg") },
+            text,
+            data,
+            validation,
+            optimizer,
+            schedule,
+            run,
+        }
+    }
+}
+
+impl Config for Stage1Training {
+    const TRAINER: &'static str = "stage1";
+    const LOSS_TAG: &'static str = "train/loss_step";
+
+    fn run(&self) -> &RunConfig {
+        &self.run
+    }
+
+    fn optimizer(&self) -> (&OptimizerConfig, &ScheduleConfig) {
+        (&self.optimizer, &self.schedule)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        check_common(&self.run, &self.optimizer, &self.data.folders)?;
+        self.loss.check()?;
+        // A crop is reduced to a quarter, and a network that works at full size wants whole windows.
+        let multiple = self.network.sizes.multiple_px().max(4);
+        let fits = self.data.crop_px > 0 && self.data.crop_px.is_multiple_of(multiple);
+        want(fits, "data.crop_px", &format!("it must be a multiple of {multiple}"))
+    }
+}
+
+impl Config for AutoencoderTraining {
+    const TRAINER: &'static str = "autoencoder";
+    const LOSS_TAG: &'static str = "train/loss_step";
+
+    fn run(&self) -> &RunConfig {
+        &self.run
+    }
+
+    fn optimizer(&self) -> (&OptimizerConfig, &ScheduleConfig) {
+        (&self.optimizer, &self.schedule)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        check_common(&self.run, &self.optimizer, &self.data.folders)?;
+        self.loss.check()?;
+        let weight = |weight: f64| weight >= 0.0 && weight.is_finite();
+        want(weight(self.latent.kl), "latent.kl", "it must not be negative")?;
+        let discriminator = self.latent.discriminator;
+        want(weight(discriminator), "latent.discriminator", "it must not be negative")?;
+        let (crop_px, multiple) = (self.data.crop_px, 1 << (self.network.sizes.multipliers.len() - 1));
+        let fits = crop_px > 0 && crop_px.is_multiple_of(multiple);
+        want(fits, "data.crop_px", &format!("it must be a multiple of {multiple}"))?;
+        let least = PatchDiscriminator::LEAST_PX;
+        let judged = discriminator == 0.0 || crop_px >= least;
+        want(judged, "data.crop_px", &format!("the discriminator wants at least {least}"))
+    }
+}
+
+impl Config for PriorTraining {
+    const TRAINER: &'static str = "unet";
+    const LOSS_TAG: &'static str = "loss/loss_simple_step";
+
+    fn run(&self) -> &RunConfig {
+        &self.run
+    }
+
+    fn optimizer(&self) -> (&OptimizerConfig, &ScheduleConfig) {
+        (&self.optimizer, &self.schedule)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        check_common(&self.run, &self.optimizer, &self.data.folders)?;
+        self.data.check(&self.network.sizes)?;
+        check_denoiser(&self.network.sizes, &self.autoencoder, &self.text)
+    }
+}
+
+impl Config for Stage2Training {
+    const TRAINER: &'static str = "control";
+    const LOSS_TAG: &'static str = "loss/loss_simple_step";
+
+    fn run(&self) -> &RunConfig {
+        &self.run
+    }
+
+    fn optimizer(&self) -> (&OptimizerConfig, &ScheduleConfig) {
+        (&self.optimizer, &self.schedule)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        check_common(&self.run, &self.optimizer, &self.data.folders)?;
+        self.data.check(&self.network.sizes)?;
+        check_denoiser(&self.network.sizes, &self.autoencoder, &self.text)?;
+        want(!self.stage1.path.as_os_str().is_empty(), "stage1.path", "give --stage1 or this field")?;
+        want(!self.control.unet.as_os_str().is_empty(), "control.unet", "give --unet or this field")?;
+        want((1..=100).contains(&self.control.draws), "control.draws", "it must be from 1 to 100")?;
+        let times = self.control.noise_aug_timestep <= 1000;
+        want(times, "control.noise_aug_timestep", "it must be from 0 to 1000")
+    }
+}

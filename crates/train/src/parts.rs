@@ -1,0 +1,235 @@
+//! Trained networks that a trainer uses and leaves as they are, and what they make of pictures and prompts.
+
+use crate::config::{AutoencoderSizes, LatentData, TextConfig, Trained};
+use crate::data::{self, DataError};
+use crate::latents::{self, Kind, Latent};
+use crate::run::{Report, TrainError, to_tensor};
+use crate::stage1;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use diffbir_imaging::Raster;
+use diffbir_models::autoencoder::Autoencoder;
+use diffbir_models::clip::ClipText;
+use diffbir_models::stage1::{Stage1, Stage1Config};
+use diffbir_nn::WeightError;
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::build;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// Where Stable Diffusion's files keep their networks.
+pub(crate) const UNET: &str = "model.diffusion_model";
+pub(crate) const AUTOENCODER: &str = "first_stage_model";
+pub(crate) const TEXT: &str = "cond_stage_model";
+
+/// A network's file, or its place in a whole Stable Diffusion.
+pub(crate) fn open_at(file: &Path, place: &str) -> Result<Checkpoint, WeightError> {
+    let whole = Checkpoint::open(file)?;
+    let part = whole.part(place);
+    Ok(if part.entries().next().is_some() { part } else { whole })
+}
+
+fn taef2_file(folder: &Path, half: &str) -> Result<PathBuf, WeightError> {
+    ["pth", "safetensors"]
+        .map(|extension| folder.join(format!("taef2_{half}.{extension}")))
+        .into_iter()
+        .find(|file| file.exists())
+        .ok_or_else(|| WeightError::File {
+            file: folder.display().to_string(),
+            reason: format!("holds no taef2_{half}.pth or .safetensors"),
+        })
+}
+
+/// The two files of TAEF2 in a folder, as one.
+pub fn taef2_files(folder: &Path) -> Result<Checkpoint, WeightError> {
+    let mut both = Checkpoint::default();
+    for half in ["encoder", "decoder"] {
+        both.insert(half, Checkpoint::open(&taef2_file(folder, half)?)?);
+    }
+    Ok(both.named(&folder.display().to_string()))
+}
+
+/// Tells a file from others: its length, and what it begins and ends with.
+fn mark(file: &Path) -> Result<String, TrainError> {
+    const END_BYTES: u64 = 1 << 20;
+    let read = || -> io::Result<(u64, Vec<u8>)> {
+        let mut file = File::open(file)?;
+        let length = file.metadata()?.len();
+        let mut ends = Vec::new();
+        file.by_ref().take(END_BYTES).read_to_end(&mut ends)?;
+        file.seek(SeekFrom::Start(length.saturating_sub(END_BYTES)))?;
+        file.read_to_end(&mut ends)?;
+        Ok((length, ends))
+    };
+    let (length, ends) = read().map_err(|source| TrainError::Read { file: file.to_path_buf(), source })?;
+    let hash = ends
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    Ok(format!("{length}-{hash:016x}"))
+}
+
+/// Tells an autoencoder from others.
+pub(crate) fn mark_of_autoencoder(trained: &Trained<AutoencoderSizes>) -> Result<String, TrainError> {
+    match &trained.network.sizes {
+        AutoencoderSizes::Taef2(_) => mark(&taef2_file(&trained.path, "encoder")?),
+        AutoencoderSizes::Kl(_) => mark(&trained.path),
+    }
+}
+
+pub(crate) fn autoencoder(
+    trained: &Trained<AutoencoderSizes>,
+    device: &Device,
+) -> Result<Box<dyn Autoencoder>, WeightError> {
+    let mut file;
+    let network: Box<dyn Autoencoder> = match &trained.network.sizes {
+        AutoencoderSizes::Taef2(sizes) => {
+            file = taef2_files(&trained.path)?;
+            Box::new(build(&mut file, device, |params| sizes.build(params))?.0)
+        }
+        AutoencoderSizes::Kl(sizes) => {
+            file = open_at(&trained.path, AUTOENCODER)?;
+            Box::new(build(&mut file, device, |params| sizes.build(params))?.0)
+        }
+    };
+    file.expect_all_used()?;
+    Ok(network)
+}
+
+/// A stage 1 whose pictures are conditions.
+pub(crate) struct Cleaner {
+    sizes: Stage1Config,
+    network: Stage1,
+    /// What tells it from others.
+    mark: String,
+    device: Device,
+}
+
+impl Cleaner {
+    pub(crate) fn open(trained: &Trained<Stage1Config>, device: &Device) -> Result<Self, TrainError> {
+        let sizes = trained.network.sizes.clone();
+        let mut file = Checkpoint::open(&trained.path)?;
+        let (network, _) = build(&mut file, device, |params| sizes.build(params))?;
+        file.expect_all_used()?;
+        Ok(Self { sizes, network, mark: mark(&trained.path)?, device: device.clone() })
+    }
+
+    /// From a degraded picture to what stage 1 makes of it for a true picture of this size.
+    pub(crate) fn restore(&self, degraded: &Raster, [width_px, height_px]: [usize; 2]) -> Raster {
+        let picture = stage1::input(&self.sizes, degraded, width_px, height_px);
+        let out = self.network.forward(to_tensor([&picture], &self.device)).clamp(0.0, 1.0);
+        let [_, height_px, width_px, channels] = out.dims();
+        let data = out.into_data().iter::<f32>().collect();
+        Raster { width_px, height_px, channels, data }
+    }
+}
+
+/// So many prompts are remembered.
+const REMEMBERED: usize = 64;
+
+/// A text encoder that remembers what it has made of each prompt.
+pub(crate) struct Texts {
+    network: Option<ClipText>,
+    device: Device,
+    known: RefCell<HashMap<String, Tensor<3>>>,
+}
+
+impl Texts {
+    pub(crate) fn open(config: &TextConfig, device: &Device) -> Result<Self, WeightError> {
+        let open = |file: &PathBuf| {
+            let file = open_at(file, TEXT)?;
+            // A mask that some copies carry and that is computed.
+            let keep = |name: &str, shape: &[usize]| {
+                (name != "model.attn_mask").then(|| (name.into(), shape.to_vec()))
+            };
+            let mut file = file.renamed(keep);
+            Ok(build(&mut file, device, |params| config.network.sizes.build(params))?.0)
+        };
+        let network = config.encoder.as_ref().map(open).transpose()?;
+        Ok(Self { network, device: device.clone(), known: RefCell::default() })
+    }
+
+    /// What a denoiser on `device` reads of these prompts, `[b, tokens, width]`; nothing without an encoder.
+    pub(crate) fn context(&self, prompts: &[String], device: &Device) -> Option<Tensor<3>> {
+        let network = self.network.as_ref()?;
+        let mut known = self.known.borrow_mut();
+        if known.len() > REMEMBERED {
+            known.clear();
+        }
+        let mut encode = |prompt: &String| {
+            let encoded = known.entry(prompt.clone()).or_insert_with(|| {
+                let ids = diffbir_text::tokens(prompt).map(i64::from);
+                let ids = TensorData::new(ids.to_vec(), [1, ids.len()]);
+                network.forward(Tensor::<2, Int>::from_data(ids, &self.device))
+            });
+            Tensor::from_data(encoded.to_data(), device)
+        };
+        Some(Tensor::cat(prompts.iter().map(&mut encode).collect(), 0))
+    }
+}
+
+/// Latents of pictures, and for each degradation those of their stage-1 pictures.
+pub struct Pairs {
+    /// Of the true pictures.
+    pub truths: Vec<Latent>,
+    /// Of the same pictures in the same order, once for each degradation.
+    pub conditions: Vec<Vec<Latent>>,
+}
+
+/// What a run trains on and what it is only measured on.
+pub struct Sets {
+    /// To train on.
+    pub train: Pairs,
+    /// To measure on.
+    pub held_out: Pairs,
+}
+
+/// Makes the latents of a run.
+pub(crate) struct Encoder<'a> {
+    pub(crate) data: &'a LatentData,
+    pub(crate) held_out: &'a [PathBuf],
+    pub(crate) autoencoder: Box<dyn Autoencoder>,
+    /// What tells it from others.
+    pub(crate) mark: String,
+    /// What makes conditions, and how many of each picture.
+    pub(crate) cleaner: Option<(Cleaner, usize)>,
+    pub(crate) device: Device,
+}
+
+impl Encoder<'_> {
+    pub(crate) fn sets(&self, report: &mut dyn FnMut(Report)) -> Result<Sets, TrainError> {
+        // A folder that is not there is noticed before the first latent.
+        let folders = self.held_out;
+        if data::pictures_in_all(folders)?.is_empty() && !folders.is_empty() {
+            return Err(DataError::Empty { folders: folders.to_vec(), least_px: 1 }.into());
+        }
+        let mut pairs = |folders: &[PathBuf], name: &str| self.pairs(folders, name, report);
+        Ok(Sets { train: pairs(&self.data.folders, "train")?, held_out: pairs(folders, "valid")? })
+    }
+
+    fn pairs(
+        &self,
+        folders: &[PathBuf],
+        name: &str,
+        report: &mut dyn FnMut(Report),
+    ) -> Result<Pairs, TrainError> {
+        let cache = self.data.latents.join(name);
+        let side = self.data.side_cells;
+        let mut encode = |kind: &Kind, made_by: &str| {
+            let autoencoder = (&*self.autoencoder, made_by);
+            latents::encode_all(folders, &cache, kind, side, autoencoder, &self.device, report)
+        };
+        let truths = encode(&Kind::Truth, &self.mark)?;
+        let mut conditions = Vec::new();
+        if let Some((cleaner, draws)) = &self.cleaner {
+            let restore = |degraded: &Raster, size: [usize; 2]| cleaner.restore(degraded, size);
+            let made_by = format!("{} {}", self.mark, cleaner.mark);
+            for draw in 0..*draws {
+                let kind = Kind::Stage1 { restore: &restore, truths: &truths, draw };
+                conditions.push(encode(&kind, &made_by)?);
+            }
+        }
+        Ok(Pairs { truths, conditions })
+    }
+}

@@ -1,0 +1,119 @@
+//! The trainer of autoencoders on pictures made here.
+
+mod pictures;
+
+use diffbir_models::autoencoder::Autoencoder;
+use diffbir_models::kl::KlConfig;
+use diffbir_nn::Device;
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::build;
+use diffbir_train::autoencoder;
+use diffbir_train::config::*;
+use diffbir_train::run::{Report, TrainError};
+use pictures::{pictures, tensors};
+use std::path::Path;
+
+fn config(folder: &Path, name: &str) -> AutoencoderTraining {
+    let data = folder.join("data");
+    if !data.exists() {
+        pictures(&data);
+    }
+    let sizes = KlConfig {
+        channels: 8,
+        multipliers: vec![1, 1, 2],
+        blocks: 1,
+        latent_channels: 4,
+        norm_groups: 4,
+        scale: 0.5,
+    };
+    let start = AutoencoderTraining::default();
+    AutoencoderTraining {
+        network: Network { base: "kl-f4".into(), sizes },
+        data: PictureData { folders: vec![data.clone()], ..PictureData::crops_of(32) },
+        validation: PictureValidation { folders: vec![data], ..PictureValidation::default() },
+        latent: AutoencoderLoss { discriminator: 0.003, discriminator_start: 10, ..start.latent },
+        optimizer: OptimizerConfig { rate: 2e-3, ..start.optimizer },
+        run: RunConfig {
+            output: folder.join(name),
+            steps: 40,
+            batch: 2,
+            log_every: 10,
+            checkpoint_every: 20,
+            ..start.run
+        },
+        ..start
+    }
+}
+
+/// The terms of each report, and the ranks of the validations.
+#[derive(Default)]
+struct Told {
+    terms: Vec<Vec<(&'static str, f64)>>,
+    ranks: Vec<f64>,
+}
+
+fn train(config: &AutoencoderTraining) -> Result<Told, TrainError> {
+    let mut told = Told::default();
+    autoencoder::train(config, &Device::flex(), &mut |report| match report {
+        Report::Steps(steps) => told.terms.push(steps.terms),
+        Report::Validation { measured, .. } => told.ranks.push(measured.rank.unwrap()),
+        _ => {}
+    })?;
+    Ok(told)
+}
+
+#[test]
+fn pictures_come_back_and_a_discriminator_judges_from_its_step_on() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let folder = folder.path();
+    let whole = config(folder, "whole");
+    let told = train(&whole).unwrap();
+    assert!(told.ranks[2] < told.ranks[0] - 1.0, "decibels, negated: {:?}", told.ranks);
+    let names = |index: usize| told.terms[index].iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    assert_eq!(names(0), ["picture", "kl"]);
+    assert_eq!(names(3), ["picture", "kl", "adversarial", "discriminator"]);
+    let judge = |index: usize| told.terms[index][3].1;
+    assert!(judge(3) < judge(1), "it learns too: {:?}", told.terms);
+
+    // The file for use is the autoencoder alone.
+    let weights = whole.run.output.join("autoencoder.safetensors");
+    let mut file = Checkpoint::open(&weights).unwrap();
+    let (network, _) = build(&mut file, &Device::flex(), |params| whole.network.sizes.build(params)).unwrap();
+    file.expect_all_used().unwrap();
+    assert_eq!(network.downsampling(), 4);
+    let state = tensors(&whole.run.output.join("checkpoints/0000040.safetensors"));
+    assert!(state.keys().any(|name| name.starts_with("network.discriminator.")));
+
+    let parts = config(folder, "parts");
+    let stopped = std::panic::catch_unwind(|| {
+        let _ = autoencoder::train(&parts, &Device::flex(), &mut |report| {
+            assert!(!matches!(report, Report::Validation { step: 20, .. }), "stop here");
+        });
+    });
+    assert!(stopped.is_err());
+    train(&parts).unwrap();
+    assert_eq!(state, tensors(&parts.run.output.join("checkpoints/0000040.safetensors")));
+
+    // Another run starts from an autoencoder alone, with a new discriminator or none.
+    for discriminator in [0.003, 0.0] {
+        let mut next = config(folder, &format!("next{discriminator}"));
+        next.latent.discriminator = discriminator;
+        next.run.init = Some(weights.clone());
+        next.run.steps = 1;
+        let first = train(&next).unwrap().ranks[0];
+        assert!((first - told.ranks[2]).abs() < 1e-6, "{first} {:?}", told.ranks);
+    }
+}
+
+#[test]
+fn a_latent_that_is_weighed_down_comes_nearer_to_normal() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let kl_of = |weight: f64| {
+        let mut config = config(folder.path(), &format!("kl{weight}"));
+        config.latent = AutoencoderLoss { kl: weight, discriminator: 0.0, ..config.latent };
+        let told = train(&config).unwrap();
+        told.terms[3].iter().find(|(name, _)| *name == "kl").unwrap().1 / weight
+    };
+    let (free, bound) = (kl_of(1e-6), kl_of(1.0));
+    assert!(bound < 0.5 * free, "{bound} {free}");
+}

@@ -1,0 +1,208 @@
+//! The trainers of stage 2 on pictures made here, with small networks of every kind: they learn, and a run that was
+//! stopped goes on bit for bit.
+
+mod pictures;
+
+use diffbir_diffusion::schedule::{Prediction, Terminal};
+use diffbir_models::clip::ClipTextConfig;
+use diffbir_models::kl::KlConfig;
+use diffbir_models::srvgg::SrvggConfig;
+use diffbir_models::stage1::Stage1Config;
+use diffbir_models::taef2::Taef2Config;
+use diffbir_models::unet::UnetConfig;
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::{RandomInit, build};
+use diffbir_nn::{Device, Module, Params, WeightError};
+use diffbir_train::config::*;
+use diffbir_train::run::{Report, TrainError};
+use diffbir_train::stage2;
+use pictures::{pictures, tensors};
+use std::path::{Path, PathBuf};
+
+/// A file of random weights.
+fn save<N: Module>(file: &Path, seed: u64, network: impl Fn(&Params) -> Result<N, WeightError>) -> PathBuf {
+    let mut random = RandomInit { seed };
+    let (network, keys) = build(&mut random, &Device::flex(), network).unwrap();
+    let weights = Checkpoint::from_tensors(keys.tensors(&network));
+    std::fs::write(file, weights.to_safetensors(false).unwrap()).unwrap();
+    file.to_path_buf()
+}
+
+fn kl() -> Network<AutoencoderSizes> {
+    let sizes = KlConfig {
+        channels: 8,
+        multipliers: vec![1, 1, 2],
+        blocks: 1,
+        latent_channels: 4,
+        norm_groups: 4,
+        scale: 0.5,
+    };
+    Network { base: "kl-f8".into(), sizes: AutoencoderSizes::Kl(sizes) }
+}
+
+fn unet() -> Network<UnetConfig> {
+    let sizes = UnetConfig {
+        latent_channels: 4,
+        model_channels: 16,
+        multipliers: vec![1, 2],
+        blocks: 1,
+        attention: vec![false, true],
+        head_channels: 8,
+        norm_groups: 4,
+        context_channels: 8,
+        learned_context: false,
+    };
+    Network { base: "nano".into(), sizes }
+}
+
+/// A prior that reads, on an autoencoder whose latents are drawn.
+fn prior(folder: &Path) -> PriorTraining {
+    let data = folder.join("data");
+    if !data.exists() {
+        pictures(&data);
+        std::fs::write(data.join("1.txt"), "a photograph\n").unwrap();
+    }
+    let AutoencoderSizes::Kl(kl_sizes) = kl().sizes else { unreachable!() };
+    let clip = ClipTextConfig { width: 8, heads: 2, blocks: 2, ..ClipTextConfig::official() };
+    let start = PriorTraining::default();
+    PriorTraining {
+        network: unet(),
+        diffusion: DiffusionConfig { prediction: Prediction::Eps, terminal: Terminal::Plain },
+        autoencoder: Trained {
+            path: save(&folder.join("kl.safetensors"), 9, |params| kl_sizes.build(params)),
+            network: kl(),
+        },
+        text: TextConfig {
+            encoder: Some(save(&folder.join("clip.safetensors"), 9, |params| clip.build(params))),
+            network: Network { base: "sd2.1".into(), sizes: clip },
+            prompt: "a picture".into(),
+            dropout: 0.3,
+        },
+        data: LatentData { folders: vec![data.clone()], latents: folder.join("latents"), side_cells: 8 },
+        validation: LatentValidation { folders: vec![data] },
+        optimizer: OptimizerConfig { rate: 2e-3, ..start.optimizer },
+        schedule: ScheduleConfig { shape: Shape::Constant, warm_up: 2 },
+        run: RunConfig {
+            output: folder.join("prior"),
+            steps: 60,
+            batch: 4,
+            checkpoint_every: 20,
+            log_every: 20,
+            ..start.run
+        },
+    }
+}
+
+/// Losses of the validations.
+fn validations(
+    trainer: impl FnOnce(&mut dyn FnMut(Report)) -> Result<(), TrainError>,
+) -> Result<Vec<f64>, TrainError> {
+    let mut losses = Vec::new();
+    trainer(&mut |report| {
+        if let Report::Validation { measured, .. } = report {
+            losses.push(measured.rank.expect("there are validation pictures"));
+        }
+    })?;
+    Ok(losses)
+}
+
+fn stage2(folder: &Path, prior: &PriorTraining) -> Stage2Training {
+    let cleaner = Stage1Config::Srvgg(SrvggConfig { features: 4, convolutions: 1, upscale: 4 });
+    let start = Stage2Training::default();
+    Stage2Training {
+        network: prior.network.clone(),
+        diffusion: prior.diffusion,
+        control: ControlConfig {
+            unet: prior.run.output.join("unet.safetensors"),
+            draws: 1,
+            noise_aug_timestep: 200,
+            ..start.control
+        },
+        autoencoder: prior.autoencoder.clone(),
+        stage1: Trained {
+            path: save(&folder.join("stage1.safetensors"), 9, |params| cleaner.build(params)),
+            network: Network { base: "srvgg".into(), sizes: cleaner },
+        },
+        text: prior.text.clone(),
+        data: prior.data.clone(),
+        validation: prior.validation.clone(),
+        optimizer: prior.optimizer,
+        schedule: prior.schedule,
+        run: RunConfig { output: folder.join("control"), ..prior.run.clone() },
+    }
+}
+
+#[test]
+fn prior_and_branch_learn_and_go_on() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let folder = folder.path();
+    let device = Device::flex();
+    let prior = prior(folder);
+    let losses = validations(|report| stage2::train_prior(&prior, &device, report)).unwrap();
+    assert!(losses[3] < losses[0] - 0.02, "{losses:?}");
+
+    let branch = stage2(folder, &prior);
+    let whole = validations(|report| stage2::train_control(&branch, &device, report)).unwrap();
+    assert!(whole[3] < whole[0] - 0.001, "{whole:?}");
+    // The branch begins with no effect.
+    assert!((whole[0] - losses[3]).abs() < 0.02, "{losses:?} {whole:?}");
+
+    let mut parts = branch.clone();
+    parts.run.output = folder.join("parts");
+    let stopped = std::panic::catch_unwind(|| {
+        let _ = stage2::train_control(&parts, &Device::flex(), &mut |report| {
+            assert!(!matches!(report, Report::Validation { step: 40, .. }), "stop here");
+        });
+    });
+    assert!(stopped.is_err());
+    let rest = validations(|report| stage2::train_control(&parts, &device, report)).unwrap();
+    assert_eq!(rest, [whole[3]]);
+    for name in ["control.safetensors", "checkpoints/0000060.safetensors"] {
+        assert_eq!(tensors(&branch.run.output.join(name)), tensors(&parts.run.output.join(name)), "{name}");
+    }
+
+    // Latents that another stage 1 made are not taken for this one's.
+    let mut other = branch.clone();
+    other.run.output = folder.join("other");
+    other.stage1.path = folder.join("other.safetensors");
+    let Stage1Config::Srvgg(sizes) = &other.stage1.network.sizes else { unreachable!() };
+    save(&other.stage1.path, 8, |params| sizes.build(params));
+    let error = stage2::train_control(&other, &device, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("made by other networks"), "{error}");
+
+    // Both together go on from there.
+    let mut both = branch.clone();
+    both.run.output = folder.join("both");
+    (both.run.steps, both.run.recompute) = (20, true);
+    both.control.together_with = Some(branch.run.output.join("control.safetensors"));
+    let together = validations(|report| stage2::train_control(&both, &device, report)).unwrap();
+    assert!((together[0] - whole[3]).abs() < 1e-6, "{whole:?} {together:?}");
+    let weights = tensors(&both.run.output.join("stage2.safetensors"));
+    for prefix in ["unet.", "control."] {
+        assert!(weights.keys().any(|name| name.starts_with(prefix)));
+    }
+}
+
+/// The mean of a latent is cached with its deviation, and prompts are read anew.
+#[test]
+fn what_does_not_fit_is_refused_before_the_first_step() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let folder = folder.path();
+    let refused = |change: &dyn Fn(&mut PriorTraining), why: &str| {
+        let mut config = prior(folder);
+        change(&mut config);
+        let error = stage2::train_prior(&config, &Device::flex(), &mut |_| {}).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    refused(&|config| config.text.encoder = None, "text.encoder: a network without a learned token");
+    refused(&|config| config.text.dropout = 1.5, "text.dropout");
+    refused(&|config| config.data.side_cells = 7, "data.side_cells: it must be a multiple of 2");
+    refused(&|config| config.data.side_cells = 100, "no picture of at least");
+    refused(
+        &|config| {
+            let taef2 = Taef2Config { latent_channels: 5, ..Taef2Config::published() };
+            config.autoencoder.network.sizes = AutoencoderSizes::Taef2(taef2);
+        },
+        "network.latent_channels: the autoencoder's latents have 5 channels",
+    );
+}
