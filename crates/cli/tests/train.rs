@@ -127,8 +127,10 @@ fn a_printed_configuration_is_the_run() {
         String::from_utf8(told.get_output().stdout.clone()).unwrap()
     };
     let sets = ["--set", "network.features=4", "--set", "network.convolutions=1", "--set", "data.crop_px=32"];
-    let first =
-        print(&[&sets[..], &["--steps", "2", "--rate", "1e-3", "--data", data.to_str().unwrap()]].concat());
+    let first = print(
+        &[&sets[..], &["--steps", "2", "--batch", "1", "--rate", "1e-3", "--data", data.to_str().unwrap()]]
+            .concat(),
+    );
     for line in ["base = \"srvgg\"", "features = 4", "steps = 2", "rate = 0.001", "crop_px = 32"] {
         assert!(first.contains(line), "{first}");
     }
