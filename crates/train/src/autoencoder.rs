@@ -1,7 +1,7 @@
 //! Training of an autoencoder (arXiv 2112.10752, section 3.1): the picture comes back, the latent stays near the
 //! standard normal distribution, and a discriminator of patches may judge.
 
-use crate::config::{AutoencoderLoss, AutoencoderTraining, Config, DegradationConfig};
+use crate::config::{AutoencoderLoss, AutoencoderTraining, Config, DegradationConfig, recipe};
 use crate::data::{ExampleConfig, LoadConfig, Pictures};
 use crate::degrade::{generator, normal};
 use crate::held_out::HeldOut;
@@ -50,7 +50,7 @@ pub fn train(
         trainee(params, sizes, judged)
     })?
     .for_use(AUTOENCODER);
-    let recipe = DegradationConfig::default().recipe()?;
+    let recipe = recipe(&DegradationConfig::default().recipe)?;
     let examples = ExampleConfig { augment: config.data.augment, ..ExampleConfig::new(recipe) };
     let load = LoadConfig { seed: config.run.seed, batch: config.run.batch, workers: None };
     let mut position = run.batches();

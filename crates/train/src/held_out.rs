@@ -1,11 +1,12 @@
 //! Pictures that are only measured on.
 
 use crate::config::PictureValidation;
-use crate::data::{self, DataError};
+use crate::data::{Crop, OpenConfig, Pictures};
 use crate::run::{Measured, Report, TrainError, to_tensor};
 use burn::tensor::{Device, Tensor};
 use diffbir_imaging::Raster;
 use diffbir_metrics::{Backbone, Lpips};
+use std::path::{Path, PathBuf};
 
 /// Side of the smallest picture that is measured on.
 const LEAST_PX: usize = 32;
@@ -34,22 +35,10 @@ impl HeldOut {
         let files = &config.lpips_files;
         let lpips = (!files.is_empty()).then(|| Lpips::open(files, Backbone::AlexNet, device)).transpose()?;
         let least_px = LEAST_PX.max(multiple);
-        let mut pictures = Vec::new();
-        for file in data::pictures_in_all(&config.folders)? {
-            let picture = match data::decode(&file, least_px) {
-                Ok(picture) => picture,
-                Err(why) => {
-                    report(Report::LeftOut { why });
-                    continue;
-                }
-            };
-            let side = |px: usize| px.min(MOST_PX) / multiple * multiple;
-            let picture = picture.crop(0, 0, side(picture.width_px), side(picture.height_px));
-            pictures.push((file.file_name().unwrap_or_default().to_string_lossy().into_owned(), picture));
-        }
-        if pictures.is_empty() && !config.folders.is_empty() {
-            return Err(DataError::Empty { folders: config.folders.clone(), least_px }.into());
-        }
+        let pictures = match config.folders.as_slice() {
+            [] => Vec::new(),
+            sources => read(sources, least_px, multiple, report)?,
+        };
         Ok(Self { pictures, lpips })
     }
 
@@ -86,6 +75,33 @@ impl HeldOut {
         let pictures = vec![("image/pred", restored), ("image/gt", truths)];
         Measured { text, scalars, rank: Some(-decibels), pictures }
     }
+}
+
+/// The pictures of at least `least_px` a side that can be read, with their names, cut to whole multiples.
+fn read(
+    sources: &[PathBuf],
+    least_px: usize,
+    multiple: usize,
+    report: &mut dyn FnMut(Report),
+) -> Result<Vec<(String, Raster)>, TrainError> {
+    let config = OpenConfig { memory_bytes: 0, ..OpenConfig::new(Crop::Inside, least_px) };
+    let set = Pictures::open(sources, &config, report)?;
+    let mut pictures = Vec::new();
+    for index in 0..set.len() {
+        let picture = match set.picture(index) {
+            Ok(picture) => picture,
+            Err(why) => {
+                report(Report::LeftOut { why });
+                continue;
+            }
+        };
+        let side = |px: usize| px.min(MOST_PX) / multiple * multiple;
+        let picture = picture.crop(0, 0, side(picture.width_px), side(picture.height_px));
+        let name = set.name(index);
+        let name = Path::new(&name).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        pictures.push((name, picture));
+    }
+    if pictures.is_empty() { Err(set.nothing().into()) } else { Ok(pictures) }
 }
 
 /// Peak signal to noise ratio over all values, clamped to 0..1, in dB.

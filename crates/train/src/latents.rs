@@ -1,10 +1,8 @@
 //! Latents of training pictures, encoded once and kept in a folder, and the examples drawn from them.
 
-use crate::data::{self, DataError};
-use crate::degrade::simple::Degradation;
-use crate::degrade::{generator, normal};
+use crate::data::{Crop, DataError, OpenConfig, Pictures};
+use crate::degrade::{Recipe, generator, normal};
 use crate::run::{Batch, Report, TrainError, to_tensor};
-use crate::stage1::training_ranges;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::{Raster, remove_orphans, write_atomic_with};
@@ -23,6 +21,8 @@ pub enum Kind<'a> {
     Stage1 {
         /// Stage 1: from a degraded picture to what it makes of it for a true picture of this width and height.
         restore: &'a dyn Fn(&Raster, [usize; 2]) -> Raster,
+        /// From which degradations are drawn.
+        recipe: &'a Recipe,
         /// The latents of the true pictures.
         truths: &'a [Latent],
         /// Tells one degradation of a picture from the next.
@@ -61,11 +61,24 @@ const MADE_BY: &str = "made_by";
 /// Pictures are cut to whole multiples of this side.
 const MULTIPLE_PX: usize = 32;
 
-/// The latents of all pictures in `folders` that have at least `side` cells a side, from `cache` where they
-/// were made before by the same networks, which `made_by` tells from others. The true ones come first: a picture that is left out of them is reported and left out
-/// of the other kinds too, so that all kinds have the same pictures.
+/// The pictures of some sources that latents with at least `side` cells a side can be made of.
+pub fn open(
+    sources: &[PathBuf],
+    side: usize,
+    autoencoder: &dyn Autoencoder,
+    report: &mut dyn FnMut(Report),
+) -> Result<Pictures, DataError> {
+    let least_px = (side * autoencoder.downsampling()).next_multiple_of(MULTIPLE_PX);
+    // Each picture is decoded once, if at all, so none is kept.
+    let config = OpenConfig { memory_bytes: 0, ..OpenConfig::new(Crop::Inside, least_px) };
+    Pictures::open(sources, &config, report)
+}
+
+/// The latents of all pictures that have at least `side` cells a side, from `cache` where they were made before by
+/// the same networks, which `made_by` tells from others. The true ones come first: a picture that is left out of
+/// them is reported and left out of the other kinds too, so that all kinds have the same pictures.
 pub fn encode_all(
-    folders: &[PathBuf],
+    pictures: &Pictures,
     cache: &Path,
     kind: &Kind,
     side: usize,
@@ -81,19 +94,18 @@ pub fn encode_all(
     std::fs::create_dir_all(&folder).map_err(|source| TrainError::Write { file: folder.clone(), source })?;
     remove_orphans(&folder);
     let is_truth = matches!(kind, Kind::Truth);
-    let least_px = (side * autoencoder.downsampling()).next_multiple_of(MULTIPLE_PX);
-    let files = data::pictures_in_all(folders)?;
     let mut latents = Vec::new();
-    for (index, file) in files.iter().enumerate() {
-        report(Report::Latents { done: index, total: files.len() });
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let name = format!("{stem}-{:016x}.safetensors", hash_of(file));
+    for index in 0..pictures.len() {
+        report(Report::Latents { done: index, total: pictures.len() });
+        let shown = pictures.name(index);
+        let stem = Path::new(&shown).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = format!("{stem}-{:016x}.safetensors", hash_of(&shown));
         if !is_truth && !truths.join(&name).exists() {
             continue;
         }
         let kept = folder.join(name);
         if !kept.exists() {
-            let picture = match data::decode(file, least_px) {
+            let picture = match pictures.picture(index) {
                 Ok(picture) => picture,
                 Err(why) if is_truth => {
                     report(Report::LeftOut { why });
@@ -101,7 +113,7 @@ pub fn encode_all(
                 }
                 Err(why) => return Err(DataError::Changed { why }.into()),
             };
-            let latent = encode(&picture, &stem, kind, autoencoder, device);
+            let latent = encode(&picture, &stem, kind, autoencoder, device)?;
             let mut checkpoint = Checkpoint::from_tensors(BTreeMap::from([("latent".into(), latent)]));
             checkpoint.metadata.insert("picture".into(), stem);
             checkpoint.metadata.insert(MADE_BY.into(), made_by.into());
@@ -127,7 +139,8 @@ pub fn encode_all(
                 if channels == autoencoder.latent_channels()
                     || is_truth && channels == 2 * autoencoder.latent_channels() =>
             {
-                let prompt = if is_truth { prompt_of(file)? } else { None };
+                let caption = || pictures.caption(index).map_err(|why| DataError::Changed { why });
+                let prompt = if is_truth { caption()? } else { None };
                 Latent { rows, columns, channels, data, prompt }
             }
             _ => return Err(another().into()),
@@ -138,33 +151,29 @@ pub fn encode_all(
             return Err(another().into());
         }
         // One that was kept before may be of a picture that is too small.
-        let cell_px = autoencoder.downsampling();
-        match data::large_enough(file, latent.columns * cell_px, latent.rows * cell_px, side * cell_px) {
-            Ok(()) => latents.push(latent),
-            Err(why) if is_truth => report(Report::LeftOut { why }),
-            Err(why) => return Err(DataError::Changed { why }.into()),
+        if latent.rows.min(latent.columns) >= side {
+            latents.push(latent);
+            continue;
+        }
+        let px = |cells: usize| cells * autoencoder.downsampling();
+        let (width_px, height_px, needed) = (px(latent.columns), px(latent.rows), px(side));
+        let why = format!("{shown}: has {width_px} x {height_px} pixels, but {needed} x {needed} are needed");
+        match is_truth {
+            true => report(Report::LeftOut { why }),
+            false => return Err(DataError::Changed { why }.into()),
         }
     }
-    if latents.is_empty() && !folders.is_empty() {
-        return Err(DataError::Empty { folders: folders.to_vec(), least_px }.into());
+    if latents.is_empty() {
+        return Err(pictures.nothing().into());
     }
     Ok(latents)
 }
 
-/// What the text beside a picture says.
-fn prompt_of(picture: &Path) -> Result<Option<String>, TrainError> {
-    let file = picture.with_extension("txt");
-    match std::fs::read_to_string(&file) {
-        Ok(text) => Ok(Some(text.trim().to_string())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TrainError::Read { file, source }),
-    }
-}
-
 /// Tells pictures of one name in different folders apart.
-fn hash_of(file: &Path) -> u64 {
-    let place = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
-    generator(0, &place.to_string_lossy()).random()
+fn hash_of(picture: &str) -> u64 {
+    let place = Path::new(picture).canonicalize();
+    generator(0, &place.map_or_else(|_| picture.into(), |place| place.to_string_lossy().into_owned()))
+        .random()
 }
 
 fn encode(
@@ -173,15 +182,15 @@ fn encode(
     kind: &Kind,
     autoencoder: &dyn Autoencoder,
     device: &Device,
-) -> TensorData {
+) -> Result<TensorData, DataError> {
     let whole = |px: usize| px / MULTIPLE_PX * MULTIPLE_PX;
     let truth = picture.crop(0, 0, whole(picture.width_px), whole(picture.height_px));
     let latent = match kind {
         Kind::Truth => autoencoder.distribution(to_tensor([&truth], device)),
-        Kind::Stage1 { restore, draw, .. } => {
-            let mut random = generator(*draw as u64, stem);
-            let degradation = Degradation::draw(&training_ranges(), &mut random);
-            let degraded = degradation.apply(&truth).expect("a quarter of a picture fits a JPEG");
+        Kind::Stage1 { restore, recipe, draw, .. } => {
+            let drawn = recipe.draw(&mut generator(*draw as u64, stem));
+            let size_px = truth.width_px.max(truth.height_px);
+            let degraded = drawn.apply(&truth).map_err(|source| DataError::Degrade { size_px, source })?;
             let [width_px, height_px] = [truth.width_px, truth.height_px];
             let restored = restore(&degraded, [width_px, height_px]);
             let restored = resize::float(&restored, width_px, height_px, Filter::Bicubic);
@@ -189,7 +198,7 @@ fn encode(
         }
     };
     let [_, rows, columns, channels] = latent.dims();
-    latent.reshape([rows, columns, channels]).into_data()
+    Ok(latent.reshape([rows, columns, channels]).into_data())
 }
 
 /// What one backward pass is on: latents as `[batch, side, side, channels]`.

@@ -1,7 +1,8 @@
 //! Trained networks that a trainer uses and leaves as they are, and what they make of pictures and prompts.
 
-use crate::config::{AutoencoderSizes, LatentData, TextConfig, Trained};
-use crate::data::{self, DataError};
+use crate::config::{AutoencoderSizes, ControlConfig, LatentData, TextConfig, Trained, recipe};
+use crate::data::Pictures;
+use crate::degrade::generator;
 use crate::latents::{self, Kind, Latent};
 use crate::run::{Report, TrainError, to_tensor};
 use crate::stage1;
@@ -13,6 +14,7 @@ use diffbir_models::stage1::{Stage1, Stage1Config};
 use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
+use rand::Rng;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
@@ -170,6 +172,7 @@ impl Texts {
 }
 
 /// Latents of pictures, and for each degradation those of their stage-1 pictures.
+#[derive(Default)]
 pub struct Pairs {
     /// Of the true pictures.
     pub truths: Vec<Latent>,
@@ -192,25 +195,26 @@ pub(crate) struct Encoder<'a> {
     pub(crate) autoencoder: Box<dyn Autoencoder>,
     /// What tells it from others.
     pub(crate) mark: String,
-    /// What makes conditions, and how many of each picture.
-    pub(crate) cleaner: Option<(Cleaner, usize)>,
+    /// What makes conditions, and from what.
+    pub(crate) cleaner: Option<(Cleaner, &'a ControlConfig)>,
     pub(crate) device: Device,
 }
 
 impl Encoder<'_> {
     pub(crate) fn sets(&self, report: &mut dyn FnMut(Report)) -> Result<Sets, TrainError> {
-        // A folder that is not there is noticed before the first latent.
-        let folders = self.held_out;
-        if data::pictures_in_all(folders)?.is_empty() && !folders.is_empty() {
-            return Err(DataError::Empty { folders: folders.to_vec(), least_px: 1 }.into());
-        }
-        let mut pairs = |folders: &[PathBuf], name: &str| self.pairs(folders, name, report);
-        Ok(Sets { train: pairs(&self.data.folders, "train")?, held_out: pairs(folders, "valid")? })
+        // What can be wrong with a source is noticed before the first latent.
+        let mut open =
+            |sources: &[PathBuf]| latents::open(sources, self.data.side_cells, &*self.autoencoder, report);
+        let train = open(&self.data.folders)?;
+        let held_out = (!self.held_out.is_empty()).then(|| open(self.held_out)).transpose()?;
+        let train = self.pairs(&train, "train", report)?;
+        let held_out = held_out.map(|pictures| self.pairs(&pictures, "valid", report)).transpose()?;
+        Ok(Sets { train, held_out: held_out.unwrap_or_default() })
     }
 
     fn pairs(
         &self,
-        folders: &[PathBuf],
+        pictures: &Pictures,
         name: &str,
         report: &mut dyn FnMut(Report),
     ) -> Result<Pairs, TrainError> {
@@ -218,15 +222,17 @@ impl Encoder<'_> {
         let side = self.data.side_cells;
         let mut encode = |kind: &Kind, made_by: &str| {
             let autoencoder = (&*self.autoencoder, made_by);
-            latents::encode_all(folders, &cache, kind, side, autoencoder, &self.device, report)
+            latents::encode_all(pictures, &cache, kind, side, autoencoder, &self.device, report)
         };
         let truths = encode(&Kind::Truth, &self.mark)?;
         let mut conditions = Vec::new();
-        if let Some((cleaner, draws)) = &self.cleaner {
+        if let Some((cleaner, ControlConfig { draws, recipe: name, .. })) = &self.cleaner {
             let restore = |degraded: &Raster, size: [usize; 2]| cleaner.restore(degraded, size);
-            let made_by = format!("{} {}", self.mark, cleaner.mark);
+            let recipe = recipe(name)?;
+            let drawn_from: u64 = generator(0, &format!("{recipe:?}")).random();
+            let made_by = format!("{} {} {drawn_from:016x}", self.mark, cleaner.mark);
             for draw in 0..*draws {
-                let kind = Kind::Stage1 { restore: &restore, truths: &truths, draw };
+                let kind = Kind::Stage1 { restore: &restore, recipe: &recipe, truths: &truths, draw };
                 conditions.push(encode(&kind, &made_by)?);
             }
         }

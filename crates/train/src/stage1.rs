@@ -1,6 +1,6 @@
 //! Training of stage 1, the degradation remover (paper section 3.1; reference 5.1).
 
-use crate::config::{Config, ConfigError, Stage1Training};
+use crate::config::{Config, ConfigError, Stage1Training, recipe};
 use crate::data::{ExampleConfig, LoadConfig, Pictures};
 use crate::degrade::simple::Ranges;
 use crate::degrade::{generator, preset};
@@ -32,7 +32,7 @@ pub fn train(
 ) -> Result<(), TrainError> {
     config.check()?;
     let (sizes, crop_px) = (&config.network.sizes, config.data.crop_px);
-    let recipe = config.degradation.recipe()?;
+    let recipe = recipe(&config.degradation.recipe)?;
     let pictures = Pictures::open(&config.data.folders, &config.data.open(), report)?;
     // Pictures are reduced to a quarter.
     let held_out = HeldOut::open(&config.validation, sizes.multiple_px().max(4), device, report)?;

@@ -155,7 +155,7 @@ pub fn train_control(
             held_out: &config.validation.folders,
             autoencoder: parts::autoencoder(&config.autoencoder, &plain)?,
             mark: parts::mark_of_autoencoder(&config.autoencoder)?,
-            cleaner: Some((Cleaner::open(&config.stage1, &plain)?, config.control.draws)),
+            cleaner: Some((Cleaner::open(&config.stage1, &plain)?, &config.control)),
             device: plain.clone(),
         },
         plain,

@@ -61,6 +61,8 @@ fn prior(folder: &Path) -> PriorTraining {
     if !data.exists() {
         pictures(&data);
         std::fs::write(data.join("1.txt"), "a photograph\n").unwrap();
+        // Latents are made of whatever pictures can come from.
+        std::fs::write(folder.join("list.txt"), "data/0.png\ndata/1.png\tits words\ndata/2.png\n").unwrap();
     }
     let AutoencoderSizes::Kl(kl_sizes) = kl().sizes else { unreachable!() };
     let clip = ClipTextConfig { width: 8, heads: 2, blocks: 2, ..ClipTextConfig::official() };
@@ -78,7 +80,11 @@ fn prior(folder: &Path) -> PriorTraining {
             prompt: "a picture".into(),
             dropout: 0.3,
         },
-        data: LatentData { folders: vec![data.clone()], latents: folder.join("latents"), side_cells: 8 },
+        data: LatentData {
+            folders: vec![folder.join("list.txt")],
+            latents: folder.join("latents"),
+            side_cells: 8,
+        },
         validation: LatentValidation { folders: vec![data] },
         optimizer: OptimizerConfig { rate: 2e-3, ..start.optimizer },
         schedule: ScheduleConfig { shape: Shape::Constant, warm_up: 2 },
@@ -115,6 +121,7 @@ fn stage2(folder: &Path, prior: &PriorTraining) -> Stage2Training {
         control: ControlConfig {
             unet: prior.run.output.join("unet.safetensors"),
             draws: 1,
+            recipe: "codeformer".into(),
             noise_aug_timestep: 200,
             ..start.control
         },

@@ -17,7 +17,8 @@ use diffbir_nn::params::{RandomInit, build};
 use diffbir_nn::{Device, Params};
 use diffbir_train::config::*;
 use diffbir_train::data::Crop;
-use diffbir_train::latents::{Kind, encode_all};
+use diffbir_train::degrade::preset;
+use diffbir_train::latents::{Kind, encode_all, open};
 use diffbir_train::losses::LossTerms;
 use diffbir_train::optimizer::{AdamW, Summed};
 use diffbir_train::run::{Report, Steps, TrainError};
@@ -274,18 +275,21 @@ fn latents_of_all_kinds_are_of_the_same_pictures() {
     let mut left_out = Vec::new();
     let mut latents = |kind: &Kind, side: usize| {
         let by = (&network as &dyn Autoencoder, "these");
-        encode_all(std::slice::from_ref(&data), &cache, kind, side, by, &device, &mut |report| {
+        let mut report = |report| {
             if let Report::LeftOut { why } = report {
                 left_out.push(why);
             }
-        })
+        };
+        let pictures = open(std::slice::from_ref(&data), side, &network, &mut report).unwrap();
+        encode_all(&pictures, &cache, kind, side, by, &device, &mut report)
     };
     let enlarge = |small: &Raster, [width_px, height_px]: [usize; 2]| {
         resize::float(small, width_px, height_px, Filter::Bicubic)
     };
     let truths = latents(&Kind::Truth, 1).unwrap();
     assert_eq!(truths.len(), 2);
-    let stage1 = |truths| Kind::Stage1 { restore: &enlarge, truths, draw: 0 };
+    let recipe = preset("codeformer");
+    let stage1 = |truths| Kind::Stage1 { restore: &enlarge, recipe: &recipe, truths, draw: 0 };
     assert_eq!(latents(&stage1(&truths), 1).unwrap().len(), 2);
     // One that was kept of another picture is no condition of this one.
     let error = latents(&stage1(&truths[..1]), 1).err().unwrap().to_string();

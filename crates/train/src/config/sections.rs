@@ -108,7 +108,7 @@ pub struct DegradationConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PictureValidation {
-    /// Folders of pictures.
+    /// As of the data.
     pub folders: Vec<PathBuf>,
     /// Weights of LPIPS with AlexNet, one file or two; it is not measured without.
     pub lpips_files: Vec<PathBuf>,
@@ -157,7 +157,7 @@ pub struct DiffusionConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LatentData {
-    /// Folders of pictures.
+    /// Folders, lists, shards, patterns: whatever [`crate::data::Pictures::open`] takes.
     pub folders: Vec<PathBuf>,
     /// Folder for latents, which are made once.
     pub latents: PathBuf,
@@ -169,7 +169,7 @@ pub struct LatentData {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LatentValidation {
-    /// Folders of pictures.
+    /// As of the data.
     pub folders: Vec<PathBuf>,
 }
 
@@ -195,7 +195,7 @@ pub struct TextConfig {
     pub encoder: Option<PathBuf>,
     /// The encoder's sizes.
     pub network: Network<ClipTextConfig>,
-    /// Of a picture that has no file of its name in `.txt` beside it.
+    /// Of a picture that has no caption.
     pub prompt: String,
     /// Share of examples whose prompt is emptied.
     pub dropout: f64,
@@ -212,6 +212,8 @@ pub struct ControlConfig {
     pub together_with: Option<PathBuf>,
     /// Degradations of each picture.
     pub draws: usize,
+    /// What they are drawn from: the name of a preset, a recipe in a TOML file, or `training`.
+    pub recipe: String,
     /// The condition gets the noise of a timestep below this; 0 for none.
     pub noise_aug_timestep: usize,
 }
@@ -280,22 +282,20 @@ impl Default for DegradationConfig {
 }
 
 /// The name of [`training_ranges`].
-const TRAINING: &str = "training";
+pub(super) const TRAINING: &str = "training";
 
-impl DegradationConfig {
-    /// The recipe.
-    pub(crate) fn recipe(&self) -> Result<Recipe, ConfigError> {
-        if self.recipe == TRAINING {
-            return Ok(Recipe::Simple(training_ranges()));
-        }
-        if PRESETS.iter().any(|(name, _)| *name == self.recipe) {
-            return Ok(preset(&self.recipe));
-        }
-        let text = std::fs::read_to_string(&self.recipe)
-            .map_err(|source| ConfigError::Read { file: self.recipe.clone(), source })?;
-        Recipe::from_toml(&text)
-            .map_err(|error| ConfigError::Wrong { place: self.recipe.clone(), reason: error.to_string() })
+/// The recipe of this name, or in this file.
+pub(crate) fn recipe(name: &str) -> Result<Recipe, ConfigError> {
+    if name == TRAINING {
+        return Ok(Recipe::Simple(training_ranges()));
     }
+    if PRESETS.iter().any(|(preset, _)| *preset == name) {
+        return Ok(preset(name));
+    }
+    let text =
+        std::fs::read_to_string(name).map_err(|source| ConfigError::Read { file: name.into(), source })?;
+    Recipe::from_toml(&text)
+        .map_err(|error| ConfigError::Wrong { place: name.into(), reason: error.to_string() })
 }
 
 impl Default for TextConfig {

@@ -174,6 +174,7 @@ impl Default for Stage2Training {
                 unet: PathBuf::new(),
                 together_with: None,
                 draws: 2,
+                recipe: TRAINING.into(),
                 noise_aug_timestep: 0,
             },
             autoencoder,
@@ -275,6 +276,7 @@ impl Config for Stage2Training {
         check_denoiser(&self.network.sizes, &self.autoencoder, &self.text)?;
         want(!self.stage1.path.as_os_str().is_empty(), "stage1.path", "give --stage1 or this field")?;
         want(!self.control.unet.as_os_str().is_empty(), "control.unet", "give --unet or this field")?;
+        recipe(&self.control.recipe)?;
         want((1..=100).contains(&self.control.draws), "control.draws", "it must be from 1 to 100")?;
         let times = self.control.noise_aug_timestep <= 1000;
         want(times, "control.noise_aug_timestep", "it must be from 0 to 1000")

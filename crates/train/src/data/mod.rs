@@ -40,7 +40,7 @@ use diffbir_imaging::Raster;
 use rayon::prelude::*;
 use sources::{Captions, Entry};
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What is read of sources.
@@ -196,7 +196,8 @@ impl Pictures {
         .ok()
     }
 
-    fn nothing(&self) -> DataError {
+    /// Why there is nothing to train on, where no picture can be used.
+    pub(crate) fn nothing(&self) -> DataError {
         DataError::Empty { folders: self.0.paths.clone(), least_px: self.0.config.size_px }
     }
 
@@ -211,30 +212,4 @@ impl Pictures {
         // Nothing is done under the lock that could leave it half done.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A picture of at least `least_px` a side, or why it cannot be trained on, with its name.
-pub(crate) fn decode(file: &Path, least_px: usize) -> Result<Raster, String> {
-    let raster = diffbir_imaging::decode(file).map_err(|error| error.to_string())?.to_raster();
-    large_enough(file, raster.width_px, raster.height_px, least_px)?;
-    Ok(raster)
-}
-
-/// Fails, with the picture's name, where a side is below `least_px`.
-pub(crate) fn large_enough(
-    file: &Path,
-    width_px: usize,
-    height_px: usize,
-    least_px: usize,
-) -> Result<(), String> {
-    match Crop::Inside.refuses((width_px, height_px), least_px) {
-        Some(why) => Err(format!("{}: {why}", file.display())),
-        None => Ok(()),
-    }
-}
-
-/// The pictures of several folders.
-pub fn pictures_in_all(folders: &[PathBuf]) -> Result<Vec<PathBuf>, DataError> {
-    let files: Result<Vec<_>, DataError> = folders.iter().map(|folder| pictures_in(folder)).collect();
-    Ok(files?.concat())
 }
