@@ -4,6 +4,7 @@ use crate::paths::{Kind, kind};
 use crate::talk::{self, say};
 use anyhow::{Context, Result, bail};
 use diffbir::ModelConfig;
+use diffbir::catalog::BESIDE;
 use diffbir_imaging::DecodeError;
 use diffbir_metrics::Niqe;
 use diffbir_nn::checkpoint::Checkpoint;
@@ -48,11 +49,6 @@ fn describe(file: &Path) -> Result<String> {
     if !is_weights {
         let bytes = std::fs::read(file).with_context(cannot_be_read)?;
         return match diffbir_imaging::describe(&bytes, &name) {
-            Err(DecodeError::NotAPicture { .. }) if name.ends_with(".onnx") => {
-                bail!(
-                    "{name}: is an ONNX model, if its name is right: weights are read from safetensors and PyTorch"
-                )
-            }
             Err(DecodeError::NotAPicture { .. }) => bail!(
                 "{name}: is neither a picture in PNG, JPEG, WebP, TIFF or BMP nor a model file (safetensors or PyTorch)"
             ),
@@ -82,7 +78,12 @@ const PARTS: [(&str, &str); 11] = [
 ];
 
 /// A tensor by which a network is known, and the network.
-const NETWORKS: [(&str, &str); 14] = [
+const NETWORKS: [(&str, &str); 16] = [
+    ("down_blocks.0.resnets.0.conv1.weight", "UNet in the names of the diffusers library"),
+    (
+        "text_model.encoder.layers.0.self_attn.q_proj.weight",
+        "text encoder in the names of the transformers library",
+    ),
     ("conv_before_upsample.0.weight", "SwinIR, a stage 1"),
     ("RRDB_trunk.0.RDB1.conv1.weight", "RRDBNet, a stage 1"),
     ("body.0.rdb1.conv1.weight", "RRDBNet in BasicSR's names"),
@@ -123,7 +124,7 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
         }
     }
     let before = rest.len();
-    rest.retain(|name| !SCHEDULE.iter().any(|start| name.starts_with(start)));
+    rest.retain(|name| !BESIDE.iter().any(|start| name.starts_with(start)));
     if rest.len() < before {
         text += &format!("\n  schedule of noise, which is computed: {} tensors", before - rest.len());
     }
@@ -141,7 +142,9 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     }
     let integers = checkpoint.integers.len();
     if integers > 0 {
-        text += &format!("\n  whole numbers, which networks compute for themselves: {integers} tensors");
+        text += &format!(
+            "\n  in formats that are no weights, as whole numbers are, and not read: {integers} tensors"
+        );
     }
     if !checkpoint.extras.is_empty() {
         text += &format!("\n  beside the weights, unused: {}", checkpoint.extras.join(", "));
@@ -151,18 +154,6 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     }
     Ok(text)
 }
-
-/// Beginnings of the names of what the files of Stable Diffusion keep of their schedule.
-const SCHEDULE: [&str; 8] = [
-    "betas",
-    "alphas_cumprod",
-    "sqrt_alphas_cumprod",
-    "sqrt_one_minus_alphas_cumprod",
-    "log_one_minus_alphas_cumprod",
-    "sqrt_recip",
-    "posterior_",
-    "lvlb_weights",
-];
 
 /// What no prompt needs of the text encoder.
 const UNUSED_TEXT: [&str; 3] =

@@ -3,11 +3,13 @@
 mod args;
 mod bench;
 mod degrade;
+mod doubts;
 mod eval;
 mod info;
 mod inputs;
 mod models;
 mod outputs;
+mod pack;
 mod paths;
 mod progress;
 mod recipe;
@@ -15,6 +17,7 @@ mod restore;
 mod stop;
 mod talk;
 mod train;
+mod trained;
 
 use anyhow::{Context, Result};
 use args::{Arguments, Command};

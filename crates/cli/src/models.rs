@@ -1,6 +1,7 @@
 //! `diffbir models`: the official weight files on this machine.
 
 use crate::args::ModelsCommand;
+use crate::pack;
 use crate::paths::{Kind, kind};
 use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk::{self, say};
@@ -11,13 +12,16 @@ use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Into a pipe a download is told of this often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 pub fn run(command: &ModelsCommand) -> Result<ExitCode> {
+    if let ModelsCommand::Pack(arguments) = command {
+        return pack::run(arguments).map(|()| ExitCode::SUCCESS);
+    }
     let store = Store::of_user()
         .context("there is no cache folder for this user: set DIFFBIR_MODELS to a folder for weights")?;
     match command {
@@ -39,6 +43,7 @@ pub fn run(command: &ModelsCommand) -> Result<ExitCode> {
         ModelsCommand::Verify { names } if names.is_empty() => verify(&store, &FILES),
         ModelsCommand::Verify { names } => verify(&store, &all_files_of(names)?),
         ModelsCommand::Import { files, name } => import(&store, files, name.as_deref()),
+        ModelsCommand::Pack(_) => unreachable!("needs no store"),
     }
 }
 
@@ -107,16 +112,31 @@ fn line(store: &Store, file: &WeightFile) -> String {
 }
 
 fn pull(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
-    let missing: Vec<_> = files.iter().filter(|file| store.find(file).is_none()).collect();
-    for file in files.iter().filter(|file| store.find(file).is_some()) {
-        say(format_args!("{}: is here", file.name));
-    }
-    for file in &missing {
-        say(format_args!("{}: {}, licence {}", file.name, file.about, file.licence));
+    let mut code = ExitCode::SUCCESS;
+    let mut missing = Vec::new();
+    for file in files {
+        let Some(path) = store.find(file) else {
+            say(format_args!("{}: {}, licence {}", file.name, file.about, file.licence));
+            missing.push(file);
+            continue;
+        };
+        match store.known(file, &path) {
+            Ok(Verdict::Wrong(reason)) => {
+                code = ExitCode::FAILURE;
+                say(format_args!(
+                    "error: {}: is here and is another file ({reason}): remove it first",
+                    path.display()
+                ));
+            }
+            Ok(_) => say(format_args!("{}: is here", file.name)),
+            Err(error) => {
+                code = ExitCode::FAILURE;
+                say(format_args!("error: {}: cannot be read: {error}", path.display()));
+            }
+        }
     }
     // A connection that hangs looks at no flag; what is on the disk is safe at any moment.
     let stop = on_ctrl_c("stopping; the next pull goes on from here", Some(Duration::from_secs(1)))?;
-    let mut code = ExitCode::SUCCESS;
     for file in missing {
         let mut teller = Teller::new(file.name);
         let pulled = catalog::pull(store, file, &mut |event| {
@@ -161,7 +181,7 @@ fn verify(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
             match verdict.with_context(|| format!("{}: cannot be read", path.display()))? {
                 Verdict::Right => "right".into(),
                 Verdict::Unpublished => {
-                    "here; its hash is not published, names and shapes of all tensors are right".into()
+                    "here; no hash of it is known, names and shapes of all tensors are right".into()
                 }
                 Verdict::Wrong(reason) => {
                     code = ExitCode::FAILURE;
@@ -183,29 +203,40 @@ fn import(store: &Store, paths: &[PathBuf], name: Option<&str>) -> Result<ExitCo
         bail!("--name names one file, but there are {}", paths.len());
     }
     let stop = on_ctrl_c("stopping; nothing of this file is kept", None)?;
+    let mut code = ExitCode::SUCCESS;
     for path in paths {
-        let own = path.file_name().unwrap_or_default().to_string_lossy();
-        let name = name.unwrap_or(&own);
-        let file = catalog::file(name).with_context(|| {
-            format!("{}: the catalog knows no {name}: say which file it is by --name", path.display())
-        })?;
-        if kind(path)? == Kind::Folder {
-            bail!("{}: is a folder: name files", path.display());
-        }
-        let mut teller = Teller::new(file.name);
-        let total = path.metadata().ok().map(|found| found.len());
-        let imported = store.import(file, Path::new(path), &mut |done| {
-            teller.tell(Download::Bytes(done, total));
-            if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        teller.finish();
-        match imported {
+        match import_one(store, path, name, &stop) {
             Ok(place) => say(format_args!("{}", place.display())),
-            Err(PullError::Stopped) => return Ok(ExitCode::from(STOPPED)),
-            Err(error) => return Err(error.into()),
+            Err(error) if matches!(error.downcast_ref(), Some(PullError::Stopped)) => {
+                return Ok(ExitCode::from(STOPPED));
+            }
+            Err(error) if paths.len() == 1 => return Err(error),
+            Err(error) => {
+                code = ExitCode::FAILURE;
+                say(format_args!("error: {error:#}"));
+            }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
+}
+
+fn import_one(store: &Store, path: &Path, name: Option<&str>, stop: &AtomicBool) -> Result<PathBuf> {
+    let own = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.unwrap_or(&own);
+    let file = catalog::file(name).with_context(|| {
+        format!("{}: the catalog knows no {name}: say which file it is by --name", path.display())
+    })?;
+    if kind(path)? == Kind::Folder {
+        bail!("{}: is a folder: name files", path.display());
+    }
+    let mut teller = Teller::new(file.name);
+    let total = path.metadata().ok().map(|found| found.len());
+    let imported = store.import(file, path, &mut |done| {
+        teller.tell(Download::Bytes(done, total));
+        if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    teller.finish();
+    Ok(imported?)
 }
 
 /// A bar on a terminal, lines into a pipe.

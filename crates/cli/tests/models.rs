@@ -49,6 +49,26 @@ fn a_file_that_is_not_the_published_one_is_told_where_it_is_used() {
     };
     let warning = "scunet_color_real_psnr.pth: is not the file that its authors published";
     restore("denoise").stderr(contains(warning).count(1));
+    // So is one that is named by itself, and one that is about to be pulled.
+    let mut command = diffbir();
+    command.env("DIFFBIR_MODELS", &store).args([
+        "restore",
+        "--device",
+        "cpu",
+        "--existing",
+        "overwrite",
+        "--model",
+    ]);
+    command
+        .arg(&scunet)
+        .arg(&input)
+        .args(["--upscale", "1"])
+        .assert()
+        .success()
+        .stderr(contains(warning).count(1));
+    models(here, &["pull", "scunet_color_real_psnr.pth"])
+        .code(1)
+        .stderr(contains("scunet_color_real_psnr.pth: is here and is another file (it has SHA-256"));
     let hashes = std::fs::read_to_string(store.join("hashes.json")).unwrap();
     assert!(hashes.contains("scunet_color_real_psnr.pth"));
     // What is known of it is believed as long as size and time are the same.
@@ -107,9 +127,17 @@ fn files_are_listed_found_and_imported() {
     models(here, &["import", own, "--name", "BSRNet.pth"]).success();
     assert!(std::fs::read(here.join("models/BSRNet.pth")).unwrap() == weights);
     models(here, &["list"]).success().stdout(contains("v2  1 of 5 files here"));
-    models(here, &["verify"]).success().stdout(contains("BSRNet.pth: here; its hash is not published"));
+    models(here, &["verify"]).success().stdout(contains("BSRNet.pth: here; no hash of it is known"));
     std::fs::write(here.join("models/BSRNet.pth"), b"<html>").unwrap();
     models(here, &["verify"]).code(1).stdout(contains("BSRNet.pth: WRONG"));
+    // What cannot be imported keeps nobody else out.
+    let known = here.join("BSRNet.pth");
+    std::fs::write(&known, &weights).unwrap();
+    std::fs::write(here.join("models/BSRNet.pth"), b"").unwrap();
+    models(here, &["import", own, known.to_str().unwrap()])
+        .code(1)
+        .stderr(contains("the catalog knows no mine.pth"));
+    assert!(std::fs::read(here.join("models/BSRNet.pth")).unwrap() == weights);
     #[cfg(unix)]
     {
         let pipe = here.join("v2.pth");

@@ -57,18 +57,30 @@ fn a_model_without_stage_2_refuses_what_only_stage_2_heeds() {
     picture(130, 140).save(data.join("good.png")).unwrap();
     train(&data, &output).success();
     let model = folder.path().join("own.safetensors");
-    let weights = output.join("stage1.safetensors");
     let pack = |flags: &[&str]| {
-        diffbir().args(["train", "pack", "--stage1"]).arg(&weights).args(flags).arg("-o").arg(&model).assert()
+        diffbir().args(["models", "pack"]).arg(&output).args(flags).arg("-o").arg(&model).assert()
     };
     for flags in [["--fidelity", "0.3"], ["--cfg-scale", "2"], ["--s-noise", "1.1"]] {
-        pack(&flags).code(2).stderr(contains("--autoencoder"));
+        pack(&flags).code(2).stderr(contains(flags[0]).and(contains("has no stage 2")));
     }
-    pack(&["--network", "swinir"]).code(2).stderr(contains("lacks the tensor"));
     assert!(!model.exists());
-    pack(&[]).success();
+    pack(&["--name", "custom"]).success();
     pack(&[]).code(2).stderr(contains("exists already"));
+    diffbir().args(["models", "pack"]).arg(&data).arg("-o").arg(folder.path().join("no")).assert().code(2);
     let input = save(folder.path(), "a.png");
+    // The run itself is the same model.
+    let [one, other] = [&model, &output].map(|model| {
+        let result = folder.path().join("b.png");
+        let mut command = diffbir();
+        command
+            .args(["restore", "--device", "cpu", "--existing", "overwrite", "--model"])
+            .arg(model)
+            .arg(&input);
+        command.arg("-o").arg(&result).assert().success();
+        image::open(result).unwrap().into_rgb8()
+    });
+    let apart = one.iter().zip(other.iter()).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(apart <= Some(1), "half precision alone lies between them: {apart:?}");
     let restore = |flags: &[&str]| {
         diffbir().args(["restore", "--device", "cpu", "--model"]).arg(&model).arg(&input).args(flags).assert()
     };
@@ -212,11 +224,8 @@ fn weights_are_written_for_pytorch() {
     export("stage1.safetensors", &weights).code(2).stderr(contains("exists already"));
     // Of a checkpoint the network alone.
     export("checkpoints/0000001.safetensors", &state).success().stderr(contains("state.pt: 101 tensors"));
+    // What PyTorch reads we read too, as a stage 1 that is known by its tensors.
     let mut command = diffbir();
-    command
-        .args(["train", "pack", "--stage1"])
-        .arg(&weights)
-        .arg("-o")
-        .arg(folder.path().join("own.safetensors"));
-    command.assert().success();
+    command.arg("info").arg(&weights);
+    command.assert().success().stdout(contains("SRVGGNetCompact"));
 }

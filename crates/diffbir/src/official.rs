@@ -119,6 +119,41 @@ pub(crate) fn expect(network: Network, path: &Path) -> Result<(), WeightError> {
     }
 }
 
+/// Names, or beginnings of names up to a dot or underscore, of what files of Stable Diffusion hold beside networks.
+pub const BESIDE: [&str; 12] = [
+    "betas",
+    "alphas_cumprod",
+    "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod",
+    "sqrt_recip_alphas_cumprod",
+    "sqrt_recipm1_alphas_cumprod",
+    "posterior",
+    "lvlb_weights",
+    "logvar",
+    "scale_factor",
+    "model_ema",
+];
+
+/// Tensors of a file of several networks that lie in no known place. They are left out; what lies in a place and is not
+/// known there is an error.
+pub(crate) fn strangers(network: Network, path: &Path) -> Result<Vec<String>, WeightError> {
+    let places: &[&str] = match network {
+        Network::Base => &[UNET, AUTOENCODER, TEXT],
+        Network::Full => &[UNET, AUTOENCODER, TEXT, "preprocess_model", "control_model", "cond_encoder"],
+        _ => return Ok(Vec::new()),
+    };
+    let below = |name: &str, start: &str| {
+        name.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
+    };
+    let is_known = |name: &str| {
+        places.iter().any(|place| name.strip_prefix(place).is_some_and(|rest| rest.starts_with('.')))
+            || BESIDE.iter().any(|start| below(name, start))
+    };
+    let file = Checkpoint::open(path)?;
+    Ok(file.entries().map(|(name, ..)| name).filter(|name| !is_known(name)).map(String::from).collect())
+}
+
 impl Parts {
     /// The networks of a stage 1, a control branch, and Stable Diffusion: its original file, or a folder in the
     /// layout of the diffusers library.
@@ -185,5 +220,31 @@ impl Model {
             Stages::First => Parts { stage1: Checkpoint::open(&find(stage1)?)?, ..Parts::default() },
         };
         Self::assemble(set.config(task), parts, loading)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::TensorData;
+
+    #[test]
+    fn tensors_of_no_known_place_are_found() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("sd.ckpt");
+        let names = [
+            "model.diffusion_model.a",
+            "cond_stage_modelx.a",
+            "betas",
+            "model_ema.decay",
+            "foreign.b",
+            "logvarx",
+        ];
+        let tensors = names.map(|name| (name.to_string(), TensorData::new(vec![0f32], [1])));
+        let file = Checkpoint::from_tensors(tensors.into());
+        std::fs::write(&path, file.to_safetensors(false).unwrap()).unwrap();
+        let found = |network| strangers(network, &path).unwrap();
+        assert_eq!(found(Network::Base), ["cond_stage_modelx.a", "foreign.b", "logvarx"]);
+        assert!(found(Network::Control).is_empty());
     }
 }

@@ -1,7 +1,9 @@
 //! Downloads against a server on this machine that behaves and misbehaves as it is told.
 
 use burn::tensor::TensorData;
-use diffbir::catalog::{Address, Download, Network, PullError, Store, Verdict, WeightFile, pull};
+use diffbir::catalog::{
+    Address, Download, Network, PullError, Store, Verdict, WeightFile, pull, pull_within,
+};
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::keys_of;
@@ -22,6 +24,8 @@ enum Manner {
     IgnoresRanges,
     /// Sends everything, but takes its time.
     Slow,
+    /// Sends so many bytes of each answer, and then nothing for long.
+    StallsAfter(usize),
     /// Breaks off after so many bytes of each answer.
     BreaksAfter(usize),
     /// Has no such file.
@@ -35,9 +39,11 @@ fn serve(content: Vec<u8>, manner: Manner) -> (&'static str, Arc<Mutex<Vec<Optio
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = asked.clone();
     std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let _ = answer(stream.unwrap(), &content, manner, &log);
-        }
+        std::thread::scope(|scope| {
+            for stream in listener.incoming() {
+                scope.spawn(|| answer(stream.unwrap(), &content, manner, &log));
+            }
+        });
     });
     (url.leak(), asked)
 }
@@ -83,6 +89,11 @@ fn answer(
             std::thread::sleep(Duration::from_millis(1));
             stream.write_all(part)
         }),
+        Manner::StallsAfter(count) => {
+            stream.write_all(&rest[..count.min(rest.len())])?;
+            std::thread::sleep(Duration::from_secs(20));
+            Ok(())
+        }
         Manner::BreaksAfter(count) => stream.write_all(&rest[..count.min(rest.len())]),
         _ => stream.write_all(rest),
     }
@@ -213,6 +224,25 @@ fn a_partial_file_that_is_whole_already_is_got_anew() {
     });
     assert_eq!(std::fs::read(pull(&store, &file, &mut all).unwrap()).unwrap(), content());
     assert_eq!(*asked.lock().unwrap(), [None, Some(3_000_000), None]);
+}
+
+/// It is asked again as long as it brings anything, then the next one is.
+#[test]
+fn a_server_that_falls_silent_is_left() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path());
+    let (silent, _) = serve(content(), Manner::StallsAfter(400_000));
+    let (good, _) = serve(content(), Manner::Good);
+    let mut failures = Vec::new();
+    let patience = Duration::from_millis(200);
+    let place = pull_within(patience, &store, &file(Some(hash()), &[silent, good]), &mut |event| {
+        if let Download::Failed(_, error) = event {
+            failures.push(error.to_string());
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(std::fs::read(place.unwrap()).unwrap(), content());
+    assert!(failures.len() == 1 && failures[0].contains("nothing came for 0.2 s"), "{failures:?}");
 }
 
 #[test]

@@ -45,12 +45,32 @@ fn taef2_file(folder: &Path, half: &str) -> Result<PathBuf, WeightError> {
 }
 
 /// The two files of TAEF2 in a folder, as one.
-pub fn taef2_files(folder: &Path) -> Result<Checkpoint, WeightError> {
+fn taef2_files(folder: &Path) -> Result<Checkpoint, WeightError> {
     let mut both = Checkpoint::default();
     for half in ["encoder", "decoder"] {
         both.insert(half, Checkpoint::open(&taef2_file(folder, half)?)?);
     }
     Ok(both.named(&folder.display().to_string()))
+}
+
+/// An autoencoder's tensors.
+pub fn autoencoder_file(trained: &Trained<AutoencoderSizes>) -> Result<Checkpoint, WeightError> {
+    match &trained.network.sizes {
+        AutoencoderSizes::Taef2(_) => taef2_files(&trained.path),
+        AutoencoderSizes::Kl(_) => open_at(&trained.path, AUTOENCODER),
+    }
+}
+
+/// A UNet's tensors.
+pub fn unet_file(file: &Path) -> Result<Checkpoint, WeightError> {
+    open_at(file, UNET)
+}
+
+/// A text encoder's tensors, without a mask that some copies carry and that is computed.
+pub fn text_file(file: &Path) -> Result<Checkpoint, WeightError> {
+    let keep =
+        |name: &str, shape: &[usize]| (name != "model.attn_mask").then(|| (name.into(), shape.to_vec()));
+    Ok(open_at(file, TEXT)?.renamed(keep))
 }
 
 /// Tells a file from others: its length, and what it begins and ends with.
@@ -84,16 +104,10 @@ pub(crate) fn autoencoder(
     trained: &Trained<AutoencoderSizes>,
     device: &Device,
 ) -> Result<Box<dyn Autoencoder>, WeightError> {
-    let mut file;
+    let mut file = autoencoder_file(trained)?;
     let network: Box<dyn Autoencoder> = match &trained.network.sizes {
-        AutoencoderSizes::Taef2(sizes) => {
-            file = taef2_files(&trained.path)?;
-            Box::new(build(&mut file, device, |params| sizes.build(params))?.0)
-        }
-        AutoencoderSizes::Kl(sizes) => {
-            file = open_at(&trained.path, AUTOENCODER)?;
-            Box::new(build(&mut file, device, |params| sizes.build(params))?.0)
-        }
+        AutoencoderSizes::Taef2(sizes) => Box::new(build(&mut file, device, |params| sizes.build(params))?.0),
+        AutoencoderSizes::Kl(sizes) => Box::new(build(&mut file, device, |params| sizes.build(params))?.0),
     };
     file.expect_all_used()?;
     Ok(network)
@@ -140,12 +154,7 @@ pub(crate) struct Texts {
 impl Texts {
     pub(crate) fn open(config: &TextConfig, device: &Device) -> Result<Self, WeightError> {
         let open = |file: &PathBuf| {
-            let file = open_at(file, TEXT)?;
-            // A mask that some copies carry and that is computed.
-            let keep = |name: &str, shape: &[usize]| {
-                (name != "model.attn_mask").then(|| (name.into(), shape.to_vec()))
-            };
-            let mut file = file.renamed(keep);
+            let mut file = text_file(file)?;
             Ok(build(&mut file, device, |params| config.network.sizes.build(params))?.0)
         };
         let network = config.encoder.as_ref().map(open).transpose()?;

@@ -141,7 +141,7 @@ pub fn train_control(
     config.check()?;
     // Files that are not there are noticed before any work.
     let init = config.run.init.as_deref().map(Checkpoint::open).transpose()?;
-    let mut unet = parts::open_at(&config.control.unet, parts::UNET)?;
+    let mut unet = parts::unet_file(&config.control.unet)?;
     let branch = config.control.together_with.as_deref().map(Checkpoint::open).transpose()?;
     let plain = device.clone();
     let device = device.clone().autodiff();

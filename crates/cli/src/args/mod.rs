@@ -7,8 +7,8 @@ mod train;
 
 pub use eval::{Eval, TableFormat};
 pub use reference::{Captioner, Reference, Version};
-pub use restore::{ColourFix, Precision, Restore, SeedMode, Task, Tiles};
-pub use train::{Latents, Pack, Train, TrainPart, TrainRun};
+pub use restore::{ColourFix, Precision, Restore, SeedMode, Task};
+pub use train::{Latents, Train, TrainPart, TrainRun};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -111,6 +111,32 @@ pub enum ModelsCommand {
         #[arg(long)]
         name: Option<String>,
     },
+    /// Put what a training run made, and all that it was trained with, into one model file.
+    Pack(Pack),
+}
+
+#[derive(Args)]
+pub struct Pack {
+    /// The folder of a run of `train stage1` or `train stage2`.
+    pub run: PathBuf,
+    /// Where, between noise (0) and the stage-1 picture (1), the model's sampling starts best [default: 0].
+    #[arg(long, value_parser = fidelity, allow_negative_numbers = true)]
+    pub fidelity: Option<f64>,
+    /// The guidance scale that suits the model [default: 1].
+    #[arg(long, value_parser = cfg_scale, allow_negative_numbers = true)]
+    pub cfg_scale: Option<f64>,
+    /// Scale of the sampler's noise that suits the model [default: 1].
+    #[arg(long, value_parser = not_negative, allow_negative_numbers = true)]
+    pub s_noise: Option<f64>,
+    /// The model's name [default: the folder's].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A line on origin and licence of the weights; may be given several times [default: the files].
+    #[arg(long)]
+    pub origin: Vec<String>,
+    /// The model file.
+    #[arg(short, long)]
+    pub output: PathBuf,
 }
 
 #[derive(Args)]

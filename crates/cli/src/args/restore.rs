@@ -242,71 +242,45 @@ pub struct Tiles {
     #[arg(long, alias = "cleaner_tiled", conflicts_with = "no_stage1")]
     pub cleaner_tiled: bool,
 
-    /// Side of a tile of stage 1 in pixels.
-    #[arg(
-        long,
-        alias = "cleaner_tile_size",
-        value_name = "PX",
-        requires = "cleaner_tiled",
-        default_value_t = 512
-    )]
-    pub cleaner_tile_size: usize,
+    /// Side of a tile of stage 1 in pixels [default: 512].
+    #[arg(long, alias = "cleaner_tile_size", value_name = "PX")]
+    pub cleaner_tile_size: Option<usize>,
 
-    /// Pixels from one tile of stage 1 to the next.
-    #[arg(
-        long,
-        alias = "cleaner_tile_stride",
-        value_name = "PX",
-        requires = "cleaner_tiled",
-        default_value_t = 256
-    )]
-    pub cleaner_tile_stride: usize,
+    /// Pixels from one tile of stage 1 to the next [default: 256].
+    #[arg(long, alias = "cleaner_tile_stride", value_name = "PX")]
+    pub cleaner_tile_stride: Option<usize>,
 
     /// Work in tiles when encoding.
     #[arg(long, alias = "vae_encoder_tiled")]
     pub vae_encoder_tiled: bool,
 
-    /// Side of a tile of the encoder in pixels.
-    #[arg(
-        long,
-        alias = "vae_encoder_tile_size",
-        value_name = "PX",
-        requires = "vae_encoder_tiled",
-        default_value_t = 256
-    )]
-    pub vae_encoder_tile_size: usize,
+    /// Side of a tile of the encoder in pixels [default: 256].
+    #[arg(long, alias = "vae_encoder_tile_size", value_name = "PX")]
+    pub vae_encoder_tile_size: Option<usize>,
 
     /// Work in tiles when decoding.
     #[arg(long, alias = "vae_decoder_tiled")]
     pub vae_decoder_tiled: bool,
 
-    /// Side of a tile of the decoder in pixels of the picture.
-    #[arg(
-        long,
-        alias = "vae_decoder_tile_size",
-        value_name = "PX",
-        requires = "vae_decoder_tiled",
-        default_value_t = 256
-    )]
-    pub vae_decoder_tile_size: usize,
+    /// Side of a tile of the decoder in pixels of the picture [default: 256].
+    #[arg(long, alias = "vae_decoder_tile_size", value_name = "PX")]
+    pub vae_decoder_tile_size: Option<usize>,
 
     /// Work in tiles in each step of the sampler.
     #[arg(long, aliases = ["cldm_tiled", "tiled"])]
     pub cldm_tiled: bool,
 
-    /// Side of a tile of the sampler in pixels of the picture.
-    #[arg(long, aliases = ["cldm_tile_size", "tile_size", "tile-size"], value_name = "PX", requires = "cldm_tiled", default_value_t = 512)]
-    pub cldm_tile_size: usize,
+    /// Side of a tile of the sampler in pixels of the picture [default: 512].
+    #[arg(long, aliases = ["cldm_tile_size", "tile_size", "tile-size"], value_name = "PX")]
+    pub cldm_tile_size: Option<usize>,
 
-    /// Pixels from one tile of the sampler to the next.
+    /// Pixels from one tile of the sampler to the next [default: 256].
     #[arg(
         long,
         aliases = ["cldm_tile_stride", "tile_stride", "tile-stride"],
         value_name = "PX",
-        requires = "cldm_tiled",
-        default_value_t = 256
     )]
-    pub cldm_tile_stride: usize,
+    pub cldm_tile_stride: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

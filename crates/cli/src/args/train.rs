@@ -1,6 +1,6 @@
 //! Flags of `diffbir train`.
 
-use super::{cfg_scale, seed};
+use super::seed;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use diffbir_models::kl::KlConfig;
@@ -62,8 +62,6 @@ pub enum TrainPart {
         #[command(flatten)]
         run: TrainRun,
     },
-    /// Put trained parts together into one model file.
-    Pack(Pack),
     /// Write trained weights as a .pt file, which PyTorch and the reference read.
     Export {
         /// Weights, or a checkpoint of a run.
@@ -88,40 +86,6 @@ pub enum TrainPart {
         #[arg(short, long)]
         output: PathBuf,
     },
-}
-
-#[derive(Args)]
-pub struct Pack {
-    /// The trained stage 1.
-    #[arg(long)]
-    pub stage1: PathBuf,
-    /// Which network it is.
-    #[arg(long, default_value = "srvgg", value_parser = stage1_networks())]
-    pub network: String,
-    /// Folder with the autoencoder's checkpoints; without it the model has no stage 2.
-    #[arg(long, requires = "stage2")]
-    pub autoencoder: Option<PathBuf>,
-    /// Trained UNet and control branch: one file with both, or one of each.
-    #[arg(long, num_args = 1..=2, value_names = ["UNET", "BRANCH"], requires = "autoencoder")]
-    pub stage2: Vec<PathBuf>,
-    /// The fidelity that suits the model: where, between noise (0) and the stage-1 picture (1), sampling starts.
-    #[arg(long, default_value_t = 0.0, value_parser = super::fidelity, requires = "autoencoder", allow_negative_numbers = true)]
-    pub fidelity: f64,
-    /// The guidance scale that suits the model.
-    #[arg(long, default_value_t = 1.0, value_parser = cfg_scale, requires = "autoencoder", allow_negative_numbers = true)]
-    pub cfg_scale: f64,
-    /// Scale of the sampler's noise that suits the model.
-    #[arg(long, default_value_t = 1.0, value_parser = super::not_negative, requires = "autoencoder", allow_negative_numbers = true)]
-    pub s_noise: f64,
-    /// The model's name.
-    #[arg(long, default_value = "custom")]
-    pub name: String,
-    /// A line on origin and licence of the weights; may be given several times.
-    #[arg(long)]
-    pub origin: Vec<String>,
-    /// The model file.
-    #[arg(short, long)]
-    pub output: PathBuf,
 }
 
 #[derive(Args)]

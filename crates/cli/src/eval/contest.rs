@@ -2,11 +2,13 @@
 
 use super::measured::Subject;
 use crate::args::Eval;
+use crate::doubts::hash_of;
 use crate::recipe;
 use crate::restore::choose::{self, Chosen};
 use crate::talk::say;
+use crate::trained::is_run;
 use anyhow::{Context, Result, ensure};
-use diffbir::catalog::{Store, Task, sha256_of, sha256_of_nano};
+use diffbir::catalog::{Store, Task, sha256_of_nano};
 use diffbir::device::Opened;
 use diffbir::model::{Loading, Stages};
 use diffbir::restore::Watch;
@@ -18,7 +20,6 @@ use diffbir_metrics::Picture;
 use diffbir_train::degrade::{Recipe, generator};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 /// Plain enlarging.
@@ -68,11 +69,16 @@ impl Contest {
             let model = chosen.model;
             let name = if name == "auto" { model.config.name.clone() } else { name.clone() };
             ensure!(names.insert(name.clone()), "--models {name}: is named twice");
+            // Of a path its end, as long as that tells it from the others.
+            let end =
+                Path::new(&name).file_stem().map_or_else(|| name.clone(), |end| end.to_string_lossy().into());
+            let shown =
+                if Path::new(&name).exists() && names.insert(end.clone()) { end } else { name.clone() };
             let mut options = Options { upscale: factor as f64, ..Options::of(&model) };
             options.steps = arguments.steps.map_or(options.steps, usize::from);
             model.check(&options)?;
             files.push(json!([name, contents]));
-            entrants.push(Entrant { name, model, options });
+            entrants.push(Entrant { name: shown, model, options });
         }
         let settings = json!({
             "degrade": [preset, if Path::new(preset).is_file() { hashes_of(Path::new(preset))? } else { Vec::new() }],
@@ -166,6 +172,15 @@ fn hashes_of_model(name: &str, chosen: &Chosen) -> Result<Vec<String>> {
             Ok(hashes?.concat())
         }
         (None, "nano" | "auto") => Ok(vec![sha256_of_nano()]),
+        (None, run) if is_run(Path::new(run)) => {
+            // The rest of a run is its past.
+            let entries = std::fs::read_dir(run).with_context(|| format!("{run}: cannot be read"))?;
+            let files = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
+            let mut files: Vec<_> = files.collect();
+            files.sort();
+            let hashes: Result<Vec<_>> = files.iter().map(|file| hash_of(file)).collect();
+            hashes
+        }
         (None, file) => hashes_of(Path::new(file)),
     }
 }
@@ -180,13 +195,7 @@ fn hashes_of(path: &Path) -> Result<Vec<String>> {
         let hashes: Result<Vec<_>> = entries.iter().map(|entry| hashes_of(&entry.path())).collect();
         return Ok(hashes?.concat());
     }
-    let mut watch = |_| ControlFlow::Continue(());
-    // A store remembers the hashes of files that have not changed.
-    let hash = match Store::of_user() {
-        Some(store) => store.hash_of(path, &mut watch),
-        None => sha256_of(path, &mut watch),
-    };
-    Ok(vec![hash.with_context(fail)?])
+    Ok(vec![hash_of(path)?])
 }
 
 impl Entrant {

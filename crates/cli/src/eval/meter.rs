@@ -2,15 +2,15 @@
 
 use super::metric::Metric;
 use crate::args::Eval;
+use crate::doubts;
 use crate::talk::say;
 use anyhow::{Context, Result, ensure};
-use diffbir::catalog::{self, Store, sha256_of};
+use diffbir::catalog::{self, Store};
 use diffbir_metrics::{
     Backbone, Channels, Lpips, Luma, MetricError, Niqe, Picture, colour_difference, ms_ssim, psnr, ssim,
 };
 use diffbir_nn::Device;
 use serde_json::{Map, Value};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 /// The metrics of a run.
@@ -85,9 +85,8 @@ impl Meter {
         }
         let mut hashes = Vec::new();
         for file in files {
-            let hash = sha256_of(file, &mut |_| ControlFlow::Continue(()))
-                .with_context(|| format!("{}: cannot be read", file.display()))?;
-            hashes.push(Value::from(hash));
+            doubts::of_file(file)?.iter().for_each(say);
+            hashes.push(Value::from(doubts::hash_of(file)?));
         }
         self.weights.insert(metric.key().into(), hashes.into());
         Ok(())

@@ -1,15 +1,15 @@
 //! Which model restores.
 
 use crate::args::{Precision, Reference, Restore, Task, Version};
+use crate::{doubts, trained};
 use anyhow::{Context, Result, bail};
-use diffbir::Model;
 use diffbir::catalog::{self, SETS, Set, Store};
 use diffbir::config::SamplingDefaults;
 use diffbir::model::{Loading, Parts, Stages};
 use diffbir::yaml;
+use diffbir::{Model, ModelConfig};
 use diffbir_nn::Device;
 use diffbir_nn::checkpoint::Checkpoint;
-use std::ops::ControlFlow;
 use std::path::Path;
 
 /// A chosen model.
@@ -36,8 +36,7 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
         return official(set, task, loading);
     }
     if let Some(ckpt) = &arguments.reference.ckpt {
-        let model = from_files(ckpt, &arguments.reference, loading)?;
-        return Ok(Chosen { model, set: None, doubts: Vec::new() });
+        return from_files(ckpt, &arguments.reference, loading);
     }
     named("--model", &arguments.model, task, loading)
 }
@@ -45,7 +44,7 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
 fn official(set: &'static Set, task: catalog::Task, loading: Loading) -> Result<Chosen> {
     let store = store()?;
     let model = Model::official(set, task, &store, loading)?;
-    Ok(Chosen { model, set: Some(set), doubts: doubts(set, task, loading.stages, &store)? })
+    Ok(Chosen { model, set: Some(set), doubts: doubts::of_set(set, task, loading.stages, &store)? })
 }
 
 /// The model of this name or file, which `flag` gave.
@@ -65,38 +64,19 @@ pub fn named(flag: &str, name: &str, task: catalog::Task, loading: Loading) -> R
                 None => own(Model::nano(loading)?),
             }
         }
-        file if Path::new(file).is_file() => own(Model::open(Path::new(file), loading)?),
-        name => bail!("{flag} {name}: is neither auto, nano, v1, v2, v2.1 nor a file"),
-    }
-}
-
-/// What speaks against results being those of the authors' files: a line for each file that is another one, and
-/// one for those of which nobody published a hash. The hash of a file is computed once.
-fn doubts(set: &Set, task: catalog::Task, stages: Stages, store: &Store) -> Result<Vec<String>> {
-    let (mut doubts, mut unpublished) = (Vec::new(), Vec::new());
-    for file in set.files_for(task, stages) {
-        let Some(path) = store.find(file).filter(|path| path.is_file()) else { continue };
-        let Some(published) = file.hash_at(&path) else {
-            unpublished.push(file.name);
-            continue;
-        };
-        let found = store
-            .hash_of(&path, &mut |_| ControlFlow::Continue(()))
-            .with_context(|| format!("{}: cannot be read", path.display()))?;
-        if found != published {
-            doubts.push(format!(
-                "warning: {}: is not the file that its authors published (SHA-256 {found}, not {published}), \
-                 so results may be others: `diffbir models pull {}` after removing it gets theirs",
-                path.display(),
-                file.name
-            ));
+        run if trained::is_run(Path::new(run)) => {
+            let (config, parts) = trained::model(Path::new(run))?;
+            own(Model::assemble(config, parts, loading)?)
         }
+        file if Path::new(file).is_file() => {
+            let file = Path::new(file);
+            let model = Model::open(file, loading)?;
+            Ok(Chosen { model, set: None, doubts: doubts::of_file(file)?.into_iter().collect() })
+        }
+        name => bail!(
+            "{flag} {name}: is neither auto, nano, v1, v2, v2.1 nor a file nor the folder of a training run"
+        ),
     }
-    if !unpublished.is_empty() {
-        let names = unpublished.join(", ");
-        doubts.push(format!("{names}: no hash is published; names and shapes of all tensors are right"));
-    }
-    Ok(doubts)
 }
 
 /// The set that `--version` means, where the command line is the reference's.
@@ -126,18 +106,24 @@ fn named_version(arguments: &Restore) -> Result<Option<&'static Set>> {
 }
 
 /// A model of files that are named one by one, `--ckpt` among them.
-fn from_files(ckpt: &Path, reference: &Reference, loading: Loading) -> Result<Model> {
+fn from_files(ckpt: &Path, reference: &Reference, loading: Loading) -> Result<Chosen> {
+    let of_files = |config: ModelConfig, parts: Parts, files: &[&Path]| {
+        let model = Model::assemble(config, parts, loading)?;
+        let doubts: Result<Vec<_>> = files.iter().map(|file| doubts::of_file(file)).collect();
+        Ok(Chosen { model, set: None, doubts: doubts?.into_iter().flatten().collect() })
+    };
     let described = |path: &Path| {
         std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))
     };
     if let Some(path) = &reference.config {
         let config = yaml::v1_model(&described(path)?, habits_of("v1"));
         let config = config.map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))?;
-        let mut parts = Parts::of_full(ckpt)?;
+        let (mut parts, mut files) = (Parts::of_full(ckpt)?, vec![ckpt]);
         if let Some(swinir) = &reference.swinir_ckpt {
             parts.stage1 = Checkpoint::open(swinir)?;
+            files.push(swinir);
         }
-        return Ok(Model::assemble(config, parts, loading)?);
+        return of_files(config, parts, &files);
     }
     let Some(path) = &reference.train_cfg else {
         bail!(
@@ -149,7 +135,7 @@ fn from_files(ckpt: &Path, reference: &Reference, loading: Loading) -> Result<Mo
     let training = training.map_err(|reason| anyhow::anyhow!("{}: {reason}", path.display()))?;
     // As in the reference, paths are those from the folder that the program runs in.
     let parts = Parts::of_files(&training.stage1, ckpt, &training.base)?;
-    Ok(Model::assemble(training.config, parts, loading)?)
+    of_files(training.config, parts, &[&training.stage1, ckpt, &training.base])
 }
 
 /// How the authors of a set sample.

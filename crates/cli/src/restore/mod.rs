@@ -146,7 +146,7 @@ struct Run<'a> {
     stop: Arc<AtomicBool>,
     memory: Option<Memory>,
     reporter: &'a mut Reporter,
-    /// Pictures whose values on the way could not be written.
+    /// Pictures beside whose results something could not be written.
     incomplete: usize,
 }
 
@@ -213,20 +213,22 @@ impl Run<'_> {
             started = Instant::now();
         }
         if let (Some(values), Some(folder)) = (intermediates, &self.arguments.save_intermediates) {
-            match values.write(folder, job) {
-                Ok(path) => self.reporter.say(&format!("  {}", path.display())),
-                Err(error) => {
-                    // The results are there all the same.
-                    self.incomplete += 1;
-                    let message = format!("{error:#}");
-                    self.reporter.event(&Event::Error { input: &job.input, message: &message });
-                }
-            }
+            let written = values.write(folder, job);
+            let written = written.map(|path| self.reporter.say(&format!("  {}", path.display())));
+            self.beside(job, written);
         }
         if settings::as_reference(self.arguments) {
-            prompts::append(&self.arguments.output, &job.input, &self.options)?;
+            self.beside(job, prompts::append(&self.arguments.output, &job.input, &self.options));
         }
         Ok(job.outputs.len())
+    }
+
+    /// Tells of what could not be written beside results, which are there all the same.
+    fn beside(&mut self, job: &Job, written: Result<()>) {
+        if let Err(error) = written {
+            self.incomplete += 1;
+            self.reporter.event(&Event::Error { input: &job.input, message: &format!("{error:#}") });
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! From flags and model to the settings of a run.
 
-use crate::args::{ColourFix, Restore, Tiles};
+use crate::args::{ColourFix, Restore};
 use crate::progress::Reporter;
 use anyhow::{Result, bail};
 use diffbir::catalog::{NEGATIVE_V21, PROMPT_V21, Task};
@@ -74,7 +74,7 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
     let options = Options {
         upscale: arguments.upscale,
         stage1: !arguments.no_stage1,
-        tiling: tiling(&arguments.tiles, as_reference(arguments)),
+        tiling: tiling(arguments, reporter)?,
         sampler,
         parameters: parameters(arguments, sampler, defaults.s_noise, reporter)?,
         start: arguments.start_point_type.unwrap_or_default(),
@@ -112,20 +112,53 @@ fn reference_defaults() -> SamplingDefaults {
     }
 }
 
-fn tiling(tiles: &Tiles, as_reference: bool) -> Tiling {
+/// Sizes of tiles where none are given, the reference's, pixels.
+const TILE_PX: usize = 512;
+const STRIDE_PX: usize = 256;
+const VAE_TILE_PX: usize = 256;
+
+fn tiling(arguments: &Restore, reporter: &mut Reporter) -> Result<Tiling> {
+    let tiles = &arguments.tiles;
+    for (flag, given, tiled, needed) in [
+        ("--cleaner-tile-size", tiles.cleaner_tile_size, tiles.cleaner_tiled, "--cleaner-tiled"),
+        ("--cleaner-tile-stride", tiles.cleaner_tile_stride, tiles.cleaner_tiled, "--cleaner-tiled"),
+        (
+            "--vae-encoder-tile-size",
+            tiles.vae_encoder_tile_size,
+            tiles.vae_encoder_tiled,
+            "--vae-encoder-tiled",
+        ),
+        (
+            "--vae-decoder-tile-size",
+            tiles.vae_decoder_tile_size,
+            tiles.vae_decoder_tiled,
+            "--vae-decoder-tiled",
+        ),
+        ("--cldm-tile-size", tiles.cldm_tile_size, tiles.cldm_tiled, "--cldm-tiled"),
+        ("--cldm-tile-stride", tiles.cldm_tile_stride, tiles.cldm_tiled, "--cldm-tiled"),
+    ] {
+        if given.is_some() && !tiled {
+            unheeded(arguments, format!("{flag}: changes nothing without {needed}"), reporter)?;
+        }
+    }
     let Tiling { cleaner, encoder, decoder, denoiser } =
-        if as_reference { Tiling::WHOLE } else { Tiling::default() };
-    let sliding = |asked, tile_px, stride_px, otherwise| match asked {
-        true => Cut::Tiles(Sliding { tile_px, stride_px }),
+        if as_reference(arguments) { Tiling::WHOLE } else { Tiling::default() };
+    let sliding = |asked, tile: Option<usize>, stride: Option<usize>, otherwise| match asked {
+        true => {
+            Cut::Tiles(Sliding { tile_px: tile.unwrap_or(TILE_PX), stride_px: stride.unwrap_or(STRIDE_PX) })
+        }
         false => otherwise,
     };
-    let square = |asked, tile_px, otherwise| if asked { Cut::Tiles(tile_px) } else { otherwise };
-    Tiling {
+    let square = |asked, tile: Option<usize>, otherwise| match asked {
+        true => Cut::Tiles(tile.unwrap_or(VAE_TILE_PX)),
+        false => otherwise,
+    };
+    Ok(Tiling {
         cleaner: sliding(tiles.cleaner_tiled, tiles.cleaner_tile_size, tiles.cleaner_tile_stride, cleaner),
         encoder: square(tiles.vae_encoder_tiled, tiles.vae_encoder_tile_size, encoder),
         decoder: square(tiles.vae_decoder_tiled, tiles.vae_decoder_tile_size, decoder),
         denoiser: sliding(tiles.cldm_tiled, tiles.cldm_tile_size, tiles.cldm_tile_stride, denoiser),
-    }
+    })
 }
 
 /// The settings that were given in place of defaults; one that the sampler would ignore is an error.

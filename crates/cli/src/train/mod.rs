@@ -1,7 +1,6 @@
 //! `diffbir train`.
 
 mod export;
-mod pack;
 mod view;
 
 use crate::args::{Latents, Train, TrainPart, TrainRun};
@@ -48,7 +47,6 @@ pub fn run(arguments: Train) -> Result<()> {
                 stage2::train_control(config, device, report)
             })
         }
-        TrainPart::Pack(arguments) => pack::run(arguments),
         TrainPart::Export { weights, output } => export::weights(&weights, &output),
         TrainPart::Full { stable_diffusion, stage1, control, output } => {
             export::full(&stable_diffusion, &stage1, control.as_deref(), &output)

@@ -13,7 +13,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
+
+/// So long a server may be silent before the next one is asked.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Times that a broken connection is taken up again as long as it brings anything.
 const RETRIES: u32 = 5;
@@ -106,6 +110,16 @@ pub type WatchDownload<'a> = dyn FnMut(Download) -> ControlFlow<()> + 'a;
 /// When no address gives it, when what comes has another hash than the catalog's, when it cannot be
 /// written, or when `watch` says stop.
 pub fn pull(store: &Store, file: &WeightFile, watch: &mut WatchDownload) -> Result<PathBuf, PullError> {
+    pull_within(PATIENCE, store, file, watch)
+}
+
+/// [`pull`] from servers that may be silent for so long.
+pub fn pull_within(
+    patience: Duration,
+    store: &Store,
+    file: &WeightFile,
+    watch: &mut WatchDownload,
+) -> Result<PathBuf, PullError> {
     let place = store.place(file);
     let write = |reason| PullError::Write { file: place.clone(), reason };
     std::fs::create_dir_all(store.folder()).map_err(write)?;
@@ -121,7 +135,7 @@ pub fn pull(store: &Store, file: &WeightFile, watch: &mut WatchDownload) -> Resu
     let mut last = None;
     for address in file.addresses {
         tell(watch, Download::Asking(address))?;
-        match from(store, &agent, address.url, file, watch) {
+        match from(store, (&agent, patience), address.url, file, watch) {
             Ok(()) => return Ok(place),
             Err(error @ (PullError::Stopped | PullError::Write { .. })) => return Err(error),
             Err(error) => {
@@ -166,7 +180,7 @@ fn tell(watch: &mut WatchDownload, event: Download) -> Result<(), PullError> {
 /// Downloads from one address, checks, and puts the file in its place.
 fn from(
     store: &Store,
-    agent: &ureq::Agent,
+    (agent, patience): (&ureq::Agent, Duration),
     url: &str,
     file: &WeightFile,
     watch: &mut WatchDownload,
@@ -177,7 +191,7 @@ fn from(
     let mut retries = RETRIES;
     loop {
         let before = size_of(&partial);
-        match continue_from(agent, url, &partial, watch) {
+        match continue_from((agent, patience), url, &partial, watch) {
             Ok(()) => break,
             Err(PullError::Server { .. }) if retries > 0 && size_of(&partial) > before => retries -= 1,
             Err(error) => return Err(error),
@@ -212,7 +226,7 @@ fn size_of(path: &Path) -> u64 {
 
 /// Appends to `partial` what the server still has of the file.
 fn continue_from(
-    agent: &ureq::Agent,
+    (agent, patience): (&ureq::Agent, Duration),
     url: &str,
     partial: &Path,
     watch: &mut WatchDownload,
@@ -222,12 +236,12 @@ fn continue_from(
     let mut done = size_of(partial);
     let request = agent.get(url).header("User-Agent", concat!("diffbir/", env!("CARGO_PKG_VERSION")));
     let request = if done > 0 { request.header("Range", format!("bytes={done}-")) } else { request };
-    let mut response = match request.call() {
+    let response = match request.call() {
         Ok(response) => response,
         // Nothing is left to send: the partial file is whole, or longer than what is there now.
         Err(ureq::Error::StatusCode(416)) => {
             std::fs::remove_file(partial).map_err(write)?;
-            return continue_from(agent, url, partial, watch);
+            return continue_from((agent, patience), url, partial, watch);
         }
         Err(ureq::Error::StatusCode(404)) => return Err(server("there is no such file (404)".into())),
         Err(ureq::Error::StatusCode(code @ (401 | 403))) => {
@@ -256,17 +270,18 @@ fn continue_from(
         .truncate(!resumed)
         .open(partial)
         .map_err(write)?;
-    let mut body = response.body_mut().as_reader();
-    let mut buffer = vec![0; 256 << 10];
+    let parts = in_parts(response.into_body().into_reader());
     loop {
         tell(watch, Download::Bytes(done, total))?;
-        let count =
-            body.read(&mut buffer).map_err(|error| server(format!("the connection broke: {error}")))?;
-        if count == 0 {
-            break;
-        }
-        out.write_all(&buffer[..count]).map_err(write)?;
-        done += count as u64;
+        let part = match parts.recv_timeout(patience) {
+            Ok(part) => part.map_err(|error| server(format!("the connection broke: {error}")))?,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(server(format!("nothing came for {} s", patience.as_secs_f64())));
+            }
+        };
+        out.write_all(&part).map_err(write)?;
+        done += part.len() as u64;
     }
     match total {
         Some(total) if total != done => {
@@ -274,4 +289,21 @@ fn continue_from(
         }
         _ => out.sync_all().map_err(write),
     }
+}
+
+/// What comes, read by a thread of its own, which a silent server may hold for ever.
+fn in_parts(mut body: impl Read + Send + 'static) -> Receiver<io::Result<Vec<u8>>> {
+    let (sender, receiver) = sync_channel(1);
+    std::thread::spawn(move || {
+        loop {
+            let mut part = vec![0; 256 << 10];
+            let read = body.read(&mut part).map(|count| part.truncate(count)).map(|()| part);
+            let goes_on = read.as_ref().is_ok_and(|part| !part.is_empty());
+            let is_end = !goes_on && read.is_ok();
+            if is_end || sender.send(read).is_err() || !goes_on {
+                return;
+            }
+        }
+    });
+    receiver
 }

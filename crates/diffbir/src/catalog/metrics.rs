@@ -66,9 +66,14 @@ pub(super) static LPIPS_ALEX: WeightFile = WeightFile {
     about: "6 kB",
     sha256: Some("df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"),
     licence: LPIPS,
-    addresses: &[untried(
-        "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/alex.pth",
-    )],
+    addresses: &[
+        untried(
+            "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/alex.pth",
+        ),
+        untried(
+            "https://cdn.jsdelivr.net/gh/richzhang/PerceptualSimilarity@master/lpips/weights/v0.1/alex.pth",
+        ),
+    ],
 };
 
 /// Called `vgg.pth` by its authors.
@@ -79,9 +84,14 @@ pub(super) static LPIPS_VGG: WeightFile = WeightFile {
     about: "7 kB",
     sha256: Some("a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"),
     licence: LPIPS,
-    addresses: &[untried(
-        "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",
-    )],
+    addresses: &[
+        untried(
+            "https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",
+        ),
+        untried(
+            "https://cdn.jsdelivr.net/gh/richzhang/PerceptualSimilarity@master/lpips/weights/v0.1/vgg.pth",
+        ),
+    ],
 };
 
 pub(super) static NIQE: WeightFile = WeightFile {
@@ -91,7 +101,12 @@ pub(super) static NIQE: WeightFile = WeightFile {
     about: "12 kB",
     sha256: Some("2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296"),
     licence: "Apache-2.0 (BasicSR); the numbers are those of NIQE's authors",
-    addresses: &[untried(
-        "https://raw.githubusercontent.com/XPixelGroup/BasicSR/master/basicsr/metrics/niqe_pris_params.npz",
-    )],
+    addresses: &[
+        untried(
+            "https://raw.githubusercontent.com/XPixelGroup/BasicSR/master/basicsr/metrics/niqe_pris_params.npz",
+        ),
+        untried(
+            "https://cdn.jsdelivr.net/gh/XPixelGroup/BasicSR@master/basicsr/metrics/niqe_pris_params.npz",
+        ),
+    ],
 };

@@ -11,10 +11,13 @@ mod metrics;
 mod store;
 
 use crate::model::Stages;
+use crate::official;
 use diffbir_diffusion::{Sampler, edm};
+use diffbir_nn::WeightError;
 use std::path::Path;
 
-pub use download::{Download, PullError, pull};
+pub use crate::official::BESIDE;
+pub use download::{Download, PullError, pull, pull_within};
 pub use files::FILES;
 use files::*;
 pub use hashes::{WatchHash, sha256_of, sha256_of_nano};
@@ -157,6 +160,14 @@ impl Set {
 /// The file of this name.
 pub fn file(name: &str) -> Option<&'static WeightFile> {
     FILES.iter().copied().find(|file| file.name == name)
+}
+
+/// Tensors of a file at `path` that lie in none of the places of its networks: they are left out.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn strangers(file: &WeightFile, path: &Path) -> Result<Vec<String>, WeightError> {
+    official::strangers(file.network, path)
 }
 
 /// The set of this name.

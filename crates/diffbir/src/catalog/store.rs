@@ -7,6 +7,7 @@ use diffbir_imaging::{Partial, remove_orphans};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// What [`Store::verify`] finds.
@@ -112,13 +113,31 @@ impl Store {
     /// # Errors
     /// When it cannot be read, or of the kind `Interrupted` when `watch` stops it.
     pub fn verify(&self, file: &WeightFile, path: &Path, watch: &mut WatchHash) -> io::Result<Verdict> {
+        self.compared(file, path, |path| self.hash_anew(path, watch))
+    }
+
+    /// [`Store::verify`] by the hash that was computed before, if the file has not changed since; a folder is taken at
+    /// its word.
+    pub fn known(&self, file: &WeightFile, path: &Path) -> io::Result<Verdict> {
+        if path.is_dir() {
+            return Ok(Verdict::Unpublished);
+        }
+        self.compared(file, path, |path| self.hash_of(path, &mut |_| ControlFlow::Continue(())))
+    }
+
+    fn compared(
+        &self,
+        file: &WeightFile,
+        path: &Path,
+        hash: impl FnOnce(&Path) -> io::Result<String>,
+    ) -> io::Result<Verdict> {
         let Some(published) = file.hash_at(path) else {
             return Ok(match official::expect(file.network, path) {
                 Ok(()) => Verdict::Unpublished,
                 Err(error) => Verdict::Wrong(error.to_string()),
             });
         };
-        let found = self.hash_anew(path, watch)?;
+        let found = hash(path)?;
         Ok(match found == published {
             true => Verdict::Right,
             false => Verdict::Wrong(format!("it has SHA-256 {found}, not {published}")),

@@ -23,6 +23,8 @@ pub struct Checkpoint {
     used: BTreeSet<String>,
     /// Its name in errors.
     file: Arc<str>,
+    /// Where its tensors lie in the file, for errors: nothing, or a place with its dot.
+    place: Arc<str>,
     /// Free text that the file carries, such as the configuration of its networks.
     pub metadata: HashMap<String, String>,
     /// What the file holds beside the tensors of networks, such as an optimizer's state: names of places.
@@ -54,7 +56,7 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self, WeightError> {
         let file = path.display().to_string();
         formats::open(path)
-            .map(|checkpoint| Self { file: file.as_str().into(), ..checkpoint })
+            .map(|checkpoint| Self { file: file.as_str().into(), place: "".into(), ..checkpoint })
             .map_err(|reason| WeightError::File { file, reason })
     }
 
@@ -94,7 +96,8 @@ impl Checkpoint {
                 Some((rest.to_string(), tensor.clone()))
             })
             .collect();
-        Checkpoint { tensors, ..self.without_use() }
+        let place = format!("{}{prefix}.", self.place).into();
+        Checkpoint { tensors, place, ..self.without_use() }
     }
 
     /// The tensors under other names and in other shapes of as many values; those for which `rule` gives
@@ -113,7 +116,8 @@ impl Checkpoint {
 
     /// What parts and renamed copies have of it.
     fn without_use(&self) -> Self {
-        Self { file: self.file.clone(), metadata: self.metadata.clone(), ..Self::default() }
+        let (file, place) = (self.file.clone(), self.place.clone());
+        Self { file, place, metadata: self.metadata.clone(), ..Self::default() }
     }
 
     /// Puts tensors together into one, along their first dimension. Does nothing where one is missing or
@@ -181,7 +185,8 @@ impl Checkpoint {
     }
 
     fn expect_known(&self, known: impl Fn(&str) -> bool) -> Result<(), WeightError> {
-        let names: Vec<String> = self.tensors.keys().filter(|name| !known(name)).cloned().collect();
+        let names = self.tensors.keys().filter(|name| !known(name));
+        let names: Vec<String> = names.map(|name| self.whole(name)).collect();
         if names.is_empty() {
             return Ok(());
         }
@@ -196,14 +201,19 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// A tensor's name in the file.
+    fn whole(&self, name: &str) -> String {
+        format!("{}{name}", self.place)
+    }
+
     fn of_shape(&self, key: &str, shape: &[usize]) -> Result<&Stored, WeightError> {
         let file = || self.file.to_string();
         let Some(stored) = self.tensors.get(key) else {
-            return Err(WeightError::Missing { file: file(), key: key.into(), shape: shape.to_vec() });
+            return Err(WeightError::Missing { file: file(), key: self.whole(key), shape: shape.to_vec() });
         };
         if stored.shape != shape {
             let (expected, found) = (shape.to_vec(), stored.shape.clone());
-            return Err(WeightError::Shape { file: file(), key: key.into(), expected, found });
+            return Err(WeightError::Shape { file: file(), key: self.whole(key), expected, found });
         }
         Ok(stored)
     }
@@ -267,7 +277,10 @@ impl Source for Checkpoint {
         self.used.insert(key.into());
         let values = self.get(key)?.expect("found above").1;
         if has_no_number(&values) {
-            let reason = format!("the tensor `{key}` holds values that are no numbers: get the file again");
+            let reason = format!(
+                "the tensor `{}` holds values that are no numbers: get the file again",
+                self.whole(key)
+            );
             return Err(WeightError::File { file: self.file.to_string(), reason });
         }
         Ok(values)

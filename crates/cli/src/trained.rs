@@ -1,0 +1,89 @@
+//! What a training run made, as a model.
+
+use anyhow::{Context, Result, bail};
+use diffbir::ModelConfig;
+use diffbir::config::{AutoencoderConfig, SamplingDefaults, Stage2Config};
+use diffbir::geometry::Geometry;
+use diffbir::model::Parts;
+use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_train::config::{self, AutoencoderSizes, Config, Stage1Training, Stage2Training};
+use diffbir_train::parts;
+use std::path::{Path, PathBuf};
+
+/// Whether a path is the folder of a training run.
+pub fn is_run(path: &Path) -> bool {
+    path.join("config.toml").is_file()
+}
+
+/// The model of a run of stage 1, or of stage 2 with all that it was trained with: the weights with the best validation,
+/// where there was any, and otherwise the newest. Other files are found where the run's configuration says.
+pub fn model(run: &Path) -> Result<(ModelConfig, Parts)> {
+    let name = run.file_name().map_or_else(|| "custom".into(), |name| name.to_string_lossy().into_owned());
+    let origin = |what: &str, file: &Path| format!("{what}: trained by `diffbir train`, {}", file.display());
+    if let Some(file) = weights(run, "stage1") {
+        let config: Stage1Training = settled(run)?;
+        let model = ModelConfig {
+            name,
+            origin: vec![origin("stage 1", &file)],
+            stage1: config.network.sizes,
+            stage2: None,
+            geometry: Geometry::Free,
+        };
+        return Ok((model, Parts { stage1: Checkpoint::open(&file)?, ..Parts::default() }));
+    }
+    let (both, branch) = (weights(run, "stage2"), weights(run, "control"));
+    let Some(file) = both.as_ref().or(branch.as_ref()) else {
+        bail!("{}: is no run of stage 1 or stage 2 with weights: a model needs one of these", run.display());
+    };
+    let config: Stage2Training = settled(run)?;
+    let trained = Checkpoint::open(file)?;
+    let (unet, control) = match both {
+        Some(_) => (trained.part("unet"), trained.part("control")),
+        None => (parts::unet_file(&config.control.unet)?, trained),
+    };
+    let text = config.text.encoder.as_ref();
+    let model = ModelConfig {
+        name,
+        origin: vec![
+            origin("UNet and control branch", file),
+            format!("stage 1: {}", config.stage1.path.display()),
+            format!("autoencoder: {}", config.autoencoder.path.display()),
+        ],
+        stage1: config.stage1.network.sizes.clone(),
+        stage2: Some(Stage2Config {
+            autoencoder: match config.autoencoder.network.sizes.clone() {
+                AutoencoderSizes::Taef2(sizes) => AutoencoderConfig::Taef2(sizes),
+                AutoencoderSizes::Kl(sizes) => AutoencoderConfig::Kl(sizes),
+            },
+            unet: config.network.sizes.clone(),
+            text: text.map(|_| config.text.network.sizes.clone()),
+            prediction: config.diffusion.prediction,
+            terminal: config.diffusion.terminal,
+            sampling: SamplingDefaults { prompt: config.text.prompt.clone(), ..SamplingDefaults::default() },
+        }),
+        geometry: Geometry::Free,
+    };
+    let parts = Parts {
+        stage1: Checkpoint::open(&config.stage1.path)?,
+        autoencoder: parts::autoencoder_file(&config.autoencoder)?,
+        unet,
+        control,
+        text: text.map(|file| parts::text_file(file)).transpose()?.unwrap_or_default(),
+    };
+    Ok((model, parts))
+}
+
+/// The file of the best weights of this name, or of the newest.
+fn weights(run: &Path, name: &str) -> Option<PathBuf> {
+    [format!("{name}-best.safetensors"), format!("{name}.safetensors")]
+        .map(|file| run.join(file))
+        .into_iter()
+        .find(|file| file.is_file())
+}
+
+fn settled<C: Config>(run: &Path) -> Result<C> {
+    let file = run.join("config.toml");
+    let layer = config::read(&file)?;
+    config::resolve(&file.display().to_string(), vec![layer])
+        .with_context(|| format!("{}: the run was made by another trainer or version", run.display()))
+}
