@@ -192,8 +192,18 @@ impl Lpips {
 
 /// `[height, width, 3]`, as the networks take pictures.
 fn input(picture: &Picture) -> Vec<f32> {
-    let value = |(level, c): (&u8, usize)| (f32::from(*level) / 127.5 - 1.0 - SHIFT[c]) / SCALE[c];
-    picture.rgb.iter().zip([0, 1, 2].into_iter().cycle()).map(value).collect()
+    let value = |level: u8, c: usize| (f32::from(level) / 127.5 - 1.0 - SHIFT[c]) / SCALE[c];
+    let values: [[f32; 256]; 3] = [0, 1, 2].map(|c| std::array::from_fn(|level| value(level as u8, c)));
+    let mut out = vec![0.0; picture.rgb.len()];
+    let row = 3 * picture.width_px;
+    out.par_chunks_mut(row).zip(picture.rgb.par_chunks(row)).for_each(|(out, levels)| {
+        for (out, levels) in out.chunks_exact_mut(3).zip(levels.chunks_exact(3)) {
+            out[0] = values[0][usize::from(levels[0])];
+            out[1] = values[1][usize::from(levels[1])];
+            out[2] = values[2][usize::from(levels[2])];
+        }
+    });
+    out
 }
 
 /// What a layer makes of two pictures, `[2, height, width, channels]`, on the host: burn's own operations would go
