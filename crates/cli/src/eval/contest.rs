@@ -60,6 +60,9 @@ impl Contest {
             Recipe::Chain(_) => 1,
         };
         let mut names = HashSet::new();
+        // Under which rows are told apart: plain enlarging and models by their given names come first.
+        let mut taken: HashSet<String> = PLAIN.iter().map(|(name, _)| name.to_string()).collect();
+        taken.extend(arguments.models.iter().flat_map(|name| rows_of(name)));
         let mut entrants = Vec::new();
         let mut files = Vec::new();
         for name in &arguments.models {
@@ -69,11 +72,7 @@ impl Contest {
             let model = chosen.model;
             let name = if name == "auto" { model.config.name.clone() } else { name.clone() };
             ensure!(names.insert(name.clone()), "--models {name}: is named twice");
-            // Of a path its end, as long as that tells it from the others.
-            let end =
-                Path::new(&name).file_stem().map_or_else(|| name.clone(), |end| end.to_string_lossy().into());
-            let shown =
-                if Path::new(&name).exists() && names.insert(end.clone()) { end } else { name.clone() };
+            let shown = short(&name, &mut taken);
             let mut options = Options { upscale: factor as f64, ..Options::of(&model) };
             options.steps = arguments.steps.map_or(options.steps, usize::from);
             model.check(&options)?;
@@ -162,6 +161,26 @@ impl Contest {
     }
 }
 
+/// The rows of a model of this name.
+fn rows_of(name: &str) -> [String; 2] {
+    [name.to_string(), format!("{name} stage 1")]
+}
+
+/// Of a path its end, as long as that tells it from all others.
+fn short(name: &str, taken: &mut HashSet<String>) -> String {
+    let path = Path::new(name);
+    let end = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    let Some(end) = end.filter(|_| path.exists()).map(|end| end.to_string_lossy().into_owned()) else {
+        return name.into();
+    };
+    let rows = rows_of(&end);
+    if rows.iter().any(|row| taken.contains(row)) {
+        return name.into();
+    }
+    taken.extend(rows);
+    end
+}
+
 /// SHA-256 of all files of a model; the built-in one is one.
 fn hashes_of_model(name: &str, chosen: &Chosen) -> Result<Vec<String>> {
     match (chosen.set, name) {
@@ -232,4 +251,32 @@ fn as_written(result: &Raster, photo: &Photo, depth: Depth) -> Picture {
         Samples::U16(_) => unreachable!("8 bits were asked for"),
     };
     Picture { width_px, height_px, rgb }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_models_never_coincide() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, b"").unwrap();
+            path.display().to_string()
+        };
+        let run = folder.path().join("r.1");
+        std::fs::create_dir(&run).unwrap();
+        let mut taken = ["bicubic", "nano", "nano stage 1"].map(String::from).into();
+        for (name, shown) in [
+            (file("bicubic.safetensors"), None),
+            (file("nano.safetensors"), None),
+            (file("own.safetensors"), Some("own")),
+            (file("own.pth"), None),
+            (run.display().to_string(), Some("r.1")),
+            ("v2.1".into(), Some("v2.1")),
+        ] {
+            assert_eq!(short(&name, &mut taken), shown.unwrap_or(&name), "{name}");
+        }
+    }
 }
