@@ -4,7 +4,7 @@ use crate::paths::{Kind, kind};
 use crate::talk::{self, say};
 use anyhow::{Context, Result, bail};
 use diffbir::ModelConfig;
-use diffbir::catalog::BESIDE;
+use diffbir::catalog::is_beside_networks;
 use diffbir_imaging::DecodeError;
 use diffbir_metrics::Niqe;
 use diffbir_nn::checkpoint::Checkpoint;
@@ -124,7 +124,7 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
         }
     }
     let before = rest.len();
-    rest.retain(|name| !BESIDE.iter().any(|start| name.starts_with(start)));
+    rest.retain(|name| !is_beside_networks(name));
     if rest.len() < before {
         text += &format!("\n  schedule of noise, which is computed: {} tensors", before - rest.len());
     }

@@ -19,18 +19,17 @@ use std::time::{Duration, Instant};
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 pub fn run(command: &ModelsCommand) -> Result<ExitCode> {
-    if let ModelsCommand::Pack(arguments) = command {
-        return pack::run(arguments).map(|()| ExitCode::SUCCESS);
-    }
-    let store = Store::of_user()
-        .context("there is no cache folder for this user: set DIFFBIR_MODELS to a folder for weights")?;
+    let store = || {
+        Store::of_user()
+            .context("there is no cache folder for this user: set DIFFBIR_MODELS to a folder for weights")
+    };
     match command {
-        ModelsCommand::List => Ok(talk::ended(talk::data(list(&store).as_bytes()))),
+        ModelsCommand::List => Ok(talk::ended(talk::data(list(&store()?).as_bytes()))),
         ModelsCommand::Path { name: None } => {
-            Ok(talk::ended(talk::data(format!("{}\n", store.folder().display()).as_bytes())))
+            Ok(talk::ended(talk::data(format!("{}\n", store()?.folder().display()).as_bytes())))
         }
         ModelsCommand::Path { name: Some(name) } => {
-            let mut paths = String::new();
+            let (store, mut paths) = (store()?, String::new());
             for file in files_of(name)? {
                 let path = store.find(file).with_context(|| {
                     format!("{}: is not here: `diffbir models pull {}` gets it", file.name, file.name)
@@ -39,11 +38,11 @@ pub fn run(command: &ModelsCommand) -> Result<ExitCode> {
             }
             Ok(talk::ended(talk::data(paths.as_bytes())))
         }
-        ModelsCommand::Pull { names } => pull(&store, &all_files_of(names)?),
-        ModelsCommand::Verify { names } if names.is_empty() => verify(&store, &FILES),
-        ModelsCommand::Verify { names } => verify(&store, &all_files_of(names)?),
-        ModelsCommand::Import { files, name } => import(&store, files, name.as_deref()),
-        ModelsCommand::Pack(_) => unreachable!("needs no store"),
+        ModelsCommand::Pull { names } => pull(&store()?, &all_files_of(names)?),
+        ModelsCommand::Verify { names } if names.is_empty() => verify(&store()?, &FILES),
+        ModelsCommand::Verify { names } => verify(&store()?, &all_files_of(names)?),
+        ModelsCommand::Import { files, name } => import(&store()?, files, name.as_deref()),
+        ModelsCommand::Pack(arguments) => pack::run(arguments).map(|()| ExitCode::SUCCESS),
     }
 }
 

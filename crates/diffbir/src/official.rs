@@ -119,8 +119,8 @@ pub(crate) fn expect(network: Network, path: &Path) -> Result<(), WeightError> {
     }
 }
 
-/// Names, or beginnings of names up to a dot or underscore, of what files of Stable Diffusion hold beside networks.
-pub const BESIDE: [&str; 12] = [
+/// Names, or beginnings of names up to a dot or underscore.
+const BESIDE: [&str; 12] = [
     "betas",
     "alphas_cumprod",
     "sqrt_alphas_cumprod",
@@ -135,6 +135,13 @@ pub const BESIDE: [&str; 12] = [
     "model_ema",
 ];
 
+/// Whether a tensor of this name is what files of Stable Diffusion hold beside networks: a schedule, averages.
+pub fn is_beside_networks(name: &str) -> bool {
+    BESIDE.iter().any(|start| {
+        name.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
+    })
+}
+
 /// Tensors of a file of several networks that lie in no known place. They are left out; what lies in a place and is not
 /// known there is an error.
 pub(crate) fn strangers(network: Network, path: &Path) -> Result<Vec<String>, WeightError> {
@@ -143,12 +150,9 @@ pub(crate) fn strangers(network: Network, path: &Path) -> Result<Vec<String>, We
         Network::Full => &[UNET, AUTOENCODER, TEXT, "preprocess_model", "control_model", "cond_encoder"],
         _ => return Ok(Vec::new()),
     };
-    let below = |name: &str, start: &str| {
-        name.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
-    };
     let is_known = |name: &str| {
         places.iter().any(|place| name.strip_prefix(place).is_some_and(|rest| rest.starts_with('.')))
-            || BESIDE.iter().any(|start| below(name, start))
+            || is_beside_networks(name)
     };
     let file = Checkpoint::open(path)?;
     Ok(file.entries().map(|(name, ..)| name).filter(|name| !is_known(name)).map(String::from).collect())

@@ -110,10 +110,10 @@ pub struct TrainRun {
     /// Print the whole configuration and do nothing else.
     #[arg(long)]
     pub emit_config: bool,
-    /// Folders of training pictures (data.folders).
+    /// Training pictures: folders, lists, tables, shards (data.folders).
     #[arg(long, num_args = 1..)]
     pub data: Vec<PathBuf>,
-    /// Folders of pictures that are only measured on (validation.folders).
+    /// Pictures that are only measured on, likewise (validation.folders).
     #[arg(long, num_args = 1..)]
     pub validation: Vec<PathBuf>,
     /// Folder of the run (run.output), which goes on from the last checkpoint that it finds there.

@@ -16,7 +16,7 @@ use diffbir_diffusion::{Sampler, edm};
 use diffbir_nn::WeightError;
 use std::path::Path;
 
-pub use crate::official::BESIDE;
+pub use crate::official::is_beside_networks;
 pub use download::{Download, PullError, pull, pull_within};
 pub use files::FILES;
 use files::*;
