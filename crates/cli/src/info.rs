@@ -2,9 +2,11 @@
 
 use crate::paths::{Kind, kind};
 use crate::talk::{self, say};
+use crate::trained;
 use anyhow::{Context, Result, bail};
 use diffbir::ModelConfig;
 use diffbir::catalog::is_beside_networks;
+use diffbir::diffusers;
 use diffbir_imaging::DecodeError;
 use diffbir_metrics::Niqe;
 use diffbir_nn::checkpoint::Checkpoint;
@@ -39,7 +41,7 @@ fn describe(file: &Path) -> Result<String> {
         return describe_weights(&built_in, &name);
     }
     if kind(file)? == Kind::Folder {
-        bail!("{name}: is a folder: name files");
+        return describe_folder(file);
     }
     let cannot_be_read = || format!("{name}: cannot be read");
     let mut start = Vec::new();
@@ -62,6 +64,32 @@ fn describe(file: &Path) -> Result<String> {
     describe_weights(&opened?, &name)
 }
 
+fn describe_folder(folder: &Path) -> Result<String> {
+    if trained::is_run(folder) {
+        let (config, _) = trained::model(folder)?;
+        return Ok(format!("training run, {}\n  {}", stages(&config), config.origin.join("\n  ")));
+    }
+    let Some(files) = diffusers::files(folder) else {
+        bail!(
+            "{}: is a folder, neither of a training run nor Stable Diffusion as the diffusers library keeps it: \
+             name files",
+            folder.display()
+        );
+    };
+    let mut text = String::from("Stable Diffusion as the diffusers library keeps it");
+    for file in files {
+        let within = file.strip_prefix(folder).unwrap_or(&file).display().to_string();
+        text += &format!("\n  {within}: {}", describe_weights(&Checkpoint::open(&file)?, &within)?);
+    }
+    Ok(text)
+}
+
+/// How much of a model there is.
+fn stages(config: &ModelConfig) -> String {
+    let stages = if config.stage2.is_some() { "stage 1 and stage 2" } else { "stage 1 only" };
+    format!("diffbir model `{}`, {stages}", config.name)
+}
+
 /// Where files of several networks keep them, and what they are.
 const PARTS: [(&str, &str); 11] = [
     ("model.diffusion_model", "UNet"),
@@ -78,8 +106,9 @@ const PARTS: [(&str, &str); 11] = [
 ];
 
 /// A tensor by which a network is known, and the network.
-const NETWORKS: [(&str, &str); 16] = [
+const NETWORKS: [(&str, &str); 17] = [
     ("down_blocks.0.resnets.0.conv1.weight", "UNet in the names of the diffusers library"),
+    ("decoder.mid_block.resnets.0.conv1.weight", "autoencoder in the names of the diffusers library"),
     (
         "text_model.encoder.layers.0.self_attn.q_proj.weight",
         "text encoder in the names of the transformers library",
@@ -90,7 +119,7 @@ const NETWORKS: [(&str, &str); 16] = [
     ("m_head.0.weight", "SCUNet, a stage 1"),
     ("zero_convs.0.0.weight", "control branch"),
     ("output_blocks.0.0.in_layers.0.weight", "UNet"),
-    ("decoder.conv_in.weight", "autoencoder"),
+    ("decoder.mid.block_1.conv1.weight", "autoencoder"),
     ("model.token_embedding.weight", "text encoder"),
     ("body.0.weight", "SRVGGNetCompact, a stage 1"),
     ("lin0.model.1.weight", "LPIPS, for `diffbir eval`"),
@@ -106,14 +135,15 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     });
     let size = format!("{tensors} tensors, {:.2} M parameters", parameters as f64 / 1e6);
     let config = ModelConfig::of(checkpoint, name).ok();
-    let known = NETWORKS.iter().find(|(tensor, _)| checkpoint.contains(tensor));
-    let mut text = match (&config, known) {
-        (Some(config), _) => {
-            let stages = if config.stage2.is_some() { "stage 1 and stage 2" } else { "stage 1 only" };
-            format!("diffbir model `{}`, {stages}, {size}", config.name)
-        }
-        (None, Some((_, network))) => format!("weights of {network}, {size}"),
-        (None, None) => format!("weights, {size}"),
+    let known: Vec<&str> = NETWORKS
+        .iter()
+        .filter(|(tensor, _)| checkpoint.contains(tensor))
+        .map(|(_, network)| *network)
+        .collect();
+    let mut text = match (&config, &known[..]) {
+        (Some(config), _) => format!("{}, {size}", stages(config)),
+        (None, []) => format!("weights, {size}"),
+        (None, networks) => format!("weights of {}, {size}", networks.join(" and of ")),
     };
     let mut rest: Vec<&str> = checkpoint.entries().map(|(name, ..)| name).collect();
     for (prefix, part) in PARTS {
@@ -128,10 +158,8 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     if rest.len() < before {
         text += &format!("\n  schedule of noise, which is computed: {} tensors", before - rest.len());
     }
-    if config.is_none() && known.is_none() && !rest.is_empty() {
-        let shown = rest[..rest.len().min(3)].join(", ");
-        let more = if rest.len() > 3 { ", ..." } else { "" };
-        text += &format!("\n  no known network: {} tensors: {shown}{more}", rest.len());
+    if config.is_none() && known.is_empty() && !rest.is_empty() {
+        text += &format!("\n  no known network: {}", some_of(&rest));
     }
     let unused = UNUSED_TEXT
         .iter()
@@ -140,11 +168,9 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     if unused > 0 {
         text += &format!("\n  unused of the text encoder: {unused} tensors, its last block and projection");
     }
-    let integers = checkpoint.integers.len();
-    if integers > 0 {
-        text += &format!(
-            "\n  in formats that are no weights, as whole numbers are, and not read: {integers} tensors"
-        );
+    if !checkpoint.integers.is_empty() {
+        let which = some_of(&checkpoint.integers);
+        text += &format!("\n  in formats that are no weights, as whole numbers are, and not read: {which}");
     }
     if !checkpoint.extras.is_empty() {
         text += &format!("\n  beside the weights, unused: {}", checkpoint.extras.join(", "));
@@ -153,6 +179,13 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
         text += &format!("\n  {line}");
     }
     Ok(text)
+}
+
+/// How many tensors these are, and the first of them.
+fn some_of<S: AsRef<str>>(names: &[S]) -> String {
+    let shown: Vec<&str> = names.iter().take(3).map(S::as_ref).collect();
+    let more = if names.len() > 3 { ", ..." } else { "" };
+    format!("{} tensor{}: {}{more}", names.len(), if names.len() == 1 { "" } else { "s" }, shown.join(", "))
 }
 
 /// What no prompt needs of the text encoder.

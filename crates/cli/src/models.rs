@@ -102,10 +102,13 @@ fn list(store: &Store) -> String {
 
 fn line(store: &Store, file: &WeightFile) -> String {
     let state = if store.find(file).is_some() { "here" } else { "not here" };
-    let addresses = file.addresses.len();
+    let addresses = match file.addresses.len() {
+        1 => "1 address".into(),
+        several => format!("{several} addresses"),
+    };
     let tried = file.addresses.iter().filter(|address| address.tried).count();
     format!(
-        "    {:<32} {:>8}  {state:<8}  {}; {addresses} addresses, {tried} tried\n",
+        "    {:<32} {:>8}  {state:<8}  {}; {addresses}, {tried} tried\n",
         file.name, file.about, file.holds
     )
 }
@@ -222,7 +225,7 @@ fn import(store: &Store, paths: &[PathBuf], name: Option<&str>) -> Result<ExitCo
 fn import_one(store: &Store, path: &Path, name: Option<&str>, stop: &AtomicBool) -> Result<PathBuf> {
     let own = path.file_name().unwrap_or_default().to_string_lossy();
     let name = name.unwrap_or(&own);
-    let file = catalog::file(name).with_context(|| {
+    let file = catalog::file_or_copy(name).with_context(|| {
         format!("{}: the catalog knows no {name}: say which file it is by --name", path.display())
     })?;
     if kind(path)? == Kind::Folder {

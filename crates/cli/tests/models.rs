@@ -98,6 +98,35 @@ fn a_published_stage_1_is_a_model() {
 }
 
 #[test]
+fn info_describes_folders_and_files_of_several_networks() {
+    let folder = TempDir::new().unwrap();
+    let here = folder.path();
+    let write = |file: &Path, tensors: &[&str]| {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let tensors = tensors.iter().map(|name| (name.to_string(), TensorData::new(vec![0f32], [1])));
+        std::fs::write(file, Checkpoint::from_tensors(tensors.collect()).to_safetensors(false).unwrap())
+            .unwrap();
+    };
+    let info = |path: &Path| diffbir().arg("info").arg(path).assert();
+    let unet = "down_blocks.0.resnets.0.conv1.weight";
+    let vae = "decoder.mid_block.resnets.0.conv1.weight";
+    let text = "text_model.encoder.layers.0.self_attn.q_proj.weight";
+    let library = here.join("library");
+    write(&library.join("unet/diffusion_pytorch_model.safetensors"), &[unet]);
+    info(&library).code(1).stderr(contains("is a folder, neither of a training run"));
+    write(&library.join("vae/diffusion_pytorch_model.safetensors"), &[vae]);
+    write(&library.join("text_encoder/model.safetensors"), &[text]);
+    info(&library).success().stdout(
+        contains("library: Stable Diffusion as the diffusers library keeps it\n")
+            .and(contains("vae/diffusion_pytorch_model.safetensors: weights of autoencoder in the names"))
+            .and(contains("text_encoder/model.safetensors: weights of text encoder")),
+    );
+    let all = here.join("all.safetensors");
+    write(&all, &[unet, vae]);
+    info(&all).success().stdout(contains("weights of UNet in the names").and(contains("and of autoencoder")));
+}
+
+#[test]
 fn files_are_listed_found_and_imported() {
     let folder = TempDir::new().unwrap();
     let here = folder.path();
@@ -138,6 +167,13 @@ fn files_are_listed_found_and_imported() {
         .code(1)
         .stderr(contains("the catalog knows no mine.pth"));
     assert!(std::fs::read(here.join("models/BSRNet.pth")).unwrap() == weights);
+    // The same tensors in the other format keep its name.
+    std::fs::remove_file(here.join("models/BSRNet.pth")).unwrap();
+    let copy = here.join("BSRNet.safetensors");
+    std::fs::write(&copy, &weights).unwrap();
+    models(here, &["import", copy.to_str().unwrap()]).success().stderr(contains("models/BSRNet.safetensors"));
+    models(here, &["path", "BSRNet.pth"]).success().stdout(contains("models/BSRNet.safetensors"));
+    models(here, &["verify"]).success().stdout(contains("names and shapes of all tensors are right"));
     #[cfg(unix)]
     {
         let pipe = here.join("v2.pth");

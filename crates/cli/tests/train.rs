@@ -215,6 +215,7 @@ fn weights_are_written_for_pytorch() {
     std::fs::create_dir(&data).unwrap();
     picture(130, 140).save(data.join("good.png")).unwrap();
     train(&data, &output).success();
+    diffbir().arg("info").arg(&output).assert().success().stdout(contains("training run, diffbir model"));
     let export = |from: &str, to: &Path| {
         let mut command = diffbir();
         command.args(["train", "export"]).arg(output.join(from)).arg("-o").arg(to).assert()

@@ -31,12 +31,12 @@ pub fn files(folder: &Path) -> Option<[PathBuf; 3]> {
 }
 
 /// The UNet under its original names. A name that is not known stays, so that it is refused as it is.
-pub fn unet(file: &Checkpoint) -> Checkpoint {
+pub(crate) fn unet(file: &Checkpoint) -> Checkpoint {
     file.renamed(|name, shape| Some((unet_name(name).unwrap_or_else(|| name.into()), shape.to_vec())))
 }
 
 /// The autoencoder under its original names; linear maps of its attention become convolutions again.
-pub fn autoencoder(file: &Checkpoint) -> Checkpoint {
+pub(crate) fn autoencoder(file: &Checkpoint) -> Checkpoint {
     file.renamed(|name, shape| {
         let name = autoencoder_name(name).unwrap_or_else(|| name.into());
         let is_map = name.contains(".attn_1.") && shape.len() == 2;
@@ -46,7 +46,7 @@ pub fn autoencoder(file: &Checkpoint) -> Checkpoint {
 }
 
 /// The text encoder under its original names, query, key and value in one tensor again.
-pub fn text(file: &Checkpoint) -> Checkpoint {
+pub(crate) fn text(file: &Checkpoint) -> Checkpoint {
     let mut parts = file.renamed(|name, shape| {
         // A list of numbers that old versions of the library keep.
         let known = !name.ends_with("embeddings.position_ids");

@@ -7,7 +7,7 @@ mod article;
 pub mod catalog;
 pub mod config;
 pub mod device;
-mod diffusers;
+pub mod diffusers;
 mod error;
 mod full;
 pub mod geometry;

@@ -292,10 +292,29 @@ fn what_comes_without_a_known_hash_must_be_the_networks_weights() {
     let file = file(None, &[page, good]);
     let place = pull(&store, &file, &mut all).unwrap();
     assert_eq!(std::fs::read(&place).unwrap(), weights);
-    assert_eq!(
-        store.verify(&file, &place, &mut |_| ControlFlow::Continue(())).unwrap(),
-        Verdict::Unpublished
-    );
+    let verdict = |stop: bool| {
+        let mut watch = |_| if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        store.verify(&file, &place, &mut watch)
+    };
+    assert_eq!(verdict(false).unwrap(), Verdict::Unpublished);
+    // PyTorch's format has sums of its own: values that were lost show.
+    let mut zip = Vec::new();
+    Checkpoint::open(&place).unwrap().write_pytorch(None, &mut zip).unwrap();
+    let original = folder.path().join("original.pth");
+    std::fs::write(&original, &zip).unwrap();
+    let middle = zip.len() / 2;
+    zip[middle..middle + 100].iter_mut().for_each(|byte| *byte ^= 1);
+    std::fs::write(&place, &zip).unwrap();
+    let damaged = verdict(false).unwrap();
+    assert!(matches!(&damaged, Verdict::Wrong(reason) if reason.contains("is damaged")), "{damaged:?}");
+    assert_eq!(verdict(true).unwrap_err().kind(), ErrorKind::Interrupted);
+    let imported = store.import(&file, &place, &mut |_| ControlFlow::Continue(())).unwrap_err().to_string();
+    assert!(imported.contains("is damaged"), "{imported}");
+    let (url, _) = serve(zip, Manner::Good);
+    let pulled = pull(&store, &self::file(None, &[url]), &mut all).unwrap_err().to_string();
+    assert!(pulled.contains("is damaged"), "{pulled}");
+    store.import(&file, &original, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(verdict(false).unwrap(), Verdict::Unpublished);
 }
 
 /// Where the process that [`killed_at_any_moment`] kills finds its folder and its address.

@@ -58,7 +58,7 @@ pub enum Command {
     Eval(Box<Eval>),
     /// Say what picture and model files are.
     Info {
-        /// Files to describe, or `nano` for the built-in model.
+        /// Files to describe, folders of training runs or of the diffusers library, or `nano` for the built-in model.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },

@@ -5,8 +5,8 @@
 //! ends a download, killing included, leaves a partial file that the next one continues.
 
 use super::hashes::sha256_of;
+use super::store::looks_right;
 use super::{Address, Store, WeightFile};
-use crate::official;
 use diffbir_imaging::remove_orphans;
 use diffbir_nn::WeightError;
 use std::fs::{File, OpenOptions};
@@ -198,20 +198,26 @@ fn from(
         }
     }
     let write = |reason| PullError::Write { file: partial.clone(), reason };
+    let total = Some(size_of(&partial));
+    let mut checking = |done| watch(Download::Checking(done, total));
     if let Some(expected) = file.sha256 {
-        let total = Some(size_of(&partial));
-        let found =
-            sha256_of(&partial, &mut |done| watch(Download::Checking(done, total))).map_err(|error| {
-                if error.kind() == io::ErrorKind::Interrupted { PullError::Stopped } else { write(error) }
-            })?;
+        let found = sha256_of(&partial, &mut checking).map_err(|error| {
+            if error.kind() == io::ErrorKind::Interrupted { PullError::Stopped } else { write(error) }
+        })?;
         if found != expected {
             std::fs::remove_file(&partial).map_err(write)?;
             return Err(PullError::Hash { url: url.into(), expected: expected.into(), found });
         }
-    } else if let Err(reason) = official::expect(file.network, &partial) {
-        // Without a known hash a page that says "not found" would pass for the file.
-        std::fs::remove_file(&partial).map_err(write)?;
-        return Err(PullError::NotThese { url: url.into(), reason });
+    } else {
+        match looks_right(file, &partial, &mut checking) {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(())) => return Err(PullError::Stopped),
+            // Without a known hash a page that says "not found" would pass for the file.
+            Err(reason) => {
+                std::fs::remove_file(&partial).map_err(write)?;
+                return Err(PullError::NotThese { url: url.into(), reason });
+            }
+        }
     }
     std::fs::rename(&partial, place).map_err(|reason| PullError::Write { file: place.into(), reason })?;
     if let Some(sha256) = file.sha256 {

@@ -2,6 +2,7 @@
 
 use super::Store;
 use diffbir_imaging::write_atomic;
+use diffbir_nn::checkpoint::WatchRead;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -13,9 +14,6 @@ use std::time::SystemTime;
 
 /// Where a store keeps the hashes that it knows.
 const NAME: &str = "hashes.json";
-
-/// Told the bytes read so far, may stop the reading.
-pub type WatchHash<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
 
 /// A hash, and what the file was like when it was computed.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +28,7 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be read, or of the kind `Interrupted` when `watch` stops it.
-    pub fn hash_of(&self, path: &Path, watch: &mut WatchHash) -> io::Result<String> {
+    pub fn hash_of(&self, path: &Path, watch: &mut WatchRead) -> io::Result<String> {
         let real = path.canonicalize()?;
         let found = real.metadata()?;
         match self.hashes().remove(&real) {
@@ -42,7 +40,7 @@ impl Store {
     }
 
     /// [`Store::hash_of`] without trust in what was computed before.
-    pub fn hash_anew(&self, path: &Path, watch: &mut WatchHash) -> io::Result<String> {
+    pub fn hash_anew(&self, path: &Path, watch: &mut WatchRead) -> io::Result<String> {
         let sha256 = sha256_of(path, watch)?;
         self.remember(path, &sha256);
         Ok(sha256)
@@ -76,7 +74,7 @@ impl Store {
 ///
 /// # Errors
 /// When the file cannot be read, or of the kind `Interrupted` when `watch` stops it.
-pub fn sha256_of(path: &Path, watch: &mut WatchHash) -> io::Result<String> {
+pub fn sha256_of(path: &Path, watch: &mut WatchRead) -> io::Result<String> {
     sha256_from(File::open(path)?, watch)
 }
 
@@ -85,7 +83,7 @@ pub fn sha256_of_nano() -> String {
     sha256_from(diffbir_nano::NANO, &mut |_| ControlFlow::Continue(())).expect("memory can be read")
 }
 
-fn sha256_from(mut file: impl Read, watch: &mut WatchHash) -> io::Result<String> {
+fn sha256_from(mut file: impl Read, watch: &mut WatchRead) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut done = 0;

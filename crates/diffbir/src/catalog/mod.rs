@@ -20,8 +20,9 @@ pub use crate::official::is_beside_networks;
 pub use download::{Download, PullError, pull, pull_within};
 pub use files::FILES;
 use files::*;
-pub use hashes::{WatchHash, sha256_of, sha256_of_nano};
+pub use hashes::{sha256_of, sha256_of_nano};
 pub use metrics::{METRICS, Metric, metric};
+use store::SAFETENSORS;
 pub use store::{Store, Verdict};
 
 /// A file of weights as its authors publish it.
@@ -160,6 +161,12 @@ impl Set {
 /// The file of this name.
 pub fn file(name: &str) -> Option<&'static WeightFile> {
     FILES.iter().copied().find(|file| file.name == name)
+}
+
+/// The file of this name, or with these tensors in a safetensors file of this name.
+pub fn file_or_copy(name: &str) -> Option<&'static WeightFile> {
+    let is_copy = |file: &WeightFile| Path::new(file.name).with_extension(SAFETENSORS) == Path::new(name);
+    file(name).or_else(|| FILES.iter().copied().find(|file| is_copy(file)))
 }
 
 /// Tensors of a file at `path` that lie in none of the places of its networks: they are left out.

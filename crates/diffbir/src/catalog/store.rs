@@ -1,14 +1,19 @@
 //! Where weight files lie on this machine.
 
-use super::hashes::{WatchHash, hexadecimal};
+use super::hashes::hexadecimal;
 use super::{Network, PullError, WeightFile};
 use crate::{diffusers, official};
 use diffbir_imaging::{Partial, remove_orphans};
+use diffbir_nn::WeightError;
+use diffbir_nn::checkpoint::{WatchRead, check_sums};
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+
+/// How names of files end that hold tensors and no program.
+pub(super) const SAFETENSORS: &str = "safetensors";
 
 /// What [`Store::verify`] finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,22 +68,27 @@ impl Store {
         self.folder.join(file.name)
     }
 
-    /// Copies a file that somebody has into the folder; returns its place. `watch` is told the bytes copied so far and
-    /// may stop it.
+    /// Copies a file that somebody has into the folder; returns its place. It may be the published file or the same
+    /// tensors as safetensors. `watch` is told the bytes read or copied so far and may stop it.
     ///
     /// # Errors
-    /// When its hash is known to be another one, when none is known and its tensors are not those of the network, or
-    /// when it cannot be read or written. Then the folder is as it was.
+    /// When its hash is known to be another one, when none is known and it does not look right, or when it cannot be
+    /// read or written. Then the folder is as it was.
     pub fn import(
         &self,
         file: &WeightFile,
         from: &Path,
-        watch: &mut WatchHash,
+        watch: &mut WatchRead,
     ) -> Result<PathBuf, PullError> {
-        if file.sha256.is_none() {
-            official::expect(file.network, from)?;
+        let own = self.place(file);
+        let place = match from.extension() {
+            Some(extension) if extension == SAFETENSORS => own.with_extension(SAFETENSORS),
+            _ => own,
+        };
+        let published = file.hash_at(&place);
+        if published.is_none() && looks_right(file, from, watch)?.is_break() {
+            return Err(PullError::Stopped);
         }
-        let place = self.place(file);
         let read = |reason| PullError::Read { file: from.to_path_buf(), reason };
         let write = |reason| PullError::Write { file: place.clone(), reason };
         let mut source = File::open(from).map_err(read)?;
@@ -99,7 +109,7 @@ impl Store {
             }
         }
         let found = hexadecimal(hash);
-        if let Some(expected) = file.sha256.filter(|expected| *expected != found) {
+        if let Some(expected) = published.filter(|expected| *expected != found) {
             let url = from.display().to_string();
             return Err(PullError::Hash { url, expected: expected.into(), found });
         }
@@ -108,11 +118,19 @@ impl Store {
         Ok(place)
     }
 
-    /// Looks at a file that lies at `path`: its hash is computed, or, where none is published, its index read.
+    /// Looks at a file that lies at `path`: its hash is computed, or, where none is published, names, shapes and the
+    /// sums of its format are compared.
     ///
     /// # Errors
     /// When it cannot be read, or of the kind `Interrupted` when `watch` stops it.
-    pub fn verify(&self, file: &WeightFile, path: &Path, watch: &mut WatchHash) -> io::Result<Verdict> {
+    pub fn verify(&self, file: &WeightFile, path: &Path, watch: &mut WatchRead) -> io::Result<Verdict> {
+        if file.hash_at(path).is_none() {
+            return match looks_right(file, path, watch) {
+                Ok(ControlFlow::Continue(())) => Ok(Verdict::Unpublished),
+                Ok(ControlFlow::Break(())) => Err(io::ErrorKind::Interrupted.into()),
+                Err(error) => Ok(Verdict::Wrong(error.to_string())),
+            };
+        }
         self.compared(file, path, |path| self.hash_anew(path, watch))
     }
 
@@ -151,7 +169,7 @@ impl Store {
         let own = self.place(file);
         // The same tensors in the other format, as copies of Stable Diffusion often have them.
         let either = |path: PathBuf| {
-            [path.clone(), path.with_extension("safetensors")].into_iter().find(|p| p.is_file())
+            [path.clone(), path.with_extension(SAFETENSORS)].into_iter().find(|p| p.is_file())
         };
         if let Some(own) = either(own) {
             return Some(own);
@@ -175,6 +193,17 @@ impl Store {
             revisions.into_iter().find_map(whole)
         })
     }
+}
+
+/// An error if a file, whose hash is not published, is not what it should be as far as one can tell: by names and shapes
+/// of its tensors and by the sums of its format. `Break` when `watch` stops it.
+pub(super) fn looks_right(
+    file: &WeightFile,
+    path: &Path,
+    watch: &mut WatchRead,
+) -> Result<ControlFlow<()>, WeightError> {
+    official::expect(file.network, path)?;
+    check_sums(path, watch)
 }
 
 #[cfg(test)]

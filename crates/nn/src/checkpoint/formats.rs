@@ -1,14 +1,17 @@
 //! The index of a file: safetensors, and PyTorch's formats.
 
-use super::{Checkpoint, Read, Stored};
+use super::{Checkpoint, Read, Stored, WatchRead};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek, SeekFrom};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use zip::ZipArchive;
+use zip::result::ZipError;
 
 /// Largest index of a safetensors file that is believed, bytes (the format's own limit).
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -152,6 +155,29 @@ fn pytorch(path: &Path) -> Result<Checkpoint, String> {
         tensors.insert(name, Stored { shape, format, read });
     }
     Ok(Checkpoint { tensors, integers, ..Default::default() })
+}
+
+/// See [`super::check_sums`].
+pub(super) fn check_sums(path: &Path, watch: &mut WatchRead) -> Result<ControlFlow<()>, String> {
+    let Ok(mut archive) = File::open(path).map_err(ZipError::from).and_then(ZipArchive::new) else {
+        return Ok(ControlFlow::Continue(()));
+    };
+    let (mut done, mut buffer) = (0, vec![0; 1 << 20]);
+    for index in 0..archive.len() {
+        let damaged = |error: &dyn std::fmt::Display| format!("is damaged ({error}): get it again");
+        let mut member = archive.by_index(index).map_err(|error| damaged(&error))?;
+        loop {
+            let count = member.read(&mut buffer).map_err(|error| damaged(&error))?;
+            if count == 0 {
+                break;
+            }
+            done += count as u64;
+            if watch(done).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// The weights of a file that keeps them below a name, as training programs do (reference 6).

@@ -13,6 +13,7 @@ use half::f16;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -43,6 +44,19 @@ struct Stored {
 
 /// Gives a tensor's bytes, little-endian in row-major order.
 type Read = Arc<dyn Fn() -> io::Result<Cow<'static, [u8]>> + Send + Sync>;
+
+/// Told the bytes read so far, may stop the reading.
+pub type WatchRead<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
+
+/// Reads a file through, if its format has sums to compare with, as PyTorch's zip has: what was lost or changed on the
+/// way shows. `Break` when `watch` stops it.
+///
+/// # Errors
+/// When a part of it is not what it was when it was written.
+pub fn check_sums(path: &Path, watch: &mut WatchRead) -> Result<ControlFlow<()>, WeightError> {
+    let file = || path.display().to_string();
+    formats::check_sums(path, watch).map_err(|reason| WeightError::File { file: file(), reason })
+}
 
 /// A tensor in memory: shape and values in row-major order.
 pub type Values = (Vec<usize>, Vec<f32>);
