@@ -24,6 +24,14 @@ pub enum Stage1Config {
 }
 
 impl Stage1Config {
+    /// Layers that [`Stage1::forward_skipping`] can leave out.
+    pub fn skippable(&self) -> usize {
+        match self {
+            Self::SwinIr(config) => config.depths.iter().sum(),
+            Self::Srvgg(_) | Self::Rrdb(_) | Self::ScuNet(_) => 0,
+        }
+    }
+
     /// How many times larger the network's output is than its input.
     pub fn upscale(&self) -> usize {
         match self {
@@ -95,6 +103,14 @@ impl Stage1 {
         match self {
             Self::Srvgg(network) => network.layers(),
             Self::SwinIr(_) | Self::Rrdb(_) | Self::ScuNet(_) => 1,
+        }
+    }
+
+    /// [`Stage1::forward`] in training, where SwinIR heeds `kept`: see [`SwinIr::forward_skipping`].
+    pub fn forward_skipping(&self, x: Tensor<4>, kept: Option<Tensor<4>>) -> Tensor<4> {
+        match self {
+            Self::SwinIr(network) => network.forward_skipping(x, kept),
+            Self::Srvgg(_) | Self::Rrdb(_) | Self::ScuNet(_) => self.forward(x),
         }
     }
 

@@ -128,6 +128,12 @@ impl SwinIr {
     /// # Panics
     /// When a side is shorter than the reflection that it needs.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.forward_skipping(x, None)
+    }
+
+    /// [`SwinIr::forward`] in training with stochastic depth (arXiv 1603.09382): `kept[layers, b, 2, 1]` are factors on
+    /// what the attention and the perceptron of each layer add to each picture.
+    pub fn forward_skipping(&self, x: Tensor<4>, kept: Option<Tensor<4>>) -> Tensor<4> {
         let [_, height, width, _] = x.dims();
         // The reference reflects up to a multiple of the window in pixels, and its pipeline pads to
         // unshuffle · window beforehand; one rule does both.
@@ -146,10 +152,14 @@ impl SwinIr {
         let [_, rows, columns, _] = shallow.dims();
         let mask = window::shift_mask(rows, columns, self.window, MASKED, &device);
         let mut tokens = self.patch_norm.forward(shallow.clone());
+        let mut first = 0;
         for group in &self.groups {
-            let inputs = vec![tokens, mask.clone().unsqueeze()];
+            let layers = first..first + group.layers.len();
+            first = layers.end;
+            let mut inputs = vec![tokens, mask.clone().unsqueeze()];
+            inputs.extend(kept.as_ref().map(|kept| kept.clone().slice_dim(0, layers)));
             tokens = recompute::block(group, inputs, |group, inputs| {
-                group.forward(inputs[0].clone(), &inputs[1].clone().squeeze_dim(0))
+                group.forward(inputs[0].clone(), &inputs[1].clone().squeeze_dim(0), inputs.get(2))
             });
         }
         let deep = self.conv_after_body.forward(self.norm.forward(tokens)) + shallow;
@@ -183,8 +193,11 @@ impl Group {
         })
     }
 
-    fn forward(&self, x: Tensor<4>, mask: &Tensor<3>) -> Tensor<4> {
-        let y = self.layers.iter().fold(x.clone(), |x, layer| layer.forward(x, mask));
+    /// `kept[layers, b, 2, 1]` as in [`SwinIr::forward_skipping`].
+    fn forward(&self, x: Tensor<4>, mask: &Tensor<3>, kept: Option<&Tensor<4>>) -> Tensor<4> {
+        let of_layer = |index: usize| kept.map(|kept| kept.clone().slice_dim(0, index..index + 1));
+        let layers = self.layers.iter().enumerate();
+        let y = layers.fold(x.clone(), |x, (index, layer)| layer.forward(x, mask, of_layer(index)));
         self.conv.forward(y) + x
     }
 }
@@ -222,11 +235,15 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: Tensor<4>, mask: &Tensor<3>) -> Tensor<4> {
+    fn forward(&self, x: Tensor<4>, mask: &Tensor<3>, kept: Option<Tensor<4>>) -> Tensor<4> {
+        let share = |branch: usize, y: Tensor<4>| match &kept {
+            Some(kept) => y * kept.clone().slice_dim(2, branch..branch + 1).swap_dims(0, 1),
+            None => y,
+        };
         let y = self.attention.forward(self.norm1.forward(x.clone()), self.shifted.then_some(mask));
-        let x = x + y;
+        let x = x + share(0, y);
         let y = self.fc2.forward(ops::gelu(self.fc1.forward(self.norm2.forward(x.clone()))));
-        x + y
+        x + share(1, y)
     }
 }
 

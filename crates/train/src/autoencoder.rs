@@ -58,6 +58,7 @@ pub fn train(
     let report = RefCell::new(report);
     let tell = |told| (report.borrow_mut())(told);
     run.train(
+        pictures.len(),
         || {
             let examples = batches.next(&mut { tell })?;
             position += 1;

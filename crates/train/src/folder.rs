@@ -58,13 +58,18 @@ impl Folder {
         let lock = lock(&root)?;
         remove_orphans(&root);
         remove_orphans(&checkpoints);
-        let folder = Self { root, name, config: config.to_toml(), keep: config.run().keep, _lock: lock };
+        let folder = Self {
+            root,
+            name,
+            config: config::anchored(config.table()).to_string(),
+            keep: config.run().keep,
+            _lock: lock,
+        };
         let saved = folder.last()?;
         match &saved {
             Some(saved) => {
-                let then = saved.state.metadata.get(CONFIG).and_then(|text| text.parse().ok());
-                let then = then.ok_or_else(|| folder.not_whole(saved.step))?;
-                config::same_run(&then, &config.table(), &folder.root)?;
+                let then = saved.state.metadata.get(CONFIG).ok_or_else(|| folder.not_whole(saved.step))?;
+                config::same_run(then, config, &folder.root)?;
             }
             None if folder.weights(name).exists() => {
                 return Err(TrainError::Occupied { file: folder.weights(name) });

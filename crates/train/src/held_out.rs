@@ -73,7 +73,7 @@ impl HeldOut {
         }
         let truths = self.pictures.iter().take(SHOWN).map(|(_, truth)| truth.clone()).collect();
         let pictures = vec![("image/pred", restored), ("image/gt", truths)];
-        Measured { text, scalars, rank: Some(-decibels), pictures }
+        Measured { text, scalars, rank: Some(-decibels), pictures, ..Measured::default() }
     }
 }
 

@@ -188,17 +188,28 @@ fn encode(
     let latent = match kind {
         Kind::Truth => autoencoder.distribution(to_tensor([&truth], device)),
         Kind::Stage1 { restore, recipe, draw, .. } => {
-            let drawn = recipe.draw(&mut generator(*draw as u64, stem));
-            let size_px = truth.width_px.max(truth.height_px);
-            let degraded = drawn.apply(&truth).map_err(|source| DataError::Degrade { size_px, source })?;
-            let [width_px, height_px] = [truth.width_px, truth.height_px];
-            let restored = restore(&degraded, [width_px, height_px]);
-            let restored = resize::float(&restored, width_px, height_px, Filter::Bicubic);
+            let (_, restored) = degraded_and_restored(&truth, (recipe, *draw, stem), restore)?;
             autoencoder.encode(to_tensor([&restored], device))
         }
     };
     let [_, rows, columns, channels] = latent.dims();
     Ok(latent.reshape([rows, columns, channels]).into_data())
+}
+
+/// A picture as a recipe degrades it, by the draw of this number for a picture of this name, and what stage 1 makes of
+/// that at the picture's size.
+pub(crate) fn degraded_and_restored(
+    truth: &Raster,
+    (recipe, draw, stem): (&Recipe, usize, &str),
+    restore: &dyn Fn(&Raster, [usize; 2]) -> Raster,
+) -> Result<(Raster, Raster), DataError> {
+    let drawn = recipe.draw(&mut generator(draw as u64, stem));
+    let [width_px, height_px] = [truth.width_px, truth.height_px];
+    let size_px = width_px.max(height_px);
+    let degraded = drawn.apply(truth).map_err(|source| DataError::Degrade { size_px, source })?;
+    let restored = restore(&degraded, [width_px, height_px]);
+    let restored = resize::float(&restored, width_px, height_px, Filter::Bicubic);
+    Ok((degraded, restored))
 }
 
 /// What one backward pass is on: latents as `[batch, side, side, channels]`.

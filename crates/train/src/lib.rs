@@ -11,6 +11,7 @@ pub mod losses;
 pub mod optimizer;
 pub mod parts;
 pub mod run;
+mod shown;
 pub mod stage1;
 pub mod stage2;
 pub mod tensorboard;

@@ -1,11 +1,15 @@
 //! Trained networks that a trainer uses and leaves as they are, and what they make of pictures and prompts.
 
-use crate::config::{AutoencoderSizes, ControlConfig, LatentData, TextConfig, Trained, recipe};
+use crate::config::{
+    AutoencoderSizes, ControlConfig, LatentData, LatentValidation, TextConfig, Trained, recipe,
+};
 use crate::data::Pictures;
 use crate::degrade::generator;
 use crate::latents::{self, Kind, Latent};
 use crate::run::{Report, TrainError, to_tensor};
+use crate::shown::{From, Shown};
 use crate::stage1;
+use crate::stage2::Objective;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use diffbir_imaging::Raster;
 use diffbir_models::autoencoder::Autoencoder;
@@ -190,17 +194,19 @@ pub struct Pairs {
 }
 
 /// What a run trains on and what it is only measured on.
-pub struct Sets {
+pub(crate) struct Sets {
     /// To train on.
     pub train: Pairs,
     /// To measure on.
     pub held_out: Pairs,
+    /// To look at.
+    pub shown: Option<Shown>,
 }
 
 /// Makes the latents of a run.
 pub(crate) struct Encoder<'a> {
     pub(crate) data: &'a LatentData,
-    pub(crate) held_out: &'a [PathBuf],
+    pub(crate) held_out: &'a LatentValidation,
     pub(crate) autoencoder: Box<dyn Autoencoder>,
     /// What tells it from others.
     pub(crate) mark: String,
@@ -210,15 +216,38 @@ pub(crate) struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    pub(crate) fn sets(&self, report: &mut dyn FnMut(Report)) -> Result<Sets, TrainError> {
+    /// `prompt` is that of pictures without a caption.
+    pub(crate) fn sets(
+        &self,
+        objective: &Objective,
+        prompt: &str,
+        report: &mut dyn FnMut(Report),
+    ) -> Result<Sets, TrainError> {
         // What can be wrong with a source is noticed before the first latent.
         let mut open =
             |sources: &[PathBuf]| latents::open(sources, self.data.side_cells, &*self.autoencoder, report);
         let train = open(&self.data.folders)?;
-        let held_out = (!self.held_out.is_empty()).then(|| open(self.held_out)).transpose()?;
+        let LatentValidation { folders, shown } = self.held_out;
+        let held_out = (!folders.is_empty()).then(|| open(folders)).transpose()?;
         let train = self.pairs(&train, "train", report)?;
-        let held_out = held_out.map(|pictures| self.pairs(&pictures, "valid", report)).transpose()?;
-        Ok(Sets { train, held_out: held_out.unwrap_or_default() })
+        let Some(pictures) = held_out else {
+            return Ok(Sets { train, held_out: Pairs::default(), shown: None });
+        };
+        let held_out = self.pairs(&pictures, "valid", report)?;
+        let conditions = self.cleaner.as_ref();
+        let recipe = conditions.map(|(_, control)| recipe(&control.recipe)).transpose()?;
+        let from = From {
+            pictures: &pictures,
+            count: *shown,
+            side: self.data.side_cells,
+            autoencoder: &*self.autoencoder,
+            conditions: conditions
+                .zip(recipe.as_ref())
+                .map(|((cleaner, control), recipe)| (cleaner, recipe, control.noise_aug_timestep)),
+            prompt,
+        };
+        let shown = Shown::open(from, objective, &self.device)?;
+        Ok(Sets { train, held_out, shown })
     }
 
     fn pairs(

@@ -143,6 +143,8 @@ pub struct Measured {
     pub rank: Option<f64>,
     /// Pictures under the reference's tags.
     pub pictures: Vec<(&'static str, Vec<Raster>)>,
+    /// Texts under the reference's tags.
+    pub texts: Vec<(&'static str, String)>,
 }
 
 /// A loss and what it is made of.
@@ -261,15 +263,19 @@ impl<N: Module> Run<N> {
         self.steps() * self.run.accumulate
     }
 
-    /// Trains to the end: `loss` of a batch, `validate` in words, both given the network.
+    /// Trains to the end: `loss` of a batch, `validate` in words, both given the network. As many examples as there are
+    /// `pictures` are an epoch.
     pub fn train<B: Batch>(
         mut self,
+        pictures: usize,
         mut next: impl FnMut() -> Result<B, TrainError>,
         loss: impl Fn(&N, &B) -> Loss,
         validate: impl Fn(&N) -> Result<Measured, TrainError>,
         report: &mut dyn FnMut(Report),
     ) -> Result<Self, TrainError> {
         let mut since = Since::new();
+        let examples = self.run.batch as u64 * self.run.accumulate;
+        let mut epoch = Epoch::new(self.steps() * examples / pictures as u64);
         let mut events = EventWriter::create(&self.run.output.join("events"), self.steps())?;
         if self.steps() > 0 {
             self.publish()?;
@@ -281,6 +287,7 @@ impl<N: Module> Run<N> {
         while self.steps() < self.run.steps {
             let step = self.steps() + 1;
             let mut sum = Summed::default();
+            let before = since.loss;
             let share = 1.0 / self.run.accumulate as f64;
             let mut last = None;
             for _ in 0..self.run.accumulate {
@@ -302,10 +309,12 @@ impl<N: Module> Run<N> {
                 return Err(self.diverged("gradient", step, norm, batch));
             }
             since.steps += 1;
+            if let Some(mean) = epoch.add(since.loss - before, step * examples / pictures as u64) {
+                events.scalar(step, &format!("{}_epoch", self.loss_tag), mean)?;
+            }
             if step.is_multiple_of(self.run.log_every) || step == self.run.steps {
-                let examples = self.run.batch as u64 * self.run.accumulate;
                 let steps = since.report(step, self.run.steps, rate, norm, examples);
-                events.scalar(step, self.loss_tag, steps.loss)?;
+                events.scalar(step, &format!("{}_step", self.loss_tag), steps.loss)?;
                 for (name, value) in [("rate", rate), ("gradient", norm)].iter().chain(&steps.terms) {
                     events.scalar(step, &format!("train/{name}"), *value)?;
                 }
@@ -384,7 +393,35 @@ fn note(events: &mut EventWriter, step: u64, measured: &Measured) -> Result<(), 
     for (tag, pictures) in &measured.pictures {
         events.pictures(step, tag, pictures)?;
     }
+    for (tag, text) in &measured.texts {
+        events.text(step, tag, text)?;
+    }
     Ok(())
+}
+
+/// The mean loss of the epoch that goes on. What lies before a run that goes on is not in it.
+struct Epoch {
+    number: u64,
+    sum: f64,
+    steps: u32,
+}
+
+impl Epoch {
+    fn new(number: u64) -> Self {
+        Self { number, sum: 0.0, steps: 0 }
+    }
+
+    /// Adds a step's loss; gives the mean if the epoch of this number begins after it.
+    fn add(&mut self, loss: f64, number: u64) -> Option<f64> {
+        self.sum += loss;
+        self.steps += 1;
+        if number == self.number {
+            return None;
+        }
+        let mean = self.sum / f64::from(self.steps);
+        *self = Self::new(number);
+        Some(mean)
+    }
 }
 
 /// What happened since the last report.

@@ -11,6 +11,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_models::stage1::{Stage1, Stage1Config};
+use rand::Rng;
 use std::cell::RefCell;
 
 /// The ranges of training: wider than every preset, so that none lies at their edge.
@@ -48,11 +49,13 @@ pub fn train(
     };
     let load = LoadConfig { seed: config.run.seed, batch: config.run.batch, workers: None };
     let run = Run::start(config, Stage1Training::TRAINER, None, &device, |params| sizes.build(params))?;
+    let mut position = run.batches();
     let mut batches = pictures.batches(&examples, &load, run.batches())?;
     // Both the loop and the loader tell of what happens.
     let report = RefCell::new(report);
     let tell = |told| (report.borrow_mut())(told);
     run.train(
+        pictures.len(),
         || {
             let mut batch = batches.next(&mut { tell })?;
             for example in &mut batch {
@@ -60,10 +63,16 @@ pub fn train(
                 fits(sizes, &example.degraded, crop_px)?;
             }
             let (degraded, truth) = pair(&batch, &device);
-            Ok(Pairs { degraded, truth })
+            position += 1;
+            let share = config.regularization.stochastic_depth;
+            let kept = (share > 0.0).then(|| {
+                let mut random = generator(config.run.seed, &format!("depth {position}"));
+                kept(sizes.skippable(), batch.len(), share, &mut random, &device)
+            });
+            Ok(Pairs { degraded, truth, kept })
         },
-        |network: &Stage1, Pairs { degraded, truth }| {
-            loss.of(network.forward(degraded.clone()), truth.clone())
+        |network: &Stage1, Pairs { degraded, truth, kept }| {
+            loss.of(network.forward_skipping(degraded.clone(), kept.clone()), truth.clone())
         },
         |network| Ok(measure.of(sizes, network, &plain)),
         &mut { tell },
@@ -90,15 +99,30 @@ fn fits(sizes: &Stage1Config, degraded: &Raster, crop_px: usize) -> Result<(), C
     Err(ConfigError::Field { field: "degradation.recipe", reason })
 }
 
-/// Pictures `[b, h, w, 3]`.
+/// Pictures `[b, h, w, 3]`, and which layers are kept for each.
 struct Pairs {
     degraded: Tensor<4>,
     truth: Tensor<4>,
+    kept: Option<Tensor<4>>,
+}
+
+/// Factors `[layers, batch, 2, 1]` on what layers add: 0 for a share that rises from 0 to `share` over the layers, and
+/// otherwise what keeps the mean.
+fn kept(layers: usize, batch: usize, share: f64, random: &mut impl Rng, device: &Device) -> Tensor<4> {
+    let mut factors = Vec::with_capacity(layers * batch * 2);
+    for layer in 0..layers {
+        let share = share * layer as f64 / (layers - 1).max(1) as f64;
+        let factor = |skipped| if skipped { 0.0 } else { (1.0 / (1.0 - share)) as f32 };
+        factors.extend((0..batch * 2).map(|_| factor(random.random_bool(share))));
+    }
+    Tensor::from_data(TensorData::new(factors, [layers, batch, 2, 1]), device)
 }
 
 impl Batch for Pairs {
     fn tensors(&self) -> Vec<(&'static str, TensorData)> {
-        vec![("degraded", self.degraded.to_data()), ("truth", self.truth.to_data())]
+        let mut tensors = vec![("degraded", self.degraded.to_data()), ("truth", self.truth.to_data())];
+        tensors.extend(self.kept.iter().map(|kept| ("kept", kept.to_data())));
+        tensors
     }
 }
 
@@ -140,5 +164,26 @@ impl<'a> Measure<'a> {
             pictures.push(("image/lq", self.degraded[..restored.len()].to_vec()));
         }
         Measured { text: measured.text + &gain.unwrap_or_default(), pictures, ..measured }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_layers_are_skipped_more_often_and_the_mean_stays() {
+        let (layers, batch, share) = (5, 4000, 0.2);
+        let factors = kept(layers, batch, share, &mut generator(1, "a"), &Device::flex());
+        assert_eq!(factors.dims(), [layers, batch, 2, 1]);
+        let factors: Vec<f32> = factors.into_data().iter::<f32>().collect();
+        for (layer, factors) in factors.chunks(batch * 2).enumerate() {
+            let expected = share * layer as f64 / 4.0;
+            let skipped = factors.iter().filter(|factor| **factor == 0.0).count() as f64 / 8000.0;
+            assert!((skipped - expected).abs() < 0.015, "{skipped} for {expected}");
+            let mean = factors.iter().sum::<f32>() / 8000.0;
+            assert!((mean - 1.0).abs() < 0.015, "{mean}");
+        }
+        assert!(factors[..8000].iter().all(|factor| *factor == 1.0));
     }
 }

@@ -54,9 +54,16 @@ impl Objective {
     /// The condition of a batch, with its noise where it gets any.
     fn condition(&self, batch: &LatentBatch) -> Tensor<4> {
         let condition = batch.condition.clone().expect("a control branch is trained on pairs");
-        let Some((noise, times)) = &batch.augmentation else { return condition };
-        let (signal, spread) = self.shares(times, &condition.device());
-        condition * signal + noise.clone() * spread
+        match &batch.augmentation {
+            Some((noise, times)) => self.noised(condition, noise, times),
+            None => condition,
+        }
+    }
+
+    /// Latents under the noise of one timestep each.
+    pub(crate) fn noised(&self, latents: Tensor<4>, noise: &Tensor<4>, times: &[usize]) -> Tensor<4> {
+        let (signal, spread) = self.shares(times, &latents.device());
+        latents * signal + noise.clone() * spread
     }
 
     /// The shares of picture and noise at these times, `[b, 1, 1, 1]`.
@@ -79,15 +86,24 @@ pub fn control_loss(
     batch: &LatentBatch,
     present: Option<Tensor<4>>,
 ) -> Tensor<1> {
-    objective.loss(batch, |x, t| {
-        let context = unet.context(context, x.dims()[0]);
-        let condition = objective.condition(batch);
-        let mut added = control.forward(x.clone(), condition, t.clone(), context.clone(), 1.0);
-        if let Some(present) = present {
-            added = Control(added.0.into_iter().map(|part| part * present.clone()).collect());
-        }
-        unet.forward(x, t, Some(context), Some(added))
-    })
+    objective.loss(batch, |x, t| steered((unet, control), x, objective.condition(batch), t, context, present))
+}
+
+/// What a UNet with its branch says.
+fn steered(
+    (unet, control): (&Unet, &ControlNet),
+    x: Tensor<4>,
+    condition: Tensor<4>,
+    t: Tensor<1>,
+    context: Option<Tensor<3>>,
+    present: Option<Tensor<4>>,
+) -> Tensor<4> {
+    let context = unet.context(context, x.dims()[0]);
+    let mut added = control.forward(x.clone(), condition, t.clone(), context.clone(), 1.0);
+    if let Some(present) = present {
+        added = Control(added.0.into_iter().map(|part| part * present.clone()).collect());
+    }
+    unet.forward(x, t, Some(context), Some(added))
 }
 
 /// Trains the UNet alone.
@@ -102,7 +118,7 @@ pub fn train_prior(
     let sizes = &config.network.sizes;
     let encoder = Encoder {
         data: &config.data,
-        held_out: &config.validation.folders,
+        held_out: &config.validation,
         autoencoder: parts::autoencoder(&config.autoencoder, &plain)?,
         mark: parts::mark_of_autoencoder(&config.autoencoder)?,
         cleaner: None,
@@ -111,7 +127,7 @@ pub fn train_prior(
     let texts = Texts::open(&config.text, &plain)?;
     let objective = Objective::new(&config.diffusion);
     let run = Run::start(config, PriorTraining::TRAINER, None, &device, |params| sizes.build(params))?;
-    let Sets { train, held_out } = encoder.sets(report)?;
+    let Sets { train, held_out, shown } = encoder.sets(&objective, &config.text.prompt, report)?;
     let drawing =
         drawing(&config.run, config.data.side_cells, sizes, 0, (&config.text.prompt, config.text.dropout));
     let mut position = run.batches();
@@ -120,13 +136,21 @@ pub fn train_prior(
         objective.loss(batch, |x, t| unet.forward(x, t, context, None))
     };
     run.train(
+        train.truths.len(),
         || {
             position += 1;
             let random = generator(config.run.seed, &position.to_string());
             Ok(batch(&train.truths, &[], &drawing, random, &device))
         },
         |unet, batch| loss(unet, batch).into(),
-        |unet| Ok(validate(&held_out, &drawing, &plain, |batch| loss(unet, batch))),
+        |unet| {
+            let measured = validate(&held_out, &drawing, &plain, |batch| loss(unet, batch));
+            let Some(shown) = &shown else { return Ok(measured) };
+            let networks = (&*encoder.autoencoder, &texts);
+            Ok(shown.draw(measured, &objective, networks, &plain, |x, _, t, context| {
+                unet.forward(x, t, context, None)
+            }))
+        },
         report,
     )?;
     Ok(())
@@ -152,7 +176,7 @@ pub fn train_control(
         texts: Texts::open(&config.text, &plain)?,
         encoder: Encoder {
             data: &config.data,
-            held_out: &config.validation.folders,
+            held_out: &config.validation,
             autoencoder: parts::autoencoder(&config.autoencoder, &plain)?,
             mark: parts::mark_of_autoencoder(&config.autoencoder)?,
             cleaner: Some((Cleaner::open(&config.stage1, &plain)?, &config.control)),
@@ -171,17 +195,8 @@ pub fn train_control(
             let run = Run::start(config, Stage2Training::TRAINER, Some(start), &task.device, |params| {
                 ControlNet::new(params, sizes)
             })?;
-            task.train(
-                run,
-                0.0,
-                |control, (batch, _), context| {
-                    control_loss(&task.objective, &differentiating, control, context, batch, None)
-                },
-                |control, batch, context| {
-                    control_loss(&task.objective, &frozen, control, context, batch, None)
-                },
-                report,
-            )
+            let unets = Some([&differentiating, &frozen]);
+            task.train(run, 0.0, unets, |control, unet| (unet.expect("it is given"), control), report)
         }
         Some(branch) => {
             let mut start = Checkpoint::default();
@@ -192,17 +207,7 @@ pub fn train_control(
                 let unet = sizes.build(&params.at("unet"))?;
                 Ok(Both { unet, control: ControlNet::new(&params.at("control"), sizes)? })
             })?;
-            task.train(
-                run,
-                WITHOUT_CONTROL,
-                |Both { unet, control }, (batch, present), context| {
-                    control_loss(&task.objective, unet, control, context, batch, present.clone())
-                },
-                |Both { unet, control }, batch, context| {
-                    control_loss(&task.objective, unet, control, context, batch, None)
-                },
-                report,
-            )
+            task.train(run, WITHOUT_CONTROL, None, |Both { unet, control }, _| (unet, control), report)
         }
     }
 }
@@ -240,16 +245,17 @@ impl Batch for Present {
 }
 
 impl Task<'_> {
+    /// `frozen` are UNets for steps and for validations that do not learn; `networks` picks those that predict.
     fn train<N: Module>(
         &self,
         run: Run<N>,
         without: f64,
-        loss: impl Fn(&N, &Present, Option<Tensor<3>>) -> Tensor<1>,
-        held_out_loss: impl Fn(&N, &LatentBatch, Option<Tensor<3>>) -> Tensor<1>,
+        frozen: Option<[&Unet; 2]>,
+        networks: for<'n> fn(&'n N, Option<&'n Unet>) -> (&'n Unet, &'n ControlNet),
         report: &mut dyn FnMut(Report),
     ) -> Result<(), TrainError> {
-        let config = self.config;
-        let Sets { train, held_out } = self.encoder.sets(report)?;
+        let (config, objective) = (self.config, &self.objective);
+        let Sets { train, held_out, shown } = self.encoder.sets(objective, &config.text.prompt, report)?;
         let drawing = drawing(
             &config.run,
             config.data.side_cells,
@@ -257,9 +263,13 @@ impl Task<'_> {
             config.control.noise_aug_timestep,
             (&config.text.prompt, config.text.dropout),
         );
-        let context = |batch: &LatentBatch| self.texts.context(&batch.prompts, &batch.truth.device());
+        let loss = |(unet, control): (&Unet, &ControlNet), batch: &LatentBatch, present| {
+            let context = self.texts.context(&batch.prompts, &batch.truth.device());
+            control_loss(objective, unet, control, context, batch, present)
+        };
         let mut position = run.batches();
         run.train(
+            train.truths.len(),
             || {
                 position += 1;
                 let mut random = generator(config.run.seed, &position.to_string());
@@ -270,10 +280,19 @@ impl Task<'_> {
                 });
                 Ok((batch(&train.truths, &train.conditions, &drawing, random, &self.device), present))
             },
-            |network, batch: &Present| loss(network, batch, context(&batch.0)).into(),
+            |network, (batch, present): &Present| {
+                loss(networks(network, frozen.map(|[unet, _]| unet)), batch, present.clone()).into()
+            },
             |network| {
-                let loss = |batch: &LatentBatch| held_out_loss(network, batch, context(batch));
-                Ok(validate(&held_out, &drawing, &self.plain, loss))
+                let networks = networks(network, frozen.map(|[_, unet]| unet));
+                let measured =
+                    validate(&held_out, &drawing, &self.plain, |batch| loss(networks, batch, None));
+                let Some(shown) = &shown else { return Ok(measured) };
+                let beside = (&*self.encoder.autoencoder, &self.texts);
+                Ok(shown.draw(measured, objective, beside, &self.plain, |x, condition, t, context| {
+                    let condition = condition.expect("a branch has conditions");
+                    steered(networks, x, condition, t, context, None)
+                }))
             },
             report,
         )?;

@@ -85,7 +85,7 @@ fn prior(folder: &Path) -> PriorTraining {
             latents: folder.join("latents"),
             side_cells: 8,
         },
-        validation: LatentValidation { folders: vec![data] },
+        validation: LatentValidation { folders: vec![data], ..LatentValidation::default() },
         optimizer: OptimizerConfig { rate: 2e-3, ..start.optimizer },
         schedule: ScheduleConfig { shape: Shape::Constant, warm_up: 2 },
         run: RunConfig {
@@ -153,6 +153,21 @@ fn prior_and_branch_learn_and_go_on() {
     assert!(whole[3] < whole[0] - 0.001, "{whole:?}");
     // The branch begins with no effect.
     assert!((whole[0] - losses[3]).abs() < 0.02, "{losses:?} {whole:?}");
+
+    // What it draws is shown, by the prior alone without a condition.
+    let shown = |run: &Path| {
+        let file = std::fs::read_dir(run.join("events")).unwrap().next().unwrap().unwrap().path();
+        let events = String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
+        let tags =
+            ["samples", "gt", "prompt", "lq", "condition", "condition_decoded", "condition_aug_decoded"];
+        // Behind a tag follows what it tags: a picture, or a text's tensor.
+        tags.map(|tag| {
+            events.matches(&format!("image/{tag}\"")).count()
+                + events.matches(&format!("image/{tag}B")).count()
+        })
+    };
+    assert_eq!(shown(&prior.run.output), [4, 4, 4, 0, 0, 0, 0]);
+    assert_eq!(shown(&branch.run.output), [4; 7]);
 
     let mut parts = branch.clone();
     parts.run.output = folder.join("parts");

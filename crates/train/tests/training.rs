@@ -73,6 +73,21 @@ fn srvgg() -> Network<Stage1Config> {
     Network { base: "srvgg".into(), sizes: Stage1Config::Srvgg(sizes) }
 }
 
+fn swinir() -> Network<Stage1Config> {
+    let sizes = Stage1Config::SwinIr(SwinIrConfig {
+        unshuffle: 4,
+        embed: 12,
+        depths: vec![2],
+        heads: vec![2],
+        window: 4,
+        upsampling_features: 8,
+        nominal_grid: 8,
+        global_skip: true,
+        ..SwinIrConfig::official()
+    });
+    Network { base: "swinir".into(), sizes }
+}
+
 /// Files below a folder by name, but for the configuration, which names the folder.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
@@ -92,11 +107,15 @@ fn a_stopped_run_goes_on_bit_for_bit() {
     let folder = tempfile::TempDir::new().unwrap();
     let data = folder.path().join("data");
     pictures(&data);
-    for (accumulate, ema_decay) in [(1, 0.9), (2, 0.0)] {
+    for (accumulate, ema_decay, network) in [(1, 0.9, srvgg()), (2, 0.0, srvgg()), (3, 0.9, swinir())] {
         let run = |name: &str| {
-            let mut config = config(srvgg(), &folder.path().join(format!("{name}{accumulate}")), &data, 5);
+            let mut config =
+                config(network.clone(), &folder.path().join(format!("{name}{accumulate}")), &data, 5);
             config.run.accumulate = accumulate;
             config.optimizer.ema_decay = ema_decay;
+            if network == swinir() {
+                (config.regularization.stochastic_depth, config.run.recompute) = (0.5, true);
+            }
             config
         };
         let (whole, parts) = (run("whole"), run("parts"));
@@ -113,6 +132,14 @@ fn a_stopped_run_goes_on_bit_for_bit() {
         let averages =
             tensors(&parts.run.output.join(names[1])).keys().any(|name| name.starts_with("average."));
         assert_eq!(averages, ema_decay > 0.0);
+        // Which layers are skipped changes what is learned.
+        if network == swinir() {
+            let mut all = run("all");
+            all.regularization.stochastic_depth = 0.0;
+            train(&all).unwrap();
+            let file = "stage1.safetensors";
+            assert_ne!(tensors(&whole.run.output.join(file)), tensors(&all.run.output.join(file)));
+        }
         // Nothing is left to do, and nothing changes.
         assert!(train(&parts).unwrap().is_empty());
         assert_eq!(files(&parts.run.output), found);
@@ -184,12 +211,21 @@ fn what_does_not_belong_together_is_refused() {
     refused(&|config| config.optimizer.ema_decay = 0.0, "optimizer.ema_decay");
     refused(&|config| config.network.base = "swinir".into(), "network.base");
     refused(&|config| config.data.folders.clear(), "data.folders: there are no training pictures");
+    refused(&|config| config.regularization.stochastic_depth = 0.1, "the network has no layers to skip");
     // Both may change.
     let mut other = first.clone();
     (other.optimizer.rate, other.run.keep) = (1e-3, 1);
     train(&other).unwrap();
-    // A checkpoint with too much or too little.
+    // A field that a later version brought has the value of then: its default.
     let state = out.join("checkpoints/0000002.safetensors");
+    let mut older = Checkpoint::open(&state).unwrap();
+    let text = older.metadata["config"].clone();
+    let section = "[regularization]\nstochastic_depth = 0.0\n";
+    assert!(text.contains(section), "{text}");
+    older.metadata.insert("config".into(), text.replace(section, ""));
+    replace(&state, &older);
+    train(&first).unwrap();
+    // A checkpoint with too much or too little.
     let whole = Checkpoint::open(&state).unwrap();
     let names: Vec<String> = whole.entries().map(|(name, ..)| name.to_string()).collect();
     for (place, why) in
@@ -235,22 +271,10 @@ fn networks_learn_by_every_loss() {
     let folder = tempfile::TempDir::new().unwrap();
     let data = folder.path().join("data");
     pictures(&data);
-    let swinir = Stage1Config::SwinIr(SwinIrConfig {
-        unshuffle: 4,
-        embed: 12,
-        depths: vec![2],
-        heads: vec![2],
-        window: 4,
-        upsampling_features: 8,
-        nominal_grid: 8,
-        global_skip: true,
-        ..SwinIrConfig::official()
-    });
-    let swinir = Network { base: "swinir".into(), sizes: swinir };
     let none = PictureLoss::default();
     for (name, network, loss) in [
         ("srvgg", srvgg(), PictureLoss { mse_log: 1.0, ..none.clone() }),
-        ("swinir", swinir, PictureLoss { mse_log: 1.0, ..none.clone() }),
+        ("swinir", swinir(), PictureLoss { mse_log: 1.0, ..none.clone() }),
         ("sse", srvgg(), PictureLoss { sse: 1.0, ..none.clone() }),
         ("l1", srvgg(), PictureLoss { l1: 1.0, ..none.clone() }),
         ("both", srvgg(), PictureLoss { l1: 1.0, mse_log: 0.1, ..none }),
@@ -352,7 +376,9 @@ fn events_are_written_for_tensorboard() {
     train(&run).unwrap();
     let file = std::fs::read_dir(run.run.output.join("events")).unwrap().next().unwrap().unwrap().path();
     let events = String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
-    for (tag, count) in [("train/loss_step", 4), ("val/psnr", 3), ("image/pred", 3), ("image/lq", 3)] {
+    for (tag, count) in
+        [("train/loss_step", 4), ("val/psnr", 3), ("image/pred", 3), ("image/lq", 3), ("train/loss_epoch", 2)]
+    {
         assert_eq!(events.matches(tag).count(), count, "{tag}");
     }
 }

@@ -73,6 +73,9 @@ pub fn named(flag: &str, name: &str, task: catalog::Task, loading: Loading) -> R
             let model = Model::open(file, loading)?;
             Ok(Chosen { model, set: None, doubts: doubts::of_file(file)?.into_iter().collect() })
         }
+        folder if Path::new(folder).is_dir() => bail!(
+            "{flag} {folder}: is no folder of a training run: it has no config.toml, which `diffbir train` writes"
+        ),
         name => bail!(
             "{flag} {name}: is neither auto, nano, v1, v2, v2.1 nor a file nor the folder of a training run"
         ),

@@ -63,7 +63,7 @@ pub trait Config: Default + Serialize + DeserializeOwned {
     /// The trainer's name on the command line and in its files.
     const TRAINER: &'static str;
 
-    /// Under which name TensorBoard shows the loss, the reference's.
+    /// Under which name, with `_step` and `_epoch`, TensorBoard shows the loss: the reference's.
     const LOSS_TAG: &'static str;
 
     /// What every run has.
@@ -139,6 +139,52 @@ fn lay_over(under: &mut Table, over: Table) {
     }
 }
 
+/// Fields that hold paths, one or several.
+const PATHS: [&str; 12] = [
+    "run.output",
+    "run.init",
+    "data.folders",
+    "data.latents",
+    "validation.folders",
+    "validation.lpips_files",
+    "loss.lpips_files",
+    "autoencoder.path",
+    "stage1.path",
+    "control.unet",
+    "control.together_with",
+    "text.encoder",
+];
+
+/// Fields that hold the name of a recipe or the path of its file.
+const RECIPES: [&str; 2] = ["degradation.recipe", "control.recipe"];
+
+/// A configuration that means the same wherever it is read: its paths are whole ones.
+pub fn anchored(mut table: Table) -> Table {
+    fn anchor(value: &mut Value) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(anchor),
+            Value::String(path) if !path.is_empty() => {
+                // What is no Unicode stays as it was given.
+                let whole =
+                    std::path::absolute(&*path).ok().and_then(|whole| whole.to_str().map(String::from));
+                *path = whole.unwrap_or_else(|| path.clone());
+            }
+            _ => {}
+        }
+    }
+    let recipes = RECIPES.iter().filter(|name| {
+        let (section, field) = name.split_once('.').expect("a section and a field");
+        let recipe = table.get(section).and_then(|section| section.get(field)).and_then(Value::as_str);
+        recipe.is_some_and(|recipe| !sections::is_named_recipe(recipe))
+    });
+    let names: Vec<&str> = PATHS.iter().chain(recipes).copied().collect();
+    for name in names {
+        let (section, field) = name.split_once('.').expect("a section and a field");
+        table.get_mut(section).and_then(|section| section.get_mut(field)).into_iter().for_each(anchor);
+    }
+    table
+}
+
 /// What may be another at every start of a run; all else is what its weights came from.
 const MAY_CHANGE: [&str; 8] = [
     "run.output",
@@ -151,9 +197,13 @@ const MAY_CHANGE: [&str; 8] = [
     "validation.",
 ];
 
-/// An error that names the first field that must stay as it was when the run in `folder` began.
-pub fn same_run(then: &Table, now: &Table, folder: &Path) -> Result<(), ConfigError> {
-    let (then, now) = (flat("", then), flat("", now));
+/// An error that names the first field that must stay as it was when the run in `folder` began, by this text. Fields that
+/// came with later versions have the value of then: their default.
+pub fn same_run<C: Config>(then: &str, now: &C, folder: &Path) -> Result<(), ConfigError> {
+    let place = || folder.display().to_string();
+    let wrong = |error: toml::de::Error| ConfigError::Wrong { place: place(), reason: error.to_string() };
+    let then: C = resolve(&place(), vec![then.parse().map_err(wrong)?])?;
+    let (then, now) = (flat("", &anchored(then.table())), flat("", &anchored(now.table())));
     let differs = |name: &&String| {
         let may_change = MAY_CHANGE.iter().any(|free| match free.strip_suffix('.') {
             Some(_) => name.starts_with(free),
@@ -186,4 +236,43 @@ fn flat(prefix: &str, table: &Table) -> Table {
         }
     }
     fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_becomes_a_whole_one() {
+        let mut stage2 = Stage2Training::default();
+        for path in [
+            &mut stage2.control.unet,
+            &mut stage2.autoencoder.path,
+            &mut stage2.stage1.path,
+            &mut stage2.data.latents,
+            &mut stage2.run.output,
+            stage2.run.init.insert("x".into()),
+            stage2.control.together_with.insert("x".into()),
+            stage2.text.encoder.insert("x".into()),
+        ] {
+            *path = "x/y".into();
+        }
+        for paths in [&mut stage2.data.folders, &mut stage2.validation.folders] {
+            *paths = vec!["x/y".into(), "x/y".into()];
+        }
+        let mut stage1 = Stage1Training::default();
+        stage1.degradation.recipe = "x/y".into();
+        stage1.loss.lpips_files = vec!["x/y".into()];
+        stage1.validation.lpips_files = vec!["x/y".into()];
+        for (table, count) in [(stage2.table(), 12), (stage1.table(), 3)] {
+            let whole = std::path::absolute("x/y").unwrap().display().to_string();
+            let text = anchored(table).to_string();
+            assert_eq!((text.matches(&whole).count(), text.matches("\"x/y\"").count()), (count, 0), "{text}");
+            let again = anchored(text.parse().unwrap());
+            assert_eq!(again.to_string(), text);
+        }
+        // Names of recipes and paths that are not given stay.
+        let text = anchored(Stage2Training::default().table()).to_string();
+        assert!(text.contains("recipe = \"training\"") && text.contains("unet = \"\""), "{text}");
+    }
 }

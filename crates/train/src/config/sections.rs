@@ -104,6 +104,15 @@ pub struct DegradationConfig {
     pub pool: usize,
 }
 
+/// What keeps a stage 1 from leaning on single layers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Regularization {
+    /// Share of examples that skip SwinIR's last layer, the attention and the perceptron each by themselves; of those
+    /// before it in proportion, the first is always there.
+    pub stochastic_depth: f64,
+}
+
 /// Pictures to measure on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,11 +175,13 @@ pub struct LatentData {
 }
 
 /// Pictures whose latents are measured on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LatentValidation {
     /// As of the data.
     pub folders: Vec<PathBuf>,
+    /// So many of them are drawn anew at each validation, in 50 steps, to look at; 0 for none.
+    pub shown: usize,
 }
 
 /// A trained network that is used as it is.
@@ -284,13 +295,17 @@ impl Default for DegradationConfig {
 /// The name of [`training_ranges`].
 pub(super) const TRAINING: &str = "training";
 
+/// Whether this is a recipe's name and not a file's.
+pub(super) fn is_named_recipe(name: &str) -> bool {
+    name == TRAINING || PRESETS.iter().any(|(preset, _)| *preset == name)
+}
+
 /// The recipe of this name, or in this file.
 pub(crate) fn recipe(name: &str) -> Result<Recipe, ConfigError> {
-    if name == TRAINING {
-        return Ok(Recipe::Simple(training_ranges()));
-    }
-    if PRESETS.iter().any(|(preset, _)| *preset == name) {
-        return Ok(preset(name));
+    match name {
+        TRAINING => return Ok(Recipe::Simple(training_ranges())),
+        name if is_named_recipe(name) => return Ok(preset(name)),
+        _ => {}
     }
     let text =
         std::fs::read_to_string(name).map_err(|source| ConfigError::Read { file: name.into(), source })?;
@@ -301,6 +316,13 @@ pub(crate) fn recipe(name: &str) -> Result<Recipe, ConfigError> {
 impl Default for TextConfig {
     fn default() -> Self {
         Self { encoder: None, network: Network::of("sd2.1"), prompt: String::new(), dropout: 0.0 }
+    }
+}
+
+impl Default for LatentValidation {
+    /// The reference's number.
+    fn default() -> Self {
+        Self { folders: Vec::new(), shown: 8 }
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Stage1Training {
     pub data: PictureData,
     /// What becomes of them.
     pub degradation: DegradationConfig,
+    /// What keeps the network from leaning on single layers.
+    pub regularization: Regularization,
     /// To measure on.
     pub validation: PictureValidation,
     /// What is made small.
@@ -113,6 +115,7 @@ impl Default for Stage1Training {
             network: Network::of("srvgg"),
             data: PictureData::crops_of(128),
             degradation: DegradationConfig::default(),
+            regularization: Regularization { stochastic_depth: 0.0 },
             validation: PictureValidation::default(),
             loss: PictureLoss { mse_log: 1.0, ..PictureLoss::default() },
             optimizer: OptimizerConfig::default(),
@@ -191,7 +194,7 @@ impl Default for Stage2Training {
 
 impl Config for Stage1Training {
     const TRAINER: &'static str = "stage1";
-    const LOSS_TAG: &'static str = "train/loss_step";
+    const LOSS_TAG: &'static str = "train/loss";
 
     fn run(&self) -> &RunConfig {
         &self.run
@@ -204,6 +207,14 @@ impl Config for Stage1Training {
     fn check(&self) -> Result<(), ConfigError> {
         check_common(&self.run, &self.optimizer, &self.data.folders)?;
         self.loss.check()?;
+        let (share, layers) = (self.regularization.stochastic_depth, self.network.sizes.skippable());
+        want((0.0..1.0).contains(&share), "regularization.stochastic_depth", "it must be from 0 to below 1")?;
+        let has_layers = share == 0.0 || layers > 0;
+        want(
+            has_layers,
+            "regularization.stochastic_depth",
+            "the network has no layers to skip: it is for SwinIR",
+        )?;
         // A crop is reduced to a quarter, and a network that works at full size wants whole windows.
         let multiple = self.network.sizes.multiple_px().max(4);
         let fits = self.data.crop_px > 0 && self.data.crop_px.is_multiple_of(multiple);
@@ -213,7 +224,7 @@ impl Config for Stage1Training {
 
 impl Config for AutoencoderTraining {
     const TRAINER: &'static str = "autoencoder";
-    const LOSS_TAG: &'static str = "train/loss_step";
+    const LOSS_TAG: &'static str = "train/loss";
 
     fn run(&self) -> &RunConfig {
         &self.run
@@ -241,7 +252,7 @@ impl Config for AutoencoderTraining {
 
 impl Config for PriorTraining {
     const TRAINER: &'static str = "unet";
-    const LOSS_TAG: &'static str = "loss/loss_simple_step";
+    const LOSS_TAG: &'static str = "loss/loss_simple";
 
     fn run(&self) -> &RunConfig {
         &self.run
@@ -260,7 +271,7 @@ impl Config for PriorTraining {
 
 impl Config for Stage2Training {
     const TRAINER: &'static str = "control";
-    const LOSS_TAG: &'static str = "loss/loss_simple_step";
+    const LOSS_TAG: &'static str = "loss/loss_simple";
 
     fn run(&self) -> &RunConfig {
         &self.run
