@@ -7,8 +7,9 @@ use diffbir::geometry::Geometry;
 use diffbir::model::Parts;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_train::config::{self, AutoencoderSizes, Config, Stage1Training, Stage2Training};
+use diffbir_train::files::{Part, weights_of_run};
 use diffbir_train::parts;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Whether a path is the folder of a training run.
 pub fn is_run(path: &Path) -> bool {
@@ -20,7 +21,7 @@ pub fn is_run(path: &Path) -> bool {
 pub fn model(run: &Path) -> Result<(ModelConfig, Parts)> {
     let name = run.file_name().map_or_else(|| "custom".into(), |name| name.to_string_lossy().into_owned());
     let origin = |what: &str, file: &Path| format!("{what}: trained by `diffbir train`, {}", file.display());
-    if let Some(file) = weights(run, "stage1") {
+    if let Some(file) = weights_of_run(run, "stage1") {
         let config: Stage1Training = settled(run)?;
         let model = ModelConfig {
             name,
@@ -31,7 +32,7 @@ pub fn model(run: &Path) -> Result<(ModelConfig, Parts)> {
         };
         return Ok((model, Parts { stage1: Checkpoint::open(&file)?, ..Parts::default() }));
     }
-    let (both, branch) = (weights(run, "stage2"), weights(run, "control"));
+    let (both, branch) = (weights_of_run(run, "stage2"), weights_of_run(run, "control"));
     let Some(file) = both.as_ref().or(branch.as_ref()) else {
         bail!("{}: is no run of stage 1 or stage 2 with weights: a model needs one of these", run.display());
     };
@@ -39,7 +40,7 @@ pub fn model(run: &Path) -> Result<(ModelConfig, Parts)> {
     let trained = Checkpoint::open(file)?;
     let (unet, control) = match both {
         Some(_) => (trained.part("unet"), trained.part("control")),
-        None => (parts::unet_file(&config.control.unet)?, trained),
+        None => (Part::Unet.open(&config.control.unet)?, trained),
     };
     let text = config.text.encoder.as_ref();
     let model = ModelConfig {
@@ -64,21 +65,13 @@ pub fn model(run: &Path) -> Result<(ModelConfig, Parts)> {
         geometry: Geometry::Free,
     };
     let parts = Parts {
-        stage1: Checkpoint::open(&config.stage1.path)?,
+        stage1: Part::Stage1.open(&config.stage1.path)?,
         autoencoder: parts::autoencoder_file(&config.autoencoder)?,
         unet,
         control,
         text: text.map(|file| parts::text_file(file)).transpose()?.unwrap_or_default(),
     };
     Ok((model, parts))
-}
-
-/// The file of the best weights of this name, or of the newest.
-fn weights(run: &Path, name: &str) -> Option<PathBuf> {
-    [format!("{name}-best.safetensors"), format!("{name}.safetensors")]
-        .map(|file| run.join(file))
-        .into_iter()
-        .find(|file| file.is_file())
 }
 
 fn settled<C: Config>(run: &Path) -> Result<C> {

@@ -4,10 +4,10 @@
 use crate::config::{AutoencoderLoss, AutoencoderTraining, Config, DegradationConfig, recipe};
 use crate::data::{ExampleConfig, LoadConfig, Pictures};
 use crate::degrade::{generator, normal};
+use crate::files::Part;
 use crate::held_out::HeldOut;
 use crate::losses::LossTerms;
 use crate::optimizer::total;
-use crate::parts;
 use crate::run::{Batch, Loss, Report, Run, TrainError, to_tensor};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -95,7 +95,7 @@ fn trainee(params: &Params, sizes: &KlConfig, judged: bool) -> Result<Trainee, W
 fn start(config: &AutoencoderTraining) -> Result<Option<Checkpoint>, TrainError> {
     let Some(init) = &config.run.init else { return Ok(None) };
     let mut start = Checkpoint::default();
-    start.insert(AUTOENCODER, parts::open_at(init, parts::AUTOENCODER)?);
+    start.insert(AUTOENCODER, Part::Autoencoder.open(init)?);
     if config.latent.discriminator > 0.0 {
         let mut random = RandomInit { seed: config.run.seed };
         let (network, keys) = build(&mut random, &Device::flex(), PatchDiscriminator::new)?;

@@ -4,6 +4,7 @@ pub mod autoencoder;
 pub mod config;
 pub mod data;
 pub mod degrade;
+pub mod files;
 pub mod folder;
 mod held_out;
 pub mod latents;

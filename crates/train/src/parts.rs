@@ -5,6 +5,7 @@ use crate::config::{
 };
 use crate::data::Pictures;
 use crate::degrade::generator;
+use crate::files::{self, Part};
 use crate::latents::{self, Kind, Latent};
 use crate::run::{Report, TrainError, to_tensor};
 use crate::shown::{From, Shown};
@@ -21,87 +22,24 @@ use diffbir_nn::params::build;
 use rand::Rng;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-
-/// Where Stable Diffusion's files keep their networks.
-pub(crate) const UNET: &str = "model.diffusion_model";
-pub(crate) const AUTOENCODER: &str = "first_stage_model";
-pub(crate) const TEXT: &str = "cond_stage_model";
-
-/// A network's file, or its place in a whole Stable Diffusion.
-pub(crate) fn open_at(file: &Path, place: &str) -> Result<Checkpoint, WeightError> {
-    let whole = Checkpoint::open(file)?;
-    let part = whole.part(place);
-    Ok(if part.entries().next().is_some() { part } else { whole })
-}
-
-fn taef2_file(folder: &Path, half: &str) -> Result<PathBuf, WeightError> {
-    ["pth", "safetensors"]
-        .map(|extension| folder.join(format!("taef2_{half}.{extension}")))
-        .into_iter()
-        .find(|file| file.exists())
-        .ok_or_else(|| WeightError::File {
-            file: folder.display().to_string(),
-            reason: format!("holds no taef2_{half}.pth or .safetensors"),
-        })
-}
-
-/// The two files of TAEF2 in a folder, as one.
-fn taef2_files(folder: &Path) -> Result<Checkpoint, WeightError> {
-    let mut both = Checkpoint::default();
-    for half in ["encoder", "decoder"] {
-        both.insert(half, Checkpoint::open(&taef2_file(folder, half)?)?);
-    }
-    Ok(both.named(&folder.display().to_string()))
-}
 
 /// An autoencoder's tensors.
 pub fn autoencoder_file(trained: &Trained<AutoencoderSizes>) -> Result<Checkpoint, WeightError> {
     match &trained.network.sizes {
-        AutoencoderSizes::Taef2(_) => taef2_files(&trained.path),
-        AutoencoderSizes::Kl(_) => open_at(&trained.path, AUTOENCODER),
+        AutoencoderSizes::Taef2(_) if trained.path.join("config.toml").exists() || !trained.path.is_dir() => {
+            Part::Autoencoder.open(&trained.path)
+        }
+        AutoencoderSizes::Taef2(_) => files::taef2(&trained.path),
+        AutoencoderSizes::Kl(_) => Part::Autoencoder.open(&trained.path),
     }
-}
-
-/// A UNet's tensors.
-pub fn unet_file(file: &Path) -> Result<Checkpoint, WeightError> {
-    open_at(file, UNET)
 }
 
 /// A text encoder's tensors, without a mask that some copies carry and that is computed.
 pub fn text_file(file: &Path) -> Result<Checkpoint, WeightError> {
     let keep =
         |name: &str, shape: &[usize]| (name != "model.attn_mask").then(|| (name.into(), shape.to_vec()));
-    Ok(open_at(file, TEXT)?.renamed(keep))
-}
-
-/// Tells a file from others: its length, and what it begins and ends with.
-fn mark(file: &Path) -> Result<String, TrainError> {
-    const END_BYTES: u64 = 1 << 20;
-    let read = || -> io::Result<(u64, Vec<u8>)> {
-        let mut file = File::open(file)?;
-        let length = file.metadata()?.len();
-        let mut ends = Vec::new();
-        file.by_ref().take(END_BYTES).read_to_end(&mut ends)?;
-        file.seek(SeekFrom::Start(length.saturating_sub(END_BYTES)))?;
-        file.read_to_end(&mut ends)?;
-        Ok((length, ends))
-    };
-    let (length, ends) = read().map_err(|source| TrainError::Read { file: file.to_path_buf(), source })?;
-    let hash = ends
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
-    Ok(format!("{length}-{hash:016x}"))
-}
-
-/// Tells an autoencoder from others.
-pub(crate) fn mark_of_autoencoder(trained: &Trained<AutoencoderSizes>) -> Result<String, TrainError> {
-    match &trained.network.sizes {
-        AutoencoderSizes::Taef2(_) => mark(&taef2_file(&trained.path, "encoder")?),
-        AutoencoderSizes::Kl(_) => mark(&trained.path),
-    }
+    Ok(Part::Text.open(file)?.renamed(keep))
 }
 
 pub(crate) fn autoencoder(
@@ -129,10 +67,10 @@ pub(crate) struct Cleaner {
 impl Cleaner {
     pub(crate) fn open(trained: &Trained<Stage1Config>, device: &Device) -> Result<Self, TrainError> {
         let sizes = trained.network.sizes.clone();
-        let mut file = Checkpoint::open(&trained.path)?;
+        let mut file = Part::Stage1.open(&trained.path)?;
         let (network, _) = build(&mut file, device, |params| sizes.build(params))?;
         file.expect_all_used()?;
-        Ok(Self { sizes, network, mark: mark(&trained.path)?, device: device.clone() })
+        Ok(Self { sizes, network, mark: files::mark(Part::Stage1, &trained.path)?, device: device.clone() })
     }
 
     /// From a degraded picture to what stage 1 makes of it for a true picture of this size.

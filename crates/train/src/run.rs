@@ -192,8 +192,7 @@ pub fn weights_of(file: Checkpoint) -> Checkpoint {
 }
 
 impl<N: Module> Run<N> {
-    /// Builds the network from the run's last checkpoint, else from `start`, else from `run.init`, else from random
-    /// values. `name` is that of the weights for use.
+    /// Builds the network from the run's last checkpoint, else from `start`, else from random values. `name` is that of the weights for use.
     pub fn start<C: Config>(
         config: &C,
         name: &'static str,
@@ -202,21 +201,17 @@ impl<N: Module> Run<N> {
         network: impl Fn(&diffbir_nn::Params) -> Result<N, WeightError>,
     ) -> Result<Self, TrainError> {
         let run = config.run().clone();
-        let init = match start {
-            Some(start) => Some(start),
-            None => run.init.as_deref().map(Checkpoint::open).transpose()?,
-        };
         let (folder, saved) = Folder::open(config, name)?;
         let (optimizer, schedule) = config.optimizer();
         let rates = (*optimizer, *schedule);
         let loss_tag = C::LOSS_TAG;
         let Some(saved) = saved else {
             let mut random = RandomInit { seed: run.seed };
-            let (network, keys) = match init {
+            let (network, keys) = match start {
                 None => build(&mut random, device, network)?,
-                Some(mut init) => {
-                    let built = build(&mut init, device, network)?;
-                    init.expect_all_used()?;
+                Some(mut start) => {
+                    let built = build(&mut start, device, network)?;
+                    start.expect_all_used()?;
                     built
                 }
             };

@@ -4,6 +4,7 @@ use crate::config::{Config, ConfigError, Stage1Training, recipe};
 use crate::data::{ExampleConfig, LoadConfig, Pictures};
 use crate::degrade::simple::Ranges;
 use crate::degrade::{generator, preset};
+use crate::files::Part;
 use crate::held_out::{HeldOut, psnr};
 use crate::losses::LossTerms;
 use crate::run::{Batch, Measured, Report, Run, TrainError, pair, to_tensor};
@@ -48,7 +49,8 @@ pub fn train(
         ..ExampleConfig::new(recipe)
     };
     let load = LoadConfig { seed: config.run.seed, batch: config.run.batch, workers: None };
-    let run = Run::start(config, Stage1Training::TRAINER, None, &device, |params| sizes.build(params))?;
+    let start = config.run.init.as_deref().map(|path| Part::Stage1.open(path)).transpose()?;
+    let run = Run::start(config, Stage1Training::TRAINER, start, &device, |params| sizes.build(params))?;
     let mut position = run.batches();
     let mut batches = pictures.batches(&examples, &load, run.batches())?;
     // Both the loop and the loader tell of what happens.

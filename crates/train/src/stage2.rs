@@ -3,6 +3,7 @@
 
 use crate::config::{Config, DiffusionConfig, PriorTraining, RunConfig, Stage2Training};
 use crate::degrade::generator;
+use crate::files::{self, Part};
 use crate::latents::{Drawing, LatentBatch, batch};
 use crate::optimizer::total;
 use crate::parts::{self, Cleaner, Encoder, Pairs, Sets, Texts};
@@ -15,6 +16,7 @@ use diffbir_models::unet::{Control, Unet, UnetConfig};
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
 use rand::Rng;
+use std::path::PathBuf;
 
 /// What a denoiser is trained to say.
 pub struct Objective {
@@ -113,6 +115,7 @@ pub fn train_prior(
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
     config.check()?;
+    let start = config.run.init.as_deref().map(|path| Part::Unet.open(path)).transpose()?;
     let plain = device.clone();
     let device = device.clone().autodiff();
     let sizes = &config.network.sizes;
@@ -120,13 +123,13 @@ pub fn train_prior(
         data: &config.data,
         held_out: &config.validation,
         autoencoder: parts::autoencoder(&config.autoencoder, &plain)?,
-        mark: parts::mark_of_autoencoder(&config.autoencoder)?,
+        mark: files::mark(Part::Autoencoder, &config.autoencoder.path)?,
         cleaner: None,
         device: plain.clone(),
     };
     let texts = Texts::open(&config.text, &plain)?;
     let objective = Objective::new(&config.diffusion);
-    let run = Run::start(config, PriorTraining::TRAINER, None, &device, |params| sizes.build(params))?;
+    let run = Run::start(config, PriorTraining::TRAINER, start, &device, |params| sizes.build(params))?;
     let Sets { train, held_out, shown } = encoder.sets(&objective, &config.text.prompt, report)?;
     let drawing =
         drawing(&config.run, config.data.side_cells, sizes, 0, (&config.text.prompt, config.text.dropout));
@@ -164,9 +167,13 @@ pub fn train_control(
 ) -> Result<(), TrainError> {
     config.check()?;
     // Files that are not there are noticed before any work.
-    let init = config.run.init.as_deref().map(Checkpoint::open).transpose()?;
-    let mut unet = parts::unet_file(&config.control.unet)?;
-    let branch = config.control.together_with.as_deref().map(Checkpoint::open).transpose()?;
+    let init = |path: &PathBuf| match &config.control.together_with {
+        Some(_) => Checkpoint::open(path),
+        None => Part::Control.open(path),
+    };
+    let init = config.run.init.as_ref().map(init).transpose()?;
+    let mut unet = Part::Unet.open(&config.control.unet)?;
+    let branch = config.control.together_with.as_deref().map(|path| Part::Control.open(path)).transpose()?;
     let plain = device.clone();
     let device = device.clone().autodiff();
     let sizes = &config.network.sizes;
@@ -178,7 +185,7 @@ pub fn train_control(
             data: &config.data,
             held_out: &config.validation,
             autoencoder: parts::autoencoder(&config.autoencoder, &plain)?,
-            mark: parts::mark_of_autoencoder(&config.autoencoder)?,
+            mark: files::mark(Part::Autoencoder, &config.autoencoder.path)?,
             cleaner: Some((Cleaner::open(&config.stage1, &plain)?, &config.control)),
             device: plain.clone(),
         },

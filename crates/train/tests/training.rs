@@ -150,6 +150,32 @@ fn a_stopped_run_goes_on_bit_for_bit() {
     }
 }
 
+/// A run begins with what is built in, and another with what that one made.
+#[test]
+fn a_run_begins_with_other_weights() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let begin = |name: &str, init: Option<PathBuf>| {
+        let network = Stage1Training::default().network;
+        let mut run = config(network, &folder.path().join(name), &data, 1);
+        run.run.init = init;
+        let mut first = None;
+        stage1::train(&run, &Device::flex(), &mut |report| {
+            if let Report::Validation { measured, .. } = report {
+                first = first.or(measured.rank);
+            }
+        })
+        .unwrap();
+        (first.unwrap(), run.run.output)
+    };
+    let ((random, _), (built_in, run)) = (begin("random", None), begin("nano", Some("nano".into())));
+    assert!(built_in < random - 0.1, "{built_in} {random}");
+    let file = run.join("stage1.safetensors");
+    let ((of_run, _), (of_file, _)) = (begin("run", Some(run)), begin("file", Some(file)));
+    assert!(of_run == of_file && of_run != built_in, "{of_run} {of_file} {built_in}");
+}
+
 /// Two backward passes over one picture each are a step over both.
 #[test]
 fn gradients_of_several_passes_are_averaged() {

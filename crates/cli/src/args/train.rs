@@ -46,10 +46,10 @@ pub enum TrainPart {
     Stage2 {
         #[command(flatten)]
         latents: Latents,
-        /// The trained stage 1 whose pictures are the condition (stage1.path).
+        /// The trained stage 1 whose pictures are the condition: a file, the folder of a run, or `nano` (stage1.path).
         #[arg(long, value_name = "FILE")]
         stage1: Option<PathBuf>,
-        /// The trained prior, or a whole Stable Diffusion (control.unet).
+        /// The trained prior, a whole Stable Diffusion, or `nano` (control.unet).
         #[arg(long, value_name = "FILE")]
         unet: Option<PathBuf>,
         /// A trained branch (control.together_with): go on with it and let the UNet learn too, for a small model whose
@@ -90,7 +90,7 @@ pub enum TrainPart {
 
 #[derive(Args)]
 pub struct Latents {
-    /// Folder with the autoencoder's `taef2_encoder` and `taef2_decoder` checkpoints, or the file of another one
+    /// Folder with the autoencoder's `taef2_encoder` and `taef2_decoder` checkpoints, the file of another one, or `nano`
     /// (autoencoder.path).
     #[arg(long, value_name = "PATH")]
     pub autoencoder: Option<PathBuf>,
@@ -134,7 +134,7 @@ pub struct TrainRun {
     /// Steps between checkpoints, each with a validation (run.checkpoint_every) [default: 500].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub checkpoint_every: Option<u64>,
-    /// Weights to start from (run.init).
+    /// Weights to start from: a file, the folder of a run, or `nano` for the built-in model (run.init).
     #[arg(long)]
     pub init: Option<PathBuf>,
 }

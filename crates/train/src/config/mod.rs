@@ -155,6 +155,9 @@ const PATHS: [&str; 12] = [
     "text.encoder",
 ];
 
+/// In place of a network's path: what is built in.
+pub const BUILT_IN: &str = "nano";
+
 /// Fields that hold the name of a recipe or the path of its file.
 const RECIPES: [&str; 2] = ["degradation.recipe", "control.recipe"];
 
@@ -163,6 +166,7 @@ pub fn anchored(mut table: Table) -> Table {
     fn anchor(value: &mut Value) {
         match value {
             Value::Array(values) => values.iter_mut().for_each(anchor),
+            Value::String(path) if path == BUILT_IN && !Path::new(path).exists() => {}
             Value::String(path) if !path.is_empty() => {
                 // What is no Unicode stays as it was given.
                 let whole =
@@ -274,5 +278,7 @@ mod tests {
         // Names of recipes and paths that are not given stay.
         let text = anchored(Stage2Training::default().table()).to_string();
         assert!(text.contains("recipe = \"training\"") && text.contains("unet = \"\""), "{text}");
+        let built_in = anchored(field("control.unet", BUILT_IN));
+        assert_eq!(built_in, field("control.unet", BUILT_IN));
     }
 }

@@ -33,7 +33,7 @@ pub struct RunConfig {
     pub checkpoint_every: u64,
     /// The last checkpoints that are kept.
     pub keep: usize,
-    /// Weights to start from instead of random ones.
+    /// Weights to start from instead of random ones: a file, the folder of a run, or [`super::BUILT_IN`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
 }
