@@ -1,9 +1,9 @@
 //! Training of stage 1, the degradation remover (paper section 3.1; reference 5.1).
 
-use crate::config::{Config, ConfigError, Stage1Training, recipe};
-use crate::data::{ExampleConfig, LoadConfig, Pictures};
+use crate::config::{Config, ConfigError, Stage1Training, TRAINING, recipe};
+use crate::data::{DataError, ExampleConfig, LoadConfig, Pictures};
 use crate::degrade::simple::Ranges;
-use crate::degrade::{generator, preset};
+use crate::degrade::{Recipe, generator, preset};
 use crate::files::Part;
 use crate::held_out::{HeldOut, psnr};
 use crate::losses::LossTerms;
@@ -26,7 +26,7 @@ pub fn training_ranges() -> Ranges {
     }
 }
 
-/// Trains stage 1; validates on held-out pictures degraded by `medium`.
+/// Trains stage 1; validates on held-out pictures degraded by the same recipe, those of wide ranges by `medium`.
 pub fn train(
     config: &Stage1Training,
     device: &Device,
@@ -38,7 +38,8 @@ pub fn train(
     let pictures = Pictures::open(&config.data.folders, &config.data.open(), report)?;
     // Pictures are reduced to a quarter.
     let held_out = HeldOut::open(&config.validation, sizes.multiple_px().max(4), device, report)?;
-    let measure = Measure::new(&held_out);
+    let measured_by = if config.degradation.recipe == TRAINING { preset("medium") } else { recipe.clone() };
+    let measure = Measure::new(&held_out, &measured_by)?;
     let plain = device.clone();
     let device = device.clone().autodiff();
     let loss = LossTerms::open(&config.loss, config.run.accumulate, &plain)?;
@@ -128,7 +129,7 @@ impl Batch for Pairs {
     }
 }
 
-/// Measures on held-out pictures that `medium` degraded.
+/// Measures on held-out pictures, degraded.
 struct Measure<'a> {
     held_out: &'a HeldOut,
     degraded: Vec<Raster>,
@@ -137,22 +138,19 @@ struct Measure<'a> {
 }
 
 impl<'a> Measure<'a> {
-    fn new(held_out: &'a HeldOut) -> Self {
-        let medium = preset("medium");
-        let degraded: Vec<Raster> = held_out
-            .pictures
-            .iter()
-            .map(|(name, truth)| {
-                let drawn = medium.draw(&mut generator(1, name));
-                drawn.apply(truth).expect("384 pixels a side are few")
-            })
-            .collect();
+    fn new(held_out: &'a HeldOut, recipe: &Recipe) -> Result<Self, DataError> {
+        let degraded = held_out.pictures.iter().map(|(name, truth)| {
+            let size_px = truth.width_px.max(truth.height_px);
+            let drawn = recipe.draw(&mut generator(1, name));
+            drawn.apply(truth).map_err(|source| DataError::Degrade { size_px, source })
+        });
+        let degraded: Vec<Raster> = degraded.collect::<Result<_, _>>()?;
         let bicubic = degraded.iter().zip(&held_out.pictures).map(|(small, (_, truth))| {
             let enlarged = resize::float(small, truth.width_px, truth.height_px, Filter::Bicubic);
             psnr(&enlarged.data, &truth.data)
         });
         let enlarged = bicubic.sum::<f64>() / held_out.pictures.len().max(1) as f64;
-        Self { held_out, degraded, enlarged }
+        Ok(Self { held_out, degraded, enlarged })
     }
 
     fn of(&self, sizes: &Stage1Config, network: &Stage1, device: &Device) -> Measured {

@@ -156,10 +156,10 @@ fn a_run_begins_with_other_weights() {
     let folder = tempfile::TempDir::new().unwrap();
     let data = folder.path().join("data");
     pictures(&data);
-    let begin = |name: &str, init: Option<PathBuf>| {
+    let begin_by = |recipe: &str, name: &str, init: Option<PathBuf>| {
         let network = Stage1Training::default().network;
         let mut run = config(network, &folder.path().join(name), &data, 1);
-        run.run.init = init;
+        (run.run.init, run.degradation.recipe) = (init, recipe.into());
         let mut first = None;
         stage1::train(&run, &Device::flex(), &mut |report| {
             if let Report::Validation { measured, .. } = report {
@@ -169,11 +169,15 @@ fn a_run_begins_with_other_weights() {
         .unwrap();
         (first.unwrap(), run.run.output)
     };
+    let begin = |name: &str, init: Option<PathBuf>| begin_by("training", name, init);
     let ((random, _), (built_in, run)) = (begin("random", None), begin("nano", Some("nano".into())));
     assert!(built_in < random - 0.1, "{built_in} {random}");
     let file = run.join("stage1.safetensors");
     let ((of_run, _), (of_file, _)) = (begin("run", Some(run)), begin("file", Some(file)));
     assert!(of_run == of_file && of_run != built_in, "{of_run} {of_file} {built_in}");
+    // It is measured on what it is trained on, which wide ranges stand for `medium` in.
+    let by = |recipe: &str| begin_by(recipe, recipe, Some("nano".into())).0;
+    assert!(by("medium") == built_in && by("heavy") > built_in + 0.1 && by("mild") < built_in - 0.1);
 }
 
 /// Two backward passes over one picture each are a step over both.

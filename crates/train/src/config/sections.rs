@@ -293,7 +293,7 @@ impl Default for DegradationConfig {
 }
 
 /// The name of [`training_ranges`].
-pub(super) const TRAINING: &str = "training";
+pub(crate) const TRAINING: &str = "training";
 
 /// Whether this is a recipe's name and not a file's.
 pub(super) fn is_named_recipe(name: &str) -> bool {
