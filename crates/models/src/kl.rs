@@ -6,7 +6,7 @@ use crate::steps::{Activation, Step};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, GroupNorm};
-use diffbir_nn::{Params, WeightError, ops};
+use diffbir_nn::{Params, WeightError, ops, recompute};
 use serde::{Deserialize, Serialize};
 
 /// The sizes of a [`KlAutoencoder`].
@@ -227,14 +227,23 @@ impl ResBlock {
     }
 
     fn steps<'a>(&'a self, steps: &mut Vec<Step<'a>>) {
-        steps.extend([
+        if recompute::is_on() {
+            let whole = |block: &Self, x: &[Tensor<4>]| crate::steps::run(&block.parts(), x[0].clone());
+            steps.push(Step::map(move |x| recompute::block(self, vec![x], whole)));
+        } else {
+            steps.extend(self.parts());
+        }
+    }
+
+    fn parts(&self) -> [Step<'_>; 6] {
+        [
             Step::Keep,
             Step::Norm(&self.norm1, Activation::Silu),
             Step::conv(&self.conv1),
             Step::Norm(&self.norm2, Activation::Silu),
             Step::conv(&self.conv2),
             Step::AddKept(self.shortcut.as_ref()),
-        ]);
+        ]
     }
 }
 

@@ -2,8 +2,8 @@
 //! from the block's inputs (arXiv 1604.06174).
 //!
 //! The differentiating graph ends at every block: its output is a new leaf. Going backwards, the last block comes
-//! first; its gradients at its inputs are those of the leaves before. So whatever goes into two blocks must come out
-//! of one, or be constant.
+//! first; its gradients at its inputs are those of the leaves before. So whatever goes into two blocks, or into one and
+//! the loss, must come out of one or of [`parting`], or be constant.
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Tensor};
@@ -43,14 +43,36 @@ pub fn block<N: Module + 'static, const D: usize>(
         return forward(network, &inputs);
     };
     let plain: Vec<Tensor<4>> = inputs.iter().map(|x| x.clone().inner()).collect();
-    let output = Tensor::from_inner(forward(&network.valid(), &plain)).require_grad();
-    let (network, leaf) = (network.clone(), output.clone());
+    let output = forward(&network.valid(), &plain);
+    let network = network.clone();
+    noted(inputs, output, device, move |inputs| forward(&network, inputs))
+}
+
+/// `x` where several ways part, some of them through blocks: their gradients are added before they go on.
+pub fn parting(x: Tensor<4>) -> Tensor<4> {
+    let device = x.device();
+    if !is_on() || !device.is_autodiff() {
+        return x;
+    }
+    let output = x.clone().inner();
+    noted(vec![x], output, device, |x| x[0].clone())
+}
+
+/// The output of a block as a new leaf.
+fn noted<const D: usize>(
+    inputs: Vec<Tensor<4>>,
+    output: Tensor<D>,
+    device: Device,
+    again: impl Fn(&[Tensor<4>]) -> Tensor<D> + 'static,
+) -> Tensor<D> {
+    let output = Tensor::from_inner(output).require_grad();
+    let leaf = output.clone();
     let noted = Block {
         inputs,
         gradient: Box::new(move |gradients| Some(leaf.grad(gradients)?.reshape([-1]))),
         again: Box::new(move |inputs, row| {
             let row: Tensor<1> = Tensor::from_inner(row);
-            (forward(&network, inputs).reshape([-1]) * row).sum()
+            (again(inputs).reshape([-1]) * row).sum()
         }),
         device,
     };

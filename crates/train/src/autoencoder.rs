@@ -17,7 +17,7 @@ use diffbir_models::patch::PatchDiscriminator;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::ops;
 use diffbir_nn::params::{RandomInit, build};
-use diffbir_nn::{Params, WeightError};
+use diffbir_nn::{Params, WeightError, recompute};
 use std::cell::RefCell;
 
 /// What learns.
@@ -125,15 +125,21 @@ fn loss(
     weights: AutoencoderLoss,
     scale: f64,
 ) -> Loss {
-    let moments = network.autoencoder.moments(batch.truth.clone()).chunk(2, 3);
-    let (mean, log_variance) = (moments[0].clone(), moments[1].clone().clamp(-30.0, 20.0));
-    let latent = mean.clone() + (log_variance.clone() * 0.5).exp() * batch.noise.clone();
+    let moments = recompute::parting(network.autoencoder.moments(batch.truth.clone()));
+    // Each way from there has operations of its own.
+    let halves = || {
+        let moments = moments.clone().chunk(2, 3);
+        (moments[0].clone(), moments[1].clone().clamp(-30.0, 20.0))
+    };
+    let (mean, log_variance) = halves();
+    let latent = mean + (log_variance * 0.5).exp() * batch.noise.clone();
     let output = network.autoencoder.decode(latent * scale);
     let Loss { total: between, terms: mut told } = terms.of(output.clone(), batch.truth.clone());
     if told.is_empty() {
         told.push(("picture", between.clone()));
     }
     let values = batch.truth.shape().num_elements() as f64;
+    let (mean, log_variance) = halves();
     let divergence = mean.square() + log_variance.clone().exp() - log_variance - 1.0;
     told.push(("kl", total(divergence) * (0.5 * weights.kl / values)));
     if let Some(discriminator) = network.discriminator.as_ref().filter(|_| batch.judged) {

@@ -117,3 +117,23 @@ fn a_latent_that_is_weighed_down_comes_nearer_to_normal() {
     let (free, bound) = (kl_of(1e-6), kl_of(1.0));
     assert!(bound < 0.5 * free, "{bound} {free}");
 }
+
+/// Blocks that are computed twice give the same gradients.
+#[test]
+fn less_memory_is_no_other_training() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let trained = |recompute: bool| {
+        let mut config = config(folder.path(), &format!("{recompute}"));
+        (config.run.steps, config.run.recompute) = (3, recompute);
+        config.latent.discriminator_start = 1;
+        train(&config).unwrap();
+        tensors(&config.run.output.join("checkpoints/0000003.safetensors"))
+    };
+    let (kept, computed) = (trained(false), trained(true));
+    assert_eq!(kept.keys().collect::<Vec<_>>(), computed.keys().collect::<Vec<_>>());
+    for (name, kept) in kept.iter().filter(|(name, _)| name.starts_with("mean.")) {
+        let size = kept.iter().fold(0.0f32, |size, value| size.max(value.abs()));
+        let apart = kept.iter().zip(&computed[name]).fold(0.0f32, |apart, (a, b)| apart.max((a - b).abs()));
+        assert!(apart <= 1e-3 * size + 1e-9, "{name}: {apart} of {size}");
+    }
+}

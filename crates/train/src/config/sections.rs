@@ -23,7 +23,7 @@ pub struct RunConfig {
     pub batch: usize,
     /// Backward passes a step; their gradients are averaged.
     pub accumulate: u64,
-    /// Compute the insides of SwinIR's groups and the UNet's blocks twice instead of keeping them for the way back.
+    /// Compute the insides of SwinIR's groups, the UNet's and AutoencoderKL's blocks twice instead of keeping them for the way back.
     pub recompute: bool,
     /// From which examples and first weights follow.
     pub seed: u64,
