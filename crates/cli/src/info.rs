@@ -133,7 +133,7 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     let (tensors, parameters) = checkpoint.entries().fold((0, 0), |(tensors, parameters), (_, shape, _)| {
         (tensors + 1, parameters + shape.iter().product::<usize>())
     });
-    let size = format!("{tensors} tensors, {:.2} M parameters", parameters as f64 / 1e6);
+    let size = format!("{tensors} tensors, {:.2} M values", parameters as f64 / 1e6);
     let config = ModelConfig::of(checkpoint, name).ok();
     let known: Vec<&str> = NETWORKS
         .iter()

@@ -54,7 +54,7 @@ fn files_of(name: &str) -> Result<Vec<&'static WeightFile>> {
     if let Some(metric) = catalog::metric(name) {
         return Ok(metric.files.to_vec());
     }
-    match catalog::file(name) {
+    match catalog::file_or_copy(name) {
         Some(file) => Ok(vec![file]),
         None => {
             let sets: Vec<&str> = SETS.iter().map(|set| set.name).collect();
@@ -238,7 +238,11 @@ fn import_one(store: &Store, path: &Path, name: Option<&str>, stop: &AtomicBool)
         if stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     teller.finish();
-    Ok(imported?)
+    let place = imported?;
+    if let Some(used) = store.find(file).filter(|used| *used != place) {
+        say(format_args!("{}: is here too, and is what is used: remove it to use this one", used.display()));
+    }
+    Ok(place)
 }
 
 /// A bar on a terminal, lines into a pipe.

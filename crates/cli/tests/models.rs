@@ -173,6 +173,15 @@ fn files_are_listed_found_and_imported() {
     std::fs::write(&copy, &weights).unwrap();
     models(here, &["import", copy.to_str().unwrap()]).success().stderr(contains("models/BSRNet.safetensors"));
     models(here, &["path", "BSRNet.pth"]).success().stdout(contains("models/BSRNet.safetensors"));
+    models(here, &["path", "BSRNet.safetensors"]).success().stdout(contains("models/BSRNet.safetensors"));
+    std::fs::write(here.join("models/BSRNet.pth"), b"").unwrap();
+    let both = contains("models/BSRNet.pth: is here too, and is what is used");
+    models(here, &["import", copy.to_str().unwrap()]).success().stderr(both);
+    std::fs::remove_file(here.join("models/BSRNet.pth")).unwrap();
+    // A metric's file has no other format.
+    models(here, &["import", copy.to_str().unwrap(), "--name", "niqe_pris_params.npz"])
+        .code(2)
+        .stderr(contains("is not the file it should be"));
     models(here, &["verify"]).success().stdout(contains("names and shapes of all tensors are right"));
     #[cfg(unix)]
     {

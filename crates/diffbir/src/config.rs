@@ -110,12 +110,15 @@ impl ModelConfig {
     pub fn of(checkpoint: &Checkpoint, file: &str) -> Result<Self, WeightError> {
         let fail = |reason: String| WeightError::File { file: file.into(), reason };
         let Some(text) = checkpoint.metadata.get(CONFIG_KEY) else {
-            return published::stage1_of(checkpoint).ok_or_else(|| {
-                fail(
-                    "is no model: it does not say of which networks its tensors are, and they are not those of a \
-                     known stage 1"
-                        .into(),
-                )
+            return published::stage1_of(checkpoint).map_err(|closest| {
+                let strange = || {
+                    fail(
+                        "is no model: it does not say of which networks its tensors are, and they are not those of \
+                         a known stage 1"
+                            .into(),
+                    )
+                };
+                closest.unwrap_or_else(strange)
             });
         };
         serde_json::from_str(text).map_err(|error| fail(format!("its description cannot be read: {error}")))

@@ -7,6 +7,7 @@ use diffbir_models::scunet::ScuNetConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
+use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::keys_of;
 
@@ -47,18 +48,30 @@ fn all() -> [Published; 6] {
 }
 
 /// The model, of a stage 1 alone, that these tensors are by their names and shapes.
-pub(crate) fn stage1_of(file: &Checkpoint) -> Option<ModelConfig> {
-    let is_it = |network: &Published| {
-        keys_of(|params| network.sizes.build(params)).is_ok_and(|keys| file.expect(&keys).is_ok())
-    };
-    let Published { name, origin, sizes, geometry } = all().into_iter().find(is_it)?;
-    Some(ModelConfig {
-        name: name.into(),
-        origin: vec![origin.into()],
-        stage1: sizes,
-        stage2: None,
-        geometry,
-    })
+///
+/// # Errors
+/// When they are those of no network: what is wrong with them for one that shares most of its names with them, if there
+/// is one.
+pub(crate) fn stage1_of(file: &Checkpoint) -> Result<ModelConfig, Option<WeightError>> {
+    let mut closest = None;
+    for Published { name, origin, sizes, geometry } in all() {
+        let Ok(keys) = keys_of(|params| sizes.build(params)) else { continue };
+        let Err(error) = file.expect(&keys) else {
+            return Ok(ModelConfig {
+                name: name.into(),
+                origin: vec![origin.into()],
+                stage1: sizes,
+                stage2: None,
+                geometry,
+            });
+        };
+        let shared = keys.parameters().filter(|(_, key, _)| file.contains(key)).count();
+        let is_most = 2 * shared > keys.parameters().count();
+        if is_most && closest.as_ref().is_none_or(|(most, _)| shared > *most) {
+            closest = Some((shared, error));
+        }
+    }
+    Err(closest.map(|(_, error)| error))
 }
 
 #[cfg(test)]
@@ -78,6 +91,19 @@ mod tests {
             let found = stage1_of(&Checkpoint::from_tensors(tensors.collect())).unwrap();
             assert_eq!((found.origin[0].as_str(), found.stage1), (network.origin, network.sizes));
         }
-        assert_eq!(stage1_of(&Checkpoint::default()), None);
+        assert!(matches!(stage1_of(&Checkpoint::default()), Err(None)));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_network_is_told() {
+        let network = Stage1Config::Srvgg(SrvggConfig::general_x4v3());
+        let keys = keys_of(|params| network.build(params)).unwrap();
+        let tensors = keys.entries().iter().filter(|entry| entry.key != "body.3.weight").map(|entry| {
+            let count = entry.shape.iter().product();
+            (entry.key.clone(), TensorData::new(vec![0f32; count], entry.shape.clone()))
+        });
+        let file = Checkpoint::from_tensors(tensors.collect()).named("a.pth");
+        let told = stage1_of(&file).unwrap_err().unwrap().to_string();
+        assert!(told.starts_with("a.pth: lacks the tensor `body.3.weight`"), "{told}");
     }
 }

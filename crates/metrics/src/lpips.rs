@@ -123,6 +123,8 @@ impl Lpips {
                 file.insert("features", features);
             }
         }
+        let names: Vec<String> = files.iter().map(|path| path.as_ref().display().to_string()).collect();
+        let mut file = file.named(&names.join(" and "));
         let network = build_in(Precision::F32, &mut file, device, |params| Self::new(params, backbone))?;
         file.expect_all_used()?;
         Ok(network)

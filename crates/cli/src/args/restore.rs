@@ -99,8 +99,8 @@ pub struct Restore {
     #[arg(long, default_value_t = 1.0, value_parser = not_negative, allow_negative_numbers = true)]
     pub strength: f64,
 
-    /// Timestep (0 to 199) of noise laid on the stage-1 latent: more frees stage 2 to invent.
-    #[arg(long, alias = "noise_aug", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..200))]
+    /// Timestep (0 to 999; the control branch of v2.1 was trained with up to 199) of noise laid on the stage-1 latent: more frees stage 2 to invent.
+    #[arg(long, alias = "noise_aug", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..1000))]
     pub noise_aug: u16,
 
     /// Number from which all noise follows, anew for each picture.

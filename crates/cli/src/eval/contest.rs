@@ -59,10 +59,7 @@ impl Contest {
             // Their pictures come back to the first size.
             Recipe::Chain(_) => 1,
         };
-        let mut names = HashSet::new();
-        // Under which rows are told apart: plain enlarging and models by their given names come first.
-        let mut taken: HashSet<String> = PLAIN.iter().map(|(name, _)| name.to_string()).collect();
-        taken.extend(arguments.models.iter().flat_map(|name| rows_of(name)));
+        let mut names = Vec::new();
         let mut entrants = Vec::new();
         let mut files = Vec::new();
         for name in &arguments.models {
@@ -71,13 +68,16 @@ impl Contest {
             let contents = hashes_of_model(name, &chosen)?;
             let model = chosen.model;
             let name = if name == "auto" { model.config.name.clone() } else { name.clone() };
-            ensure!(names.insert(name.clone()), "--models {name}: is named twice");
-            let shown = short(&name, &mut taken);
+            ensure!(!names.contains(&name), "--models {name}: is named twice");
             let mut options = Options { upscale: factor as f64, ..Options::of(&model) };
             options.steps = arguments.steps.map_or(options.steps, usize::from);
             model.check(&options)?;
             files.push(json!([name, contents]));
-            entrants.push(Entrant { name: shown, model, options });
+            entrants.push(Entrant { name: String::new(), model, options });
+            names.push(name);
+        }
+        for (entrant, name) in entrants.iter_mut().zip(told_apart(&names)) {
+            entrant.name = name;
         }
         let settings = json!({
             "degrade": [preset, if Path::new(preset).is_file() { hashes_of(Path::new(preset))? } else { Vec::new() }],
@@ -166,19 +166,28 @@ fn rows_of(name: &str) -> [String; 2] {
     [name.to_string(), format!("{name} stage 1")]
 }
 
-/// Of a path its end, as long as that tells it from all others.
-fn short(name: &str, taken: &mut HashSet<String>) -> String {
-    let path = Path::new(name);
-    let end = if path.is_dir() { path.file_name() } else { path.file_stem() };
-    let Some(end) = end.filter(|_| path.exists()).map(|end| end.to_string_lossy().into_owned()) else {
-        return name.into();
-    };
-    let rows = rows_of(&end);
-    if rows.iter().any(|row| taken.contains(row)) {
-        return name.into();
+/// Names for tables, whose rows coincide neither with each other's nor with plain enlarging: of a path its end, as long
+/// as that is nobody else's, else the path as it was given, else the whole path.
+fn told_apart(names: &[String]) -> Vec<String> {
+    let mut taken: HashSet<String> = PLAIN.iter().map(|(name, _)| name.to_string()).collect();
+    let mut shown = vec![String::new(); names.len()];
+    let is_path = |name: &str| Path::new(name).exists();
+    // What is no path has no other name.
+    let (own, paths): (Vec<usize>, Vec<usize>) = (0..names.len()).partition(|&index| !is_path(&names[index]));
+    for index in own.into_iter().chain(paths) {
+        let name = &names[index];
+        let path = Path::new(name);
+        let end = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        let end = end.filter(|_| is_path(name)).map(|end| end.to_string_lossy().into_owned());
+        let whole = std::path::absolute(path).ok().map(|whole| whole.display().to_string());
+        let candidates = end.into_iter().chain([name.clone()]).chain(whole);
+        let free = |candidate: &String| rows_of(candidate).iter().all(|row| !taken.contains(row));
+        let numbered = (2..).map(|number| format!("{name} ({number})"));
+        let found = candidates.chain(numbered).find(free).expect("numbers do not end");
+        taken.extend(rows_of(&found));
+        shown[index] = found;
     }
-    taken.extend(rows);
-    end
+    shown
 }
 
 /// SHA-256 of all files of a model; the built-in one is one.
@@ -267,16 +276,23 @@ mod tests {
         };
         let run = folder.path().join("r.1");
         std::fs::create_dir(&run).unwrap();
-        let mut taken = ["bicubic", "nano", "nano stage 1"].map(String::from).into();
-        for (name, shown) in [
-            (file("bicubic.safetensors"), None),
-            (file("nano.safetensors"), None),
-            (file("own.safetensors"), Some("own")),
-            (file("own.pth"), None),
-            (run.display().to_string(), Some("r.1")),
-            ("v2.1".into(), Some("v2.1")),
-        ] {
-            assert_eq!(short(&name, &mut taken), shown.unwrap_or(&name), "{name}");
-        }
+        let [bicubic, nano, own, same] =
+            ["bicubic.safetensors", "nano.safetensors", "own.safetensors", "own.pth"].map(file);
+        let (x, x_stage_1, run) = (file("x"), file("x stage 1"), run.display().to_string());
+        let names = [&bicubic, &nano, &own, &same, &x, &x_stage_1, &run].map(String::clone);
+        // `auto` is told as what it is.
+        let names = [&names[..], &["nano".into(), "v2.1".into()]].concat();
+        let expected = [&bicubic, &nano, "own", &same, "x", &x_stage_1, "r.1", "nano", "v2.1"];
+        assert_eq!(told_apart(&names), expected);
+        let rows: HashSet<String> = told_apart(&names).iter().flat_map(|name| rows_of(name)).collect();
+        assert_eq!(rows.len(), 2 * names.len());
+    }
+
+    #[test]
+    fn what_is_called_like_plain_enlarging_gets_its_whole_path() {
+        // Tests run in the folder of their package, which has this folder.
+        let shown = told_apart(&["src".into(), "src/../src".into(), "bicubic".into()]);
+        assert_eq!((shown[0].as_str(), shown[1].as_str()), ("src", "src/../src"));
+        assert!(shown[2].ends_with("/bicubic"), "{shown:?}");
     }
 }

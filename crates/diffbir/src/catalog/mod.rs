@@ -45,6 +45,11 @@ pub struct WeightFile {
 }
 
 impl WeightFile {
+    /// Whether the same tensors as safetensors stand in for it, under its name but for the ending.
+    pub(crate) fn has_copies(&self) -> bool {
+        self.network != Network::Metric
+    }
+
     /// The hash of what lies at `path`, if it is known: not that of the same tensors in another format.
     pub fn hash_at(&self, path: &Path) -> Option<&'static str> {
         self.sha256.filter(|_| path.file_name().is_some_and(|name| name == self.name))
@@ -165,7 +170,9 @@ pub fn file(name: &str) -> Option<&'static WeightFile> {
 
 /// The file of this name, or with these tensors in a safetensors file of this name.
 pub fn file_or_copy(name: &str) -> Option<&'static WeightFile> {
-    let is_copy = |file: &WeightFile| Path::new(file.name).with_extension(SAFETENSORS) == Path::new(name);
+    let is_copy = |file: &WeightFile| {
+        file.has_copies() && Path::new(file.name).with_extension(SAFETENSORS) == Path::new(name)
+    };
     file(name).or_else(|| FILES.iter().copied().find(|file| is_copy(file)))
 }
 

@@ -82,7 +82,9 @@ impl Store {
     ) -> Result<PathBuf, PullError> {
         let own = self.place(file);
         let place = match from.extension() {
-            Some(extension) if extension == SAFETENSORS => own.with_extension(SAFETENSORS),
+            Some(extension) if extension == SAFETENSORS && file.has_copies() => {
+                own.with_extension(SAFETENSORS)
+            }
             _ => own,
         };
         let published = file.hash_at(&place);
@@ -169,7 +171,8 @@ impl Store {
         let own = self.place(file);
         // The same tensors in the other format, as copies of Stable Diffusion often have them.
         let either = |path: PathBuf| {
-            [path.clone(), path.with_extension(SAFETENSORS)].into_iter().find(|p| p.is_file())
+            let copy = file.has_copies().then(|| path.with_extension(SAFETENSORS));
+            [path].into_iter().chain(copy).find(|path| path.is_file())
         };
         if let Some(own) = either(own) {
             return Some(own);

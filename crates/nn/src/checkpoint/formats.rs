@@ -133,6 +133,7 @@ fn safetensors(
         };
         tensors.insert(name, Stored { shape: info.shape.clone(), format, read: read(start, end) });
     }
+    integers.sort();
     let metadata = metadata.metadata().clone().unwrap_or_default();
     Ok(Checkpoint { tensors, metadata, integers, ..Default::default() })
 }
@@ -154,6 +155,7 @@ fn pytorch(path: &Path) -> Result<Checkpoint, String> {
         let read: Read = Arc::new(move || read().map(Cow::Owned));
         tensors.insert(name, Stored { shape, format, read });
     }
+    integers.sort();
     Ok(Checkpoint { tensors, integers, ..Default::default() })
 }
 
