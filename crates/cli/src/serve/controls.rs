@@ -21,7 +21,6 @@ const SHOWN: [Shown; 38] = [
     Shown("model", "Model", BASIC, None, None),
     Shown("upscale", "Upscale", BASIC, Some([1.0, 8.0, 0.5]), None),
     Shown("prompt", "Prompt", BASIC, None, None),
-    Shown("negative_prompt", "Negative prompt", BASIC, None, None),
     Shown("samples", "Results", BASIC, Some([1.0, 12.0, 1.0]), None),
     Shown("seed", "Seed", BASIC, Some([-1.0, 2_147_483_647.0, 1.0]), None),
     Shown("format", "File format", FILE, None, None),
@@ -32,6 +31,7 @@ const SHOWN: [Shown; 38] = [
     Shown("strength", "Control strength", STAGES, Some([0.0, 2.0, 0.01]), None),
     Shown("noise_aug", "Noise level of condition", STAGES, Some([0.0, 199.0, 1.0]), None),
     Shown("color_fix", "Colour correction", STAGES, None, None),
+    Shown("negative_prompt", "Negative prompt", SAMPLER, None, None),
     Shown("cfg_scale", "Guidance scale", SAMPLER, Some([0.1, 30.0, 0.1]), None),
     Shown("rescale_cfg", "Gradually increase guidance", SAMPLER, None, None),
     Shown("steps", "Steps", SAMPLER, Some([1.0, 100.0, 1.0]), None),
@@ -71,10 +71,14 @@ const SHOWN: [Shown; 38] = [
 const STRIDE: Shown =
     Shown("cldm_tile_stride", "Its tile stride", TILES, Some([256.0, 512.0, 32.0]), Some("cldm_tiled"));
 
+/// What holds on a command line alone.
+const OF_COMMANDS: [&str; 3] =
+    [" (see `diffbir models`), or a model file", " (a wrong name lists them)", "; 1 is --stage1-only"];
+
 const BASIC: &str = "Basic";
 const FILE: &str = "File";
 const STAGES: &str = "Stages";
-const SAMPLER: &str = "Sampler";
+const SAMPLER: &str = "Guidance and sampler";
 const TILES: &str = "Tiles";
 
 static CONTROLS: LazyLock<Vec<Control>> = LazyLock::new(|| {
@@ -108,6 +112,7 @@ fn control(&Shown(name, label, group, range, needs): &Shown, flag: &Arg) -> Cont
         _ => Kind::Integer,
     };
     let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+    let help = OF_COMMANDS.iter().fold(help, |help, phrase| help.replace(phrase, ""));
     let default = flag.get_default_values().first().map(|value| value.to_string_lossy().into_owned());
     let (help, told) = without_default(&help);
     Control {
@@ -211,6 +216,16 @@ mod tests {
         assert_eq!(named("task").unwrap().choices.len(), 3, "what is not built is not shown");
         assert_eq!(named("cldm_tile_size").unwrap().default.as_deref(), Some("512"));
         assert!(named("output").is_none());
+        let help = flags_help();
+        assert!(OF_COMMANDS.iter().all(|phrase| help.contains(phrase)), "{help}");
+    }
+
+    /// The help of all flags.
+    fn flags_help() -> String {
+        let mut command = Arguments::command();
+        command.build();
+        let restore = command.find_subcommand("restore").unwrap();
+        restore.get_arguments().filter_map(|flag| Some(flag.get_help()?.to_string())).collect()
     }
 
     #[test]

@@ -25,6 +25,8 @@ const FILES: &[(&str, &str, &[u8])] = &[
     ("/element.js", SCRIPT, include_bytes!("../../page/element.js")),
     ("/api.js", SCRIPT, include_bytes!("../../page/api.js")),
     ("/samples/cat.png", "image/png", include_bytes!("../../../../examples/chelsea-small.png")),
+    ("/samples/coffee.png", "image/png", include_bytes!("../../../../examples/coffee-small.png")),
+    ("/samples/portrait.png", "image/png", include_bytes!("../../../../examples/portrait-small.png")),
 ];
 
 const HTML: &str = "text/html; charset=utf-8";
