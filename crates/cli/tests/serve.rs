@@ -127,13 +127,18 @@ fn what_the_command_line_refuses_is_refused_in_its_words() {
     assert!(said(&[("output", "/tmp/x")]).contains("no such option"));
     // What follows from the model is known when it is loaded; a cut-off file when it is decoded.
     let late = |bytes: &[u8], options: &[(&str, &str)]| {
-        let job = ended(to, &id(&submit(to, bytes, options)));
+        let answer = submit(to, bytes, options);
+        if answer.status == 422 {
+            return answer.detail();
+        }
+        let job = ended(to, &id(&answer));
         job["error"]["detail"].as_str().unwrap().to_string()
     };
     assert!(late(&png, &[("task", "face")]).contains("no networks for faces"));
-    let jpeg = encoded(ImageFormat::Jpeg);
-    let cut = late(&jpeg[..jpeg.len() * 2 / 3], &[]);
-    assert!(cut.starts_with("a.png: is damaged") && !cut.contains(&*data.path().to_string_lossy()), "{cut}");
+    for share in [2, 5, 9] {
+        let cut = late(&png[..png.len() * share / 10], &[]);
+        assert!(cut.starts_with("a.png: is damaged") && !cut.contains(&*data.path().to_string_lossy()), "{cut}");
+    }
     let controls = get(to, "/v1/controls").json();
     assert!(controls["options"].as_array().unwrap().iter().any(|option| option["name"] == "cfg_scale"));
     let models = get(to, "/v1/models").json();

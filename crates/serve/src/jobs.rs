@@ -308,7 +308,6 @@ impl Jobs {
         self.keep(job, &record);
         let state = record.state;
         drop(record);
-        *job.preview.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut all = self.lock();
         all.running -= 1;
         all.tell_positions();
