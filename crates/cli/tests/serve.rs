@@ -137,7 +137,10 @@ fn what_the_command_line_refuses_is_refused_in_its_words() {
     assert!(late(&png, &[("task", "face")]).contains("no networks for faces"));
     for share in [2, 5, 9] {
         let cut = late(&png[..png.len() * share / 10], &[]);
-        assert!(cut.starts_with("a.png: is damaged") && !cut.contains(&*data.path().to_string_lossy()), "{cut}");
+        assert!(
+            cut.starts_with("a.png: is damaged") && !cut.contains(&*data.path().to_string_lossy()),
+            "{cut}"
+        );
     }
     let controls = get(to, "/v1/controls").json();
     assert!(controls["options"].as_array().unwrap().iter().any(|option| option["name"] == "cfg_scale"));

@@ -41,6 +41,7 @@ test("a picture is restored: progress, before and after, a download that equals 
   assert.equal(await page.locator("#history").isVisible(), false, "what was cancelled is gone");
 
   await set(page, { steps: "5", fidelity: "" });
+  await page.click("#advanced summary");
   await restore(page);
   await accessible(page, "result");
   await shot(page, "result-1440");
@@ -194,7 +195,7 @@ test("pictures are dropped and pasted", async (t) => {
 
 test("the article's example is one click; a job can be had as a command", async (t) => {
   const page = await open(t, await serve(t));
-  await page.click("text=The article's example");
+  await page.click("text=Article's example");
   assert.equal(await page.inputValue("#option-prompt"), "a city with tall buildings, forest trees, snowy mountain background");
   assert.deepEqual([await page.inputValue("#option-steps"), await page.inputValue("#option-sampler")], ["50", "spaced"]);
   assert.match(await page.textContent("#hint"), /v1 are not here/);

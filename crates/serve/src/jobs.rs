@@ -75,7 +75,7 @@ pub struct Jobs {
     /// Whether the server ends: nothing new is begun.
     pub closing: watch::Sender<bool>,
     /// Whether the running jobs are to stop as well, to be gone on with another time.
-    pub leaving: AtomicBool,
+    pub leaving: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -144,7 +144,7 @@ impl Jobs {
             limits,
             metrics: Metrics::default(),
             closing: watch::Sender::new(false),
-            leaving: AtomicBool::new(false),
+            leaving: Arc::default(),
         };
         jobs.lock().tell_positions();
         jobs.sweep();
@@ -272,18 +272,20 @@ impl Jobs {
                 (record.state, record.started) = (State::Running, Some(now()));
                 record.attempts += 1;
                 (record.results, record.stage1, record.notes) = Default::default();
-                self.keep(&job, &record);
                 drop(record);
+                self.keep(&job);
                 return Some(job);
             }
             all = self.more.wait(all).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Writes a job's record anew, unless the job was removed. A disk that is full is no reason to stop.
-    fn keep(&self, job: &Job, record: &Record) {
-        if !job.cancelled.load(Ordering::SeqCst)
-            && let Err(error) = self.store.keep(record)
+    /// Writes a job's record anew. A disk that is full is no reason to stop, nor is a job that was removed.
+    fn keep(&self, job: &Job) {
+        // A copy, so that nobody who only wants to read waits for the disk.
+        let record = job.record().clone();
+        if let Err(error) = self.store.keep(&record)
+            && !job.cancelled.load(Ordering::SeqCst)
         {
             crate::log(format_args!("a job cannot be written: {error}"));
         }
@@ -305,9 +307,11 @@ impl Jobs {
         if record.state.is_end() {
             record.ended = Some(now());
         }
-        self.keep(job, &record);
         let state = record.state;
         drop(record);
+        if !removed {
+            self.keep(job);
+        }
         let mut all = self.lock();
         all.running -= 1;
         all.tell_positions();

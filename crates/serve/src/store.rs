@@ -92,11 +92,6 @@ impl Store {
         write_atomic(&self.job(&record.id).join(RECORD), &text).map_err(io::Error::other)
     }
 
-    /// Writes a file of a job.
-    pub fn write(&self, record: &Record, of: Of, bytes: &[u8]) -> io::Result<()> {
-        write_atomic(&self.file(record, of), bytes).map_err(io::Error::other)
-    }
-
     /// Forgets a job: should the server die within, it does not come back.
     pub fn forget(&self, id: &str) {
         let _ = std::fs::remove_file(self.job(id).join(RECORD));

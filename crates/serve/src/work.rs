@@ -7,6 +7,7 @@ use crate::problem::Problem;
 use crate::record::Made;
 use crate::store::Of;
 use axum::http::StatusCode;
+use diffbir_imaging::write_atomic;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -71,9 +72,10 @@ impl<'a> Following<'a> {
     }
 
     fn write(&self, of: Of, bytes: &[u8]) -> Result<(), Failure> {
-        let mut record = self.job.record();
-        record.bytes += bytes.len() as u64;
-        self.jobs.store.write(&record, of, bytes).map_err(|error| Failure::Internal(error.to_string()))
+        let file = self.jobs.store.file(&self.job.record(), of);
+        write_atomic(&file, bytes).map_err(|error| Failure::Internal(error.to_string()))?;
+        self.job.record().bytes += bytes.len() as u64;
+        Ok(())
     }
 
     fn picture(&self, picture: &Encoded, of: impl Fn(bool) -> Of) -> Result<(), Failure> {
@@ -100,10 +102,15 @@ impl Follow for Following<'_> {
                 self.job.log.tell(Event::Step { stage: stage.into(), done, total, eta_s });
             }
         }
-        let stop = self.job.cancelled.load(Ordering::SeqCst)
-            || self.jobs.leaving.load(Ordering::SeqCst)
-            || self.since.elapsed() > self.jobs.limits.job;
-        if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.stopped()() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn stopped(&self) -> Box<dyn Fn() -> bool> {
+        let (job, leaving) = (self.job.clone(), self.jobs.leaving.clone());
+        let (since, limit) = (self.since, self.jobs.limits.job);
+        Box::new(move || {
+            job.cancelled.load(Ordering::SeqCst) || leaving.load(Ordering::SeqCst) || since.elapsed() > limit
+        })
     }
 
     fn note(&mut self, text: &str) {

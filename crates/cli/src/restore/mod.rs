@@ -93,7 +93,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     let mut run = Run {
         restorer: Restorer::new(arguments, &chosen, task, format, &mut |text| reporter.say(text))?,
         arguments,
-        stop: on_ctrl_c("stopping after this step; press Ctrl-C again to leave at once", None)?,
+        stop: on_ctrl_c("stopping; press Ctrl-C again to leave at once", None)?,
         memory: arguments.memory.then(Memory::watch),
         reporter,
         incomplete: 0,
@@ -148,7 +148,7 @@ impl Run<'_> {
         let mut follower = Follower {
             job,
             reporter: self.reporter,
-            stop: &self.stop,
+            stop: self.stop.clone(),
             memory: self.memory.as_ref(),
             intermediates: self.arguments.save_intermediates.as_ref().map(|_| Intermediates::default()),
             results: 0,
@@ -188,7 +188,7 @@ impl Run<'_> {
 struct Follower<'a> {
     job: &'a Job,
     reporter: &'a mut Reporter,
-    stop: &'a AtomicBool,
+    stop: Arc<AtomicBool>,
     memory: Option<&'a Memory>,
     intermediates: Option<Intermediates>,
     /// Results that are done.
@@ -212,6 +212,11 @@ impl Watch for Follower<'_> {
 }
 
 impl Follow for Follower<'_> {
+    fn stopped(&self) -> Box<dyn Fn() -> bool> {
+        let stop = self.stop.clone();
+        Box::new(move || stop.load(Ordering::SeqCst))
+    }
+
     fn say(&mut self, text: &str) {
         self.reporter.say(text);
     }

@@ -8,8 +8,9 @@ use anyhow::Result;
 use diffbir::catalog::Task;
 use diffbir::geometry::MAX_OUTPUT_PIXELS;
 use diffbir::restore::Watch;
-use diffbir::{Model, Options};
+use diffbir::{Error, Model, Options};
 use diffbir_imaging::{Depth, Encoded, Format, Photo, Raster, Samples};
+use diffbir_nn::stop;
 use std::time::Instant;
 
 /// What is the same for all pictures of a run.
@@ -38,6 +39,9 @@ pub struct Finished<'a> {
 
 /// Whoever follows the restoration of a picture.
 pub trait Follow: Watch {
+    /// Says, after any layer of a network, whether nobody waits for the end any more.
+    fn stopped(&self) -> Box<dyn Fn() -> bool>;
+
     /// Told what a person should know.
     fn say(&mut self, text: &str);
 
@@ -66,8 +70,14 @@ impl<'a> Restorer<'a> {
         Ok(Self { model, options, format, arguments, seeds })
     }
 
-    /// Restores a photograph once for each of `samples`.
+    /// Restores a photograph once for each of `samples`. Whoever follows may stop it after a step, and after any
+    /// layer of a network.
     pub fn restore(&mut self, photo: &Photo, samples: &[u64], follow: &mut dyn Follow) -> Result<()> {
+        let restored = stop::unless(follow.stopped(), || self.run(photo, samples, follow));
+        restored.unwrap_or_else(|| Err(Error::Stopped.into()))
+    }
+
+    fn run(&mut self, photo: &Photo, samples: &[u64], follow: &mut dyn Follow) -> Result<()> {
         let lost = photo.metadata.lost_in(self.format);
         if !lost.is_empty() {
             follow.say(&format!("  {} cannot carry {}: left out", self.format.name(), lost.join(" and ")));

@@ -174,7 +174,7 @@ fn presets() -> Vec<Preset> {
         |name: &str| SETS.iter().find(|set| set.name == name).map(|set| set.habits.negative_prompt);
     vec![
         Preset {
-            name: "The article's example",
+            name: "Article's example",
             help: "Model v1 as its page begins, with the article's prompt: a city before mountains.",
             options: options(json!({
                 "model": "v1", "task": "sr", "upscale": 1, "steps": 50, "sampler": "spaced", "cfg_scale": 1,
@@ -184,7 +184,7 @@ fn presets() -> Vec<Preset> {
             })),
         },
         Preset {
-            name: "The page of v2.1",
+            name: "v2.1 page",
             help: "Model v2.1 as the reference's page begins.",
             options: options(json!({
                 "model": "v2.1", "task": "sr", "upscale": 4, "steps": 10, "sampler": "edm_dpm++_3m_sde", "cfg_scale": 8,

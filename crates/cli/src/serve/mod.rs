@@ -23,6 +23,7 @@ use std::time::Duration;
 const SHORTEST_TOKEN: usize = 16;
 
 pub fn run(arguments: &Serve) -> Result<ExitCode> {
+    allow_open_files();
     let settings = settings(arguments)?;
     let has_token = settings.token.is_some();
     let engine = Restoring::new(&arguments.device, arguments.precision)?;
@@ -42,6 +43,23 @@ pub fn run(arguments: &Serve) -> Result<ExitCode> {
     server.run(ended)?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// A connection is an open file, and of these programs get few unless they ask for more.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn allow_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a structure that lives as long as they run.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+/// Other systems are left as they are.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn allow_open_files() {}
 
 fn settings(arguments: &Serve) -> Result<Settings> {
     let token = arguments.token.clone().or_else(|| std::env::var("DIFFBIR_TOKEN").ok());

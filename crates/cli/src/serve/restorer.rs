@@ -193,6 +193,10 @@ impl Watch for Follower<'_> {
 }
 
 impl Follow for Follower<'_> {
+    fn stopped(&self) -> Box<dyn Fn() -> bool> {
+        self.follow.stopped()
+    }
+
     fn say(&mut self, text: &str) {
         self.follow.note(text.trim_start());
     }
