@@ -1,13 +1,13 @@
 //! Jobs: the queue, and who may take what from it.
 
 use crate::engine::Plan;
-use crate::events::{Event, Log};
+use crate::events::Event;
+use crate::job::Job;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::record::{Record, State, now};
 use crate::settings::Limits;
 use crate::store::{Store, new_id};
-use axum::body::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
@@ -17,49 +17,6 @@ use tokio::sync::watch;
 
 /// A job that was begun so often without an end takes the server down with it.
 const MOST_ATTEMPTS: u32 = 2;
-
-/// A job and what goes on with it.
-pub struct Job {
-    /// By which it is asked for.
-    pub id: String,
-    record: Mutex<Record>,
-    /// What is told of it.
-    pub log: Arc<Log<Event>>,
-    /// Whether it is to stop.
-    pub cancelled: AtomicBool,
-    /// How the result looks so far, as JPEG.
-    pub preview: Mutex<Option<Bytes>>,
-}
-
-impl Job {
-    fn new(record: Record, life: u32) -> Arc<Self> {
-        Arc::new(Self {
-            id: record.id.clone(),
-            log: Arc::new(Log::new(life)),
-            record: Mutex::new(record),
-            cancelled: AtomicBool::new(false),
-            preview: Mutex::default(),
-        })
-    }
-
-    /// What is kept of it.
-    pub fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where a part of it is asked for.
-    pub fn href(&self, part: &str) -> String {
-        format!("/v1/restorations/{}{part}", self.id)
-    }
-
-    fn tell_end(&self) {
-        let error = self.record().error.clone();
-        self.log.end(match error {
-            Some(error) => Event::Error { error },
-            None => Event::Done { href: self.href("") },
-        });
-    }
-}
 
 /// All jobs of a server.
 pub struct Jobs {

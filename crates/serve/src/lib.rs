@@ -7,6 +7,7 @@ pub mod engine;
 mod events;
 mod guard;
 mod http;
+mod job;
 mod jobs;
 mod metrics;
 pub mod problem;

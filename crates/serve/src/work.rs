@@ -2,7 +2,8 @@
 
 use crate::engine::{Encoded, Engine, Failure, Follow};
 use crate::events::Event;
-use crate::jobs::{End, Job, Jobs};
+use crate::job::Job;
+use crate::jobs::{End, Jobs};
 use crate::problem::Problem;
 use crate::record::Made;
 use crate::store::Of;

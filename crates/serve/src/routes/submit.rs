@@ -2,7 +2,8 @@
 
 use super::view::{Restoration, file_name};
 use crate::App;
-use crate::jobs::{Job, Reserved};
+use crate::job::Job;
+use crate::jobs::Reserved;
 use crate::problem::Problem;
 use crate::record::State as JobState;
 use crate::store::Of;

@@ -1,7 +1,8 @@
 //! A job as it is shown.
 
 use crate::engine::Options;
-use crate::jobs::{Job, Jobs};
+use crate::job::Job;
+use crate::jobs::Jobs;
 use crate::problem::Problem;
 use crate::record::State;
 use serde::Serialize;
