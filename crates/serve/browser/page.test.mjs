@@ -217,3 +217,33 @@ test("the article's example is one click; a job can be had as a command", async 
   const [download] = await Promise.all([page.waitForEvent("download"), page.click("a.main")]);
   assert.ok(readFileSync(await download.path()).equals(readFileSync(join(place, "chelsea-small_restored.png"))));
 });
+
+test("a model is got with its licences, progress and end", async (t) => {
+  const address = await serve(t);
+  const page = await open(t, address);
+  // The server's answers are played, since the files are large and elsewhere.
+  const list = await (await fetch(`${address}v1/models`)).json();
+  const model = list.find(({ id }) => id === "v2.1");
+  assert.ok(!model.present && model.files.every(({ licence }) => licence));
+  const told = (name, data) => `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
+  const step = { file: model.files[0].name, checking: false, done: 45e6, total: 90e6, note: null };
+  let release;
+  const held = new Promise((resume) => (release = resume));
+  await page.route("**/v1/models/v2.1/pull", (route) => route.fulfill({ status: 202 }));
+  await page.route("**/v1/models/v2.1/pull/events", async (route) => {
+    await held;
+    await route.fulfill({ contentType: "text/event-stream", body: told("progress", step) + told("done", { model: "v2.1" }) });
+  });
+  await page.click("#open-models");
+  assert.match(await page.textContent("#models"), new RegExp(`${model.files[0].name}.*licence`));
+  await page.click("#models li:has(h3:text('v2.1')) > button");
+  await page.waitForSelector("#models progress");
+  await accessible(page, "download");
+  Object.assign(model, { present: true, files: model.files.map((file) => ({ ...file, present: true })) });
+  await page.route("**/v1/models", (route) => route.fulfill({ json: list }));
+  release();
+  await page.waitForSelector("#models li:has(h3:text('v2.1')) .state:text-is('here')");
+  await page.keyboard.press("Escape");
+  assert.match(await page.textContent("#option-model"), /auto \(now v2.1\)/);
+  assert.deepEqual(page.wrong, []);
+});

@@ -15,7 +15,8 @@ export async function ask(path, options) {
     error.retryAfter = Number(answer.headers.get("retry-after")) || null;
     throw error;
   }
-  return answer.status === 204 || answer.headers.get("content-length") === "0" ? null : answer.json();
+  const text = await answer.text();
+  return text ? JSON.parse(text) : null;
 }
 
 /** Sends a picture with options; a full queue is waited for. `told` hears how it goes. */
