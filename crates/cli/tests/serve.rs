@@ -104,7 +104,7 @@ fn a_restoration_is_told_step_by_step_with_previews() {
         told.iter().filter(|(_, name, _)| name == "stage").map(|(.., data)| &data["stage"]).collect();
     assert_eq!(stages[..4], ["load", "stage 1", "encode", "sample"]);
     let preview = told.iter().rfind(|(_, name, _)| name == "preview").unwrap();
-    assert_eq!(preview.2["preview"], 6);
+    assert_eq!(preview.2["preview"], 12);
     let job = ended(to, &id);
     assert_eq!(job["results"].as_array().unwrap().len(), 2);
     assert_eq!(job["results"][1]["seed"], 232);

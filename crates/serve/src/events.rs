@@ -46,7 +46,7 @@ pub enum Event {
     },
     /// There is a new preview.
     Preview {
-        /// After which step of the sampler; 0 for stage 1.
+        /// After how many steps of the sampler, over all results; 0 for stage 1.
         preview: usize,
         /// Where it is.
         href: String,

@@ -237,20 +237,20 @@ impl Jobs {
         }
     }
 
-    /// Writes a job's record anew. A disk that is full is no reason to stop, nor is a job that was removed.
+    /// Writes a job's record anew, unless the job was removed. A disk that is full is no reason to stop.
     fn keep(&self, job: &Job) {
+        if job.cancelled.load(Ordering::SeqCst) {
+            return;
+        }
         // A copy, so that nobody who only wants to read waits for the disk.
         let record = job.record().clone();
-        if let Err(error) = self.store.keep(&record)
-            && !job.cancelled.load(Ordering::SeqCst)
-        {
+        if let Err(error) = self.store.keep(&record) {
             crate::log(format_args!("a job cannot be written: {error}"));
         }
     }
 
     /// A job that was taken has ended.
     pub fn end(&self, job: &Arc<Job>, end: End) {
-        let removed = job.cancelled.load(Ordering::SeqCst);
         let mut record = job.record();
         self.metrics.busy_ms.add(((now() - record.started.unwrap_or_else(now)) * 1e3) as u64);
         match end {
@@ -266,12 +266,12 @@ impl Jobs {
         }
         let state = record.state;
         drop(record);
-        if !removed {
-            self.keep(job);
-        }
+        self.keep(job);
         let mut all = self.lock();
         all.running -= 1;
         all.tell_positions();
+        // Whoever removes it later sees that it has ended.
+        let removed = job.cancelled.load(Ordering::SeqCst);
         drop(all);
         if removed {
             self.store.remove(&job.id);

@@ -100,7 +100,9 @@ impl Store {
     /// Removes a job with its files.
     pub fn remove(&self, id: &str) {
         self.forget(id);
-        if let Err(error) = std::fs::remove_dir_all(self.job(id)) {
+        if let Err(error) = std::fs::remove_dir_all(self.job(id))
+            && error.kind() != io::ErrorKind::NotFound
+        {
             crate::log(format_args!("{}: cannot be removed: {error}", self.job(id).display()));
         }
     }

@@ -152,7 +152,7 @@ struct Follower<'a> {
     /// The picture of stage 1, until its latent is known.
     stage1: Option<Raster>,
     preview: Option<Preview>,
-    /// Steps of the batches before.
+    /// Steps of the sampler so far.
     steps: usize,
     /// Why a file could not be kept.
     failed: Option<Failure>,
@@ -182,9 +182,10 @@ impl Watch for Follower<'_> {
             Value::Condition(latent) => {
                 self.preview = self.stage1.take().and_then(|picture| Preview::fit(&picture, latent));
             }
-            Value::Step { done, estimate, .. } => {
+            Value::Step { estimate, .. } => {
+                self.steps += 1;
                 if let Some(jpeg) = self.preview.as_ref().and_then(|preview| preview.jpeg(estimate)) {
-                    self.follow.preview(self.steps + done, jpeg);
+                    self.follow.preview(self.steps, jpeg);
                 }
             }
             Value::Sampled(_) | Value::Decoded(_) => {}
