@@ -14,6 +14,7 @@ mod paths;
 mod progress;
 mod recipe;
 mod restore;
+mod serve;
 mod stop;
 mod talk;
 mod train;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     keep_freed_memory();
     let result = match Arguments::read().command {
         Command::Restore(arguments) => restore::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Degrade(arguments) => degrade::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),

@@ -28,3 +28,15 @@ pub fn on_ctrl_c(what: &'static str, patience: Option<Duration>) -> Result<Arc<A
     .context("Ctrl-C cannot be listened for")?;
     Ok(stop)
 }
+
+/// Calls `end` when Ctrl-C or a signal asks the program to end; the second time ends it at once.
+pub fn on_end(mut end: impl FnMut() + Send + 'static) -> Result<()> {
+    let mut asked = false;
+    ctrlc::set_handler(move || {
+        if std::mem::replace(&mut asked, true) {
+            std::process::exit(i32::from(STOPPED));
+        }
+        end();
+    })
+    .context("Ctrl-C cannot be listened for")
+}

@@ -46,6 +46,11 @@ impl Partial {
         Ok(Self(partial_in(folder)?))
     }
 
+    /// What was written so far.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        std::fs::read(self.0.path())
+    }
+
     /// Moves it to its place once the disk has all of it.
     pub fn keep(self, path: &Path) -> io::Result<()> {
         self.0.as_file().sync_all()?;

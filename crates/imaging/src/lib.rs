@@ -15,7 +15,7 @@ mod raster;
 pub mod resize;
 pub mod tiles;
 
-pub use decode::{decode, decode_bytes, describe};
+pub use decode::{decode, decode_bytes, describe, extension_of, size};
 pub use disk::{Partial, remove_orphans, write_atomic, write_atomic_with};
 pub use encode::{Encoded, Format, JPEG_QUALITY, encode_rgb};
 pub use error::{DecodeError, EncodeError};

@@ -10,6 +10,7 @@ pub mod observe;
 pub mod ops;
 pub mod params;
 pub mod recompute;
+pub mod stop;
 mod weight;
 
 pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};

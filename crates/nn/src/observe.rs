@@ -1,6 +1,7 @@
 //! Listening to the layers of a network while it runs, to compare them one by one with another
 //! implementation's. Without a listener a layer only looks whether there is one.
 
+use crate::stop;
 use burn::module::{Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use std::cell::RefCell;
@@ -26,11 +27,12 @@ pub fn layers<R>(listener: impl FnMut(ParamId, TensorData) + 'static, network: i
     network()
 }
 
-/// Tells a layer's output to whoever listens.
+/// A layer is done: tells its output to whoever listens, and leaves the network where that is asked for.
 pub(crate) fn told<const W: usize, const D: usize>(
     weight: &Param<Tensor<W>>,
     output: Tensor<D>,
 ) -> Tensor<D> {
+    stop::look();
     LISTENER.with_borrow_mut(|listener| {
         if let Some(listener) = listener {
             listener(weight.id, output.to_data());

@@ -3,11 +3,13 @@
 mod eval;
 mod reference;
 mod restore;
+mod serve;
 mod train;
 
 pub use eval::{Eval, TableFormat};
 pub use reference::{Captioner, Reference, Version};
 pub use restore::{ColourFix, Precision, Restore, SeedMode, Task};
+pub use serve::Serve;
 pub use train::{Latents, Train, TrainPart, TrainRun};
 
 use clap::builder::PossibleValuesParser;
@@ -15,6 +17,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use diffbir::device::DeviceChoice;
 use diffbir_train::degrade::PRESETS;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -33,14 +36,19 @@ pub struct Arguments {
 impl Arguments {
     /// The command line; one that is wrong ends the program with its reason.
     pub fn read() -> Self {
-        let matches = Self::command().get_matches();
-        let mut arguments = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        Self::of(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// A command line, the program's name included.
+    pub fn of(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let mut arguments = Self::from_arg_matches(&matches)?;
         if let (Command::Restore(restore), Some((_, matches))) =
             (&mut arguments.command, matches.subcommand())
         {
             restore.note_of_stage2(matches);
         }
-        arguments
+        Ok(arguments)
     }
 }
 
@@ -48,6 +56,8 @@ impl Arguments {
 pub enum Command {
     /// Restore pictures.
     Restore(Box<Restore>),
+    /// Show a page and an HTTP API that restore pictures: docs/serve.md.
+    Serve(Serve),
     /// Make small, blurred, noisy, compressed pictures of good ones.
     Degrade(Degrade),
     /// Train the networks on your own pictures.

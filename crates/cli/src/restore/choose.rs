@@ -56,14 +56,10 @@ pub fn named(flag: &str, name: &str, task: catalog::Task, loading: Loading) -> R
     }
     match name {
         "nano" => own(Model::nano(loading)?),
-        "auto" => {
-            // No cache folder is no reason not to restore with what is built in.
-            let store = Store::of_user();
-            match store.and_then(|store| SETS.iter().find(|set| set.is_here(&store, task, loading.stages))) {
-                Some(set) => official(set),
-                None => own(Model::nano(loading)?),
-            }
-        }
+        "auto" => match best(task, loading.stages) {
+            Some(set) => official(set),
+            None => own(Model::nano(loading)?),
+        },
         run if trained::is_run(Path::new(run)) => {
             let (config, parts) = trained::model(Path::new(run))?;
             own(Model::assemble(config, parts, loading)?)
@@ -80,6 +76,13 @@ pub fn named(flag: &str, name: &str, task: catalog::Task, loading: Loading) -> R
             "{flag} {name}: is neither auto, nano, v1, v2, v2.1 nor a file nor the folder of a training run"
         ),
     }
+}
+
+/// The best official model that is present, if there is one.
+pub fn best(task: catalog::Task, stages: Stages) -> Option<&'static Set> {
+    // No cache folder is no reason not to restore with what is built in.
+    let store = Store::of_user()?;
+    SETS.iter().find(|set| set.is_here(&store, task, stages))
 }
 
 /// The set that `--version` means, where the command line is the reference's.

@@ -3,6 +3,7 @@
 pub mod choose;
 mod intermediates;
 pub mod memory;
+pub mod picture;
 mod prompts;
 mod seeds;
 mod settings;
@@ -15,19 +16,17 @@ use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk;
 use anyhow::{Result, bail};
 use diffbir::device::Opened;
-use diffbir::geometry::MAX_OUTPUT_PIXELS;
 use diffbir::restore::{Value, Watch};
-use diffbir::{Error, Model, Options, Progress};
-use diffbir_imaging::{Depth, Encoded, Format, Photo, Raster, Samples, decode};
+use diffbir::{Error, Progress};
+use diffbir_imaging::{EncodeError, Format, decode};
 use intermediates::Intermediates;
 use memory::Memory;
-use seeds::Seeds;
+use picture::{Finished, Follow, Restorer};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 pub fn run(arguments: &Restore) -> Result<ExitCode> {
     let mut reporter = Reporter::new(arguments.json);
@@ -91,21 +90,16 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     let Opened { device, name: device_name, instead } = arguments.device.open()?;
     instead.iter().for_each(|why| reporter.say(&format!("--device: {why}")));
     let chosen = choose::choose(arguments, task, &device)?;
-    chosen.doubts.iter().for_each(|doubt| reporter.say(doubt));
-    let model = chosen.model;
     let mut run = Run {
-        options: settings::options(arguments, &model, task, reporter)?,
-        seeds: Seeds::new(arguments, chosen.set, task)?,
-        model: &model,
+        restorer: Restorer::new(arguments, &chosen, task, format, &mut |text| reporter.say(text))?,
         arguments,
-        format,
-        stop: on_ctrl_c("stopping after this step; press Ctrl-C again to leave at once", None)?,
+        stop: on_ctrl_c("stopping; press Ctrl-C again to leave at once", None)?,
         memory: arguments.memory.then(Memory::watch),
         reporter,
         incomplete: 0,
     };
     outputs::tidy(jobs.iter().flat_map(Job::files));
-    let name = &model.config.name;
+    let name = &chosen.model.config.name;
     run.reporter.event(&Event::Start { pictures: jobs.len(), model: name, device: &device_name });
     found.problems.iter().for_each(|found| problem(found, run.reporter));
     let (mut restored, mut failed) = (0, found.problems.len());
@@ -136,13 +130,10 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     })
 }
 
-/// What is the same for all pictures of a run.
+/// The pictures of a command.
 struct Run<'a> {
-    model: &'a Model,
-    options: Options,
+    restorer: Restorer<'a>,
     arguments: &'a Restore,
-    format: Format,
-    seeds: Seeds,
     stop: Arc<AtomicBool>,
     memory: Option<Memory>,
     reporter: &'a mut Reporter,
@@ -154,71 +145,32 @@ impl Run<'_> {
     /// Restores one picture; returns how many results were written.
     fn one(&mut self, job: &Job) -> Result<usize> {
         let photo = decode(&job.input)?;
-        let lost = photo.metadata.lost_in(self.format);
-        if !lost.is_empty() {
-            let lost = lost.join(" and ");
-            self.reporter.say(&format!("  {} cannot carry {lost}: left out", self.format.name()));
-        }
-        let size = (photo.width_px, photo.height_px);
-        let geometry = self.model.config.geometry;
-        let (_, upscale) = geometry.output_size(size.0, size.1, self.options.upscale);
-        if upscale < self.options.upscale {
-            self.reporter.say(&format!("  {}", lowered(self.options.upscale, upscale, size)));
-        }
-        let failed = |error: Error| match error {
-            // The stop is nobody's fault and names no picture.
-            Error::Stopped => error.into(),
-            error => anyhow::Error::new(error).context(job.input.display().to_string()),
-        };
-        let mut started = Instant::now();
-        let mut intermediates = self.arguments.save_intermediates.as_ref().map(|_| Intermediates::default());
-        let mut watcher = Watcher {
-            input: &job.input,
+        let mut follower = Follower {
+            job,
             reporter: self.reporter,
-            stop: &self.stop,
+            stop: self.stop.clone(),
             memory: self.memory.as_ref(),
-            intermediates: intermediates.as_mut(),
+            intermediates: self.arguments.save_intermediates.as_ref().map(|_| Intermediates::default()),
             results: 0,
         };
-        let stage2 = !self.arguments.stage1_only;
-        let prepared = self.model.prepare(&photo, &self.options, stage2, &mut watcher).map_err(failed)?;
-        self.seeds.picture();
-        for batch in job.outputs.chunks(usize::from(self.arguments.batch_size)) {
-            let samples: Vec<u64> = batch.iter().map(|(_, sample)| *sample).collect();
-            let noise = self.seeds.batch(&samples);
-            let details = self.model.detail(&prepared, samples.len(), &self.options, noise, &mut watcher);
-            let details = details.map_err(failed)?;
-            for ((path, sample), picture) in batch.iter().zip(&details) {
-                let depth = match photo.is_deep() && self.format.is_deep() {
-                    true => Depth::Sixteen,
-                    false => geometry.depth(),
-                };
-                let alpha = prepared.alpha.as_ref();
-                write(path, picture, alpha, &photo, self.format, depth, self.arguments.quality).map_err(
-                    |error| match error.downcast_ref::<diffbir_imaging::EncodeError>() {
-                        Some(_) => error.context(job.input.display().to_string()),
-                        None => error,
-                    },
-                )?;
-                watcher.reporter.event(&Event::Done {
-                    input: &job.input,
-                    output: path,
-                    seed: self.seeds.of(*sample),
-                    width: picture.width_px,
-                    height: picture.height_px,
-                    seconds: started.elapsed().as_secs_f64() / details.len() as f64,
-                });
-            }
-            watcher.results += details.len();
-            started = Instant::now();
-        }
+        let samples: Vec<u64> = job.outputs.iter().map(|(_, sample)| *sample).collect();
+        self.restorer.restore(&photo, &samples, &mut follower).map_err(|error| {
+            // A stop is nobody's fault and names no picture; what concerns folders names them.
+            let of_picture = match error.downcast_ref() {
+                Some(error) => !matches!(error, Error::Stopped),
+                None => error.is::<EncodeError>(),
+            };
+            if of_picture { error.context(job.input.display().to_string()) } else { error }
+        })?;
+        let intermediates = follower.intermediates;
         if let (Some(values), Some(folder)) = (intermediates, &self.arguments.save_intermediates) {
             let written = values.write(folder, job);
             let written = written.map(|path| self.reporter.say(&format!("  {}", path.display())));
             self.beside(job, written);
         }
         if settings::as_reference(self.arguments) {
-            self.beside(job, prompts::append(&self.arguments.output, &job.input, &self.options));
+            let options = &self.restorer.options;
+            self.beside(job, prompts::append(&self.arguments.output, &job.input, options));
         }
         Ok(job.outputs.len())
     }
@@ -232,23 +184,23 @@ impl Run<'_> {
     }
 }
 
-/// Hears what the library tells on the way of one picture.
-struct Watcher<'a> {
-    input: &'a Path,
+/// Hears what the library tells on the way of one picture, and writes its results.
+struct Follower<'a> {
+    job: &'a Job,
     reporter: &'a mut Reporter,
-    stop: &'a AtomicBool,
+    stop: Arc<AtomicBool>,
     memory: Option<&'a Memory>,
-    intermediates: Option<&'a mut Intermediates>,
-    /// Results that were done before the batch that is going on.
+    intermediates: Option<Intermediates>,
+    /// Results that are done.
     results: usize,
 }
 
-impl Watch for Watcher<'_> {
+impl Watch for Follower<'_> {
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
         if let Some(memory) = self.memory {
             memory.stage(progress.stage);
         }
-        self.reporter.step(self.input, progress);
+        self.reporter.step(&self.job.input, progress);
         if self.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
@@ -259,48 +211,34 @@ impl Watch for Watcher<'_> {
     }
 }
 
-/// Writes one result in the photograph's own colours.
-fn write(
-    path: &Path,
-    picture: &Raster,
-    alpha: Option<&Raster>,
-    photo: &Photo,
-    format: Format,
-    depth: Depth,
-    quality: Option<u8>,
-) -> Result<()> {
-    let samples = photo.to_own_colours(picture, depth);
-    let alpha = alpha.map(|alpha| match depth {
-        Depth::Sixteen => Samples::U16(alpha.to_u16_rounding()),
-        Depth::Eight | Depth::EightCutOff => Samples::U8(alpha.to_u8_rounding()),
-    });
-    let encoded = Encoded {
-        width_px: picture.width_px,
-        height_px: picture.height_px,
-        channels: photo.channels,
-        samples: &samples,
-        alpha: alpha.as_ref(),
-        metadata: &photo.metadata,
-    };
-    let bytes = encoded.to_bytes(format, quality)?;
-    outputs::write(path, &bytes)
-}
-
-/// Why a result is not enlarged as asked.
-fn lowered(asked: f64, upscale: f64, (width, height): (usize, usize)) -> String {
-    let limit = MAX_OUTPUT_PIXELS / 1_000_000;
-    if upscale > 1.0 {
-        return format!(
-            "upscale lowered from {asked} to {upscale:.2}: the result would exceed {limit} megapixels"
-        );
+impl Follow for Follower<'_> {
+    fn stopped(&self) -> Box<dyn Fn() -> bool> {
+        let stop = self.stop.clone();
+        Box::new(move || stop.load(Ordering::SeqCst))
     }
-    let own = (width * height) as f64 / 1e6;
-    format!(
-        "upscale lowered from {asked} to 1: the picture itself has {own:.1} megapixels, and none above {limit} is enlarged"
-    )
+
+    fn say(&mut self, text: &str) {
+        self.reporter.say(text);
+    }
+
+    fn result(&mut self, _sample: u64, Finished { picture, bytes, seed, seconds }: Finished) -> Result<()> {
+        let output = &self.job.outputs[self.results].0;
+        outputs::write(output, &bytes)?;
+        self.results += 1;
+        self.reporter.event(&Event::Done {
+            input: &self.job.input,
+            output,
+            seed,
+            width: picture.width_px,
+            height: picture.height_px,
+            seconds,
+        });
+        Ok(())
+    }
 }
 
-fn output_format(arguments: &Restore, target: &Target) -> Result<Format> {
+/// The format of results: the one asked for, or that of the output's name.
+pub fn output_format(arguments: &Restore, target: &Target) -> Result<Format> {
     let by_name = if let Target::File(_, format) = target { Some(*format) } else { None };
     let format = match (arguments.format, by_name) {
         (Some(asked), Some(named)) if asked != named => {
@@ -312,18 +250,4 @@ fn output_format(arguments: &Restore, target: &Target) -> Result<Format> {
         bail!("--quality is for JPEG and WebP: {} is written without loss", format.extension());
     }
     Ok(format)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use diffbir::geometry::Geometry;
-
-    #[test]
-    fn a_lowered_upscale_is_explained() {
-        let said =
-            |size: (usize, usize)| lowered(4.0, Geometry::Free.output_size(size.0, size.1, 4.0).1, size);
-        assert!(said((4000, 3000)).starts_with("upscale lowered from 4 to 1.41: the result would exceed"));
-        assert!(said((6000, 4200)).contains("to 1: the picture itself has 25.2 megapixels"));
-    }
 }

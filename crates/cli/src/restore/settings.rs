@@ -1,7 +1,6 @@
 //! From flags and model to the settings of a run.
 
 use crate::args::{ColourFix, Restore};
-use crate::progress::Reporter;
 use anyhow::{Result, bail};
 use diffbir::catalog::{NEGATIVE_V21, PROMPT_V21, Task};
 use diffbir::config::SamplingDefaults;
@@ -13,7 +12,7 @@ use diffbir_diffusion::{Parameter, Parameters, Sampler, StartPoint, Terminal};
 const REFERENCE_CFG_SCALE: f64 = 6.0;
 
 /// The options, or why this model cannot honour them.
-pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Reporter) -> Result<Options> {
+pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnMut(&str)) -> Result<Options> {
     let name = &model.config.name;
     if name == "nano" {
         match task {
@@ -28,7 +27,7 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
     let terminal = model.config.stage2.as_ref().map(|stage2| stage2.terminal);
     if own_start && terminal == Some(Terminal::ZeroSnr) {
         let reason = "--start-point-type cond and --better-start change nothing";
-        unheeded(arguments, format!("{reason}: {name} starts from pure noise"), reporter)?;
+        unheeded(arguments, format!("{reason}: {name} starts from pure noise"), say)?;
     }
     if arguments.no_stage1 && !model.has_stage2() {
         bail!("--no-stage1: {name} has no stage 2, so nothing would be left to do");
@@ -42,11 +41,11 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
             ("--negative-prompt", arguments.negative_prompt.is_some()),
         ];
         for (flag, _) in texts.into_iter().filter(|(_, given)| *given) {
-            reporter.say(&format!("warning: {flag} changes nothing: {name} reads no text"));
+            say(&format!("warning: {flag} changes nothing: {name} reads no text"));
         }
     }
     if !model.has_stage2() && !arguments.stage1_only {
-        reporter.say(&format!("{name} has no stage 2: it cleans and enlarges, and adds no detail"));
+        say(&format!("{name} has no stage 2: it cleans and enlarges, and adds no detail"));
     }
     let defaults = if as_reference(arguments) { reference_defaults() } else { model.sampling() };
     let sampler = arguments.sampler.unwrap_or(defaults.sampler);
@@ -58,10 +57,7 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
         arguments.start_point_type.is_some() || arguments.better_start || !sampler.starts_midway();
     let fidelity = if whole_way { 0.0 } else { defaults.fidelity };
     if arguments.fidelity.is_none() && defaults.fidelity > 0.0 && !sampler.starts_midway() {
-        reporter.say(&format!(
-            "{sampler} starts from noise: --fidelity {} of {name} is left out",
-            defaults.fidelity
-        ));
+        say(&format!("{sampler} starts from noise: --fidelity {} of {name} is left out", defaults.fidelity));
     }
     let cfg_scale = arguments.cfg_scale.unwrap_or(defaults.cfg_scale);
     let rises = cfg_scale > 1.0 || sampler == Sampler::DpmppM2 && cfg_scale < 1.0;
@@ -69,14 +65,14 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, reporter: &mut Re
         let reason = format!(
             "--rescale-cfg: changes nothing at a guidance scale of {cfg_scale}: give --cfg-scale above 1"
         );
-        unheeded(arguments, reason, reporter)?;
+        unheeded(arguments, reason, say)?;
     }
     let options = Options {
         upscale: arguments.upscale,
         stage1: !arguments.no_stage1,
-        tiling: tiling(arguments, reporter)?,
+        tiling: tiling(arguments, say)?,
         sampler,
-        parameters: parameters(arguments, sampler, defaults.s_noise, reporter)?,
+        parameters: parameters(arguments, sampler, defaults.s_noise, say)?,
         start: arguments.start_point_type.unwrap_or_default(),
         better_start: arguments.better_start,
         fidelity: arguments.fidelity.unwrap_or(fidelity),
@@ -117,7 +113,7 @@ const TILE_PX: usize = 512;
 const STRIDE_PX: usize = 256;
 const VAE_TILE_PX: usize = 256;
 
-fn tiling(arguments: &Restore, reporter: &mut Reporter) -> Result<Tiling> {
+fn tiling(arguments: &Restore, say: &mut dyn FnMut(&str)) -> Result<Tiling> {
     let tiles = &arguments.tiles;
     for (flag, given, tiled, needed) in [
         ("--cleaner-tile-size", tiles.cleaner_tile_size, tiles.cleaner_tiled, "--cleaner-tiled"),
@@ -138,7 +134,7 @@ fn tiling(arguments: &Restore, reporter: &mut Reporter) -> Result<Tiling> {
         ("--cldm-tile-stride", tiles.cldm_tile_stride, tiles.cldm_tiled, "--cldm-tiled"),
     ] {
         if given.is_some() && !tiled {
-            unheeded(arguments, format!("{flag}: changes nothing without {needed}"), reporter)?;
+            unheeded(arguments, format!("{flag}: changes nothing without {needed}"), say)?;
         }
     }
     let Tiling { cleaner, encoder, decoder, denoiser } =
@@ -166,7 +162,7 @@ fn parameters(
     arguments: &Restore,
     sampler: Sampler,
     s_noise: f64,
-    reporter: &mut Reporter,
+    say: &mut dyn FnMut(&str),
 ) -> Result<Parameters> {
     let given = &arguments.parameters;
     let flags = [
@@ -185,7 +181,7 @@ fn parameters(
                 .map(Sampler::name)
                 .collect();
             let reason = format!("{flag}: {sampler} does not heed it, unlike {}", heeding.join(", "));
-            unheeded(arguments, reason, reporter)?;
+            unheeded(arguments, reason, say)?;
         }
     }
     let defaults = Parameters { s_noise, ..Parameters::default() };
@@ -198,18 +194,18 @@ fn parameters(
         order: given.order.map_or(defaults.order, usize::from),
     };
     if let Some(reason) = of_noise(sampler, &parameters, &flags) {
-        unheeded(arguments, reason, reporter)?;
+        unheeded(arguments, reason, say)?;
     }
     Ok(parameters)
 }
 
 /// Refuses a setting that would change nothing. The reference takes all of them everywhere, so in its spelling that is
 /// only told.
-fn unheeded(arguments: &Restore, reason: String, reporter: &mut Reporter) -> Result<()> {
+fn unheeded(arguments: &Restore, reason: String, say: &mut dyn FnMut(&str)) -> Result<()> {
     if !as_reference(arguments) {
         bail!("{reason}");
     }
-    reporter.say(&format!("warning: {reason}"));
+    say(&format!("warning: {reason}"));
     Ok(())
 }
 

@@ -80,14 +80,49 @@ pub fn decode(path: &Path) -> Result<Photo, DecodeError> {
     decode_bytes(&bytes, &file)
 }
 
-/// Decodes a file's bytes; `file` is its name in errors.
-pub fn decode_bytes(bytes: &[u8], file: &str) -> Result<Photo, DecodeError> {
+/// Width and height that a file's bytes claim; pixels are not decoded.
+pub fn size(bytes: &[u8], file: &str) -> Result<(u32, u32), DecodeError> {
+    let format = picture_format(bytes, file)?;
+    let reader = Cursor::new(bytes);
+    let size = match format {
+        ImageFormat::Png => PngDecoder::new(reader).map(|decoder| decoder.dimensions()),
+        ImageFormat::Jpeg => JpegDecoder::new(reader).map(|decoder| decoder.dimensions()),
+        ImageFormat::WebP => WebPDecoder::new(reader).map(|decoder| decoder.dimensions()),
+        ImageFormat::Tiff => match tiff::GreyWithOpacity::of(bytes) {
+            Some(decoder) => Ok(decoder.dimensions()),
+            None => TiffDecoder::new(reader).map(|decoder| decoder.dimensions()),
+        },
+        _ => BmpDecoder::new(reader).map(|decoder| decoder.dimensions()),
+    }
+    .map_err(|error| Refusal::of(error).in_file(file))?;
+    check_size(size, file)?;
+    Ok(size)
+}
+
+/// The usual ending of names for what a file's bytes are, where they are a picture that is decoded.
+pub fn extension_of(bytes: &[u8]) -> Option<&'static str> {
+    Some(match format_of(bytes)? {
+        ImageFormat::Png => "png",
+        ImageFormat::Jpeg => "jpg",
+        ImageFormat::WebP => "webp",
+        ImageFormat::Tiff => "tiff",
+        _ => "bmp",
+    })
+}
+
+/// The format of a file's bytes, if they are a picture that is decoded.
+fn picture_format(bytes: &[u8], file: &str) -> Result<ImageFormat, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty { file: file.into() });
     }
+    refused::check(bytes).map_err(|refusal| refusal.in_file(file))?;
+    format_of(bytes).ok_or_else(|| DecodeError::NotAPicture { file: file.into() })
+}
+
+/// Decodes a file's bytes; `file` is its name in errors.
+pub fn decode_bytes(bytes: &[u8], file: &str) -> Result<Photo, DecodeError> {
+    let format = picture_format(bytes, file)?;
     let refuse = |refusal: Refusal| refusal.in_file(file);
-    refused::check(bytes).map_err(refuse)?;
-    let format = format_of(bytes).ok_or_else(|| DecodeError::NotAPicture { file: file.into() })?;
     let facts = match format {
         ImageFormat::Png => png::inspect(bytes),
         ImageFormat::Jpeg => jpeg::inspect(bytes),

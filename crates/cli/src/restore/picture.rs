@@ -1,0 +1,167 @@
+//! One picture, from photograph to encoded results: what the command line and the server have in common.
+
+use super::choose::Chosen;
+use super::seeds::Seeds;
+use super::settings;
+use crate::args::Restore;
+use anyhow::Result;
+use diffbir::catalog::Task;
+use diffbir::geometry::MAX_OUTPUT_PIXELS;
+use diffbir::restore::Watch;
+use diffbir::{Error, Model, Options};
+use diffbir_imaging::{Depth, Encoded, Format, Photo, Raster, Samples};
+use diffbir_nn::stop;
+use std::time::Instant;
+
+/// What is the same for all pictures of a run.
+pub struct Restorer<'a> {
+    /// The loaded model.
+    pub model: &'a Model,
+    /// How it restores.
+    pub options: Options,
+    /// In which format results are encoded.
+    pub format: Format,
+    arguments: &'a Restore,
+    seeds: Seeds,
+}
+
+/// A result, encoded.
+pub struct Finished<'a> {
+    /// The picture itself.
+    pub picture: &'a Raster,
+    /// Its file.
+    pub bytes: Vec<u8>,
+    /// The seed that it was drawn from.
+    pub seed: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Whoever follows the restoration of a picture.
+pub trait Follow: Watch {
+    /// Says, after any layer of a network, whether nobody waits for the end any more.
+    fn stopped(&self) -> Box<dyn Fn() -> bool>;
+
+    /// Told what a person should know.
+    fn say(&mut self, text: &str);
+
+    /// Told that stage 1 is done; `encoded` gives the file of what it made.
+    fn stage1(&mut self, _encoded: &dyn Fn() -> Result<Vec<u8>>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Handed the result of the sample of this number.
+    fn result(&mut self, sample: u64, result: Finished) -> Result<()>;
+}
+
+impl<'a> Restorer<'a> {
+    /// Settles how pictures are restored, or says why the model cannot honour what is asked.
+    pub fn new(
+        arguments: &'a Restore,
+        chosen: &'a Chosen,
+        task: Task,
+        format: Format,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
+        chosen.doubts.iter().for_each(|doubt| say(doubt));
+        let model = &chosen.model;
+        let options = settings::options(arguments, model, task, say)?;
+        let seeds = Seeds::new(arguments, chosen.set, task)?;
+        Ok(Self { model, options, format, arguments, seeds })
+    }
+
+    /// Restores a photograph once for each of `samples`. Whoever follows may stop it after a step, and after any
+    /// layer of a network.
+    pub fn restore(&mut self, photo: &Photo, samples: &[u64], follow: &mut dyn Follow) -> Result<()> {
+        let restored = stop::unless(follow.stopped(), || self.run(photo, samples, follow));
+        restored.unwrap_or_else(|| Err(Error::Stopped.into()))
+    }
+
+    fn run(&mut self, photo: &Photo, samples: &[u64], follow: &mut dyn Follow) -> Result<()> {
+        let lost = photo.metadata.lost_in(self.format);
+        if !lost.is_empty() {
+            follow.say(&format!("  {} cannot carry {}: left out", self.format.name(), lost.join(" and ")));
+        }
+        let size = (photo.width_px, photo.height_px);
+        let (_, upscale) = self.model.config.geometry.output_size(size.0, size.1, self.options.upscale);
+        if upscale < self.options.upscale {
+            follow.say(&format!("  {}", lowered(self.options.upscale, upscale, size)));
+        }
+        let mut started = Instant::now();
+        let stage2 = !self.arguments.stage1_only;
+        let prepared = self.model.prepare(photo, &self.options, stage2, follow)?;
+        let (format, quality) = (self.format, self.arguments.quality);
+        let depth = match photo.is_deep() && format.is_deep() {
+            true => Depth::Sixteen,
+            false => self.model.config.geometry.depth(),
+        };
+        let alpha = prepared.alpha.as_ref();
+        let encode = |picture: &Raster| encode(picture, alpha, photo, format, depth, quality);
+        follow.stage1(&|| encode(&prepared.clean()))?;
+        self.seeds.picture();
+        for batch in samples.chunks(usize::from(self.arguments.batch_size)) {
+            let noise = self.seeds.batch(batch);
+            let details = self.model.detail(&prepared, batch.len(), &self.options, noise, follow)?;
+            let seconds = started.elapsed().as_secs_f64() / details.len() as f64;
+            for (&sample, picture) in batch.iter().zip(&details) {
+                let seed = self.seeds.of(sample);
+                follow.result(sample, Finished { picture, bytes: encode(picture)?, seed, seconds })?;
+            }
+            started = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+/// A result as a file, in the photograph's own colours.
+fn encode(
+    picture: &Raster,
+    alpha: Option<&Raster>,
+    photo: &Photo,
+    format: Format,
+    depth: Depth,
+    quality: Option<u8>,
+) -> Result<Vec<u8>> {
+    let samples = photo.to_own_colours(picture, depth);
+    let alpha = alpha.map(|alpha| match depth {
+        Depth::Sixteen => Samples::U16(alpha.to_u16_rounding()),
+        Depth::Eight | Depth::EightCutOff => Samples::U8(alpha.to_u8_rounding()),
+    });
+    let encoded = Encoded {
+        width_px: picture.width_px,
+        height_px: picture.height_px,
+        channels: photo.channels,
+        samples: &samples,
+        alpha: alpha.as_ref(),
+        metadata: &photo.metadata,
+    };
+    Ok(encoded.to_bytes(format, quality)?)
+}
+
+/// Why a result is not enlarged as asked.
+fn lowered(asked: f64, upscale: f64, (width, height): (usize, usize)) -> String {
+    let limit = MAX_OUTPUT_PIXELS / 1_000_000;
+    if upscale > 1.0 {
+        return format!(
+            "upscale lowered from {asked} to {upscale:.2}: the result would exceed {limit} megapixels"
+        );
+    }
+    let own = (width * height) as f64 / 1e6;
+    format!(
+        "upscale lowered from {asked} to 1: the picture itself has {own:.1} megapixels, and none above {limit} is enlarged"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diffbir::geometry::Geometry;
+
+    #[test]
+    fn a_lowered_upscale_is_explained() {
+        let said =
+            |size: (usize, usize)| lowered(4.0, Geometry::Free.output_size(size.0, size.1, 4.0).1, size);
+        assert!(said((4000, 3000)).starts_with("upscale lowered from 4 to 1.41: the result would exceed"));
+        assert!(said((6000, 4200)).contains("to 1: the picture itself has 25.2 megapixels"));
+    }
+}

@@ -1,0 +1,177 @@
+//! From the options of a request to the flags of `diffbir restore`, read by its own parser.
+
+use super::controls;
+use crate::args::{Arguments, Command, Restore};
+use crate::outputs::Target;
+use crate::restore::{choose, output_format};
+use diffbir::catalog::{self, SETS, Task};
+use diffbir_imaging::Format;
+use diffbir_serve::engine::{Kind, Options};
+use diffbir_serve::problem::Problem;
+use serde_json::{Value, json};
+
+/// What a request asks for.
+pub struct Request {
+    /// As `restore` has it.
+    pub arguments: Box<Restore>,
+    /// What is to be done.
+    pub task: Task,
+    /// The format of results.
+    pub format: Format,
+    /// The options under their own names, with the seed that was drawn.
+    pub options: Options,
+    /// The same as flags.
+    pub flags: Vec<String>,
+}
+
+/// Reads options.
+///
+/// # Errors
+/// Where one is unknown, or what the command line says of it.
+pub fn read(given: &Options) -> Result<Request, Problem> {
+    let mut options = Options::new();
+    let mut flags = Vec::new();
+    for (name, value) in given {
+        let own = name.replace('-', "_");
+        let Some(control) = controls::named(&own) else {
+            return Err(Problem::refused(format!(
+                "{name}: there is no such option; /v1/controls lists them"
+            )));
+        };
+        let word = match (control.kind, value) {
+            // Fields that are left empty are left out.
+            (_, Value::Null) => continue,
+            (kind, Value::String(text)) if text.is_empty() && kind != Kind::Text => continue,
+            (Kind::Switch, _) => match switch(value) {
+                Some(true) => None,
+                Some(false) => continue,
+                None => return Err(Problem::refused(format!("{name}: must be true or false"))),
+            },
+            (_, Value::String(text)) => Some(text.clone()),
+            (Kind::Number | Kind::Integer, Value::Number(number)) => Some(number.to_string()),
+            _ => return Err(Problem::refused(format!("{name}: is not of the right type"))),
+        };
+        let word = if own == "seed" { word.map(drawn).transpose()? } else { word };
+        let flag = format!("--{}", own.replace('_', "-"));
+        // With the value behind `=` nothing in it can be taken for a flag.
+        flags.push(word.as_ref().map_or(flag.clone(), |word| format!("{flag}={word}")));
+        let kept = match (control.kind, word) {
+            (_, None) => Value::Bool(true),
+            (Kind::Number | Kind::Integer, Some(word)) => word.parse().unwrap_or_else(|_| json!(word)),
+            (_, Some(word)) => Value::String(word),
+        };
+        if options.insert(own, kept).is_some() {
+            return Err(Problem::refused(format!("{name}: is given twice")));
+        }
+    }
+    let arguments = parsed(&flags)?;
+    if !["auto", "nano"].contains(&arguments.model.as_str()) && catalog::set(&arguments.model).is_none() {
+        let sets: Vec<&str> = SETS.iter().map(|set| set.name).collect();
+        let detail = format!(
+            "model: there is no model {}; there are auto, nano, {}",
+            arguments.model,
+            sets.join(", ")
+        );
+        return Err(Problem::refused(detail));
+    }
+    let told = |error: anyhow::Error| Problem::refused(format!("{error:#}"));
+    let task = choose::task(&arguments).map_err(told)?;
+    let format = output_format(&arguments, &Target::Beside).map_err(told)?;
+    Ok(Request { arguments, task, format, options, flags })
+}
+
+/// What the command line makes of flags.
+fn parsed(flags: &[String]) -> Result<Box<Restore>, Problem> {
+    let words = ["diffbir", "restore", "picture"].into_iter().chain(flags.iter().map(String::as_str));
+    match Arguments::of(words) {
+        Ok(Arguments { command: Command::Restore(arguments) }) => Ok(arguments),
+        Ok(_) => Err(Problem::internal("the command line of a request is another command")),
+        Err(error) => {
+            let text = error.render().to_string();
+            let reason: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+            Err(Problem::refused(reason.join(" ").trim_start_matches("error: ")))
+        }
+    }
+}
+
+fn switch(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(value) => Some(*value),
+        Value::String(text) => match text.as_str() {
+            "true" | "on" | "1" => Some(true),
+            "false" | "off" | "0" | "" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The seed, which -1 leaves to chance, as on the reference's pages.
+fn drawn(seed: String) -> Result<String, Problem> {
+    if seed != "-1" {
+        return Ok(seed);
+    }
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).map_err(Problem::internal)?;
+    // As large as those that the pages draw.
+    Ok((u32::from_le_bytes(bytes) >> 1).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(options: Value) -> Result<Request, String> {
+        let Value::Object(options) = options else { unreachable!("options are an object") };
+        read(&options).map_err(|problem| problem.detail)
+    }
+
+    #[test]
+    fn options_become_flags_of_the_command_line() {
+        let request =
+            of(json!({"steps": 5, "cfg-scale": "2.5", "stage1_only": false, "prompt": "--json", "seed": 7}))
+                .unwrap();
+        assert_eq!(request.flags, ["--cfg-scale=2.5", "--prompt=--json", "--seed=7", "--steps=5"]);
+        assert_eq!(request.arguments.prompt.as_deref(), Some("--json"));
+        assert_eq!(
+            Value::Object(request.options),
+            json!({"steps": 5, "cfg_scale": 2.5, "prompt": "--json", "seed": 7})
+        );
+    }
+
+    #[test]
+    fn a_seed_is_drawn_and_told() {
+        let seed = |_| of(json!({"seed": -1})).unwrap().options["seed"].as_u64().unwrap();
+        let (one, other) = (seed(0), seed(1));
+        assert!(one <= 2_147_483_647 && one != other);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_in_the_words_of_the_command_line() {
+        let said = |options| of(options).err().unwrap();
+        assert!(said(json!({"steps": 0})).contains("1..=1000"));
+        assert!(said(json!({"sampler": "no"})).contains("spaced"));
+        assert!(said(json!({"stage1_only": true, "steps": 4})).contains("--steps"));
+        assert!(said(json!({"rescale_cfg": "maybe"})).contains("true or false"));
+        assert!(said(json!({"steps": 4, "cfg-scale": 1, "cfg_scale": 2})).contains("twice"));
+        assert!(said(json!({"quality": 50})).contains("without loss"));
+    }
+
+    #[test]
+    fn no_option_names_files_or_places() {
+        for name in [
+            "output",
+            "input",
+            "inputs",
+            "save_intermediates",
+            "ckpt",
+            "config",
+            "json",
+            "existing",
+            "device",
+        ] {
+            assert!(of(json!({name: "x"})).err().unwrap().contains("no such option"), "{name}");
+        }
+        assert!(of(json!({"model": "/etc/passwd"})).err().unwrap().contains("there is no model"));
+    }
+}

@@ -1,0 +1,215 @@
+//! The thread of a device: its model, kept from job to job, and what a job tells.
+
+use super::preview::{Preview, jpeg_of};
+use super::request;
+use crate::args::Precision;
+use crate::restore::choose::{self, Chosen};
+use crate::restore::picture::{Finished, Follow, Restorer};
+use anyhow::Result;
+use diffbir::catalog::Task;
+use diffbir::device::DeviceChoice;
+use diffbir::model::{Loading, Stages};
+use diffbir::restore::{Value, Watch};
+use diffbir::{Error, Progress};
+use diffbir_imaging::{DecodeError, EncodeError, Format, Photo, Raster, decode_bytes, extension_of};
+use diffbir_nn::Device;
+use diffbir_serve::engine::{self, Encoded, Failure, Options};
+use diffbir_serve::problem::Problem;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// The longer side of the preview of stage 1, pixels.
+const PREVIEW_PX: usize = 1024;
+
+/// Restores on one device.
+pub struct OnDevice {
+    choice: DeviceChoice,
+    precision: Option<Precision>,
+    opened: Option<Device>,
+    loaded: Option<Loaded>,
+}
+
+/// A model, and for what it was loaded.
+struct Loaded {
+    name: String,
+    task: Task,
+    stages: Stages,
+    chosen: Chosen,
+}
+
+impl OnDevice {
+    /// Takes the threads of this device's arithmetic for itself.
+    pub fn new(choice: DeviceChoice, precision: Option<Precision>) -> Self {
+        // A pool of its own, which this thread belongs to. Where it has one already, that is the one.
+        let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build();
+        Self { choice, precision, opened: None, loaded: None }
+    }
+
+    /// The model that a request asks for, from the last job where it is the same.
+    fn load(&mut self, name: &str, task: Task, stages: Stages) -> Result<&Chosen> {
+        let device = match &self.opened {
+            Some(device) => device.clone(),
+            None => self.opened.insert(self.choice.open()?.device).clone(),
+        };
+        // What is best may change with each download.
+        let name = match name {
+            "auto" => choose::best(task, stages).map_or("nano", |set| set.name),
+            name => name,
+        };
+        let kept = self.loaded.take_if(|loaded| {
+            loaded.name != name
+                || loaded.task != task
+                || loaded.stages != stages && loaded.stages != Stages::All
+        });
+        // Two models at once may be more than the memory holds.
+        drop(kept);
+        if self.loaded.is_none() {
+            let precision = choose::precision(self.precision, &device);
+            let chosen = choose::named("model", name, task, Loading { device: &device, precision, stages })?;
+            self.loaded = Some(Loaded { name: name.into(), task, stages, chosen });
+        }
+        Ok(&self.loaded.as_ref().expect("a model was loaded").chosen)
+    }
+}
+
+impl engine::Restorer for OnDevice {
+    fn restore(
+        &mut self,
+        options: &Options,
+        file: &Path,
+        name: &str,
+        follow: &mut dyn engine::Follow,
+    ) -> Result<(), Failure> {
+        let request = request::read(options).map_err(Failure::Told)?;
+        let bytes = std::fs::read(file).map_err(|error| Failure::Internal(error.to_string()))?;
+        let photo = decode_bytes(&bytes, name).map_err(|error| failure(error.into()))?;
+        if let Some(view) = view_of(&bytes, &photo).map_err(failure)? {
+            follow.before(&view)?;
+        }
+        drop(bytes);
+        let arguments = &request.arguments;
+        if follow.progress("load", 0, 0).is_break() {
+            return Err(Failure::Stopped);
+        }
+        let chosen = self.load(&arguments.model, request.task, choose::stages(arguments)).map_err(failure)?;
+        let mut say = |text: &str| follow.note(text);
+        let restorer = Restorer::new(arguments, chosen, request.task, request.format, &mut say);
+        let mut restorer = restorer.map_err(failure)?;
+        let samples: Vec<u64> = (0..arguments.samples.into()).collect();
+        let mut follower = Follower { follow, stage1: None, preview: None, steps: 0, failed: None };
+        let restored = restorer.restore(&photo, &samples, &mut follower);
+        match follower.failed {
+            Some(failed) => Err(failed),
+            None => restored.map_err(failure),
+        }
+    }
+}
+
+/// Who may read why something failed: what is the picture's or the request's fault is told to whoever asked.
+fn failure(error: anyhow::Error) -> Failure {
+    if matches!(error.downcast_ref(), Some(Error::Stopped)) {
+        return Failure::Stopped;
+    }
+    let is_told = error.is::<DecodeError>()
+        || matches!(error.downcast_ref(), Some(EncodeError::Format { .. }))
+        || matches!(error.downcast_ref(), Some(Error::Option(_) | Error::NotFinite(_)))
+        // What the settings say has no cause beneath it.
+        || error.chain().count() == 1 && !error.is::<Error>() && !error.is::<EncodeError>();
+    if is_told {
+        Failure::Told(Problem::refused(format!("{error:#}")))
+    } else {
+        Failure::Internal(format!("{error:#}"))
+    }
+}
+
+/// A picture as PNG, where browsers cannot show its file.
+fn view_of(bytes: &[u8], photo: &Photo) -> Result<Option<Vec<u8>>> {
+    if extension_of(bytes) != Some("tiff") {
+        return Ok(None);
+    }
+    let encoded = diffbir_imaging::Encoded {
+        width_px: photo.width_px,
+        height_px: photo.height_px,
+        channels: photo.channels,
+        samples: &photo.samples,
+        alpha: photo.alpha.as_ref(),
+        metadata: &photo.metadata,
+    };
+    Ok(Some(encoded.to_bytes(Format::Png, None)?))
+}
+
+fn encoded(bytes: Vec<u8>) -> Result<Encoded> {
+    let view = match extension_of(&bytes) {
+        Some("tiff") => view_of(&bytes, &decode_bytes(&bytes, "the result")?)?,
+        _ => None,
+    };
+    Ok(Encoded { bytes, view })
+}
+
+/// Passes on what the library tells.
+struct Follower<'a> {
+    follow: &'a mut dyn engine::Follow,
+    /// The picture of stage 1, until its latent is known.
+    stage1: Option<Raster>,
+    preview: Option<Preview>,
+    /// Steps of the sampler so far.
+    steps: usize,
+    /// Why a file could not be kept.
+    failed: Option<Failure>,
+}
+
+impl Follower<'_> {
+    /// An error that carries nothing: what it is about is kept.
+    fn fail(&mut self, failed: Failure) -> anyhow::Error {
+        self.failed = Some(failed);
+        Error::Stopped.into()
+    }
+}
+
+impl Watch for Follower<'_> {
+    fn progress(&mut self, Progress { stage, done, total }: Progress) -> ControlFlow<()> {
+        self.follow.progress(&stage.to_string(), done, total)
+    }
+
+    fn value(&mut self, value: Value) {
+        match value {
+            Value::Stage1(picture) => {
+                if let Some(jpeg) = jpeg_of(picture, PREVIEW_PX) {
+                    self.follow.preview(0, jpeg);
+                }
+                self.stage1 = Some(picture.clone());
+            }
+            Value::Condition(latent) => {
+                self.preview = self.stage1.take().and_then(|picture| Preview::fit(&picture, latent));
+            }
+            Value::Step { estimate, .. } => {
+                self.steps += 1;
+                if let Some(jpeg) = self.preview.as_ref().and_then(|preview| preview.jpeg(estimate)) {
+                    self.follow.preview(self.steps, jpeg);
+                }
+            }
+            Value::Sampled(_) | Value::Decoded(_) => {}
+        }
+    }
+}
+
+impl Follow for Follower<'_> {
+    fn stopped(&self) -> Box<dyn Fn() -> bool> {
+        self.follow.stopped()
+    }
+
+    fn say(&mut self, text: &str) {
+        self.follow.note(text.trim_start());
+    }
+
+    fn stage1(&mut self, encode: &dyn Fn() -> Result<Vec<u8>>) -> Result<()> {
+        let kept = self.follow.stage1(&encoded(encode()?)?);
+        kept.map_err(|failed| self.fail(failed))
+    }
+
+    fn result(&mut self, _sample: u64, Finished { picture, bytes, seed, .. }: Finished) -> Result<()> {
+        let size = picture.size();
+        let kept = self.follow.result(&encoded(bytes)?, size, seed);
+        kept.map_err(|failed| self.fail(failed))
+    }
+}

@@ -1,0 +1,249 @@
+// The page as people use it.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { copyFileSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { accessible, diffbir, example, fits, folder, open, serve, shot } from "./harness.mjs";
+
+const CAT = example("chelsea-small.png");
+
+/** Brings a picture, restores it and waits for the result. */
+async function restore(page, file = CAT) {
+  await page.setInputFiles("#file", file);
+  await page.click("#go");
+  await page.waitForSelector(".compare");
+}
+
+/** Sets options under "Advanced". */
+async function set(page, options) {
+  await page.locator("#advanced").evaluate((details) => (details.open = true));
+  for (const [name, value] of Object.entries(options)) await page.fill(`#option-${name}`, value);
+}
+
+test("a picture is restored: progress, before and after, a download that equals the command line's", async (t) => {
+  const page = await open(t, await serve(t));
+  await accessible(page, "idle");
+  await shot(page, "idle-1440");
+  await set(page, { steps: "200", fidelity: "0", seed: "7" });
+  await accessible(page, "advanced");
+  await page.setInputFiles("#file", CAT);
+  await page.waitForSelector("#chosen img");
+  assert.match(await page.textContent("#chosen"), /112 × 75, will be 448 × 300/);
+  await page.click("#go");
+  await page.waitForFunction(() => /Step [1-9]\d* of 200/.test(document.getElementById("eta").textContent));
+  await page.waitForFunction(() => document.getElementById("preview").src.includes("/preview?step="));
+  assert.ok((await page.getAttribute("#progress", "value")) > 0);
+  await accessible(page, "working");
+  await shot(page, "working-1440");
+  await page.click("#cancel");
+  await page.waitForSelector("#pick:not([hidden])");
+  assert.equal(await page.locator("#history").isVisible(), false, "what was cancelled is gone");
+
+  await set(page, { steps: "5", fidelity: "" });
+  await page.click("#advanced summary");
+  await restore(page);
+  await accessible(page, "result");
+  await shot(page, "result-1440");
+  assert.match(await page.textContent(".facts"), /448 × 300.*seed 7/);
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("a.main")]);
+  assert.equal(download.suggestedFilename(), "chelsea-small_restored.png");
+  const place = join(folder(t), "out.png");
+  diffbir("restore", CAT, "-o", place, "--device", "cpu", "--seed", "7", "--steps", "5");
+  assert.ok(readFileSync(await download.path()).equals(readFileSync(place)));
+  assert.deepEqual(page.wrong, []);
+});
+
+test("the line moves, the layers zoom and pan in step, stage 1 is a third layer", async (t) => {
+  const page = await open(t, await serve(t));
+  await restore(page);
+  const after = page.locator(".stack img").last();
+  const clip = () => after.evaluate((image) => parseFloat(image.style.clipPath.split(" ").at(-1)));
+  const shape = () => page.$$eval(".stack img", (images) => images.map((image) => `${image.style.width} ${image.style.transform}`));
+  const middle = await clip();
+  await page.focus(".split");
+  await page.keyboard.press("ArrowLeft");
+  assert.ok((await clip()) < middle);
+  const box = await page.locator(".view").boundingBox();
+  await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.7, box.y + box.height / 2, { steps: 4 });
+  await page.mouse.up();
+  assert.ok((await clip()) > middle, "dragged");
+  const fit = await shape();
+  await page.mouse.wheel(0, -500);
+  await page.waitForFunction((was) => document.querySelector(".stack img").style.width !== was.split(" ")[0], fit[0]);
+  await page.focus(".view");
+  await page.keyboard.press("+");
+  await page.keyboard.press("ArrowRight");
+  const near = await shape();
+  assert.ok(near.every((one) => one === near[0]) && near[0] !== fit[0], `in step: ${near}`);
+  await page.keyboard.press("1");
+  assert.equal(await page.textContent(".zoom"), "204 %", "what fits is never made smaller than that");
+  await page.keyboard.press("0");
+  assert.deepEqual(await shape(), fit);
+  await page.click("text=Stage 1");
+  assert.deepEqual(await page.$$eval(".stack img", (images) => images.map((image) => image.hidden)), [true, false, false]);
+  assert.deepEqual(page.wrong, []);
+});
+
+test("what goes wrong is said, and the next picture works", async (t) => {
+  const page = await open(t, await serve(t));
+  await page.setInputFiles("#file", example("README.md"));
+  await page.click("#go");
+  await page.waitForSelector("#failed:not([hidden])");
+  assert.match(await page.textContent("#reason"), /README.md: is not a picture/);
+  await accessible(page, "error");
+  await shot(page, "error-1440");
+  // Settings that do not go together are said in the command line's words, and can be changed.
+  await page.click("#other");
+  await set(page, { s_churn: "3" });
+  await page.setInputFiles("#file", CAT);
+  await page.click("#go");
+  await page.waitForSelector("#failed:not([hidden])");
+  assert.match(await page.textContent("#reason"), /--s-churn: edm_dpm\+\+_3m_sde does not heed it/);
+  await set(page, { s_churn: "" });
+  await page.click("#again");
+  await page.click("#go");
+  await page.waitForSelector(".compare");
+});
+
+test("a phone: 360 pixels, a sample, nothing sticks out", async (t) => {
+  const address = await serve(t);
+  const page = await open(t, address, { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });
+  await fits(page);
+  await shot(page, "idle-360");
+  await page.tap("#samples button");
+  await page.waitForSelector("#chosen img");
+  await fits(page);
+  await page.tap("#go");
+  await page.waitForSelector(".compare");
+  await fits(page);
+  await accessible(page, "result on a phone");
+  await shot(page, "result-360");
+  await page.goto(`${address}api`);
+  await page.waitForSelector("article");
+  await fits(page);
+  await accessible(page, "API on a phone");
+  assert.deepEqual(page.wrong, []);
+});
+
+test("the keyboard alone is enough", async (t) => {
+  const page = await open(t, await serve(t), { viewport: { width: 820, height: 1180 } });
+  const at = () => page.evaluate(() => document.activeElement.id || document.activeElement.className || document.activeElement.title);
+  const tab = async (place) => {
+    for (let presses = 0; presses < 60 && (await at()) !== place; presses++) await page.keyboard.press("Tab");
+    assert.equal(await at(), place);
+  };
+  await tab("file");
+  await tab("A cat, 112 × 75");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("#chosen img");
+  await tab("go");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector(".compare");
+  assert.equal(await at(), "desk", "the result is where one is");
+  await tab("view");
+  await page.keyboard.press("+");
+  await tab("split");
+  await page.keyboard.press("End");
+  assert.equal(await page.inputValue(".split"), "100");
+  await shot(page, "result-820");
+  await page.focus("#open-models");
+  await page.keyboard.press("Enter");
+  await accessible(page, "models");
+  await page.keyboard.press("Escape");
+  assert.equal(await at(), "open-models");
+});
+
+test("several pictures wait in line, results are a gallery, a reload keeps them", async (t) => {
+  const page = await open(t, await serve(t));
+  await set(page, { samples: "2", steps: "4" });
+  await page.setInputFiles("#file", [CAT, example("coffee-small.png"), example("portrait-small.png")]);
+  assert.equal(await page.textContent("#go"), "Restore 3 pictures");
+  await page.click("#go");
+  await page.waitForFunction(() => [...document.querySelectorAll("#jobs .state")].filter((state) => state.textContent === "done").length === 3);
+  assert.match(await page.textContent(".facts"), /seed 231/);
+  await page.click(".gallery button:nth-child(2)");
+  assert.match(await page.textContent(".facts"), /seed 232/);
+  await page.reload();
+  await page.waitForFunction(() => document.querySelectorAll("#jobs li").length === 3);
+  await page.click("#jobs li:first-child .job");
+  await page.waitForSelector(".compare");
+  await page.click("#jobs li:first-child .remove");
+  await page.waitForFunction(() => document.querySelectorAll("#jobs li").length === 2);
+  assert.deepEqual(page.wrong, []);
+});
+
+test("pictures are dropped and pasted", async (t) => {
+  const page = await open(t, await serve(t));
+  const bytes = readFileSync(CAT).toString("base64");
+  const bring = (kind) => page.evaluate(async ([kind, bytes]) => {
+    const blob = await (await fetch(`data:image/png;base64,${bytes}`).catch(() => null))?.blob()
+      ?? new Blob([Uint8Array.from(atob(bytes), (letter) => letter.charCodeAt(0))]);
+    const data = new DataTransfer();
+    data.items.add(new File([blob], `${kind}.png`, { type: "image/png" }));
+    const event = kind === "drop" ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
+      : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+    document.body.dispatchEvent(event);
+  }, [kind, bytes]);
+  for (const kind of ["drop", "paste"]) {
+    await bring(kind);
+    await page.waitForFunction((name) => document.getElementById("chosen").textContent.includes(name), `${kind}.png, 112`);
+  }
+});
+
+test("the article's example is one click; a job can be had as a command", async (t) => {
+  const page = await open(t, await serve(t));
+  await page.click("text=Article's example");
+  assert.equal(await page.inputValue("#option-prompt"), "a city with tall buildings, forest trees, snowy mountain background");
+  assert.deepEqual([await page.inputValue("#option-steps"), await page.inputValue("#option-sampler")], ["50", "spaced"]);
+  assert.match(await page.textContent("#hint"), /v1 are not here/);
+  await page.click("text=Defaults");
+  await page.fill("#option-seed", "-1");
+  await restore(page);
+  const seed = (await page.textContent(".facts")).match(/seed (\d+)/)[1];
+  const copied = async (button) => {
+    await page.click(`text=${button}`);
+    await page.waitForFunction(() => document.getElementById("toast").textContent.includes("copied"));
+    return page.evaluate(() => navigator.clipboard.readText());
+  };
+  const command = await copied("Copy as command line");
+  assert.equal(command, `diffbir restore chelsea-small.png --format=png --seed=${seed}`);
+  const place = folder(t);
+  copyFileSync(CAT, join(place, "chelsea-small.png"));
+  const ran = spawnSync("sh", ["-c", await copied("Copy as curl")], { cwd: place, encoding: "utf8" });
+  assert.equal(ran.status, 0, ran.stderr);
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("a.main")]);
+  assert.ok(readFileSync(await download.path()).equals(readFileSync(join(place, "chelsea-small_restored.png"))));
+});
+
+test("a model is got with its licences, progress and end", async (t) => {
+  const address = await serve(t);
+  const page = await open(t, address);
+  // The server's answers are played, since the files are large and elsewhere.
+  const list = await (await fetch(`${address}v1/models`)).json();
+  const model = list.find(({ id }) => id === "v2.1");
+  assert.ok(!model.present && model.files.every(({ licence }) => licence));
+  const told = (name, data) => `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
+  const step = { file: model.files[0].name, checking: false, done: 45e6, total: 90e6, note: null };
+  let release;
+  const held = new Promise((resume) => (release = resume));
+  await page.route("**/v1/models/v2.1/pull", (route) => route.fulfill({ status: 202 }));
+  await page.route("**/v1/models/v2.1/pull/events", async (route) => {
+    await held;
+    await route.fulfill({ contentType: "text/event-stream", body: told("progress", step) + told("done", { model: "v2.1" }) });
+  });
+  await page.click("#open-models");
+  assert.match(await page.textContent("#models"), new RegExp(`${model.files[0].name}.*licence`));
+  await page.click("#models li:has(h3:text('v2.1')) > button");
+  await page.waitForSelector("#models progress");
+  await accessible(page, "download");
+  Object.assign(model, { present: true, files: model.files.map((file) => ({ ...file, present: true })) });
+  await page.route("**/v1/models", (route) => route.fulfill({ json: list }));
+  release();
+  await page.waitForSelector("#models li:has(h3:text('v2.1')) .state:text-is('here')");
+  await page.keyboard.press("Escape");
+  assert.match(await page.textContent("#option-model"), /auto \(now v2.1\)/);
+  assert.deepEqual(page.wrong, []);
+});

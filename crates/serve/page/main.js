@@ -1,0 +1,154 @@
+// The page: pictures come in, settings are chosen, jobs are shown.
+import { Compare } from "./compare.js";
+import { Controls } from "./controls.js";
+import { find, make, size, toast } from "./element.js";
+import { Jobs } from "./jobs.js";
+import { Models } from "./models.js";
+import { formatOf, pick } from "./pick.js";
+import { ask } from "./server.js";
+
+let controls;
+let files = [];
+let expectations = [];
+const jobs = new Jobs(show);
+const areas = ["pick", "chosen", "working", "failed", "result"];
+
+function only(...shown) {
+  for (const area of areas) find(area).hidden = !shown.includes(area);
+}
+
+/** Pictures were brought: they are looked at before anything is done. */
+function take(brought) {
+  files = brought;
+  jobs.select(null);
+}
+
+function showChosen() {
+  only(...(files.length ? ["chosen"] : ["pick"]));
+  find("go").disabled = files.length === 0;
+  find("go").textContent = files.length > 1 ? `Restore ${files.length} pictures` : "Restore";
+  if (!files.length) return;
+  expectations = [];
+  const pictures = files.map((file) => {
+    const image = make("img", { src: URL.createObjectURL(file), alt: "", onerror: () => image.remove() });
+    image.addEventListener("load", () => expect());
+    const expect = () => {
+      const [width, height] = [image.naturalWidth, image.naturalHeight];
+      const by = controls.upscale();
+      if (width) caption.textContent = `${file.name}, ${width} × ${height}, will be ${Math.floor(width * by)} × ${Math.floor(height * by)}`;
+    };
+    expectations.push(expect);
+    const caption = make("figcaption", {}, `${file.name}, ${size(file.size)}`);
+    return make("figure", {}, image, caption);
+  });
+  const other = make("button", { type: "button", class: "quiet", onclick: () => take([]) }, files.length > 1 ? "Choose others" : "Choose another");
+  find("chosen").replaceChildren(make("div", { class: files.length > 1 ? "many" : "one" }, ...pictures), other);
+}
+
+/** Shows a job, or what is to be restored next. */
+function show(job) {
+  if (!job) return showChosen();
+  find("go").disabled = files.length === 0;
+  if (job.phase === "done") return showResult(job);
+  shown = null;
+  if (job.phase === "failed") {
+    only("failed");
+    find("reason").textContent = job.reason ?? job.shown.error?.detail ?? "";
+    find("again").hidden = !job.file;
+    return;
+  }
+  only("working");
+  const preview = find("preview");
+  const src = job.preview ?? job.before;
+  if (preview.getAttribute("src") !== src) preview.src = src;
+  preview.classList.toggle("rough", Boolean(job.preview) && !job.preview.endsWith("=0"));
+  if (find("stage").textContent !== job.said) find("stage").textContent = job.said;
+  if (job.progress === null) find("progress").removeAttribute("value");
+  else find("progress").value = job.progress;
+  find("eta").textContent = job.eta || "\u00a0";
+}
+
+let shown = null;
+
+function showResult(job) {
+  only("result");
+  if (shown === job) return;
+  shown = job;
+  const { before, stage1, results, notes, command } = job.shown;
+  const view = (href) => `${href}${href.includes("?") ? "&" : "?"}view=true`;
+  const first = results[0];
+  const layers = [{ name: "Original", src: before }];
+  const onlyStage1 = job.shown.options.stage1_only === true;
+  if (stage1 && !onlyStage1) layers.push({ name: "Stage 1", src: view(stage1) });
+  layers.push({ name: "Restored", src: view(first.href) });
+  const compare = new Compare(layers, first);
+  const download = make("a", { class: "button main" });
+  const facts = make("p", { class: "facts" });
+  const choose = (result) => {
+    compare.show({ name: "Restored", src: view(result.href) });
+    download.href = result.href;
+    download.download = result.file;
+    download.textContent = `Download ${result.file.split(".").pop().toUpperCase()}`;
+    facts.textContent = `${result.width} × ${result.height}, ${size(result.bytes)}, seed ${result.seed}, ${(job.shown.ended - job.shown.started).toFixed(1)} s`;
+    gallery?.querySelectorAll("button").forEach((button, index) => button.setAttribute("aria-pressed", String(results[index] === result)));
+  };
+  const gallery = results.length > 1 ? make("div", { class: "gallery", role: "group", "aria-label": "Results" },
+    ...results.map((result) => make("button", { type: "button", title: `Seed ${result.seed}`, onclick: () => choose(result) },
+      make("img", { src: view(result.href), alt: `Result of seed ${result.seed}` })))) : null;
+  const copy = (text, what) => navigator.clipboard.writeText(text).then(() => toast(`${what} copied.`), () => toast("The browser does not let the page copy."));
+  const actions = make("div", { class: "actions" }, download,
+    make("button", { type: "button", onclick: () => copy(command, "Command line") }, "Copy as command line"),
+    make("button", { type: "button", onclick: () => copy(curl(job), "curl command") }, "Copy as curl"),
+    make("button", { type: "button", onclick: () => controls.set(job.shown.options) }, "Use these settings"),
+    make("button", { type: "button", class: "quiet", onclick: () => take([]) }, "New picture"));
+  find("result").replaceChildren(compare.element, ...[gallery].filter(Boolean), facts,
+    ...notes.map((note) => make("p", { class: "fine" }, note)), actions);
+  choose(first);
+  find("desk").focus({ preventScroll: true });
+}
+
+/** The request of a job for a shell. */
+function curl(job) {
+  const quoted = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
+  const options = Object.entries(job.shown.options).map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`);
+  // An address in quotes, so that a shell leaves its question mark alone.
+  const address = quoted(`${location.origin}/v1/restorations?wait=600`);
+  return ["curl", "-F", quoted(`image=@${job.name}`), ...options, address, "-o", quoted(job.shown.results[0].file)].join(" ");
+}
+
+async function restore(event) {
+  event.preventDefault();
+  const [sent, values] = [files, controls.values()];
+  files = [];
+  scrollTo({ top: 0 });
+  for (const file of sent) {
+    const options = { ...values };
+    options.format ??= await formatOf(file);
+    // Quality is for formats that lose something.
+    if (!["jpeg", "webp"].includes(options.format)) delete options.quality;
+    jobs.send(file, options);
+  }
+}
+
+async function start() {
+  find("controls").addEventListener("submit", restore);
+  find("cancel").addEventListener("click", () => jobs.remove(jobs.selected));
+  find("again").addEventListener("click", () => take([jobs.selected.file]));
+  find("other").addEventListener("click", () => take([]));
+  find("controls").addEventListener("input", () => expectations.forEach((expect) => expect()));
+  pick(take);
+  try {
+    const [described, list] = await Promise.all([ask("/v1/controls"), ask("/v1/models")]);
+    controls = new Controls(described, list);
+    new Models(list, (changed) => controls.setModels(changed));
+    document.body.dataset.ready = "true";
+    showChosen();
+    await jobs.resume();
+  } catch (error) {
+    only("failed");
+    find("again").hidden = find("other").hidden = true;
+    find("reason").textContent = error.message;
+  }
+}
+
+start();

@@ -1,0 +1,58 @@
+//! The description of the API (OpenAPI 3.1): routes and answers from the code, options from the engine.
+
+use crate::engine::{Control, Controls, Kind};
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Description;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "diffbir",
+    description = "Restores photographs that are small, blurred, noisy or old.\n\nErrors are problem details (RFC 9457). \
+                   Where the server has a token, requests carry `Authorization: Bearer TOKEN`."
+))]
+struct Frame;
+
+/// What does not follow from routes.
+pub fn frame() -> Description {
+    Frame::openapi()
+}
+
+/// The description with the options in it.
+pub fn whole(description: Description, controls: &Controls) -> Value {
+    let mut whole = serde_json::to_value(description).unwrap_or_default();
+    let options: Map<String, Value> =
+        controls.options.iter().map(|control| (control.name.clone(), schema(control))).collect();
+    for form in ["Form", "JsonForm"] {
+        if let Some(Value::Object(fields)) =
+            whole.pointer_mut(&format!("/components/schemas/{form}/properties"))
+        {
+            fields.extend(options.clone());
+        }
+    }
+    whole
+}
+
+fn schema(control: &Control) -> Value {
+    let kind = match control.kind {
+        Kind::Switch => "boolean",
+        Kind::Number => "number",
+        Kind::Integer => "integer",
+        Kind::Choice | Kind::Text => "string",
+    };
+    let mut schema = json!({ "type": kind, "description": control.help });
+    if !control.choices.is_empty() {
+        let values: Vec<&str> = control.choices.iter().map(|choice| choice.value.as_str()).collect();
+        schema["enum"] = json!(values);
+    }
+    if let Some(default) = &control.default {
+        // As JSON where it is a number.
+        schema["default"] = match control.kind {
+            Kind::Number | Kind::Integer => {
+                default.parse().map_or_else(|_| json!(default), |value: Value| value)
+            }
+            _ => json!(default),
+        };
+    }
+    schema
+}

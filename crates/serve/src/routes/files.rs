@@ -1,0 +1,156 @@
+//! The pictures of a job.
+
+use super::view::file_name;
+use crate::App;
+use crate::problem::Problem;
+use crate::record::{Record, media_type};
+use crate::store::Of;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use std::io::ErrorKind;
+use std::sync::{Arc, PoisonError};
+use utoipa::IntoParams;
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Which {
+    /// Which result, from 0.
+    #[serde(default)]
+    sample: usize,
+    /// As browsers can show it, where they cannot show the file.
+    #[serde(default)]
+    view: bool,
+}
+
+/// A result.
+///
+/// Byte for byte what `diffbir restore` writes with the same options and seed.
+#[utoipa::path(
+    get, path = "/v1/restorations/{id}/result", tag = "Restorations",
+    params(("id" = String, Path), Which),
+    responses((status = 200, description = "The file.", content_type = "image/*"), (status = 404, body = Problem)),
+)]
+pub async fn result(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(which): Query<Which>,
+) -> Result<Response, Problem> {
+    let record = app.jobs.get(&id)?.record().clone();
+    if which.sample >= record.results.len() {
+        return Err(Problem::missing("such result"));
+    }
+    let name = file_name(&record.name, which.sample, record.results.len(), &record.extension);
+    let of = Of::Result { sample: which.sample, view: which.view };
+    send(&app, &record, of, Some(&name)).await
+}
+
+/// What stage 1 made.
+///
+/// Clean and faithful, without the detail of stage 2.
+#[utoipa::path(
+    get, path = "/v1/restorations/{id}/stage1", tag = "Restorations",
+    params(("id" = String, Path), Which),
+    responses((status = 200, description = "The file.", content_type = "image/*"), (status = 404, body = Problem)),
+)]
+pub async fn stage1(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(which): Query<Which>,
+) -> Result<Response, Problem> {
+    let record = app.jobs.get(&id)?.record().clone();
+    if !record.stage1 {
+        return Err(Problem::missing("stage 1"));
+    }
+    let stem = file_name(&record.name, 0, 1, "").trim_end_matches("_restored.").to_string();
+    let name = format!("{stem}_stage1.{}", record.extension);
+    send(&app, &record, Of::Stage1 { view: which.view }, Some(&name)).await
+}
+
+/// The picture as it came, or as browsers can show it.
+#[utoipa::path(
+    get, path = "/v1/restorations/{id}/before", tag = "Restorations",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "The file.", content_type = "image/*"), (status = 404, body = Problem)),
+)]
+pub async fn before(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let record = app.jobs.get(&id)?.record().clone();
+    match send(&app, &record, Of::Before, None).await {
+        Err(problem) if problem.status == 404 => send(&app, &record, Of::Input, None).await,
+        sent => sent,
+    }
+}
+
+/// How the result looks after the last step.
+#[utoipa::path(
+    get, path = "/v1/restorations/{id}/preview", tag = "Restorations",
+    params(("id" = String, Path)),
+    responses((status = 200, description = "A JPEG.", content_type = "image/jpeg"), (status = 404, body = Problem)),
+)]
+pub async fn preview(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let job = app.jobs.get(&id)?;
+    let preview = job.preview.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let preview = preview.ok_or_else(|| Problem::missing("preview"))?;
+    Ok(([(header::CONTENT_TYPE, "image/jpeg")], preview).into_response())
+}
+
+/// A file of a job, to be kept under a name where one is given.
+pub async fn send(app: &Arc<App>, record: &Record, of: Of, name: Option<&str>) -> Result<Response, Problem> {
+    let mut path = app.jobs.store.file(record, of);
+    let is_view = matches!(of, Of::Stage1 { view: true } | Of::Result { view: true, .. });
+    if is_view && !tokio::fs::try_exists(&path).await.unwrap_or(false) {
+        // Browsers show the file itself.
+        path = app.jobs.store.file(
+            record,
+            match of {
+                Of::Result { sample, .. } => Of::Result { sample, view: false },
+                _ => Of::Stage1 { view: false },
+            },
+        );
+    }
+    let bytes = tokio::fs::read(&path).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Problem::missing("such picture"),
+        _ => Problem::internal(format_args!("{}: {error}", path.display())),
+    })?;
+    let kind = match of {
+        Of::Input => diffbir_imaging::extension_of(&bytes).unwrap_or_default(),
+        _ => path.extension().and_then(|extension| extension.to_str()).unwrap_or_default(),
+    };
+    let mut response = (StatusCode::OK, [(header::CONTENT_TYPE, media_type(kind))], bytes).into_response();
+    let headers = response.headers_mut();
+    // A job's files never change.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600, immutable"));
+    if let Some(name) = name.filter(|_| !is_view)
+        && let Ok(value) = disposition(name).parse()
+    {
+        headers.insert(header::CONTENT_DISPOSITION, value);
+    }
+    Ok(response)
+}
+
+/// A name in plain ASCII for old programs, and as it is for others (RFC 6266).
+fn disposition(name: &str) -> String {
+    let plain: String = name
+        .chars()
+        .map(|c| if c.is_ascii_graphic() && c != '"' && c != '\\' || c == ' ' { c } else { '_' })
+        .collect();
+    let encoded: String = name
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    format!("inline; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_given_in_both_spellings() {
+        assert_eq!(disposition("ä b.png"), "inline; filename=\"_ b.png\"; filename*=UTF-8''%C3%A4%20b.png");
+    }
+}

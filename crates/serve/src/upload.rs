@@ -1,0 +1,211 @@
+//! What a request for a restoration brings: the picture onto the disk, the options into memory.
+
+use crate::App;
+use crate::engine::Options;
+use crate::problem::Problem;
+use axum::body::{Body, to_bytes};
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{FromRequest, Multipart, Request};
+use axum::http::{StatusCode, header};
+use base64::Engine as _;
+use diffbir_imaging::Partial;
+use futures_util::stream::{self, StreamExt};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A picture that is being sent as base64 is held in memory.
+const MOST_JSON_BYTES: u64 = 24 << 20;
+
+/// Bytes of all options together.
+const MOST_OPTION_BYTES: usize = 64 << 10;
+
+/// What came.
+pub struct Upload {
+    /// The picture, on its way to its place.
+    pub file: Partial,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Its name, without a folder.
+    pub name: String,
+    /// The options as they were given.
+    pub options: Options,
+    /// A digest of all of it.
+    pub digest: String,
+}
+
+/// Takes a form with the field `image`, or JSON with the picture as base64; other fields are options.
+pub async fn take(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default().to_ascii_lowercase();
+    let silence = app.jobs.limits.silence;
+    let stalled = Arc::new(AtomicBool::new(false));
+    let flag = stalled.clone();
+    let request = request.map(|body| patient(body, silence, flag));
+    let taken = by_kind(app, &kind, request).await;
+    if taken.is_err() && stalled.load(Ordering::Relaxed) {
+        let detail = format!("no byte came for {} s", silence.as_secs());
+        return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
+    }
+    taken
+}
+
+/// A body that fails, and says so, when it brings nothing for so long.
+fn patient(body: Body, silence: Duration, stalled: Arc<AtomicBool>) -> Body {
+    let stream = body.into_data_stream();
+    Body::from_stream(stream::unfold((stream, stalled), move |(mut stream, stalled)| async move {
+        match tokio::time::timeout(silence, stream.next()).await {
+            Ok(next) => next.map(|next| (next, (stream, stalled))),
+            Err(_) => {
+                stalled.store(true, Ordering::Relaxed);
+                Some((Err(axum::Error::new("silent for too long")), (stream, stalled)))
+            }
+        }
+    }))
+}
+
+async fn by_kind(app: &Arc<App>, kind: &str, request: Request) -> Result<Upload, Problem> {
+    if kind.starts_with("multipart/form-data") {
+        return form(app, request).await;
+    }
+    if kind.starts_with("application/json") {
+        return json(app, request).await;
+    }
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "send multipart/form-data with the picture in the field `image`, or application/json",
+    ))
+}
+
+/// Bytes on their way to the disk.
+struct Incoming {
+    file: Partial,
+    hash: Sha256,
+    bytes: u64,
+    limit: u64,
+}
+
+impl Incoming {
+    fn new(app: &App) -> Result<Self, Problem> {
+        let file = Partial::of(&app.jobs.store.uploads()).map_err(Problem::internal)?;
+        Ok(Self { file, hash: Sha256::new(), bytes: 0, limit: app.jobs.limits.upload_bytes })
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        self.bytes += bytes.len() as u64;
+        if self.bytes > self.limit {
+            return Err(too_many_bytes(self.limit));
+        }
+        self.hash.update(bytes);
+        self.file.write_all(bytes).map_err(Problem::internal)
+    }
+
+    fn whole(mut self, name: String, options: Options) -> Upload {
+        self.hash.update(serde_json::to_vec(&options).unwrap_or_default());
+        let digest = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Upload { file: self.file, bytes: self.bytes, name, options, digest }
+    }
+}
+
+fn too_many_bytes(limit: u64) -> Problem {
+    Problem::too_large(format!("the picture is larger than {} MB", limit >> 20))
+}
+
+async fn form(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
+    let mut form =
+        Multipart::from_request(request, &()).await.map_err(|error| malformed(&error.body_text()))?;
+    let (mut incoming, mut name) = (None, String::new());
+    let (mut options, mut spent) = (Options::new(), 0);
+    while let Some(mut field) = form.next_field().await.map_err(broken)? {
+        let option = field.name().unwrap_or_default().to_string();
+        if option == "image" {
+            if incoming.is_some() {
+                return Err(malformed("there are several fields `image`: one request restores one picture"));
+            }
+            name = plain_name(field.file_name().unwrap_or_default());
+            let mut file = Incoming::new(app)?;
+            while let Some(bytes) = field.chunk().await.map_err(broken)? {
+                file.push(&bytes)?;
+            }
+            incoming = Some(file);
+            continue;
+        }
+        let value = word(&mut field, &mut spent).await?;
+        if options.insert(option.clone(), Value::String(value)).is_some() {
+            return Err(malformed(&format!("the field `{option}` is there twice")));
+        }
+    }
+    let incoming = incoming.ok_or_else(|| malformed("there is no field `image` with the picture"))?;
+    Ok(incoming.whole(name, options))
+}
+
+async fn word(field: &mut Field<'_>, spent: &mut usize) -> Result<String, Problem> {
+    let mut text = Vec::new();
+    while let Some(bytes) = field.chunk().await.map_err(broken)? {
+        *spent += bytes.len();
+        if *spent > MOST_OPTION_BYTES {
+            return Err(Problem::too_large("the options are longer than 64 KB"));
+        }
+        text.extend_from_slice(&bytes);
+    }
+    String::from_utf8(text).map_err(|_| malformed("an option is no UTF-8"))
+}
+
+async fn json(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
+    let _slot = app
+        .json_slots
+        .try_acquire()
+        .map_err(|_| Problem::busy("too many pictures come as JSON at once: send forms", 2))?;
+    let limit = app.jobs.limits.upload_bytes.min(MOST_JSON_BYTES);
+    let most = (limit / 3 * 4) as usize + MOST_OPTION_BYTES;
+    let body = to_bytes(request.into_body(), most).await.map_err(|_| too_many_bytes(limit))?;
+    let mut options: Options = serde_json::from_slice(&body)
+        .map_err(|error| malformed(&format!("the body is no JSON object: {error}")))?;
+    let mut text = |name| match options.remove(name) {
+        Some(Value::String(text)) => Ok(Some(text)),
+        None => Ok(None),
+        Some(_) => Err(malformed(&format!("`{name}` must be a string"))),
+    };
+    let image = text("image")?.ok_or_else(|| malformed("`image` with the picture as base64 is missing"))?;
+    let name = plain_name(&text("name")?.unwrap_or_default());
+    let mut incoming = Incoming::new(app)?;
+    let image = base64::engine::general_purpose::STANDARD
+        .decode(image.trim())
+        .map_err(|error| malformed(&format!("`image` is no base64: {error}")))?;
+    incoming.push(&image)?;
+    Ok(incoming.whole(name, options))
+}
+
+fn malformed(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
+}
+
+fn broken(error: MultipartError) -> Problem {
+    Problem::new(error.status(), error.body_text())
+}
+
+/// The last part of a name, without what could lead elsewhere or break a line.
+fn plain_name(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let kept: String =
+        last.chars().filter(|c| !c.is_control() && !"\"<>|:*?".contains(*c)).take(120).collect();
+    let kept = kept.trim().trim_start_matches('.');
+    if kept.is_empty() { "picture".into() } else { kept.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_their_folders_and_tricks() {
+        assert_eq!(plain_name("C:\\photos\\a b.jpg"), "a b.jpg");
+        assert_eq!(plain_name("../../etc/passwd"), "passwd");
+        assert_eq!(plain_name("x\r\nSet-Cookie: a.png"), "xSet-Cookie a.png");
+        assert_eq!(plain_name(".."), "picture");
+        assert_eq!(plain_name("ä ß 字.png"), "ä ß 字.png");
+    }
+}

@@ -1,0 +1,244 @@
+//! The API as programs use it.
+
+mod common;
+
+use base64::Engine as _;
+use common::client::{FORM, ended, events, form, get, id, send, submit, until};
+use common::{Running, picture, server};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+#[test]
+fn a_picture_goes_in_and_comes_out() {
+    let (server, _data) = server(|_| {});
+    let to = server.address;
+    let answer = submit(to, &picture(), &[("samples", "2")]);
+    assert_eq!(answer.status, 202);
+    let id = id(&answer);
+    assert_eq!(answer.header("location"), format!("/v1/restorations/{id}"));
+    let job = ended(to, &id);
+    assert_eq!(
+        (&job["state"], &job["name"], &job["size"]),
+        (&json!("done"), &json!("a.png"), &json!([4, 3]))
+    );
+    let results = job["results"].as_array().unwrap();
+    assert_eq!(results[1]["file"], "a_restored_1.png");
+    let result = get(to, results[1]["href"].as_str().unwrap());
+    assert_eq!((result.status, &result.body), (200, &picture()));
+    assert_eq!(result.header("content-type"), "image/png");
+    assert!(result.header("content-disposition").contains("a_restored_1.png"));
+    assert_eq!(get(to, &format!("/v1/restorations/{id}/stage1")).body, picture());
+    assert_eq!(get(to, &format!("/v1/restorations/{id}/before")).body, picture());
+    assert_eq!(get(to, &format!("/v1/restorations/{id}/result?sample=2")).status, 404);
+    assert_eq!(get(to, "/v1/restorations").json()[0]["id"], id);
+    assert_eq!(send(to, "DELETE", &format!("/v1/restorations/{id}"), &[], b"").status, 204);
+    assert_eq!(get(to, &format!("/v1/restorations/{id}")).status, 404);
+    assert_eq!(std::fs::read_dir(_data.path().join("jobs")).unwrap().count(), 0);
+}
+
+#[test]
+fn events_come_in_order_and_are_taken_up_again() {
+    let (server, _data) = server(|_| {});
+    let path =
+        format!("/v1/restorations/{}/events", id(&submit(server.address, &picture(), &[("ms", "300")])));
+    let all = events(server.address, &path, 0);
+    let names: Vec<&str> = all.iter().map(|(_, name, _)| name.as_str()).collect();
+    for name in ["stage", "step", "preview"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert_eq!(names.last(), Some(&"done"));
+    assert!(all.is_sorted_by(|a, b| a.0 < b.0), "{all:?}");
+    let step = &all.iter().rfind(|(_, name, _)| name == "step").unwrap().2;
+    assert_eq!((&step["done"], &step["total"]), (&json!(10), &json!(10)));
+    // Who comes back gets the rest, and who was there to the end gets nothing.
+    let last = all.last().unwrap().0;
+    assert_eq!(events(server.address, &path, last - 1), all[all.len() - 1..]);
+    assert!(events(server.address, &path, last).is_empty());
+}
+
+#[test]
+fn a_picture_comes_as_json_too_and_a_small_job_is_waited_for() {
+    let (server, _data) = server(|_| {});
+    let image = base64::engine::general_purpose::STANDARD.encode(picture());
+    let body = json!({"image": image, "name": "b.png", "ms": "10"}).to_string();
+    let post = |path: &str, body: &str| {
+        send(server.address, "POST", path, &[("Content-Type", "application/json")], body.as_bytes())
+    };
+    let answer = post("/v1/restorations?wait=30", &body);
+    assert_eq!((answer.status, &answer.body), (200, &picture()));
+    assert_eq!(answer.header("restoration-seed"), "0");
+    assert!(answer.header("content-disposition").contains("b_restored.png"));
+    // What takes longer than one waits for is answered as if one had not waited.
+    let body = json!({"image": image, "ms": "60000"}).to_string();
+    assert_eq!(post("/v1/restorations?wait=0", &body).status, 202);
+    assert!(post("/v1/restorations", "[]").detail().contains("no JSON object"));
+    assert!(post("/v1/restorations", "{}").detail().contains("`image`"));
+    assert!(post("/v1/restorations", "{\"image\": \"?\"}").detail().contains("base64"));
+}
+
+#[test]
+fn the_same_request_with_a_key_is_one_job() {
+    let (server, data) = server(|_| {});
+    let post = |to, key: &str, options: &[(&str, &str)]| {
+        let headers = [FORM, ("Idempotency-Key", key)];
+        send(to, "POST", "/v1/restorations", &headers, &form("a.png", &picture(), options))
+    };
+    let first = post(server.address, "k", &[]);
+    assert_eq!(first.status, 202);
+    let again = post(server.address, "k", &[]);
+    assert_eq!((again.status, id(&again)), (200, id(&first)));
+    let other = post(server.address, "k", &[("ms", "1")]);
+    assert_eq!(other.status, 422);
+    assert!(other.detail().contains("another picture"));
+    assert_ne!(id(&post(server.address, "l", &[])), id(&first));
+    assert_eq!(post(server.address, "", &[]).status, 400);
+    // The key is known to the next server as well.
+    ended(server.address, &id(&first));
+    drop(server);
+    let next = Running::on(data.path(), |_| {});
+    assert_eq!(id(&post(next.address, "k", &[])), id(&first));
+    // A request that failed frees its key.
+    assert_eq!(post(next.address, "m", &[("wrong", "1")]).status, 422);
+    assert_eq!(post(next.address, "m", &[]).status, 202);
+}
+
+#[test]
+fn jobs_wait_in_line_and_can_be_taken_out_of_it() {
+    let (server, data) = server(|settings| settings.limits.queue = 2);
+    let to = server.address;
+    let running = id(&submit(to, &picture(), &[("ms", "60000")]));
+    until(|| (get(to, &format!("/v1/restorations/{running}")).json()["state"] == "running").then_some(()));
+    let second = id(&submit(to, &picture(), &[("ms", "60000")]));
+    let third = id(&submit(to, &picture(), &[]));
+    assert_eq!(get(to, &format!("/v1/restorations/{third}")).json()["position"], 2);
+    let refused = submit(to, &picture(), &[]);
+    assert_eq!(refused.status, 429);
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 0);
+    assert_eq!(get(to, "/readyz").status, 429);
+    assert_eq!(get(to, "/healthz").status, 200);
+    let delete = |id: &str| send(to, "DELETE", &format!("/v1/restorations/{id}"), &[], b"").status;
+    // One that waits, then the one that is being restored: the last of them can begin.
+    assert_eq!((delete(&second), delete(&running)), (204, 204));
+    assert_eq!(ended(to, &third)["state"], "done");
+    assert_eq!(delete(&running), 404);
+    until(|| (std::fs::read_dir(data.path().join("jobs")).unwrap().count() == 1).then_some(()));
+    let metrics = get(to, "/metrics").text();
+    assert!(metrics.contains("diffbir_jobs_ended_total{end=\"cancelled\"} 2"), "{metrics}");
+    assert!(metrics.contains("diffbir_jobs_refused_total 1"), "{metrics}");
+}
+
+#[test]
+fn what_fails_is_told_without_what_is_nobodys_business_and_the_next_job_runs() {
+    let (server, _data) = server(|_| {});
+    let to = server.address;
+    for option in ["panic", "fail"] {
+        let job = ended(to, &id(&submit(to, &picture(), &[(option, "1")])));
+        assert_eq!(job["state"], "failed");
+        assert_eq!(job["error"]["status"], 500);
+        assert!(!job.to_string().contains("secret"), "{job}");
+    }
+    let told =
+        events(to, &format!("/v1/restorations/{}/events", id(&submit(to, &picture(), &[("fail", "1")]))), 0);
+    assert_eq!(told.last().unwrap().1, "error");
+    assert_eq!(ended(to, &id(&submit(to, &picture(), &[])))["state"], "done");
+}
+
+#[test]
+fn a_job_has_its_time() {
+    let (server, _data) = server(|settings| settings.limits.job = std::time::Duration::from_millis(200));
+    let job = ended(server.address, &id(&submit(server.address, &picture(), &[("ms", "60000")])));
+    assert!(job["error"]["detail"].as_str().unwrap().contains("longer than"), "{job}");
+}
+
+#[test]
+fn old_jobs_are_swept() {
+    let (server, data) = server(|settings| settings.limits.kept_jobs = 2);
+    let ids: Vec<String> = (0..4)
+        .map(|_| {
+            let id = id(&submit(server.address, &picture(), &[]));
+            ended(server.address, &id);
+            id
+        })
+        .collect();
+    until(|| (std::fs::read_dir(data.path().join("jobs")).unwrap().count() == 2).then_some(()));
+    let status = |id: &String| get(server.address, &format!("/v1/restorations/{id}")).status;
+    assert_eq!(ids.iter().map(status).collect::<Vec<_>>(), [404, 404, 200, 200]);
+}
+
+#[test]
+fn a_server_that_ends_leaves_its_jobs_to_the_next() {
+    let (server, data) = server(|_| {});
+    let running = id(&submit(server.address, &picture(), &[("ms", "500")]));
+    let waiting = id(&submit(server.address, &picture(), &[]));
+    let done = until(|| {
+        (get(server.address, &format!("/v1/restorations/{running}")).json()["state"] == "running")
+            .then_some(())
+    });
+    drop((server, done));
+    let next = Running::on(data.path(), |_| {});
+    for id in [&running, &waiting] {
+        assert_eq!(ended(next.address, id)["state"], "done");
+        let told = events(next.address, &format!("/v1/restorations/{id}/events"), 0);
+        assert_eq!(told.last().unwrap().1, "done");
+    }
+    drop(next);
+    // What was done is there as it was.
+    let last = Running::on(data.path(), |_| {});
+    assert_eq!(get(last.address, &format!("/v1/restorations/{waiting}/result")).body, picture());
+    let told = events(last.address, &format!("/v1/restorations/{waiting}/events"), 0);
+    assert_eq!(told.len(), 1);
+}
+
+#[test]
+fn models_are_pulled_with_events_one_at_a_time() {
+    let (server, _data) = server(|_| {});
+    let to = server.address;
+    let post = |model: &str| send(to, "POST", &format!("/v1/models/{model}/pull"), &[], b"");
+    assert_eq!(get(to, "/v1/models").json().as_array().unwrap().len(), 3);
+    assert_eq!((post("built-in").status, post("no").status), (404, 404));
+    assert_eq!(get(to, "/v1/models/large/pull/events").status, 404);
+    let begun = post("large");
+    assert_eq!(begun.status, 202);
+    let told = events(to, &begun.header("location"), 0);
+    assert_eq!(told.last().unwrap().2, json!({"model": "large"}));
+    assert_eq!(post("slow").status, 202);
+    assert_eq!((post("slow").status, post("large").status), (202, 429));
+    assert_eq!(send(to, "DELETE", "/v1/models/slow/pull", &[], b"").status, 204);
+    let told = events(to, "/v1/models/slow/pull/events", 0);
+    assert_eq!(told.last().unwrap().2["error"]["detail"], "stopped");
+}
+
+#[test]
+fn the_description_is_openapi_and_names_every_route() {
+    let (server, _data) = server(|_| {});
+    let description = get(server.address, "/openapi.json").json();
+    assert!(description["openapi"].as_str().unwrap().starts_with("3.1"));
+    for path in ["/v1/restorations", "/v1/restorations/{id}/events", "/v1/models/{id}/pull", "/healthz"] {
+        assert!(description["paths"][path].is_object(), "{path}");
+    }
+    // Every reference leads somewhere.
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(name, value)| match (name.as_str(), value) {
+                ("$ref", Value::String(place)) => found.push(place),
+                _ => references(value, found),
+            }),
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    references(&description, &mut found);
+    assert!(!found.is_empty());
+    for place in found {
+        assert!(description.pointer(&place[1..]).is_some(), "{place}");
+    }
+}
+
+#[test]
+fn no_two_servers_share_a_folder() {
+    let data = TempDir::new().unwrap();
+    let _one = Running::on(data.path(), |_| {});
+    let refused = std::panic::catch_unwind(|| Running::on(data.path(), |_| {}));
+    assert!(refused.is_err());
+}
