@@ -1,11 +1,13 @@
 //! All flags, each explained in one sentence.
 
 mod eval;
+mod faces;
 mod reference;
 mod restore;
 mod train;
 
 pub use eval::{Eval, TableFormat};
+pub use faces::{Faces, Which};
 pub use reference::{Captioner, Reference, Version};
 pub use restore::{ColourFix, Precision, Restore, SeedMode, Task};
 pub use train::{Latents, Train, TrainPart, TrainRun};

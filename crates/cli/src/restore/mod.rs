@@ -1,6 +1,7 @@
 //! `diffbir restore`.
 
 pub mod choose;
+mod faces;
 mod intermediates;
 pub mod memory;
 mod prompts;
@@ -19,6 +20,7 @@ use diffbir::geometry::MAX_OUTPUT_PIXELS;
 use diffbir::restore::{Value, Watch};
 use diffbir::{Error, Model, Options, Progress};
 use diffbir_imaging::{Depth, Encoded, Format, Photo, Raster, Samples, decode};
+use faces::Faces;
 use intermediates::Intermediates;
 use memory::Memory;
 use seeds::Seeds;
@@ -61,7 +63,10 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
             "--existing skip: in --seed-mode reference-cli each picture's noise follows from those before it"
         );
     }
-    let (jobs, skipped) = outputs::plan(&found, &target, format, samples, existing)?;
+    // The reference numbers samples always where it looks for faces.
+    let numbered = samples > 1 || faces::asked(arguments)? && settings::as_reference(arguments);
+    let (jobs, skipped) = outputs::plan(&found, &target, format, (samples, numbered), existing)?;
+    faces::plan(arguments)?;
     if found.results > 0 {
         reporter.say(&format!("{} found as results of an earlier run: left out", found.results));
     }
@@ -92,11 +97,14 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     instead.iter().for_each(|why| reporter.say(&format!("--device: {why}")));
     let chosen = choose::choose(arguments, task, &device)?;
     chosen.doubts.iter().for_each(|doubt| reporter.say(doubt));
+    let faces = Faces::new(arguments, &chosen, &jobs, existing, &device)?;
     let model = chosen.model;
     let mut run = Run {
         options: settings::options(arguments, &model, task, reporter)?,
         seeds: Seeds::new(arguments, chosen.set, task)?,
         model: &model,
+        faces,
+        numbered,
         arguments,
         format,
         stop: on_ctrl_c("stopping after this step; press Ctrl-C again to leave at once", None)?,
@@ -139,6 +147,9 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
 /// What is the same for all pictures of a run.
 struct Run<'a> {
     model: &'a Model,
+    faces: Option<Faces>,
+    /// Whether names of results carry the number of the sample.
+    numbered: bool,
     options: Options,
     arguments: &'a Restore,
     format: Format,
@@ -180,20 +191,33 @@ impl Run<'_> {
             intermediates: intermediates.as_mut(),
             results: 0,
         };
-        let stage2 = !self.arguments.stage1_only;
-        let prepared = self.model.prepare(&photo, &self.options, stage2, &mut watcher).map_err(failed)?;
         self.seeds.picture();
-        for batch in job.outputs.chunks(usize::from(self.arguments.batch_size)) {
-            let samples: Vec<u64> = batch.iter().map(|(_, sample)| *sample).collect();
-            let noise = self.seeds.batch(&samples);
+        let stage2 = !self.arguments.stage1_only;
+        let batches = || job.outputs.chunks(usize::from(self.arguments.batch_size));
+        let samples: Vec<Vec<u64>> = batches().map(|batch| batch.iter().map(|(_, n)| *n).collect()).collect();
+        let mut found = None;
+        if let Some(faces) = &self.faces {
+            let by = (self.model, &self.options);
+            let watcher = &mut Watcher { intermediates: None, reporter: &mut *watcher.reporter, ..watcher };
+            let restored = faces.restore(by, &photo, &samples, &mut self.seeds, (self.arguments, watcher));
+            found = Some((faces, restored.map_err(failed)?));
+        }
+        let depth = match photo.is_deep() && self.format.is_deep() {
+            true => Depth::Sixteen,
+            false => geometry.depth(),
+        };
+        let mut backgrounds = Vec::new();
+        let prepared = self.model.prepare(&photo, &self.options, stage2, &mut watcher).map_err(failed)?;
+        for (batch, samples) in batches().zip(&samples) {
+            let noise = self.seeds.batch(samples);
             let details = self.model.detail(&prepared, samples.len(), &self.options, noise, &mut watcher);
             let details = details.map_err(failed)?;
-            for ((path, sample), picture) in batch.iter().zip(&details) {
-                let depth = match photo.is_deep() && self.format.is_deep() {
-                    true => Depth::Sixteen,
-                    false => geometry.depth(),
-                };
-                let alpha = prepared.alpha.as_ref();
+            for (index, ((path, sample), background)) in batch.iter().zip(&details).enumerate() {
+                let index = watcher.results + index;
+                let pasted = found.as_ref().map(|(faces, restored)| faces.paste(restored, background, index));
+                let pasted = pasted.transpose().map_err(failed)?;
+                let picture = pasted.as_ref().unwrap_or(background);
+                let alpha = prepared.alpha.as_ref().filter(|alpha| alpha.size() == picture.size());
                 write(path, picture, alpha, &photo, self.format, depth, self.arguments.quality).map_err(
                     |error| match error.downcast_ref::<diffbir_imaging::EncodeError>() {
                         Some(_) => error.context(job.input.display().to_string()),
@@ -210,15 +234,27 @@ impl Run<'_> {
                 });
             }
             watcher.results += details.len();
+            if found.is_some() {
+                backgrounds.extend(details);
+            }
             started = Instant::now();
         }
+        let saved = found.map(|(faces, restored)| {
+            (faces.save(job, &restored, &backgrounds, self.numbered, (self.format, depth)), restored.count())
+        });
         if let (Some(values), Some(folder)) = (intermediates, &self.arguments.save_intermediates) {
             let written = values.write(folder, job);
             let written = written.map(|path| self.reporter.say(&format!("  {}", path.display())));
             self.beside(job, written);
         }
+        let (saved, count) = saved.unwrap_or((Ok(()), 0));
+        self.beside(job, saved);
         if settings::as_reference(self.arguments) {
-            self.beside(job, prompts::append(&self.arguments.output, &job.input, &self.options));
+            let stem = job.input.file_stem().unwrap_or_default().to_string_lossy();
+            let faces = (0..count).map(|face| format!("{stem}_face_{face}"));
+            for name in faces.chain([stem.to_string()]) {
+                self.beside(job, prompts::append(&self.arguments.output, &name, &self.options));
+            }
         }
         Ok(job.outputs.len())
     }

@@ -1,0 +1,210 @@
+//! What `--task face-background` adds to the restoration of a picture: its faces.
+
+use super::choose::{self, Chosen};
+use super::seeds::Seeds;
+use super::{Watcher, settings, write};
+use crate::args::{Existing, Restore, Task, Which};
+use crate::outputs::{self, Job};
+use crate::paths::place;
+use crate::progress::Event;
+use anyhow::{Context, Result, bail};
+use diffbir::catalog::{DETECTORS, PARSER, Store};
+use diffbir::faces::{self, Detector, Finder, Manner, Parser, Rules, Scene};
+use diffbir::{Model, Options};
+use diffbir_imaging::{Depth, Format, Photo, Raster};
+use diffbir_nn::Device;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// Smaller faces are not better for being restored by themselves.
+const LEAST_PX: f64 = 16.0;
+
+/// What is the same for the faces of all pictures of a run.
+pub struct Faces {
+    finder: Finder,
+    /// What restores them, where it is not what restores the background.
+    model: Option<Model>,
+    rules: Rules,
+    save: Option<Save>,
+}
+
+/// Where faces are written.
+struct Save {
+    folder: PathBuf,
+    existing: Existing,
+    /// What nothing is written over.
+    kept: HashSet<PathBuf>,
+}
+
+/// The restored faces of a picture.
+pub struct Restored {
+    scene: Scene,
+    /// As they were cut.
+    cut: Vec<Photo>,
+    /// Of each face its samples.
+    results: Vec<Vec<Raster>>,
+}
+
+/// Whether faces are looked for.
+pub fn asked(arguments: &Restore) -> Result<bool> {
+    let asked = arguments.task == Task::FaceBackground;
+    match arguments.faces.given() {
+        Some(flag) if !asked => bail!("{flag}: goes with --task face-background"),
+        _ => Ok(asked),
+    }
+}
+
+/// Where faces go: where `--save-faces` says, or, as in the reference, beside the results.
+fn folder(arguments: &Restore) -> Option<&Path> {
+    let beside = if settings::as_reference(arguments) { arguments.output.as_deref() } else { None };
+    arguments.faces.save_faces.as_deref().or(beside)
+}
+
+/// Refuses, before any work, a folder into which faces cannot be written.
+pub fn plan(arguments: &Restore) -> Result<()> {
+    match (asked(arguments)?, folder(arguments)) {
+        (true, Some(folder)) => outputs::ensure_writable(folder).context("--save-faces"),
+        _ => Ok(()),
+    }
+}
+
+impl Faces {
+    /// Nothing where no faces are to be looked for.
+    pub fn new(
+        arguments: &Restore,
+        chosen: &Chosen,
+        jobs: &[Job],
+        existing: Existing,
+        device: &Device,
+    ) -> Result<Option<Self>> {
+        if !asked(arguments)? {
+            return Ok(None);
+        }
+        let store = Store::of_user();
+        let flags = &arguments.faces;
+        let found = || store.as_ref().and_then(|store| DETECTORS.iter().find_map(|file| store.find(file)));
+        let Some(detector) = flags.face_detector.clone().or_else(found) else {
+            bail!(
+                "--task face-background: what finds faces is not here: `diffbir models pull faces` gets it, or name a \
+                 file of RetinaFace by --face-detector"
+            );
+        };
+        let loading = choose::loading(arguments, device);
+        let parser = store.as_ref().and_then(|store| store.find(PARSER));
+        let parser = parser.map(|file| Parser::open(&file, loading.precision, device)).transpose()?;
+        let model = match (chosen.set, &store) {
+            (Some(set), Some(store)) => Some(chosen.model.official_faces(set, store, loading)?),
+            _ => None,
+        };
+        let which = match flags.faces {
+            None | Some(Which::All) => faces::Which::All,
+            Some(Which::Center) => faces::Which::Centre,
+            Some(Which::Largest) => faces::Which::Largest,
+        };
+        let (manner, least_px) = match settings::as_reference(arguments) {
+            true => (Manner::Reference, 0.0),
+            false => (Manner::Own, LEAST_PX),
+        };
+        let save = folder(arguments).map(|folder| Save {
+            folder: folder.to_path_buf(),
+            existing,
+            kept: jobs.iter().flat_map(|job| job.files().chain([job.input.as_path()])).map(place).collect(),
+        });
+        Ok(Some(Self {
+            finder: Finder { detector: Detector::open(&detector, device)?, parser },
+            model,
+            rules: Rules { which, least_px: flags.min_face_px.unwrap_or(least_px) as f32, manner },
+            save,
+        }))
+    }
+
+    /// Finds and restores the faces of a photograph whose background `model` restores.
+    pub fn restore(
+        &self,
+        (model, options): (&Model, &Options),
+        photo: &Photo,
+        batches: &[Vec<u64>],
+        seeds: &mut Seeds,
+        (arguments, watcher): (&Restore, &mut Watcher),
+    ) -> Result<Restored, diffbir::Error> {
+        let geometry = model.config.geometry;
+        let scene = self.finder.look(photo, geometry, options.upscale, self.rules, watcher)?;
+        let count = scene.count();
+        watcher.reporter.event(&Event::Faces { input: watcher.input, found: scene.found, restored: count });
+        let model = self.model.as_ref().unwrap_or(model);
+        let (mut cut, mut results) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for index in 0..count {
+            watcher.reporter.event(&Event::Face { input: watcher.input, face: index + 1, faces: count });
+            let (photo, upscale) = scene.cut(index, &model.config);
+            let options = Options { upscale, ..options.clone() };
+            let prepared = model.prepare(&photo, &options, !arguments.stage1_only, watcher)?;
+            let mut samples = Vec::new();
+            for batch in batches {
+                let noise = seeds.batch(batch);
+                samples.extend(model.detail(&prepared, batch.len(), &options, noise, watcher)?);
+            }
+            cut.push(photo);
+            results.push(samples);
+        }
+        Ok(Restored { scene, cut, results })
+    }
+
+    /// The background with the faces of a sample, the `index`th that was restored.
+    pub fn paste(
+        &self,
+        faces: &Restored,
+        background: &Raster,
+        index: usize,
+    ) -> Result<Raster, diffbir::Error> {
+        let of_sample: Vec<&Raster> = faces.results.iter().map(|samples| &samples[index]).collect();
+        faces.scene.paste(background.clone(), &of_sample, self.finder.parser.as_ref())
+    }
+
+    /// Writes the faces of a picture and its backgrounds, one a sample, if somebody wants them.
+    pub fn save(
+        &self,
+        job: &Job,
+        faces: &Restored,
+        backgrounds: &[Raster],
+        numbered: bool,
+        (format, depth): (Format, Depth),
+    ) -> Result<()> {
+        let Some(save) = &self.save else { return Ok(()) };
+        let number =
+            |(_, sample): &(PathBuf, u64)| if numbered { format!("_{sample}") } else { String::new() };
+        let numbers: Vec<String> = job.outputs.iter().map(number).collect();
+        let stem = job.input.file_stem().unwrap_or_default().to_string_lossy();
+        let put = |kind: &str, name: String, picture: &Raster| {
+            let name = format!("{name}.{}", format.extension());
+            let path = save.folder.join(kind).join(&job.below).join(name);
+            if save.kept.contains(&place(&path)) {
+                bail!("--save-faces: {} is an input or a result: choose another folder", path.display());
+            }
+            if outputs::stays(&path, save.existing)? {
+                return Ok(());
+            }
+            write(&path, picture, None, &Photo::of_raster(picture), format, depth, None)
+        };
+        for (number, background) in numbers.iter().zip(backgrounds) {
+            put("restored_backgrounds", format!("{stem}{number}"), background)?;
+        }
+        for (index, (cut, samples)) in faces.cut.iter().zip(&faces.results).enumerate() {
+            let name = format!("{stem}_face_{index}");
+            // The reference names it after the last sample.
+            let last = if self.rules.manner == Manner::Reference { numbers.last() } else { None };
+            let last = last.map_or("", String::as_str);
+            put("cropped_faces", format!("{name}{last}"), &cut.to_raster())?;
+            for (number, face) in numbers.iter().zip(samples) {
+                put("restored_faces", format!("{name}{number}"), face)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Restored {
+    /// How many faces were restored.
+    pub fn count(&self) -> usize {
+        self.results.len()
+    }
+}
