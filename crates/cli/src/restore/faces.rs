@@ -24,6 +24,8 @@ pub struct Faces {
     finder: Finder,
     /// What restores them, where it is not what restores the background.
     model: Option<Model>,
+    /// Whether its stage 2 runs.
+    stage2: bool,
     rules: Rules,
     save: Option<Save>,
 }
@@ -105,6 +107,7 @@ impl Faces {
             true => (Manner::Reference, 0.0),
             false => (Manner::Own, LEAST_PX),
         };
+        let asked_for = arguments.fidelity.is_some() || arguments.no_stage1;
         let save = folder(arguments).map(|folder| Save {
             folder: folder.to_path_buf(),
             existing,
@@ -113,6 +116,8 @@ impl Faces {
         Ok(Some(Self {
             finder: Finder { detector: Detector::open(&detector, device)?, parser },
             model,
+            // The built-in stage 2 breaks eyes: it is for those who ask for it.
+            stage2: !arguments.stage1_only && (chosen.model.config.name != "nano" || asked_for),
             rules: Rules { which, least_px: flags.min_face_px.unwrap_or(least_px) as f32, manner },
             save,
         }))
@@ -125,7 +130,7 @@ impl Faces {
         photo: &Photo,
         batches: &[Vec<u64>],
         seeds: &mut Seeds,
-        (arguments, watcher): (&Restore, &mut Watcher),
+        watcher: &mut Watcher,
     ) -> Result<Restored, diffbir::Error> {
         let geometry = model.config.geometry;
         let scene = self.finder.look(photo, geometry, options.upscale, self.rules, watcher)?;
@@ -137,7 +142,7 @@ impl Faces {
             watcher.reporter.event(&Event::Face { input: watcher.input, face: index + 1, faces: count });
             let (photo, upscale) = scene.cut(index, &model.config);
             let options = Options { upscale, ..options.clone() };
-            let prepared = model.prepare(&photo, &options, !arguments.stage1_only, watcher)?;
+            let prepared = model.prepare(&photo, &options, self.stage2, watcher)?;
             let mut samples = Vec::new();
             for batch in batches {
                 let noise = seeds.batch(batch);

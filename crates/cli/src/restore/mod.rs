@@ -199,7 +199,7 @@ impl Run<'_> {
         if let Some(faces) = &self.faces {
             let by = (self.model, &self.options);
             let watcher = &mut Watcher { intermediates: None, reporter: &mut *watcher.reporter, ..watcher };
-            let restored = faces.restore(by, &photo, &samples, &mut self.seeds, (self.arguments, watcher));
+            let restored = faces.restore(by, &photo, &samples, &mut self.seeds, watcher);
             found = Some((faces, restored.map_err(failed)?));
         }
         let depth = match photo.is_deep() && self.format.is_deep() {
