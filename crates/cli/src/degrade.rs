@@ -42,7 +42,7 @@ pub fn run(arguments: &Degrade) -> Result<ExitCode> {
     }
     let source = Source::open(arguments)?;
     let found = inputs::find(&arguments.inputs, arguments.recursive, &target);
-    let (jobs, skipped) = outputs::plan(&found, &target, Format::Png, 1, arguments.existing)?;
+    let (jobs, skipped) = outputs::plan(&found, &target, Format::Png, (1, false), arguments.existing)?;
     for problem in &found.problems {
         say(format_args!("error: {}", problem.message));
     }

@@ -106,7 +106,7 @@ const PARTS: [(&str, &str); 11] = [
 ];
 
 /// A tensor by which a network is known, and the network.
-const NETWORKS: [(&str, &str); 17] = [
+const NETWORKS: [(&str, &str); 18] = [
     ("down_blocks.0.resnets.0.conv1.weight", "UNet in the names of the diffusers library"),
     ("decoder.mid_block.resnets.0.conv1.weight", "autoencoder in the names of the diffusers library"),
     (
@@ -126,7 +126,8 @@ const NETWORKS: [(&str, &str); 17] = [
     ("features.0.weight", "AlexNet or VGG-16, for LPIPS"),
     ("11.pool.1.weight", "encoder of TAEF2, an autoencoder"),
     ("3.pool.1.weight", "decoder of TAEF2, an autoencoder"),
-    ("BboxHead.0.conv1x1.weight", "RetinaFace, which finds faces and which nothing here uses yet"),
+    ("BboxHead.0.conv1x1.weight", "RetinaFace, which finds faces"),
+    ("out_mask_conv.conv2d.weight", "ParseNet, which tells a face from what is around it"),
 ];
 
 fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {

@@ -6,7 +6,7 @@ use crate::paths::{Kind, kind};
 use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk::{self, say};
 use anyhow::{Context, Result, bail};
-use diffbir::catalog::{self, Download, FILES, METRICS, PullError, SETS, Store, Verdict, WeightFile};
+use diffbir::catalog::{self, Download, FACES, FILES, METRICS, PullError, SETS, Store, Verdict, WeightFile};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -54,11 +54,17 @@ fn files_of(name: &str) -> Result<Vec<&'static WeightFile>> {
     if let Some(metric) = catalog::metric(name) {
         return Ok(metric.files.to_vec());
     }
+    if name == "faces" {
+        return Ok(FACES.to_vec());
+    }
     match catalog::file_or_copy(name) {
         Some(file) => Ok(vec![file]),
         None => {
             let sets: Vec<&str> = SETS.iter().map(|set| set.name).collect();
-            bail!("{name}: there is no such model or file: there are {}; see models list", sets.join(", "))
+            bail!(
+                "{name}: there is no such model or file: there are {} and faces; see models list",
+                sets.join(", ")
+            )
         }
     }
 }
@@ -91,10 +97,15 @@ fn list(store: &Store) -> String {
         text += &format!("{name}  {here} of {all} files here: {}, for `diffbir eval`\n", metric.about);
         metric.files.iter().for_each(|file| text += &line(store, file));
     }
+    let here = FACES.iter().filter(|file| store.find(file).is_some()).count();
+    let all = FACES.len();
+    text += &format!("faces  {here} of {all} files here: for `diffbir restore --task face-background`\n");
+    FACES.iter().for_each(|file| text += &line(store, file));
     text += "files of no set\n";
     let in_set = |file| SETS.iter().any(|set| set.files().contains(file));
     let of_metric = |file| METRICS.iter().any(|metric| metric.files.contains(file));
-    for file in FILES.iter().filter(|file| !in_set(file) && !of_metric(file)) {
+    let of_faces = |file| FACES.contains(file);
+    for file in FILES.iter().filter(|file| !in_set(file) && !of_metric(file) && !of_faces(file)) {
         text += &line(store, file);
     }
     text

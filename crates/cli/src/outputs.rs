@@ -122,14 +122,15 @@ fn upwards_resolved(path: &Path) -> PathBuf {
     if goes_up { place(path) } else { path.to_path_buf() }
 }
 
-/// Plans all outputs before any work; returns the jobs and how many results were left as they are.
+/// Plans all outputs before any work, so many results of each input, their names with the number of the sample if
+/// `numbered`; returns the jobs and how many results were left as they are.
 ///
 /// Fails where a result would lie over an input, another result or what must stay, or cannot be written.
 pub fn plan(
     found: &Found,
     target: &Target,
     format: Format,
-    samples: u64,
+    (samples, numbered): (u64, bool),
     existing: Existing,
 ) -> Result<(Vec<Job>, usize)> {
     if let Target::File(file, _) = target {
@@ -148,7 +149,7 @@ pub fn plan(
     for input in &found.inputs {
         let mut outputs = Vec::new();
         for sample in 0..samples {
-            let path = target.path(input, format, (samples > 1).then_some(sample));
+            let path = target.path(input, format, numbered.then_some(sample));
             let own = place(&path);
             if sources.contains(&own) {
                 bail!("{}: the result would lie over an input: choose another output", path.display());

@@ -54,6 +54,20 @@ pub enum Event<'a> {
         done: usize,
         total: usize,
     },
+    /// Faces were found in a picture, so many of which are restored by themselves.
+    Faces {
+        #[serde(serialize_with = "lossy")]
+        input: &'a Path,
+        found: usize,
+        restored: usize,
+    },
+    /// A face of a picture begins.
+    Face {
+        #[serde(serialize_with = "lossy")]
+        input: &'a Path,
+        face: usize,
+        faces: usize,
+    },
     /// A result was written.
     Done {
         #[serde(serialize_with = "lossy")]
@@ -194,6 +208,13 @@ impl Reporter {
             Event::Done { output, width, height, seconds, .. } => {
                 self.say(&format!("  {} ({width} x {height}) in {seconds:.1} s", output.display()));
             }
+            Event::Faces { found: 0, .. } => self.say("  no face found: all is restored as background"),
+            Event::Faces { found, restored, .. } => {
+                let left = found - restored;
+                let left = if left > 0 { format!(", {left} left to the background") } else { String::new() };
+                self.say(&format!("  {found} face{} found{left}", plural(*found)));
+            }
+            Event::Face { face, faces, .. } => self.say(&format!("  face {face} of {faces}")),
             Event::Error { message, .. } => self.say(&format!("error: {message}")),
             Event::End { model, restored, skipped, failed, .. } => {
                 self.finish();

@@ -1,6 +1,6 @@
 //! Real small weights and pictures, which are not part of the project. `DIFFBIR_DATA` names a folder with
-//! `weights/` (Real-ESRGAN x4plus, general-x4v3 and animevideov3, TAEF2, LPIPS, NIQE's statistics, RetinaFace)
-//! and `real/real47/`, DiffBIR's own examples:
+//! `weights/` (Real-ESRGAN x4plus, general-x4v3 and animevideov3, TAEF2, LPIPS, NIQE's statistics, RetinaFace,
+//! YuNet), `real/real47/` and `real/diffbir_demo_bfr_whole/`, DiffBIR's own examples:
 //!
 //!     DIFFBIR_DATA=FOLDER cargo test --release --workspace --test real_weights -- --ignored
 
@@ -71,6 +71,34 @@ fn they_enlarge_dif_birs_own_examples() {
             let db = -10.0 * (squares.sum::<f64>() / small.data.len() as f64).log10();
             println!("{weights}, {}: {db:.1} dB", input.display());
             assert!(db > least_db, "{weights}: {db:.1} dB");
+        }
+    }
+}
+
+/// Photographs with one to four faces, by both detectors.
+#[test]
+#[ignore = "needs real weights: DIFFBIR_DATA"]
+fn faces_of_dif_birs_own_examples_are_restored() {
+    let folder = TempDir::new().unwrap();
+    for detector in ["retinaface_mobilenet0.25_Final.pth", "yunet_n_dynamic.onnx"] {
+        for (input, faces) in [("01.jpg", 3), ("02.png", 2), ("Audrey_Hepburn.jpg", 1), ("Queen.jpeg", 4)] {
+            let output = folder.path().join("out.png");
+            let mut command = diffbir();
+            command.args([
+                "restore",
+                "--device",
+                "cpu",
+                "--existing",
+                "overwrite",
+                "--upscale",
+                "1",
+                "--stage1-only",
+            ]);
+            command
+                .args(["--task", "face-background", "--face-detector"])
+                .arg(data("weights").join(detector));
+            command.arg(data("real/diffbir_demo_bfr_whole").join(input)).arg("-o").arg(&output);
+            command.assert().success().stderr(contains(format!("face {faces} of {faces}")));
         }
     }
 }

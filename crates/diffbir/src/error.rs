@@ -5,6 +5,8 @@ use std::fmt;
 /// A part of the pipeline, as it is named to people and programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Looking for faces.
+    Detect,
     /// Removing the degradation.
     Stage1,
     /// From the stage-1 picture to its latent.
@@ -18,6 +20,7 @@ pub enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
+            Self::Detect => "find faces",
             Self::Stage1 => "stage 1",
             Self::Encode => "encode",
             Self::Sample => "sample",

@@ -9,6 +9,7 @@ pub mod config;
 pub mod device;
 pub mod diffusers;
 mod error;
+pub mod faces;
 mod full;
 pub mod geometry;
 pub mod model;

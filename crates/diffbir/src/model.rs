@@ -13,6 +13,7 @@ use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{Precision, build_in};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A loaded model.
 pub struct Model {
@@ -20,7 +21,8 @@ pub struct Model {
     pub config: ModelConfig,
     pub(crate) device: Device,
     pub(crate) stage1: Stage1,
-    pub(crate) stage2: Option<Stage2>,
+    /// Shared by models that differ in stage 1.
+    pub(crate) stage2: Option<Arc<Stage2>>,
 }
 
 pub(crate) struct Stage2 {
@@ -141,7 +143,18 @@ impl Model {
             Stages::All => config.stage2.as_ref().map(|stage2| loading.stage2(stage2, &parts)).transpose()?,
             Stages::First => None,
         };
-        Ok(Self { config, device: loading.device.clone(), stage1, stage2 })
+        Ok(Self { config, device: loading.device.clone(), stage1, stage2: stage2.map(Arc::new) })
+    }
+
+    /// This model with another stage 1, `config` being of the whole; stage 2 is in memory once.
+    pub(crate) fn with_stage1(
+        &self,
+        config: ModelConfig,
+        stage1: Checkpoint,
+        loading: Loading,
+    ) -> Result<Self, Error> {
+        let stage1 = loading.network(stage1, |params| config.stage1.build(params))?;
+        Ok(Self { config, device: self.device.clone(), stage1, stage2: self.stage2.clone() })
     }
 
     /// How it samples where nothing else is asked for.

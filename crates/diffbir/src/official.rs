@@ -5,11 +5,12 @@ use crate::config::{AutoencoderConfig, ModelConfig, SamplingDefaults, Stage2Conf
 use crate::full::{CONTROL, STAGE1};
 use crate::geometry::Geometry;
 use crate::model::{Loading, Parts, Stages};
-use crate::{Error, Model, diffusers};
+use crate::{Error, Model, diffusers, faces};
 use diffbir_diffusion::{Prediction, Terminal};
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
+use diffbir_models::parsenet::ParseNetConfig;
 use diffbir_models::rrdb::RrdbConfig;
 use diffbir_models::scunet::ScuNetConfig;
 use diffbir_models::stage1::Stage1Config;
@@ -18,7 +19,7 @@ use diffbir_models::unet::UnetConfig;
 use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::keys_of;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where Stable Diffusion's files keep their networks.
 pub(crate) const UNET: &str = "model.diffusion_model";
@@ -93,6 +94,9 @@ fn text(base: &Checkpoint) -> Checkpoint {
 
 /// An error if a file does not hold what the catalog says, by names and shapes of its tensors.
 pub(crate) fn expect(network: Network, path: &Path) -> Result<(), WeightError> {
+    if network == Network::Detector {
+        return faces::expect_detector(path);
+    }
     let file = Checkpoint::open(path)?;
     let sizes = UnetConfig::official();
     let stage1 =
@@ -114,8 +118,9 @@ pub(crate) fn expect(network: Network, path: &Path) -> Result<(), WeightError> {
             control(file.part("control_model"))?;
             base()
         }
+        Network::Parser => file.expect(&keys_of(|params| ParseNetConfig::official().build(params))?),
         // Of these every hash is known.
-        Network::Metric => Ok(()),
+        Network::Metric | Network::Detector => Ok(()),
     }
 }
 
@@ -201,29 +206,45 @@ impl Parts {
     }
 }
 
+/// Where a file of a set lies.
+fn find(set: &Set, file: &'static WeightFile, store: &Store) -> Result<PathBuf, Error> {
+    store.find(file).ok_or_else(|| {
+        Error::Option(format!(
+            "{} of model {} is not here: `diffbir models pull {}` gets it, or put it into {}",
+            file.name,
+            set.name,
+            set.name,
+            store.folder().display()
+        ))
+    })
+}
+
 impl Model {
     /// An official model for a task, from files on this machine.
     ///
     /// # Errors
     /// When a file is missing, saying how to get it, or when it is not what it should be.
     pub fn official(set: &Set, task: Task, store: &Store, loading: Loading) -> Result<Self, Error> {
-        let find = |file: &'static WeightFile| {
-            store.find(file).ok_or_else(|| {
-                Error::Option(format!(
-                    "{} of model {} is not here: `diffbir models pull {}` gets it, or put it into {}",
-                    file.name,
-                    set.name,
-                    set.name,
-                    store.folder().display()
-                ))
-            })
-        };
+        let find = |file| find(set, file, store);
         let [stage1, control, base] = set.files_of(task);
         let parts = match loading.stages {
             Stages::All => Parts::of_files(&find(stage1)?, &find(control)?, &find(base)?)?,
             Stages::First => Parts { stage1: Checkpoint::open(&find(stage1)?)?, ..Parts::default() },
         };
         Self::assemble(set.config(task), parts, loading)
+    }
+
+    /// The model for the faces of a picture beside this one, which is `set` for all around them. Where only stage 1 is
+    /// another, the rest is in memory once.
+    ///
+    /// # Errors
+    /// As [`Model::official`].
+    pub fn official_faces(&self, set: &Set, store: &Store, loading: Loading) -> Result<Self, Error> {
+        let ([stage1, rest @ ..], [_, around @ ..]) = (set.files_of(Task::Face), set.files_of(Task::Sr));
+        if rest != around {
+            return Self::official(set, Task::Face, store, loading);
+        }
+        self.with_stage1(set.config(Task::Face), Checkpoint::open(&find(set, stage1, store)?)?, loading)
     }
 }
 

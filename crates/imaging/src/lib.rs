@@ -1,5 +1,5 @@
 //! Pictures outside the networks: decoding and encoding with their metadata, resampling, the colour fix,
-//! and the geometry of tiles. No tensors.
+//! turning and masking, and the geometry of tiles. No tensors.
 
 pub mod colour_fix;
 mod decode;
@@ -8,12 +8,15 @@ mod encode;
 mod error;
 mod exif;
 mod fields;
+pub mod mask;
 mod metadata;
 mod photo;
 mod profile;
 mod raster;
 pub mod resize;
+pub mod similarity;
 pub mod tiles;
+pub mod warp;
 
 pub use decode::{decode, decode_bytes, describe, extension_of, size};
 pub use disk::{Partial, remove_orphans, write_atomic, write_atomic_with};
@@ -22,3 +25,4 @@ pub use error::{DecodeError, EncodeError};
 pub use metadata::{Density, Metadata};
 pub use photo::{Depth, Photo, Samples};
 pub use raster::Raster;
+pub use similarity::Similarity;

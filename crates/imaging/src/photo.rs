@@ -51,6 +51,23 @@ pub enum Depth {
 }
 
 impl Photo {
+    /// A picture of three channels in sRGB, rounded to 8 bits.
+    ///
+    /// # Panics
+    /// When it has another number of channels.
+    pub fn of_raster(picture: &Raster) -> Self {
+        assert_eq!(picture.channels, 3, "a photograph here has three channels");
+        Self {
+            width_px: picture.width_px,
+            height_px: picture.height_px,
+            channels: 3,
+            samples: Samples::U8(picture.to_u8_rounding()),
+            alpha: None,
+            metadata: Metadata::default(),
+            profile: None,
+        }
+    }
+
     /// Whether samples have more than 8 bits.
     pub fn is_deep(&self) -> bool {
         matches!(self.samples, Samples::U16(_))

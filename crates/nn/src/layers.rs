@@ -104,6 +104,27 @@ impl ConvTranspose2d {
     }
 }
 
+/// A 3x3 convolution of each channel by itself, zeros around the picture. No bias.
+#[derive(Module, Debug)]
+pub struct DepthwiseConv2d {
+    /// `[channels, 1, 3, 3]`.
+    weight: Param<Tensor<4>>,
+    #[module(skip)]
+    stride: usize,
+}
+
+impl DepthwiseConv2d {
+    /// Of `channels` channels, with this step between output pixels.
+    pub fn new(params: &Params, channels: usize, stride: usize) -> Result<Self, WeightError> {
+        Ok(Self { weight: params.tensor("weight", [channels, 1, 3, 3], Init::FanIn)?, stride })
+    }
+
+    /// `[batch, height, width, channels]` to `[batch, height', width', channels]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        told(&self.weight, ops::conv2d_depthwise(x, self.weight.val(), self.stride))
+    }
+}
+
 /// A linear map of the last dimension.
 #[derive(Module, Debug)]
 pub struct Linear {
@@ -205,6 +226,40 @@ impl GroupNorm {
     fn normed(&self, x: Tensor<4>, silu: bool) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         told(&self.weight, ops::group_norm(x, weight, bias, self.groups, self.epsilon, silu))
+    }
+}
+
+/// Normalisation of each channel by the statistics that training gathered: for networks that are used and not trained.
+#[derive(Module, Debug)]
+pub struct BatchNorm2d {
+    weight: Param<Tensor<1>>,
+    bias: Param<Tensor<1>>,
+    running_mean: Param<Tensor<1>>,
+    running_var: Param<Tensor<1>>,
+}
+
+impl BatchNorm2d {
+    /// PyTorch's default, which every network here uses.
+    const EPSILON: f32 = 1e-5;
+
+    /// Of `channels` channels.
+    pub fn new(params: &Params, channels: usize) -> Result<Self, WeightError> {
+        let tensor = |name: &str, value| params.tensor(name, [channels], Init::Constant(value));
+        let layer = Self {
+            weight: tensor("weight", 1.0)?,
+            bias: tensor("bias", 0.0)?,
+            running_mean: tensor("running_mean", 0.0)?,
+            running_var: tensor("running_var", 1.0)?,
+        };
+        params.unused("num_batches_tracked", &[]);
+        Ok(layer)
+    }
+
+    /// `[batch, height, width, channels]`, normalised.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        let scale = self.weight.val() / (self.running_var.val() + Self::EPSILON).sqrt();
+        let shift = self.bias.val() - self.running_mean.val() * scale.clone();
+        told(&self.weight, x * scale.unsqueeze() + shift.unsqueeze())
     }
 }
 

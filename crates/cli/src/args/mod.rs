@@ -1,12 +1,14 @@
 //! All flags, each explained in one sentence.
 
 mod eval;
+mod faces;
 mod reference;
 mod restore;
 mod serve;
 mod train;
 
 pub use eval::{Eval, TableFormat};
+pub use faces::{Faces, Which};
 pub use reference::{Captioner, Reference, Version};
 pub use restore::{ColourFix, Precision, Restore, SeedMode, Task};
 pub use serve::Serve;

@@ -1,6 +1,6 @@
 //! Flags of `diffbir restore`.
 
-use super::{Existing, Reference, cfg_scale, fidelity, not_negative, positive, seed};
+use super::{Existing, Faces, Reference, cfg_scale, fidelity, not_negative, positive, seed};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use diffbir::device::DeviceChoice;
@@ -36,7 +36,8 @@ pub struct Restore {
     #[arg(long, value_enum)]
     pub existing: Option<Existing>,
 
-    /// What is to be done: enlarge and clean, take noise away, or an aligned face that fills the picture.
+    /// What is to be done: enlarge and clean, take noise away, an aligned face that fills the picture, or a
+    /// photograph with faces.
     #[arg(long, value_enum, default_value_t = Task::Sr)]
     pub task: Task,
 
@@ -159,6 +160,9 @@ pub struct Restore {
 
     #[command(flatten)]
     pub tiles: Tiles,
+
+    #[command(flatten)]
+    pub faces: Faces,
 
     #[command(flatten)]
     pub reference: Reference,
@@ -303,9 +307,9 @@ pub enum Task {
     Denoise,
     /// One aligned face that fills the picture.
     Face,
-    /// Faces anywhere in the picture, and what is around them; not built.
-    #[value(name = "unaligned_face", hide = true)]
-    UnalignedFace,
+    /// Faces anywhere in the picture, each by itself, and what is around them.
+    #[value(aliases = ["unaligned_face", "face_background"])]
+    FaceBackground,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -29,9 +29,7 @@ fn store() -> Result<Store> {
 
 /// The model that the flags name, or the best that is present.
 pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Result<Chosen> {
-    let stages = stages(arguments);
-    let precision = precision(arguments.precision, device);
-    let loading = Loading { device, precision, stages };
+    let loading = loading(arguments, device);
     if let Some(set) = named_version(arguments)? {
         return official(set, task, loading);
     }
@@ -39,6 +37,11 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
         return from_files(ckpt, &arguments.reference, loading);
     }
     named("--model", &arguments.model, task, loading)
+}
+
+/// How networks are loaded.
+pub fn loading<'a>(arguments: &Restore, device: &'a Device) -> Loading<'a> {
+    Loading { device, precision: precision(arguments.precision, device), stages: stages(arguments) }
 }
 
 fn official(set: &'static Set, task: catalog::Task, loading: Loading) -> Result<Chosen> {
@@ -178,11 +181,9 @@ pub fn task(arguments: &Restore) -> Result<catalog::Task> {
         bail!("{message}");
     }
     Ok(match arguments.task {
-        Task::Sr => catalog::Task::Sr,
+        // Faces come by themselves.
+        Task::Sr | Task::FaceBackground => catalog::Task::Sr,
         Task::Denoise => catalog::Task::Denoise,
         Task::Face => catalog::Task::Face,
-        Task::UnalignedFace => {
-            bail!("--task unaligned_face: is not built yet: `face` restores one that fills the picture")
-        }
     })
 }

@@ -1,6 +1,7 @@
 //! `diffbir restore`.
 
 pub mod choose;
+pub mod faces;
 mod intermediates;
 pub mod memory;
 pub mod picture;
@@ -60,7 +61,10 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
             "--existing skip: in --seed-mode reference-cli each picture's noise follows from those before it"
         );
     }
-    let (jobs, skipped) = outputs::plan(&found, &target, format, samples, existing)?;
+    // The reference numbers samples always where it looks for faces.
+    let numbered = samples > 1 || faces::asked(arguments)? && settings::as_reference(arguments);
+    let (jobs, skipped) = outputs::plan(&found, &target, format, (samples, numbered), existing)?;
+    faces::plan(arguments)?;
     if found.results > 0 {
         reporter.say(&format!("{} found as results of an earlier run: left out", found.results));
     }
@@ -91,7 +95,8 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     instead.iter().for_each(|why| reporter.say(&format!("--device: {why}")));
     let chosen = choose::choose(arguments, task, &device)?;
     let mut run = Run {
-        restorer: Restorer::new(arguments, &chosen, task, format, &mut |text| reporter.say(text))?,
+        restorer: Restorer::new((arguments, task, format), &chosen, &device, &mut |text| reporter.say(text))?,
+        save: faces::Save::new(arguments, &jobs, (existing, numbered)),
         arguments,
         stop: on_ctrl_c("stopping; press Ctrl-C again to leave at once", None)?,
         memory: arguments.memory.then(Memory::watch),
@@ -133,6 +138,8 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
 /// The pictures of a command.
 struct Run<'a> {
     restorer: Restorer<'a>,
+    /// Where faces go, if somebody wants them.
+    save: Option<faces::Save>,
     arguments: &'a Restore,
     stop: Arc<AtomicBool>,
     memory: Option<Memory>,
@@ -154,7 +161,7 @@ impl Run<'_> {
             results: 0,
         };
         let samples: Vec<u64> = job.outputs.iter().map(|(_, sample)| *sample).collect();
-        self.restorer.restore(&photo, &samples, &mut follower).map_err(|error| {
+        let found = self.restorer.restore(&photo, &samples, &mut follower).map_err(|error| {
             // A stop is nobody's fault and names no picture; what concerns folders names them.
             let of_picture = match error.downcast_ref() {
                 Some(error) => !matches!(error, Error::Stopped),
@@ -168,9 +175,17 @@ impl Run<'_> {
             let written = written.map(|path| self.reporter.say(&format!("  {}", path.display())));
             self.beside(job, written);
         }
+        if let (Some(save), Some(found)) = (&self.save, &found) {
+            self.beside(job, save.write(job, found, self.restorer.format));
+        }
         if settings::as_reference(self.arguments) {
-            let options = &self.restorer.options;
-            self.beside(job, prompts::append(&self.arguments.output, &job.input, options));
+            let stem = job.input.file_stem().unwrap_or_default().to_string_lossy();
+            let count = found.as_ref().map_or(0, |found| found.restored.count());
+            let faces = (0..count).map(|face| format!("{stem}_face_{face}"));
+            for name in faces.chain([stem.to_string()]) {
+                let options = &self.restorer.options;
+                self.beside(job, prompts::append(&self.arguments.output, &name, options));
+            }
         }
         Ok(job.outputs.len())
     }
@@ -219,6 +234,14 @@ impl Follow for Follower<'_> {
 
     fn say(&mut self, text: &str) {
         self.reporter.say(text);
+    }
+
+    fn faces(&mut self, found: usize, restored: usize) {
+        self.reporter.event(&Event::Faces { input: &self.job.input, found, restored });
+    }
+
+    fn face(&mut self, face: usize, faces: usize) {
+        self.reporter.event(&Event::Face { input: &self.job.input, face, faces });
     }
 
     fn result(&mut self, _sample: u64, Finished { picture, bytes, seed, seconds }: Finished) -> Result<()> {

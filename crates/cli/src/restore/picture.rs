@@ -1,6 +1,7 @@
 //! One picture, from photograph to encoded results: what the command line and the server have in common.
 
 use super::choose::Chosen;
+use super::faces::{Faces, Restored};
 use super::seeds::Seeds;
 use super::settings;
 use crate::args::Restore;
@@ -10,6 +11,7 @@ use diffbir::geometry::MAX_OUTPUT_PIXELS;
 use diffbir::restore::Watch;
 use diffbir::{Error, Model, Options};
 use diffbir_imaging::{Depth, Encoded, Format, Photo, Raster, Samples};
+use diffbir_nn::Device;
 use diffbir_nn::stop;
 use std::time::Instant;
 
@@ -23,6 +25,18 @@ pub struct Restorer<'a> {
     pub format: Format,
     arguments: &'a Restore,
     seeds: Seeds,
+    /// What finds and restores faces, where that is asked for.
+    faces: Option<Faces>,
+}
+
+/// What the faces of a picture became, and the backgrounds that they were laid into.
+pub struct Found {
+    /// The faces.
+    pub restored: Restored,
+    /// One for each sample.
+    pub backgrounds: Vec<Raster>,
+    /// How they are written.
+    pub depth: Depth,
 }
 
 /// A result, encoded.
@@ -50,6 +64,12 @@ pub trait Follow: Watch {
         Ok(())
     }
 
+    /// Told how many faces were found and how many of them are to be restored.
+    fn faces(&mut self, _found: usize, _restored: usize) {}
+
+    /// Told that this face, counted from 1, is next.
+    fn face(&mut self, _face: usize, _faces: usize) {}
+
     /// Handed the result of the sample of this number.
     fn result(&mut self, sample: u64, result: Finished) -> Result<()>;
 }
@@ -57,27 +77,32 @@ pub trait Follow: Watch {
 impl<'a> Restorer<'a> {
     /// Settles how pictures are restored, or says why the model cannot honour what is asked.
     pub fn new(
-        arguments: &'a Restore,
+        (arguments, task, format): (&'a Restore, Task, Format),
         chosen: &'a Chosen,
-        task: Task,
-        format: Format,
+        device: &Device,
         say: &mut dyn FnMut(&str),
     ) -> Result<Self> {
         chosen.doubts.iter().for_each(|doubt| say(doubt));
         let model = &chosen.model;
         let options = settings::options(arguments, model, task, say)?;
         let seeds = Seeds::new(arguments, chosen.set, task)?;
-        Ok(Self { model, options, format, arguments, seeds })
+        let faces = Faces::new(arguments, chosen, device)?;
+        Ok(Self { model, options, format, arguments, seeds, faces })
     }
 
     /// Restores a photograph once for each of `samples`. Whoever follows may stop it after a step, and after any
     /// layer of a network.
-    pub fn restore(&mut self, photo: &Photo, samples: &[u64], follow: &mut dyn Follow) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        photo: &Photo,
+        samples: &[u64],
+        follow: &mut dyn Follow,
+    ) -> Result<Option<Found>> {
         let restored = stop::unless(follow.stopped(), || self.run(photo, samples, follow));
         restored.unwrap_or_else(|| Err(Error::Stopped.into()))
     }
 
-    fn run(&mut self, photo: &Photo, samples: &[u64], follow: &mut dyn Follow) -> Result<()> {
+    fn run(&mut self, photo: &Photo, samples: &[u64], follow: &mut dyn Follow) -> Result<Option<Found>> {
         let lost = photo.metadata.lost_in(self.format);
         if !lost.is_empty() {
             follow.say(&format!("  {} cannot carry {}: left out", self.format.name(), lost.join(" and ")));
@@ -88,39 +113,59 @@ impl<'a> Restorer<'a> {
             follow.say(&format!("  {}", lowered(self.options.upscale, upscale, size)));
         }
         let mut started = Instant::now();
-        let stage2 = !self.arguments.stage1_only;
-        let prepared = self.model.prepare(photo, &self.options, stage2, follow)?;
         let (format, quality) = (self.format, self.arguments.quality);
         let depth = match photo.is_deep() && format.is_deep() {
             true => Depth::Sixteen,
             false => self.model.config.geometry.depth(),
         };
-        let alpha = prepared.alpha.as_ref();
-        let encode = |picture: &Raster| encode(picture, alpha, photo, format, depth, quality);
-        follow.stage1(&|| encode(&prepared.clean()))?;
+        let batches: Vec<&[u64]> = samples.chunks(usize::from(self.arguments.batch_size)).collect();
         self.seeds.picture();
-        for batch in samples.chunks(usize::from(self.arguments.batch_size)) {
+        let mut found = match &self.faces {
+            Some(faces) => {
+                let by = (self.model, &self.options);
+                let restored = faces.restore(by, photo, &batches, &mut self.seeds, follow)?;
+                Some(Found { restored, backgrounds: Vec::new(), depth })
+            }
+            None => None,
+        };
+        let stage2 = !self.arguments.stage1_only;
+        let prepared = self.model.prepare(photo, &self.options, stage2, follow)?;
+        let alpha = prepared.alpha.as_ref();
+        let encode = |picture: &Raster| {
+            let alpha = alpha.filter(|alpha| alpha.size() == picture.size());
+            encode(picture, alpha, photo, (format, depth, quality))
+        };
+        follow.stage1(&|| encode(&prepared.clean()))?;
+        let mut done = 0;
+        for batch in batches {
             let noise = self.seeds.batch(batch);
             let details = self.model.detail(&prepared, batch.len(), &self.options, noise, follow)?;
             let seconds = started.elapsed().as_secs_f64() / details.len() as f64;
-            for (&sample, picture) in batch.iter().zip(&details) {
+            for (&sample, background) in batch.iter().zip(&details) {
+                let pasted = match (&self.faces, &found) {
+                    (Some(faces), Some(found)) => Some(faces.paste(&found.restored, background, done)?),
+                    _ => None,
+                };
+                let picture = pasted.as_ref().unwrap_or(background);
                 let seed = self.seeds.of(sample);
                 follow.result(sample, Finished { picture, bytes: encode(picture)?, seed, seconds })?;
+                done += 1;
+            }
+            if let Some(found) = &mut found {
+                found.backgrounds.extend(details);
             }
             started = Instant::now();
         }
-        Ok(())
+        Ok(found)
     }
 }
 
 /// A result as a file, in the photograph's own colours.
-fn encode(
+pub(super) fn encode(
     picture: &Raster,
     alpha: Option<&Raster>,
     photo: &Photo,
-    format: Format,
-    depth: Depth,
-    quality: Option<u8>,
+    (format, depth, quality): (Format, Depth, Option<u8>),
 ) -> Result<Vec<u8>> {
     let samples = photo.to_own_colours(picture, depth);
     let alpha = alpha.map(|alpha| match depth {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 const NAME: &str = "prompt.csv";
 const COLUMNS: [&str; 3] = ["file_name", "pos_prompt", "neg_prompt"];
 
-/// Appends the row of a picture, after a row of titles where the file is new.
-pub fn append(folder: &Option<PathBuf>, input: &Path, options: &Options) -> Result<()> {
+/// Appends the row of the picture of this name, after a row of titles where the file is new.
+pub fn append(folder: &Option<PathBuf>, name: &str, options: &Options) -> Result<()> {
     let path = folder.as_deref().unwrap_or(Path::new("")).join(NAME);
     let failed = || format!("{}: cannot be written", path.display());
     let is_new = !path.exists();
@@ -18,7 +18,6 @@ pub fn append(folder: &Option<PathBuf>, input: &Path, options: &Options) -> Resu
     if is_new {
         rows.write_record(COLUMNS).with_context(failed)?;
     }
-    let stem = input.file_stem().unwrap_or_default().to_string_lossy();
-    rows.write_record([&*stem, &options.prompt, &options.negative_prompt]).with_context(failed)?;
+    rows.write_record([name, &options.prompt, &options.negative_prompt]).with_context(failed)?;
     rows.flush().with_context(failed)
 }

@@ -213,7 +213,7 @@ mod tests {
         assert!(churn.help.ends_with("edm_dpm_2]"), "{churn:?}");
         assert_eq!(named("rescale_cfg").unwrap().kind, Kind::Switch);
         assert_eq!(named("sampler").unwrap().choices.len(), 14);
-        assert_eq!(named("task").unwrap().choices.len(), 3, "what is not built is not shown");
+        assert_eq!(named("task").unwrap().choices.len(), 4, "what is not built is not shown");
         assert_eq!(named("cldm_tile_size").unwrap().default.as_deref(), Some("512"));
         assert!(named("output").is_none());
         let help = flags_help();

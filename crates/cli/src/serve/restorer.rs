@@ -45,8 +45,8 @@ impl OnDevice {
         Self { choice, precision, opened: None, loaded: None }
     }
 
-    /// The model that a request asks for, from the last job where it is the same.
-    fn load(&mut self, name: &str, task: Task, stages: Stages) -> Result<&Chosen> {
+    /// The model that a request asks for, from the last job where it is the same, and where it is.
+    fn load(&mut self, name: &str, task: Task, stages: Stages) -> Result<(&Chosen, Device)> {
         let device = match &self.opened {
             Some(device) => device.clone(),
             None => self.opened.insert(self.choice.open()?.device).clone(),
@@ -68,7 +68,7 @@ impl OnDevice {
             let chosen = choose::named("model", name, task, Loading { device: &device, precision, stages })?;
             self.loaded = Some(Loaded { name: name.into(), task, stages, chosen });
         }
-        Ok(&self.loaded.as_ref().expect("a model was loaded").chosen)
+        Ok((&self.loaded.as_ref().expect("a model was loaded").chosen, device))
     }
 }
 
@@ -91,16 +91,18 @@ impl engine::Restorer for OnDevice {
         if follow.progress("load", 0, 0).is_break() {
             return Err(Failure::Stopped);
         }
-        let chosen = self.load(&arguments.model, request.task, choose::stages(arguments)).map_err(failure)?;
+        let (chosen, device) =
+            self.load(&arguments.model, request.task, choose::stages(arguments)).map_err(failure)?;
         let mut say = |text: &str| follow.note(text);
-        let restorer = Restorer::new(arguments, chosen, request.task, request.format, &mut say);
+        let asked = (&**arguments, request.task, request.format);
+        let restorer = Restorer::new(asked, chosen, &device, &mut say);
         let mut restorer = restorer.map_err(failure)?;
         let samples: Vec<u64> = (0..arguments.samples.into()).collect();
         let mut follower = Follower { follow, stage1: None, preview: None, steps: 0, failed: None };
         let restored = restorer.restore(&photo, &samples, &mut follower);
         match follower.failed {
             Some(failed) => Err(failed),
-            None => restored.map_err(failure),
+            None => restored.map(|_| ()).map_err(failure),
         }
     }
 }
@@ -205,6 +207,10 @@ impl Follow for Follower<'_> {
     fn stage1(&mut self, encode: &dyn Fn() -> Result<Vec<u8>>) -> Result<()> {
         let kept = self.follow.stage1(&encoded(encode()?)?);
         kept.map_err(|failed| self.fail(failed))
+    }
+
+    fn faces(&mut self, found: usize, restored: usize) {
+        self.follow.note(&format!("{found} faces found, {restored} of them restored"));
     }
 
     fn result(&mut self, _sample: u64, Finished { picture, bytes, seed, .. }: Finished) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Every file of weights that we know of.
 
-use super::{Address, Network, WeightFile, metrics};
+use super::{Address, Network, WeightFile, faces, metrics};
 
 const DIFFBIR: &str = "Apache-2.0 (DiffBIR's authors)";
 const KAIR: &str = "MIT (Kai Zhang)";
@@ -212,7 +212,7 @@ pub(super) static FULL_V1_FACE: WeightFile = WeightFile {
 };
 
 /// All files that we know of.
-pub static FILES: [&WeightFile; 18] = [
+pub static FILES: [&WeightFile; 22] = [
     &SWINIR_GENERAL,
     &SWINIR_FACE,
     &SWINIR_REALESRGAN,
@@ -226,6 +226,10 @@ pub static FILES: [&WeightFile; 18] = [
     &SD21_ZSNR,
     &FULL_V1,
     &FULL_V1_FACE,
+    &faces::RETINAFACE_RESNET50,
+    &faces::RETINAFACE_MOBILE,
+    &faces::YUNET,
+    &faces::PARSENET,
     &metrics::ALEXNET,
     &metrics::LPIPS_ALEX,
     &metrics::VGG16,

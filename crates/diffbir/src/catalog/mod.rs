@@ -5,6 +5,7 @@
 //! [`Address::tried`] says to whoever asks.
 
 mod download;
+mod faces;
 mod files;
 mod hashes;
 mod metrics;
@@ -18,6 +19,7 @@ use std::path::Path;
 
 pub use crate::official::is_beside_networks;
 pub use download::{Download, PullError, pull, pull_within};
+pub use faces::{DETECTORS, FACES, PARSER};
 pub use files::FILES;
 use files::*;
 pub use hashes::{sha256_of, sha256_of_nano};
@@ -73,6 +75,10 @@ pub enum Network {
     Full,
     /// What a metric needs.
     Metric,
+    /// What finds faces.
+    Detector,
+    /// What tells the parts of a face apart.
+    Parser,
 }
 
 /// Where a file can be had.
@@ -270,6 +276,7 @@ mod tests {
         for metric in METRICS {
             assert!(metric.files.iter().all(|file| FILES.contains(file)), "{}", metric.name);
         }
+        assert!(DETECTORS.iter().chain([&PARSER]).all(|file| FILES.contains(file) && FACES.contains(file)));
         assert_eq!(set("v2.1").unwrap().files().len(), 4);
         assert_eq!(set("v1").unwrap().files().len(), 5);
     }

@@ -67,7 +67,7 @@ def fill(module, salt=0):
         elif isinstance(module.get_submodule(name), torch.nn.PReLU):
             value = 0.25 + 0.2 * u
         elif norm:
-            value = 1 + 0.2 * u if kind == "weight" else 0.1 * u
+            value = 1 + 0.2 * u if kind in ("weight", "running_var") else 0.1 * u
         elif kind.endswith("bias"):
             value = 0.05 * u
         else:

@@ -6,7 +6,7 @@ The arguments are checkouts of
   https://github.com/XPixelGroup/DiffBIR    at 3f8b5304245ba0ffd6f1995e51c27c3c72d7618f
   https://github.com/madebyollin/taesd      at 5cccb12dc72074a4be35680c3b108548a7c69978 (needs taesd.py)
   https://github.com/xinntao/Real-ESRGAN    at a4abfb2979a7bbff3f69f58f58ae324608821e27 (needs srvgg_arch.py)
-Without the last two the files of these networks stay as they are. README.md lists versions and contents.
+Without the last two the files of these networks stay as they are. Those for faces come from PyPI's facexlib 0.3.0. README.md lists versions and contents.
 
 Networks have the official structure at reduced widths. Every tensor and every input follows from its name by
 `formula.py`, which the Rust tests evaluate again. Each network runs twice, in float32, which is stored, and in
@@ -17,6 +17,7 @@ import argparse
 import warnings
 
 import compact
+import faces
 import sources
 import stage1
 import stage2
@@ -30,7 +31,7 @@ def main():
     parser.add_argument("diffbir")
     parser.add_argument("--taesd")
     parser.add_argument("--realesrgan")
-    parser.add_argument("--only", nargs="*", default=["unet", "vae", "clip", "rrdb", "scunet", "swinir"])
+    parser.add_argument("--only", nargs="*", default=["unet", "vae", "clip", "rrdb", "scunet", "swinir", "faces"])
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -46,6 +47,7 @@ def main():
         "clip": stage2.make_clip,
         "rrdb": stage1.make_rrdb,
         "scunet": stage1.make_scunet,
+        "faces": lambda module: faces.make(),
         "swinir": lambda module: stage1.make_stage1(module, *stage1.make_swinir(module)),
     }
     for name in arguments.only:

@@ -47,6 +47,7 @@ WINDOWED = ("attn.qkv", "attn.proj", "msa.embedding_layer", "msa.linear")
 WITH_SILU = ("in_layers.0", "out_layers.0", "out.0", "norm1", "norm2", "norm_out")
 LAYERS = (
     torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear, torch.nn.LayerNorm, torch.nn.GroupNorm, torch.nn.PReLU,
+    torch.nn.BatchNorm2d,
 )  # fmt: skip
 
 

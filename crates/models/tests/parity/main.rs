@@ -6,6 +6,7 @@
 #![allow(clippy::excessive_precision, reason = "known values stand as they are published")]
 
 mod clip;
+mod faces;
 mod support;
 mod tiled;
 

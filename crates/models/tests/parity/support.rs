@@ -48,11 +48,12 @@ impl Source for Formula {
         // Only norms start at constants 1 and, beside such a weight, 0.
         let norm = shape.len() == 1 && matches!(init, Init::Constant(_)) && !is_zeroed_bias(key);
         let scale = |factor: f32, offset: f32| u.iter().map(|u| offset + factor * u).collect();
+        let factor = key.ends_with(".weight") || key.ends_with(".running_var");
         Ok(if HALF.iter().any(|end| key.ends_with(end)) {
             scale(0.5, 0.0)
         } else if key.ends_with("positional_embedding") {
             scale(0.1, 0.0)
-        } else if norm && key.ends_with(".weight") {
+        } else if norm && factor {
             scale(0.2, 1.0)
         } else if norm {
             scale(0.1, 0.0)
@@ -191,6 +192,11 @@ impl Golden {
         let dot: f64 = pairs().map(|(a, b)| a * b).sum();
         let norms: f64 = pairs().map(|(a, _)| a * a).sum::<f64>() * pairs().map(|(_, b)| b * b).sum::<f64>();
         1.0 - dot / norms.sqrt()
+    }
+
+    /// A tensor of the golden, whole.
+    pub fn values(&self, name: &str) -> &[f32] {
+        &self.tensors.get(name).unwrap_or_else(|| panic!("the golden has no {name}")).1
     }
 
     /// A fact about the golden.

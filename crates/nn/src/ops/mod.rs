@@ -91,6 +91,15 @@ fn conv2d_sizes(
     Conv2d { batch, height, width, in_channels, out_channels, kernel, stride, pad_before, pad_after }
 }
 
+/// 3x3 convolution of each channel by itself: `x[batch, height, width, channels]`, `weight[channels, 1, 3, 3]`, zeros
+/// around the picture.
+pub fn conv2d_depthwise(x: Tensor<4>, weight: Tensor<4>, stride: usize) -> Tensor<4> {
+    let channels = x.dims()[3];
+    let weight = as_activations(weight, &x);
+    let options = ConvOptions::new_with_padding([stride; 2], [(1, 1); 2], [1, 1], channels);
+    burn_conv2d(x.permute([0, 3, 1, 2]), weight, None, options).permute([0, 2, 3, 1])
+}
+
 /// Transposed convolution whose steps are as long as its kernel, so that outputs do not overlap:
 /// `x[batch, height, width, in]`, `weight[in, out, kernel, kernel]` to `[batch, height·kernel,
 /// width·kernel, out]`.
@@ -264,6 +273,16 @@ pub fn pad_zero(x: Tensor<4>, height: (usize, usize), width: (usize, usize)) -> 
     let device = x.device();
     let full = Tensor::zeros([batch, h + height.0 + height.1, w + width.0 + width.1, channels], &device);
     full.slice_assign([0..batch, height.0..height.0 + h, width.0..width.0 + w, 0..channels], x)
+}
+
+/// Reflection by one pixel at all edges, the edge itself not repeated, as PyTorch's `ReflectionPad2d(1)`.
+pub fn pad_reflect_one(x: Tensor<4>) -> Tensor<4> {
+    [1, 2].into_iter().fold(x, |x, dim| {
+        let size = x.dims()[dim];
+        let line = |at: usize| x.clone().slice_dim(dim, at..at + 1);
+        let (before, after) = (line(1), line(size - 2));
+        Tensor::cat(vec![before, x, after], dim)
+    })
 }
 
 /// Reflection at the bottom and right edge by fewer pixels than the picture has (the edge itself is not

@@ -1,0 +1,226 @@
+//! What `--task face-background` adds to the restoration of a picture: its faces.
+
+use super::choose::{self, Chosen};
+use super::picture::{Follow, Found, encode};
+use super::seeds::Seeds;
+use super::settings;
+use crate::args::{Existing, Restore, Task, Which};
+use crate::outputs::{self, Job};
+use crate::paths::place;
+use anyhow::{Context, Result, bail};
+use diffbir::catalog::{DETECTORS, PARSER, Store};
+use diffbir::faces::{self, Detector, Finder, Manner, Parser, Rules, Scene};
+use diffbir::restore::Watch;
+use diffbir::{Model, Options, Progress};
+use diffbir_imaging::{Format, Photo, Raster};
+use diffbir_nn::Device;
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// Smaller faces are not better for being restored by themselves.
+const LEAST_PX: f64 = 16.0;
+
+/// What is the same for the faces of all pictures of a run.
+pub struct Faces {
+    finder: Finder,
+    /// What restores them, where it is not what restores the background.
+    model: Option<Model>,
+    /// Whether its stage 2 runs.
+    stage2: bool,
+    rules: Rules,
+}
+
+/// Where faces are written.
+pub struct Save {
+    folder: PathBuf,
+    existing: Existing,
+    /// Whether names carry the number of the sample.
+    numbered: bool,
+    manner: Manner,
+    /// What nothing is written over.
+    kept: HashSet<PathBuf>,
+}
+
+/// The restored faces of a picture.
+pub struct Restored {
+    scene: Scene,
+    /// As they were cut.
+    cut: Vec<Photo>,
+    /// Of each face its samples.
+    results: Vec<Vec<Raster>>,
+}
+
+/// Whether faces are looked for.
+pub fn asked(arguments: &Restore) -> Result<bool> {
+    let asked = arguments.task == Task::FaceBackground;
+    match arguments.faces.given() {
+        Some(flag) if !asked => bail!("{flag}: goes with --task face-background"),
+        _ => Ok(asked),
+    }
+}
+
+/// Whose way is followed.
+fn manner(arguments: &Restore) -> Manner {
+    if settings::as_reference(arguments) { Manner::Reference } else { Manner::Own }
+}
+
+/// Where faces go: where `--save-faces` says, or, as in the reference, beside the results.
+fn folder(arguments: &Restore) -> Option<&Path> {
+    let beside = if settings::as_reference(arguments) { arguments.output.as_deref() } else { None };
+    arguments.faces.save_faces.as_deref().or(beside)
+}
+
+/// Refuses, before any work, a folder into which faces cannot be written.
+pub fn plan(arguments: &Restore) -> Result<()> {
+    match (asked(arguments)?, folder(arguments)) {
+        (true, Some(folder)) => outputs::ensure_writable(folder).context("--save-faces"),
+        _ => Ok(()),
+    }
+}
+
+impl Faces {
+    /// Nothing where no faces are to be looked for.
+    pub fn new(arguments: &Restore, chosen: &Chosen, device: &Device) -> Result<Option<Self>> {
+        if !asked(arguments)? {
+            return Ok(None);
+        }
+        let store = Store::of_user();
+        let flags = &arguments.faces;
+        let found = || store.as_ref().and_then(|store| DETECTORS.iter().find_map(|file| store.find(file)));
+        let Some(detector) = flags.face_detector.clone().or_else(found) else {
+            bail!(
+                "--task face-background: what finds faces is not here: `diffbir models pull faces` gets it, or name a \
+                 file of RetinaFace by --face-detector"
+            );
+        };
+        let loading = choose::loading(arguments, device);
+        let parser = store.as_ref().and_then(|store| store.find(PARSER));
+        let parser = parser.map(|file| Parser::open(&file, loading.precision, device)).transpose()?;
+        let model = match (chosen.set, &store) {
+            (Some(set), Some(store)) => Some(chosen.model.official_faces(set, store, loading)?),
+            _ => None,
+        };
+        let which = match flags.faces {
+            None | Some(Which::All) => faces::Which::All,
+            Some(Which::Center) => faces::Which::Centre,
+            Some(Which::Largest) => faces::Which::Largest,
+        };
+        let manner = manner(arguments);
+        let least_px = if manner == Manner::Reference { 0.0 } else { LEAST_PX };
+        let asked_for = arguments.fidelity.is_some() || arguments.no_stage1;
+        Ok(Some(Self {
+            finder: Finder { detector: Detector::open(&detector, device)?, parser },
+            model,
+            // The built-in stage 2 breaks eyes: it is for those who ask for it.
+            stage2: !arguments.stage1_only && (chosen.model.config.name != "nano" || asked_for),
+            rules: Rules { which, least_px: flags.min_face_px.unwrap_or(least_px) as f32, manner },
+        }))
+    }
+
+    /// Finds and restores the faces of a photograph whose background `model` restores.
+    pub fn restore(
+        &self,
+        (model, options): (&Model, &Options),
+        photo: &Photo,
+        batches: &[&[u64]],
+        seeds: &mut Seeds,
+        follow: &mut dyn Follow,
+    ) -> Result<Restored, diffbir::Error> {
+        let geometry = model.config.geometry;
+        let scene = self.finder.look(photo, geometry, options.upscale, self.rules, &mut Quiet(follow))?;
+        let count = scene.count();
+        follow.faces(scene.found, count);
+        let model = self.model.as_ref().unwrap_or(model);
+        let (mut cut, mut results) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for index in 0..count {
+            follow.face(index + 1, count);
+            let (photo, upscale) = scene.cut(index, &model.config);
+            let options = Options { upscale, ..options.clone() };
+            let prepared = model.prepare(&photo, &options, self.stage2, &mut Quiet(follow))?;
+            let mut samples = Vec::new();
+            for batch in batches {
+                let noise = seeds.batch(batch);
+                samples.extend(model.detail(&prepared, batch.len(), &options, noise, &mut Quiet(follow))?);
+            }
+            cut.push(photo);
+            results.push(samples);
+        }
+        Ok(Restored { scene, cut, results })
+    }
+
+    /// The background with the faces of a sample, the `index`th that was restored.
+    pub fn paste(
+        &self,
+        faces: &Restored,
+        background: &Raster,
+        index: usize,
+    ) -> Result<Raster, diffbir::Error> {
+        let of_sample: Vec<&Raster> = faces.results.iter().map(|samples| &samples[index]).collect();
+        faces.scene.paste(background.clone(), &of_sample, self.finder.parser.as_ref())
+    }
+}
+
+/// Passes on how far a face is, and not what comes about on its way.
+struct Quiet<'a>(&'a mut dyn Follow);
+
+impl Watch for Quiet<'_> {
+    fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
+        self.0.progress(progress)
+    }
+}
+
+impl Save {
+    /// Nothing where nobody wants them.
+    pub fn new(arguments: &Restore, jobs: &[Job], (existing, numbered): (Existing, bool)) -> Option<Self> {
+        folder(arguments).map(|folder| Self {
+            folder: folder.to_path_buf(),
+            existing,
+            numbered,
+            manner: manner(arguments),
+            kept: jobs.iter().flat_map(|job| job.files().chain([job.input.as_path()])).map(place).collect(),
+        })
+    }
+
+    /// Writes the faces of a picture and its backgrounds, one a sample.
+    pub fn write(&self, job: &Job, found: &Found, format: Format) -> Result<()> {
+        let Found { restored: faces, backgrounds, depth } = found;
+        let number =
+            |(_, sample): &(PathBuf, u64)| if self.numbered { format!("_{sample}") } else { String::new() };
+        let numbers: Vec<String> = job.outputs.iter().map(number).collect();
+        let stem = job.input.file_stem().unwrap_or_default().to_string_lossy();
+        let put = |kind: &str, name: String, picture: &Raster| {
+            let name = format!("{name}.{}", format.extension());
+            let path = self.folder.join(kind).join(&job.below).join(name);
+            if self.kept.contains(&place(&path)) {
+                bail!("--save-faces: {} is an input or a result: choose another folder", path.display());
+            }
+            if outputs::stays(&path, self.existing)? {
+                return Ok(());
+            }
+            let bytes = encode(picture, None, &Photo::of_raster(picture), (format, *depth, None))?;
+            outputs::write(&path, &bytes)
+        };
+        for (number, background) in numbers.iter().zip(backgrounds) {
+            put("restored_backgrounds", format!("{stem}{number}"), background)?;
+        }
+        for (index, (cut, samples)) in faces.cut.iter().zip(&faces.results).enumerate() {
+            let name = format!("{stem}_face_{index}");
+            // The reference names it after the last sample.
+            let last = if self.manner == Manner::Reference { numbers.last() } else { None };
+            let last = last.map_or("", String::as_str);
+            put("cropped_faces", format!("{name}{last}"), &cut.to_raster())?;
+            for (number, face) in numbers.iter().zip(samples) {
+                put("restored_faces", format!("{name}{number}"), face)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Restored {
+    /// How many faces were restored.
+    pub fn count(&self) -> usize {
+        self.results.len()
+    }
+}
