@@ -7,7 +7,7 @@
 //! quiet (Linux). To compare two states of the code, build both and run them in turns.
 
 use diffbir_kernels::Products;
-use diffbir_kernels::activation::{gelu, gelu_backward};
+use diffbir_kernels::activation::{gelu, gelu_backward, prelu, prelu_backward};
 use diffbir_kernels::attention::{Attention, Heads};
 use diffbir_kernels::conv::{Conv2d, PackedWeight};
 use diffbir_kernels::norm::GroupNorm;
@@ -266,6 +266,10 @@ fn activations(options: &Options) {
     let count = x.len() as f64;
     options.time("gelu forward 4096x1280", count, || drop(black_box(gelu(&x))));
     options.time("gelu backward 4096x1280", count, || drop(black_box(gelu_backward(&x, &dy))));
+    let [x, dy, slopes] = [noise(4096 * 64), noise(4096 * 64), noise(64)];
+    let count = x.len() as f64;
+    options.time("prelu forward 4096x64", count, || drop(black_box(prelu(&x, &slopes))));
+    options.time("prelu backward 4096x64", count, || drop(black_box(prelu_backward(&x, &slopes, &dy))));
 }
 
 fn main() {
