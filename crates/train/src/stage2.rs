@@ -240,11 +240,11 @@ impl Batch for Present {
 }
 
 impl Task<'_> {
-    fn train<N: Module>(
+    fn train<N: Module + Sync>(
         &self,
         run: Run<N>,
         without: f64,
-        loss: impl Fn(&N, &Present, Option<Tensor<3>>) -> Tensor<1>,
+        loss: impl Fn(&N, &Present, Option<Tensor<3>>) -> Tensor<1> + Sync,
         held_out_loss: impl Fn(&N, &LatentBatch, Option<Tensor<3>>) -> Tensor<1>,
         report: &mut dyn FnMut(Report),
     ) -> Result<(), TrainError> {
