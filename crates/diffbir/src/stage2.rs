@@ -12,7 +12,6 @@ use diffbir_diffusion::schedule::LAST_T;
 use diffbir_diffusion::{Condition, Guidance, Latent, SampleError, Sampling, StartPoint, start, tiled};
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights, vae_tiles};
-use diffbir_nn::on_workers;
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 
@@ -324,10 +323,6 @@ struct Denoiser<'a> {
 impl Denoiser<'_> {
     /// The predictions for `x` under each of `which`.
     fn predict(&self, x: &Latent, condition: &Latent, t: f64, which: &[Condition]) -> Vec<Latent> {
-        on_workers(|| self.predict_here(x, condition, t, which))
-    }
-
-    fn predict_here(&self, x: &Latent, condition: &Latent, t: f64, which: &[Condition]) -> Vec<Latent> {
         let (networks, device) = (self.model.networks(), &self.model.device);
         let time = |count: usize| Tensor::<1>::from_floats(vec![t as f32; count].as_slice(), device);
         let (latent, hint) = (latent_tensor(x, device), latent_tensor(condition, device));

@@ -189,8 +189,7 @@ impl Direct {
         let line = self.width * self.channels;
         let size = self.height * line;
         let images = &x[strip.images.start * size..strip.images.end * size];
-        let inside =
-            |start: isize, length: usize, size: usize| start >= 0 && start as usize + length <= size;
+        let inside = |start: isize, length: usize, size: usize| start >= 0 && start as usize + length <= size;
         let single = layout.cells == Cells::Single;
         if single && inside(top, high, self.height) && inside(left, wide, self.width) {
             let cells = &images[top as usize * line + left as usize * self.channels..];
@@ -232,7 +231,11 @@ impl Direct {
         assert_eq!(x.len(), this.batch * this.height * this.width * this.channels, "input");
         assert!(bias.is_none_or(|bias| bias.len() == this.columns), "bias");
         if let Weight::Packed(kernel, _) = weight {
-            assert_eq!(kernel.size(), [this.columns, this.kernel[0] * this.kernel[1] * layout.right], "weight");
+            assert_eq!(
+                kernel.size(),
+                [this.columns, this.kernel[0] * this.kernel[1] * layout.right],
+                "weight"
+            );
         }
         let pixels = this.batch * this.out[0] * this.out[1];
         if pixels * this.columns == 0 {
@@ -298,7 +301,8 @@ impl Direct {
                     Weight::Packed(weight, _) => weight.at(first, start),
                 };
                 assert!(cells.len() + b_k >= depth * b_k + panel.len(), "the panel holds the pass");
-                let rows = strip.images.clone().flat_map(|image| strip.rows.clone().map(move |row| (image, row)));
+                let rows =
+                    strip.images.clone().flat_map(|image| strip.rows.clone().map(move |row| (image, row)));
                 for (image, row) in rows {
                     for (x, count) in even_parts(strip.cols.len(), layout.cells.max_rows(isa)) {
                         let a = (image - strip.images.start) * input.image

@@ -20,7 +20,8 @@ pub(super) const PHASES: [[usize; 2]; 4] = [[0, 0], [0, 1], [1, 0], [1, 1]];
 fn summed(weight: &[f32], [outputs, inputs]: [usize; 2], rows: &[usize], cols: &[usize]) -> Vec<f32> {
     assert_eq!(weight.len(), outputs * 9 * inputs, "a kernel of 3 x 3");
     let mut sums = vec![0.0; outputs * rows.len() * cols.len() * inputs];
-    let kernels = weight.chunks_exact(9 * inputs).zip(sums.chunks_exact_mut(rows.len() * cols.len() * inputs));
+    let kernels =
+        weight.chunks_exact(9 * inputs).zip(sums.chunks_exact_mut(rows.len() * cols.len() * inputs));
     for (weight, sums) in kernels {
         let places = rows.iter().flat_map(|row| cols.iter().map(move |col| (*row, *col)));
         for ((row, col), sums) in places.zip(sums.chunks_exact_mut(inputs)) {

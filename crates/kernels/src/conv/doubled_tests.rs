@@ -29,8 +29,11 @@ fn inputs(c: &Conv2d) -> [Vec<f32>; 3] {
 fn large(c: &Conv2d, x: &[f32]) -> (Conv2d, Vec<f32>) {
     let twice: Vec<f32> = (0..c.batch * 4 * c.height * c.width)
         .flat_map(|index| {
-            let (image, y, x_at) =
-                (index / (4 * c.height * c.width), index / (2 * c.width) % (2 * c.height), index % (2 * c.width));
+            let (image, y, x_at) = (
+                index / (4 * c.height * c.width),
+                index / (2 * c.width) % (2 * c.height),
+                index % (2 * c.width),
+            );
             let at = ((image * c.height + y / 2) * c.width + x_at / 2) * c.in_channels;
             x[at..at + c.in_channels].to_vec()
         })
@@ -74,8 +77,11 @@ fn its_gradients_are_those_of_the_repeated_picture() {
         let dy = noise(c.batch * 4 * c.height * c.width * c.out_channels, 34);
         let mut dx = vec![0f64; x.len()];
         for (index, pixel) in at_large.backward_input(&dy, &w).chunks_exact(c.in_channels).enumerate() {
-            let (image, y, x_at) =
-                (index / (4 * c.height * c.width), index / (2 * c.width) % (2 * c.height), index % (2 * c.width));
+            let (image, y, x_at) = (
+                index / (4 * c.height * c.width),
+                index / (2 * c.width) % (2 * c.height),
+                index % (2 * c.width),
+            );
             let at = ((image * c.height + y / 2) * c.width + x_at / 2) * c.in_channels;
             dx[at..].iter_mut().zip(pixel).for_each(|(sum, value)| *sum += f64::from(*value));
         }
