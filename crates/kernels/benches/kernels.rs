@@ -7,7 +7,7 @@
 //! quiet (Linux). To compare two states of the code, build both and run them in turns.
 
 use diffbir_kernels::Products;
-use diffbir_kernels::activation::{gelu, gelu_backward};
+use diffbir_kernels::activation::{gelu, gelu_backward, prelu, prelu_backward};
 use diffbir_kernels::attention::{Attention, Heads};
 use diffbir_kernels::conv::{Conv2d, PackedWeight};
 use diffbir_kernels::norm::GroupNorm;
@@ -94,7 +94,7 @@ fn noise(count: usize) -> Vec<f32> {
 }
 
 /// (channels in, channels out, side of the picture, kernel, stride, images).
-const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize); 19] = [
+const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize); 22] = [
     (64, 64, 512, 3, 1, 1),
     (128, 128, 512, 3, 1, 1),
     (512, 512, 64, 3, 1, 1),
@@ -114,6 +114,9 @@ const CONVOLUTIONS: [(usize, usize, usize, usize, usize, usize); 19] = [
     (320, 320, 64, 3, 2, 1),
     (128, 128, 512, 3, 2, 1),
     (4, 320, 64, 3, 1, 1),
+    (64, 64, 32, 3, 1, 4),
+    (64, 64, 16, 3, 1, 16),
+    (128, 128, 4, 3, 1, 16),
 ];
 
 fn convolutions(options: &Options) {
@@ -129,6 +132,7 @@ fn convolutions(options: &Options) {
             stride,
             pad_before: pad,
             pad_after: pad,
+            doubled: false,
         };
         let name = |what: &str| {
             format!("conv {what} {kernel}x{kernel}/{stride} {inputs}->{outputs} {side} b{batch}")
@@ -161,6 +165,22 @@ fn products(
     let shape = [c.out_channels, c.kernel, c.kernel, c.in_channels];
     let packed = PackedWeight::new(weight, shape, Products::F32);
     let bf16 = PackedWeight::new(weight, shape, Products::Bf16);
+    let double = Conv2d { doubled: true, ..*c };
+    if [c.kernel, c.stride, c.pad_before] == [3, 1, 1] {
+        // As many operations as the large picture would take.
+        let packed = PackedWeight::doubled(weight, shape, Products::F32);
+        let bf16 = PackedWeight::doubled(weight, shape, Products::Bf16);
+        let dy: Vec<f32> = dy.repeat(4);
+        let name = |way: usize| format!("doubled {}", name(WAYS[way]));
+        let time = |way: usize, work: &(dyn Fn() -> Vec<f32> + Sync)| {
+            options.time(&name(way), 4.0 * flop, || drop(black_box(work())));
+        };
+        time(0, &|| double.forward(x, weight, bias));
+        time(1, &|| double.forward_packed(x, &packed, bias));
+        time(2, &|| double.forward_packed(x, &bf16, bias));
+        time(3, &|| double.backward_input(&dy, weight));
+        time(4, &|| double.backward_weight(x, &dy));
+    }
     options.time(&name(WAYS[0]), flop, || drop(black_box(c.forward(x, weight, bias))));
     options.time(&name(WAYS[1]), flop, || drop(black_box(c.forward_packed(x, &packed, bias))));
     options.time(&name(WAYS[2]), flop, || drop(black_box(c.forward_packed(x, &bf16, bias))));
@@ -193,6 +213,7 @@ fn linear_maps(options: &Options) {
             stride: 1,
             pad_before: 0,
             pad_after: 0,
+            doubled: false,
         };
         let flop = 2.0 * (rows * inputs * outputs) as f64;
         let [x, weight, bias, dy] = [rows * inputs, inputs * outputs, outputs, rows * outputs].map(noise);
@@ -266,6 +287,10 @@ fn activations(options: &Options) {
     let count = x.len() as f64;
     options.time("gelu forward 4096x1280", count, || drop(black_box(gelu(&x))));
     options.time("gelu backward 4096x1280", count, || drop(black_box(gelu_backward(&x, &dy))));
+    let [x, dy, slopes] = [noise(4096 * 64), noise(4096 * 64), noise(64)];
+    let count = x.len() as f64;
+    options.time("prelu forward 4096x64", count, || drop(black_box(prelu(&x, &slopes))));
+    options.time("prelu backward 4096x64", count, || drop(black_box(prelu_backward(&x, &slopes, &dy))));
 }
 
 fn main() {

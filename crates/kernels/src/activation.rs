@@ -77,37 +77,91 @@ pub fn relu_backward(y: &[f32], dy: &[f32]) -> Vec<f32> {
     })
 }
 
+#[inline(always)]
+fn leaky_piece<const FUSED: bool>(x: &[f32], slope: f32, y: &mut [MaybeUninit<f32>]) {
+    for (x, y) in x.iter().zip(y) {
+        y.write(if *x < 0.0 { slope * *x } else { *x });
+    }
+}
+
+for_each_isa! {
+    fn leaky(x: &[f32], slope: f32, y: &mut [MaybeUninit<f32>]) = leaky_piece
+}
+
+#[inline(always)]
+fn leaky_gradient_piece<const FUSED: bool>(y: &[f32], dy: &[f32], slope: f32, dx: &mut [MaybeUninit<f32>]) {
+    for ((y, dy), dx) in y.iter().zip(dy).zip(dx) {
+        dx.write(if *y > 0.0 { *dy } else { slope * *dy });
+    }
+}
+
+for_each_isa! {
+    fn leaky_gradient(y: &[f32], dy: &[f32], slope: f32, dx: &mut [MaybeUninit<f32>]) = leaky_gradient_piece
+}
+
 /// Each element where positive, else `slope` times as large; `slope` above 0.
 pub fn leaky_relu(x: &[f32], slope: f32) -> Vec<f32> {
-    each(x, |x, y| {
-        for (x, y) in x.iter().zip(y) {
-            y.write(if *x < 0.0 { slope * *x } else { *x });
-        }
-    })
+    let isa = Isa::detect();
+    each(x, |x, y| leaky(isa, x, slope, y))
 }
 
 /// The gradient of `x`, from `y = leaky_relu(x)` and its gradient.
 pub fn leaky_relu_backward(y: &[f32], dy: &[f32], slope: f32) -> Vec<f32> {
     assert_eq!(y.len(), dy.len(), "gradient");
-    both(y, dy, |y, dy, dx| {
-        for ((y, dy), dx) in y.iter().zip(dy).zip(dx) {
-            dx.write(if *y > 0.0 { *dy } else { slope * *dy });
+    let isa = Isa::detect();
+    both(y, dy, |y, dy, dx| leaky_gradient(isa, y, dy, slope, dx))
+}
+
+#[inline(always)]
+fn prelu_pixels<const FUSED: bool>(x: &[f32], slopes: &[f32], y: &mut [MaybeUninit<f32>]) {
+    let channels = slopes.len();
+    for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
+        for c in 0..channels {
+            y[c].write(if x[c] < 0.0 { slopes[c] * x[c] } else { x[c] });
         }
-    })
+    }
+}
+
+for_each_isa! {
+    fn prelu_piece(x: &[f32], slopes: &[f32], y: &mut [MaybeUninit<f32>]) = prelu_pixels
+}
+
+#[inline(always)]
+fn prelu_gradient_pixels<const FUSED: bool>(
+    x: &[f32],
+    slopes: &[f32],
+    dy: &[f32],
+    dx: &mut [MaybeUninit<f32>],
+    sums: &mut [f32],
+) {
+    let channels = slopes.len();
+    let sums = &mut sums[..channels];
+    let pixels = x.chunks_exact(channels).zip(dy.chunks_exact(channels));
+    for ((x, dy), dx) in pixels.zip(dx.chunks_exact_mut(channels)) {
+        for c in 0..channels {
+            dx[c].write(if x[c] > 0.0 { dy[c] } else { slopes[c] * dy[c] });
+            sums[c] += if x[c] < 0.0 { x[c] * dy[c] } else { 0.0 };
+        }
+    }
+}
+
+for_each_isa! {
+    /// The sums over pixels, which are the gradients of the slopes, are added to `sums`.
+    fn prelu_gradient(
+        x: &[f32],
+        slopes: &[f32],
+        dy: &[f32],
+        dx: &mut [MaybeUninit<f32>],
+        sums: &mut [f32],
+    ) = prelu_gradient_pixels
 }
 
 /// The PReLU (arXiv 1502.01852) of `[pixels, channels]`: a slope for each channel.
 pub fn prelu(x: &[f32], slopes: &[f32]) -> Vec<f32> {
-    let whole = whole_pixels(x, slopes);
+    let (whole, isa) = (whole_pixels(x, slopes), Isa::detect());
     let write = |y: &mut [MaybeUninit<f32>]| {
-        x.par_chunks(whole).zip(y.par_chunks_mut(whole)).for_each(|(x, y)| {
-            let pixels = x.chunks_exact(slopes.len()).zip(y.chunks_exact_mut(slopes.len()));
-            for (x, y) in pixels {
-                for ((x, slope), y) in x.iter().zip(slopes).zip(y) {
-                    y.write(if *x < 0.0 { slope * x } else { *x });
-                }
-            }
-        });
+        let pieces = x.par_chunks(whole).zip(y.par_chunks_mut(whole));
+        pieces.for_each(|(x, y)| prelu_piece(isa, x, slopes, y));
     };
     // SAFETY: pieces are whole pixels, and every element of each is written.
     unsafe { filled(x.len(), write) }
@@ -116,20 +170,14 @@ pub fn prelu(x: &[f32], slopes: &[f32]) -> Vec<f32> {
 /// The gradients of `x` and, after it in the same vector, of the slopes.
 pub fn prelu_backward(x: &[f32], slopes: &[f32], dy: &[f32]) -> Vec<f32> {
     assert_eq!(x.len(), dy.len(), "gradient");
-    let (whole, channels) = (whole_pixels(x, slopes), slopes.len());
+    let (whole, channels, isa) = (whole_pixels(x, slopes), slopes.len(), Isa::detect());
     let write = |out: &mut [MaybeUninit<f32>]| {
         let (dx, dslopes) = out.split_at_mut(x.len());
         let pieces = x.par_chunks(whole).zip(dy.par_chunks(whole)).zip(dx.par_chunks_mut(whole));
         let sums: Vec<Vec<f32>> = pieces
             .map(|((x, dy), dx)| {
                 let mut sums = vec![0.0f32; channels];
-                let pixels = x.chunks_exact(channels).zip(dy.chunks_exact(channels));
-                for ((x, dy), dx) in pixels.zip(dx.chunks_exact_mut(channels)) {
-                    for ((((x, dy), slope), dx), sum) in x.iter().zip(dy).zip(slopes).zip(dx).zip(&mut sums) {
-                        dx.write(if *x > 0.0 { *dy } else { slope * dy });
-                        *sum += if *x < 0.0 { x * dy } else { 0.0 };
-                    }
-                }
+                prelu_gradient(isa, x, slopes, dy, dx, &mut sums);
                 sums
             })
             .collect();

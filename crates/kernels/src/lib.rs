@@ -20,4 +20,5 @@ mod tile;
 
 pub use bf16::bf16_is_fast;
 pub use products::Products;
+pub use share::on_workers;
 pub use simd::instruction_set;

@@ -15,12 +15,14 @@ pub(crate) enum Right<'a> {
         depth: usize,
     },
     /// The same weight for the gradient of the input, `[k, taps, columns]` read as row (tap, k) of a
-    /// matrix, the taps from the last to the first.
-    Turned {
+    /// matrix.
+    Taps {
         /// `[k, taps, columns]`.
         data: &'a [f32],
         /// Pixels of the kernel.
         taps: usize,
+        /// Which of them are summed, in their order.
+        order: &'a [usize],
         /// Columns.
         columns: usize,
     },
@@ -55,10 +57,10 @@ impl Right<'_> {
                     }
                 }
             }
-            Right::Turned { data, taps, columns: stride } => {
+            Right::Taps { data, taps, order, columns: stride } => {
                 let outer = data.len() / (taps * stride);
                 for (out, k) in out.chunks_exact_mut(width).zip(k) {
-                    let from = ((k % outer) * taps + (taps - 1 - k / outer)) * stride;
+                    let from = ((k % outer) * taps + order[k / outer]) * stride;
                     out[..columns.len()].copy_from_slice(&data[from + columns.start..from + columns.end]);
                 }
             }

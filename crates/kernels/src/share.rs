@@ -1,6 +1,12 @@
-//! Memory for outputs, which several threads write at once.
+//! The threads, and memory for outputs, which several of them write at once.
 
 use std::mem::MaybeUninit;
+
+/// Runs `work` on one of the threads that kernels share their work among. Called from any other thread, each kernel
+/// would hand over to them and sleep.
+pub fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
 
 /// Start of an output whose elements are divided among tasks, each element written by one task alone.
 #[derive(Clone, Copy)]

@@ -11,7 +11,7 @@ pub type TileDone<'a> = dyn FnMut(usize, Tensor<4>) -> ControlFlow<()> + 'a;
 ///
 /// Pictures are `[b, h, w, 3]` with values about 0..1; latents `[b, h / f, w / f, c]` with a standard
 /// deviation of about 1, as the denoiser sees them.
-pub trait Autoencoder {
+pub trait Autoencoder: Send + Sync {
     /// Pixels per side of one latent cell, `f`.
     fn downsampling(&self) -> usize;
 

@@ -76,7 +76,7 @@ impl KlConfig {
             let at = decoder.at("up").at(level);
             let blocks = self.blocks(&at, &mut width, self.width(level), self.blocks + 1)?;
             let resize = (level > 0)
-                .then(|| Conv2dConfig::new(width, width, 3).build(&at.at("upsample.conv")))
+                .then(|| Conv2dConfig::doubling(width, width).build(&at.at("upsample.conv")))
                 .transpose()?;
             up.push(Level { blocks, resize });
         }
@@ -187,9 +187,7 @@ impl Autoencoder for KlAutoencoder {
         self.decoder_middle.steps(&mut steps);
         for level in &self.up {
             level.blocks.iter().for_each(|block| block.steps(&mut steps));
-            steps.extend(
-                level.resize.iter().map(|conv| Step::map(|x| conv.forward(ops::upsample_nearest2x(x)))),
-            );
+            steps.extend(level.resize.iter().map(Step::conv));
         }
         steps.push(Step::Norm(&self.decoder_norm, Activation::Silu));
         steps.push(Step::map(|x| (self.decoder_out.forward(x) + 1.0) / 2.0));

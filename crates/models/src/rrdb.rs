@@ -70,7 +70,10 @@ impl RrdbConfig {
                 .collect::<Result<_, WeightError>>()?,
             trunk_conv: conv(name("trunk_conv", "conv_body").into(), wide, wide)?,
             upsampling: (1..=UPSCALE.ilog2())
-                .map(|step| conv(format!("{}{step}", name("upconv", "conv_up")), wide, wide))
+                .map(|step| {
+                    let name = format!("{}{step}", name("upconv", "conv_up"));
+                    Conv2dConfig::doubling(wide, wide).build(&params.at(name))
+                })
                 .collect::<Result<_, _>>()?,
             conv_hr: conv(name("HRconv", "conv_hr").into(), wide, wide)?,
             conv_last: conv("conv_last".into(), wide, 3)?,
@@ -94,7 +97,7 @@ impl Rrdb {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let mut features = self.features(x);
         for conv in &self.upsampling {
-            features = ops::leaky_relu(conv.forward(ops::upsample_nearest2x(features)), SLOPE);
+            features = ops::leaky_relu(conv.forward(features), SLOPE);
         }
         self.conv_last.forward(ops::leaky_relu(self.conv_hr.forward(features), SLOPE))
     }

@@ -78,7 +78,7 @@ impl SwinIrConfig {
             Conv2dConfig::new(self.embed, features, 3).build(&params.at("conv_before_upsample.0"))?;
         let upsampling = (1..=self.unshuffle.ilog2())
             .map(|step| {
-                Conv2dConfig::new(features, features, 3).build(&params.at(format_args!("conv_up{step}")))
+                Conv2dConfig::doubling(features, features).build(&params.at(format_args!("conv_up{step}")))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let conv_hr = Conv2dConfig::new(features, features, 3).build(&params.at("conv_hr"))?;
@@ -165,7 +165,7 @@ impl SwinIr {
         let deep = self.conv_after_body.forward(self.norm.forward(tokens)) + shallow;
         let mut features = ops::leaky_relu(self.conv_before.forward(deep), 0.01);
         for conv in &self.upsampling {
-            features = ops::leaky_relu(conv.forward(ops::upsample_nearest2x(features)), 0.2);
+            features = ops::leaky_relu(conv.forward(features), 0.2);
         }
         let mut out = self.conv_last.forward(ops::leaky_relu(self.conv_hr.forward(features), 0.2));
         if self.global_skip {

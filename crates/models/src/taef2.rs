@@ -56,7 +56,7 @@ impl Taef2Config {
                 .map(|index| Block::new(&decoder.at(start + index), self, stage == 0))
                 .collect::<Result<_, _>>()?;
             let place = decoder.at(start + Stage::BLOCKS + 1);
-            up.push(Stage { blocks, resize: Conv2dConfig::new(wide, wide, 3).no_bias().build(&place)? });
+            up.push(Stage { blocks, resize: Conv2dConfig::doubling(wide, wide).no_bias().build(&place)? });
         }
         let end = 3 + stages * (2 + Stage::BLOCKS);
         Ok(Taef2 {
@@ -121,7 +121,7 @@ impl Autoencoder for Taef2 {
         ];
         for stage in &self.up {
             stage.blocks.iter().for_each(|block| block.steps(&mut steps));
-            steps.push(Step::map(|x| stage.resize.forward(ops::upsample_nearest2x(x))));
+            steps.push(Step::conv(&stage.resize));
         }
         self.last_block.steps(&mut steps);
         steps.push(Step::conv(&self.last));

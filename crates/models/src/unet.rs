@@ -89,7 +89,7 @@ impl UnetConfig {
                 let up = (index == self.blocks && level > 0)
                     .then(|| {
                         let place = at.at(1 + usize::from(attention.is_some())).at("conv");
-                        Conv2dConfig::new(out, out, 3).build(&place)
+                        Conv2dConfig::doubling(out, out).build(&place)
                     })
                     .transpose()?;
                 output_blocks.push(OutputBlock { res, attention, up });
@@ -343,7 +343,7 @@ impl OutputBlock {
     fn forward(&self, x: Tensor<4>, time: &Tensor<2>, context: &Tensor<3>) -> Tensor<4> {
         let x = self.res.forward(x, time);
         let x = self.attention.iter().fold(x, |x, attention| attention.forward(x, context));
-        self.up.iter().fold(x, |x, conv| conv.forward(ops::upsample_nearest2x(x)))
+        self.up.iter().fold(x, |x, conv| conv.forward(x))
     }
 }
 

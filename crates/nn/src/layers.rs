@@ -19,6 +19,8 @@ pub struct Conv2d {
     stride: usize,
     #[module(skip)]
     padding: (usize, usize),
+    #[module(skip)]
+    doubled: bool,
 }
 
 /// The shape of a [`Conv2d`].
@@ -29,6 +31,7 @@ pub struct Conv2dConfig {
     kernel: usize,
     stride: usize,
     padding: (usize, usize),
+    doubled: bool,
     bias: bool,
     init: Init,
 }
@@ -37,7 +40,8 @@ impl Conv2dConfig {
     /// Step 1, a bias, and the padding that keeps height and width for an odd kernel.
     pub fn new(input: usize, output: usize, kernel: usize) -> Self {
         let half = kernel / 2;
-        Self { input, output, kernel, stride: 1, padding: (half, half), bias: true, init: Init::FanIn }
+        let (padding, init) = ((half, half), Init::FanIn);
+        Self { input, output, kernel, stride: 1, padding, doubled: false, bias: true, init }
     }
 
     /// With this step between output pixels.
@@ -48,6 +52,11 @@ impl Conv2dConfig {
     /// With zeros `before` the first and `after` the last row and column.
     pub fn padding(self, before: usize, after: usize) -> Self {
         Self { padding: (before, after), ..self }
+    }
+
+    /// 3 x 3 behind nearest upsampling: height and width are doubled by repeating pixels first.
+    pub fn doubling(input: usize, output: usize) -> Self {
+        Self { doubled: true, ..Self::new(input, output, 3) }
     }
 
     /// Without a bias.
@@ -65,10 +74,16 @@ impl Conv2dConfig {
         let fan_in = self.input * self.kernel * self.kernel;
         let bias_init = if self.init == Init::FanIn { Init::BiasOf(fan_in) } else { self.init };
         Ok(Conv2d {
-            weight: params.convolution("weight", [self.output, self.kernel, self.input], self.init)?,
+            weight: params.convolution(
+                "weight",
+                [self.output, self.kernel, self.input],
+                self.init,
+                self.doubled,
+            )?,
             bias: self.bias.then(|| params.tensor("bias", [self.output], bias_init)).transpose()?,
             stride: self.stride,
             padding: self.padding,
+            doubled: self.doubled,
         })
     }
 }
@@ -81,7 +96,11 @@ impl Conv2d {
 
     /// `[batch, height, width, in]` to `[batch, height', width', out]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.weight.convolve(x, self.bias.as_ref().map(Param::val), self.stride, self.padding)
+        let bias = self.bias.as_ref().map(Param::val);
+        if self.doubled {
+            return self.weight.convolve_doubled(x, bias);
+        }
+        self.weight.convolve(x, bias, self.stride, self.padding)
     }
 }
 

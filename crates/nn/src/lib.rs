@@ -15,6 +15,6 @@ mod weight;
 
 pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 pub use burn::tensor::{Device, Tensor, TensorData};
-pub use diffbir_kernels::Products;
+pub use diffbir_kernels::{Products, on_workers};
 pub use params::{Params, Precision, WeightError};
 pub use weight::Weight;

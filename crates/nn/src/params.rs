@@ -243,19 +243,22 @@ impl<'a> Params<'a> {
         Ok(self.with_values(id, held, values, dtype))
     }
 
-    /// A convolution's weight, stored `[out, in, kernel, kernel]` and held `[out, kernel, kernel, in]`.
+    /// A convolution's weight, stored `[out, in, kernel, kernel]` and held `[out, kernel, kernel, in]`; `doubled` if
+    /// pixels are repeated before it.
     pub fn convolution(
         &self,
         name: &str,
         [out, kernel, input]: [usize; 3],
         init: Init,
+        doubled: bool,
     ) -> Result<Weight<4>, WeightError> {
-        self.weight(name, [out, input, kernel, kernel], init, Order::Convolution)
+        let pack = if doubled { PackedWeight::doubled } else { PackedWeight::new };
+        self.weight(name, [out, input, kernel, kernel], init, Order::Convolution, pack)
     }
 
     /// The weight of a linear map, `[out, in]`.
     pub fn linear(&self, name: &str, shape: [usize; 2], init: Init) -> Result<Weight<2>, WeightError> {
-        self.weight(name, shape, init, Order::Same)
+        self.weight(name, shape, init, Order::Same, PackedWeight::new)
     }
 
     /// A tensor that official files hold but that we compute: accepted and ignored on loading, computed
@@ -285,6 +288,7 @@ impl<'a> Params<'a> {
         shape: [usize; D],
         init: Init,
         order: Order,
+        pack: fn(&[f32], [usize; 4], Products) -> PackedWeight,
     ) -> Result<Weight<D>, WeightError> {
         let (id, held) = self.declare(name, shape, order);
         let Some(mut values) = self.values(name, &shape, init)? else {
@@ -307,7 +311,7 @@ impl<'a> Params<'a> {
         // Zeros would pass for values where somebody saves the network.
         let none = |_: &Device, _: bool| panic!("a packed weight has no plain values");
         let name = Param::uninitialized(id, none, self.device.clone(), false, Shape::from(held));
-        Ok(Weight::packed(name, PackedWeight::new(&values, sizes, products)))
+        Ok(Weight::packed(name, pack(&values, sizes, products)))
     }
 
     /// Notes a tensor's name and shape; gives its id and the shape that it is held in.

@@ -60,6 +60,15 @@ impl Weight<4> {
         };
         told(&self.plain, y)
     }
+
+    /// `[batch, height, width, in]`, made twice as large by repeating pixels, to `[batch, 2·height, 2·width, out]`.
+    pub fn convolve_doubled(&self, x: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+        let y = match &self.packed {
+            Some(Packed(weight)) => ops::conv2d_packed(x, weight.clone(), bias, 1, (1, 1)),
+            None => ops::conv2d_doubled(x, self.plain.val(), bias),
+        };
+        told(&self.plain, y)
+    }
 }
 
 impl Weight<2> {

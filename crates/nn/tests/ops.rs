@@ -44,6 +44,20 @@ fn convolution_and_its_gradients_are_burns() {
 }
 
 #[test]
+fn a_doubled_convolution_and_its_gradients_are_those_of_the_large_picture() {
+    let [x, w] = [wave([2, 5, 6, 3], 0.3), wave([5, 3, 3, 3], 0.7)].map(Tensor::require_grad);
+    let b = wave([5], 1.1).require_grad();
+    let ours = ops::conv2d_doubled(x.clone(), w.clone(), Some(b.clone()));
+    let theirs = ops::conv2d(ops::upsample_nearest2x(x.clone()), w.clone(), Some(b.clone()), 1, (1, 1));
+    close("output", ours.clone(), theirs.clone());
+    let weights = wave(ours.dims(), 0.13);
+    let (ours, theirs) = ((ours * weights.clone()).sum().backward(), (theirs * weights).sum().backward());
+    close("input", x.grad(&ours).unwrap(), x.grad(&theirs).unwrap());
+    close("weight", w.grad(&ours).unwrap(), w.grad(&theirs).unwrap());
+    close("bias", b.grad(&ours).unwrap(), b.grad(&theirs).unwrap());
+}
+
+#[test]
 fn transposed_convolution_and_its_gradients_are_burns() {
     let [x, w] = [wave([2, 3, 4, 6], 0.3), wave([6, 5, 2, 2], 0.7)].map(Tensor::require_grad);
     let ours = ops::conv_transpose_disjoint(x.clone(), w.clone());

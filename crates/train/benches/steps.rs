@@ -12,7 +12,7 @@ use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::params::{RandomInit, build};
-use diffbir_nn::{Params, WeightError};
+use diffbir_nn::{Params, WeightError, on_workers};
 use diffbir_train::config::OptimizerConfig;
 use diffbir_train::optimizer::{AdamW, Summed};
 use std::time::Instant;
@@ -59,6 +59,10 @@ impl Bench {
 }
 
 fn main() {
+    on_workers(run);
+}
+
+fn run() {
     let mut bench = Bench { device: Device::flex().autodiff(), filter: String::new(), runs: 9 };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {

@@ -20,9 +20,9 @@ use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
 use rand::Rng;
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// An autoencoder's tensors.
 pub fn autoencoder_file(trained: &Trained<AutoencoderSizes>) -> Result<Checkpoint, WeightError> {
@@ -90,7 +90,7 @@ const REMEMBERED: usize = 64;
 pub(crate) struct Texts {
     network: Option<ClipText>,
     device: Device,
-    known: RefCell<HashMap<String, Tensor<3>>>,
+    known: Mutex<HashMap<String, Tensor<3>>>,
 }
 
 impl Texts {
@@ -100,13 +100,13 @@ impl Texts {
             Ok(build(&mut file, device, |params| config.network.sizes.build(params))?.0)
         };
         let network = config.encoder.as_ref().map(open).transpose()?;
-        Ok(Self { network, device: device.clone(), known: RefCell::default() })
+        Ok(Self { network, device: device.clone(), known: Mutex::default() })
     }
 
     /// What a denoiser on `device` reads of these prompts, `[b, tokens, width]`; nothing without an encoder.
     pub(crate) fn context(&self, prompts: &[String], device: &Device) -> Option<Tensor<3>> {
         let network = self.network.as_ref()?;
-        let mut known = self.known.borrow_mut();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() > REMEMBERED {
             known.clear();
         }

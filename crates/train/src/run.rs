@@ -11,7 +11,7 @@ use diffbir_imaging::{EncodeError, Raster};
 use diffbir_metrics::MetricError;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{Keys, RandomInit, build};
-use diffbir_nn::{WeightError, recompute};
+use diffbir_nn::{WeightError, on_workers, recompute};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -162,7 +162,7 @@ impl From<Tensor<1>> for Loss {
 }
 
 /// What one backward pass is on.
-pub trait Batch {
+pub trait Batch: Sync {
     /// Its tensors under names, to look at what a run broke on.
     fn tensors(&self) -> Vec<(&'static str, TensorData)>;
 }
@@ -191,7 +191,7 @@ pub fn weights_of(file: Checkpoint) -> Checkpoint {
     if network.entries().next().is_none() { file } else { network }
 }
 
-impl<N: Module> Run<N> {
+impl<N: Module + Sync> Run<N> {
     /// Builds the network from the run's last checkpoint, else from `start`, else from random values. `name` is that of the weights for use.
     pub fn start<C: Config>(
         config: &C,
@@ -264,7 +264,7 @@ impl<N: Module> Run<N> {
         mut self,
         pictures: usize,
         mut next: impl FnMut() -> Result<B, TrainError>,
-        loss: impl Fn(&N, &B) -> Loss,
+        loss: impl Fn(&N, &B) -> Loss + Sync,
         validate: impl Fn(&N) -> Result<Measured, TrainError>,
         report: &mut dyn FnMut(Report),
     ) -> Result<Self, TrainError> {
@@ -289,7 +289,9 @@ impl<N: Module> Run<N> {
                 let waiting = Instant::now();
                 let batch = next()?;
                 since.waited += waiting.elapsed();
-                let (value, terms) = self.backward(|network| loss(network, &batch), &mut sum);
+                let (network, recompute) = (&self.network, self.run.recompute);
+                let (value, terms) =
+                    on_workers(|| backward(network, recompute, |network| loss(network, &batch), &mut sum));
                 if !value.is_finite() {
                     return Err(self.diverged("loss", step, value, &batch));
                 }
@@ -299,7 +301,8 @@ impl<N: Module> Run<N> {
             let (optimizer, schedule) = self.rates;
             let rate = rate_at(schedule, optimizer.rate, step - 1, self.run.steps);
             let norm;
-            (self.network, norm) = self.optimizer.step(self.network, &sum, share, rate);
+            let (network, optimizer) = (self.network, &mut self.optimizer);
+            (self.network, norm) = on_workers(|| optimizer.step(network, &sum, share, rate));
             if let (Some(batch), false) = (&last, norm.is_finite()) {
                 return Err(self.diverged("gradient", step, norm, batch));
             }
@@ -334,28 +337,6 @@ impl<N: Module> Run<N> {
         Ok(self)
     }
 
-    /// Adds the gradients of a loss to those of a step; gives its value and its terms.
-    fn backward(
-        &self,
-        loss: impl FnOnce(&N) -> Loss,
-        sum: &mut Summed,
-    ) -> (f64, Vec<(&'static str, Tensor<1>)>) {
-        let mut terms = Vec::new();
-        let total = || {
-            let loss = loss(&self.network);
-            terms = loss.terms;
-            loss.total
-        };
-        let value = if self.run.recompute {
-            recompute::backward(total, |gradients| sum.add(&self.network, gradients))
-        } else {
-            let total = total();
-            sum.add(&self.network, &total.backward());
-            total
-        };
-        (f64::from(value.into_scalar::<f32>()), terms)
-    }
-
     /// Writes the whole state, to resume from, and the averaged weights, for use.
     fn save(&self) -> Result<(), TrainError> {
         let mut state = self.optimizer.save(&self.keys);
@@ -379,6 +360,29 @@ impl<N: Module> Run<N> {
             Err(error) => error,
         }
     }
+}
+
+/// Adds the gradients of a loss to those of a step; gives its value and its terms.
+fn backward<N: Module>(
+    network: &N,
+    recompute: bool,
+    loss: impl FnOnce(&N) -> Loss,
+    sum: &mut Summed,
+) -> (f64, Vec<(&'static str, Tensor<1>)>) {
+    let mut terms = Vec::new();
+    let total = || {
+        let loss = loss(network);
+        terms = loss.terms;
+        loss.total
+    };
+    let value = if recompute {
+        recompute::backward(total, |gradients| sum.add(network, gradients))
+    } else {
+        let total = total();
+        sum.add(network, &total.backward());
+        total
+    };
+    (f64::from(value.into_scalar::<f32>()), terms)
 }
 
 fn note(events: &mut EventWriter, step: u64, measured: &Measured) -> Result<(), TrainError> {

@@ -253,7 +253,7 @@ impl Batch for Present {
 
 impl Task<'_> {
     /// `frozen` are UNets for steps and for validations that do not learn; `networks` picks those that predict.
-    fn train<N: Module>(
+    fn train<N: Module + Sync>(
         &self,
         run: Run<N>,
         without: f64,

@@ -1,9 +1,9 @@
 //! The convolution itself, for the forward pass and for the gradient of the input.
 
-use super::PackedWeight;
+use super::packed::Panels;
 use crate::bf16;
 use crate::pack::Right;
-use crate::share::{Shared, filled};
+use crate::share::Shared;
 use crate::simd::Isa;
 use crate::tile::{self, Cells, Onto, Tile, even_parts};
 use rayon::prelude::*;
@@ -20,18 +20,44 @@ const STRIP_CELLS: usize = 1 << 18;
 /// Longer sums are made of parts, which is also kinder to their last bits.
 const PASS: usize = 512;
 
-/// A convolution of `[batch, height, width, channels]` to `[batch, out.0, out.1, columns]`.
+/// A convolution of `[batch, height, width, channels]` to `out` pixels of `columns` channels.
 pub(super) struct Direct {
     pub batch: usize,
     pub height: usize,
     pub width: usize,
     pub channels: usize,
-    pub kernel: usize,
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
     pub stride: usize,
-    /// Zeros before the first row and column; behind the last come as many as `out` asks for.
-    pub pad: usize,
-    pub out: (usize, usize),
+    /// Zeros before the first row and column, or, where negative, what is left out there; behind the last come as
+    /// many as `out` asks for.
+    pub pad: [isize; 2],
+    /// Rows and columns that are computed.
+    pub out: [usize; 2],
     pub columns: usize,
+    pub onto: Grid,
+}
+
+/// Where the computed pixels are in the output: every `step`-th row and column, from `first` on.
+#[derive(Clone, Copy)]
+pub(super) struct Grid {
+    /// Rows and columns of the output.
+    pub size: [usize; 2],
+    pub first: [usize; 2],
+    pub step: usize,
+}
+
+impl Grid {
+    /// All of an output of this size.
+    pub(super) fn whole(size: [usize; 2]) -> Self {
+        Grid { size, first: [0; 2], step: 1 }
+    }
+
+    /// Where the computed pixel of this image, row and column is.
+    fn pixel(&self, [image, row, col]: [usize; 3]) -> usize {
+        let ([height, width], [top, left]) = (self.size, self.first);
+        (image * height + top + row * self.step) * width + left + col * self.step
+    }
 }
 
 /// The weight, and with it how it is multiplied.
@@ -39,7 +65,7 @@ pub(super) enum Weight<'a> {
     /// Packed as it is needed.
     Plain(Right<'a>),
     /// Packed before, of these cells.
-    Packed(&'a PackedWeight, Cells),
+    Packed(&'a Panels, Cells),
 }
 
 /// How cells of input and weight go together.
@@ -64,11 +90,21 @@ impl Layout {
     }
 }
 
-/// Some rows and columns of one image's output.
+/// Some rows and columns of one image's output, or all of several images.
 struct Strip {
-    image: usize,
+    images: Range<usize>,
     rows: Range<usize>,
     cols: Range<usize>,
+}
+
+/// The input of a strip.
+struct Input<'a> {
+    /// From the first pixel that is seen on.
+    cells: &'a [f32],
+    /// From one row to the next.
+    line: usize,
+    /// From one image to the next.
+    image: usize,
 }
 
 /// A part of the sum: `len` cells of the weight from `start` on in each of the kernel's `rows`.
@@ -88,10 +124,12 @@ struct Scratch {
 impl Direct {
     /// A pointwise convolution does not care where rows end: it is one row of all pixels.
     fn flattened(self) -> Self {
-        let pointwise = self.kernel == 1 && self.stride == 1 && self.pad == 0;
-        if pointwise && self.out == (self.height, self.width) {
+        let size = [self.height, self.width];
+        let pointwise = self.kernel == [1; 2] && self.stride == 1 && self.pad == [0; 2];
+        if pointwise && self.out == size && self.onto.size == size {
             let pixels = self.batch * self.height * self.width;
-            Self { batch: 1, height: 1, width: pixels, out: (1, pixels), ..self }
+            let onto = Grid::whole([1, pixels]);
+            Self { batch: 1, height: 1, width: pixels, out: [1, pixels], onto, ..self }
         } else {
             self
         }
@@ -99,11 +137,12 @@ impl Direct {
 
     fn passes(&self, layout: Layout) -> Vec<Pass> {
         // A row of the kernel is one run of neighbours in memory.
-        let run = self.kernel * layout.right;
-        if self.kernel * run <= PASS {
-            return vec![Pass { rows: 0..self.kernel, start: 0, len: run }];
+        let [rows, cols] = self.kernel;
+        let run = cols * layout.right;
+        if rows * run <= PASS {
+            return vec![Pass { rows: 0..rows, start: 0, len: run }];
         }
-        (0..self.kernel)
+        (0..rows)
             .flat_map(|row| {
                 even_parts(run, PASS).map(move |(start, len)| Pass { rows: row..row + 1, start, len })
             })
@@ -111,22 +150,30 @@ impl Direct {
     }
 
     fn strips(&self, pixels: usize) -> Vec<Strip> {
-        let (height, width) = self.out;
+        let [height, width] = self.out;
+        let mut strips = Vec::new();
+        let images = STRIP_PIXELS.start / (height * width);
+        if images > 1 {
+            for (image, images) in even_parts(self.batch, images) {
+                strips.push(Strip { images: image..image + images, rows: 0..height, cols: 0..width });
+            }
+            return strips;
+        }
         let cols = if width >= 2 * pixels { pixels } else { width };
         let rows = (pixels / cols).max(1);
-        let mut strips = Vec::new();
         for image in 0..self.batch {
             for (row, row_count) in even_parts(height, rows) {
                 for (col, col_count) in even_parts(width, cols) {
-                    strips.push(Strip { image, rows: row..row + row_count, cols: col..col + col_count });
+                    let (rows, cols) = (row..row + row_count, col..col + col_count);
+                    strips.push(Strip { images: image..image + 1, rows, cols });
                 }
             }
         }
         strips
     }
 
-    /// The input that a strip reads: its first element, and the distance between rows. What lies outside of
-    /// the picture is made up in `window`, and so is all that must be rounded.
+    /// The input that a strip reads. What lies outside of the picture is made up in `window`, and so is all that must
+    /// be rounded.
     fn input<'a>(
         &self,
         isa: Isa,
@@ -134,30 +181,33 @@ impl Direct {
         x: &'a [f32],
         strip: &Strip,
         window: &'a mut Vec<f32>,
-    ) -> (&'a [f32], usize) {
-        let span = |out: &Range<usize>| (out.len() - 1) * self.stride + self.kernel;
-        let (high, wide) = (span(&strip.rows), span(&strip.cols));
-        // Counted with the zeros before the picture.
-        let (top, left) = (strip.rows.start * self.stride, strip.cols.start * self.stride);
-        let image = &x[strip.image * self.height * self.width * self.channels..];
+    ) -> Input<'a> {
+        let span = |out: &Range<usize>, kernel: usize| (out.len() - 1) * self.stride + kernel;
+        let (high, wide) = (span(&strip.rows, self.kernel[0]), span(&strip.cols, self.kernel[1]));
+        let first = |out: &Range<usize>, pad: isize| (out.start * self.stride) as isize - pad;
+        let (top, left) = (first(&strip.rows, self.pad[0]), first(&strip.cols, self.pad[1]));
         let line = self.width * self.channels;
-        let inside =
-            |start: usize, length: usize, size: usize| start >= self.pad && start + length <= self.pad + size;
+        let size = self.height * line;
+        let images = &x[strip.images.start * size..strip.images.end * size];
+        let inside = |start: isize, length: usize, size: usize| start >= 0 && start as usize + length <= size;
         let single = layout.cells == Cells::Single;
         if single && inside(top, high, self.height) && inside(left, wide, self.width) {
-            return (&image[(top - self.pad) * line + (left - self.pad) * self.channels..], line);
+            let cells = &images[top as usize * line + left as usize * self.channels..];
+            return Input { cells, line, image: size };
         }
         let padded = wide * layout.left;
-        window.resize(high * padded, 0.0);
+        window.resize(strip.images.len() * high * padded, 0.0);
         // The window's columns that lie in the picture.
-        let first = self.pad.saturating_sub(left).min(wide);
-        let last = (self.pad + self.width).saturating_sub(left).clamp(first, wide);
-        for (y, row) in (top..).zip(window.chunks_exact_mut(padded)) {
-            if y < self.pad || y >= self.pad + self.height || first == last {
+        let first = (-left).clamp(0, wide as isize) as usize;
+        let last = (self.width as isize - left).clamp(first as isize, wide as isize) as usize;
+        let rows = images.chunks_exact(size).flat_map(|image| (0..high).map(move |row| (image, row)));
+        for ((image, y), row) in rows.zip(window.chunks_exact_mut(padded)) {
+            let y = top + y as isize;
+            if y < 0 || y >= self.height as isize || first == last {
                 row.fill(0.0);
                 continue;
             }
-            let from = (y - self.pad) * line + (left + first - self.pad) * self.channels;
+            let from = y as usize * line + (left + first as isize) as usize * self.channels;
             let from = &image[from..from + (last - first) * self.channels];
             let (first, last) = (first * layout.left, last * layout.left);
             row[..first].fill(0.0);
@@ -168,11 +218,11 @@ impl Direct {
             }
             row[last..].fill(0.0);
         }
-        (window, padded)
+        Input { cells: window, line: padded, image: high * padded }
     }
 
-    /// The output, a bias of `[columns]` added.
-    pub(super) fn run(self, isa: Isa, x: &[f32], weight: Weight, bias: Option<&[f32]>) -> Vec<f32> {
+    /// Writes the output, a bias of `[columns]` added.
+    pub(super) fn run(self, isa: Isa, x: &[f32], weight: Weight, bias: Option<&[f32]>, output: Shared) {
         let this = self.flattened();
         let layout = match weight {
             Weight::Plain(_) => Layout::new(Cells::Single, this.channels),
@@ -180,9 +230,16 @@ impl Direct {
         };
         assert_eq!(x.len(), this.batch * this.height * this.width * this.channels, "input");
         assert!(bias.is_none_or(|bias| bias.len() == this.columns), "bias");
-        let pixels = this.batch * this.out.0 * this.out.1;
+        if let Weight::Packed(kernel, _) = weight {
+            assert_eq!(
+                kernel.size(),
+                [this.columns, this.kernel[0] * this.kernel[1] * layout.right],
+                "weight"
+            );
+        }
+        let pixels = this.batch * this.out[0] * this.out[1];
         if pixels * this.columns == 0 {
-            return Vec::new();
+            return;
         }
         let tasks = 4 * rayon::current_num_threads();
         let panels = this.columns.div_ceil(isa.max_columns());
@@ -196,17 +253,12 @@ impl Direct {
         });
         let groups = tasks.div_ceil(strips.len()).min(panels);
         let passes = this.passes(layout);
-        let run = |output: Shared| {
-            (0..strips.len() * groups).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
-                let (strip, group) = (task / groups, task % groups);
-                let columns = |group: usize| this.columns.min(group * panels / groups * isa.max_columns());
-                let columns = columns(group)..columns(group + 1);
-                this.strip(isa, layout, x, &weight, bias, &strips[strip], columns, &passes, scratch, output);
-            });
-        };
-        // SAFETY: strips and groups of columns cover the output, and the first pass of each writes without
-        // reading, whatever the length of its sum.
-        unsafe { filled(pixels * this.columns, |room| run(Shared::room(room))) }
+        (0..strips.len() * groups).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
+            let (strip, group) = (task / groups, task % groups);
+            let columns = |group: usize| this.columns.min(group * panels / groups * isa.max_columns());
+            let columns = columns(group)..columns(group + 1);
+            this.strip(isa, layout, x, &weight, bias, &strips[strip], columns, &passes, scratch, output);
+        });
     }
 
     /// One strip of some output channels.
@@ -224,14 +276,15 @@ impl Direct {
         scratch: &mut Scratch,
         output: Shared,
     ) {
-        let (input, line) = self.input(isa, layout, x, strip, &mut scratch.window);
+        let input = self.input(isa, layout, x, strip, &mut scratch.window);
         let width = isa.max_columns();
-        let (run, ratio) = (self.kernel * layout.right, layout.ratio());
+        let (run, ratio) = (self.kernel[1] * layout.right, layout.ratio());
         let step = self.stride * layout.left;
-        let reach = ((strip.rows.len() - 1) * self.stride + self.kernel - 1) * line
+        let reach = (strip.images.len() - 1) * input.image
+            + ((strip.rows.len() - 1) * self.stride + self.kernel[0] - 1) * input.line
             + (strip.cols.len() - 1) * step
             + run * ratio;
-        assert!(input.len() >= reach, "the window holds what the strip reads");
+        assert!(input.cells.len() >= reach, "the window holds what the strip reads");
         for start in columns.clone().step_by(width) {
             let panel = start..columns.end.min(start + width);
             for (index, pass) in passes.iter().enumerate() {
@@ -248,26 +301,31 @@ impl Direct {
                     Weight::Packed(weight, _) => weight.at(first, start),
                 };
                 assert!(cells.len() + b_k >= depth * b_k + panel.len(), "the panel holds the pass");
-                for (y, row) in strip.rows.clone().enumerate() {
+                let rows =
+                    strip.images.clone().flat_map(|image| strip.rows.clone().map(move |row| (image, row)));
+                for (image, row) in rows {
                     for (x, count) in even_parts(strip.cols.len(), layout.cells.max_rows(isa)) {
-                        let a = (y * self.stride + pass.rows.start) * line + x * step + pass.start * ratio;
-                        let pixel = (strip.image * self.out.0 + row) * self.out.1 + strip.cols.start + x;
+                        let a = (image - strip.images.start) * input.image
+                            + ((row - strip.rows.start) * self.stride + pass.rows.start) * input.line
+                            + x * step
+                            + pass.start * ratio;
+                        let pixel = self.onto.pixel([image, row, strip.cols.start + x]);
                         // SAFETY: the assertions above bound what is read of the input and of the panel; the
                         // output is as long as all pixels and channels, and no other task has these pixels
                         // and channels.
                         unsafe {
                             let tile = Tile {
-                                a: input.as_ptr().add(a),
+                                a: input.cells.as_ptr().add(a),
                                 a_row: step,
                                 a_k: ratio,
-                                a_run: line,
+                                a_run: input.line,
                                 b: cells.as_ptr(),
                                 b_k,
                                 b_run: pass.len * b_k,
                                 runs: pass.rows.len(),
                                 len: pass.len,
                                 c: output.at(pixel * self.columns + panel.start),
-                                c_row: self.columns,
+                                c_row: self.onto.step * self.columns,
                                 onto: match bias {
                                     _ if index > 0 => Onto::Output,
                                     Some(bias) => Onto::Bias(bias.as_ptr().add(panel.start)),

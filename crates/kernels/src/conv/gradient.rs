@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Output pixels that are summed in one pass over a tile.
-const PASS_PIXELS: usize = 512;
+const PASS_PIXELS: usize = 256;
 
 /// Some rows and columns of one image's output.
 struct Pass {

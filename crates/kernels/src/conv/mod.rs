@@ -5,6 +5,9 @@
 //! the batch around it and the number of threads.
 
 mod direct;
+mod doubled;
+#[cfg(test)]
+mod doubled_tests;
 mod gradient;
 mod packed;
 #[cfg(test)]
@@ -17,9 +20,10 @@ pub use packed::PackedWeight;
 use crate::bf16;
 use crate::pack::Right;
 use crate::products::Products;
+use crate::share::{Shared, filled, zeros};
 use crate::simd::Isa;
 use crate::tile::Cells;
-use direct::{Direct, Weight};
+use direct::{Direct, Grid, Weight};
 
 /// The sizes of one convolution; lengths in pixels, the kernel square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +46,16 @@ pub struct Conv2d {
     pub pad_before: usize,
     /// Zeros after the last row and column.
     pub pad_after: usize,
+    /// Whether the picture is made twice as large first, by repeating its pixels: for a kernel of 3, step 1 and one
+    /// zero on each side.
+    pub doubled: bool,
 }
 
 impl Conv2d {
     /// Height and width of the output.
     pub fn out_size(&self) -> (usize, usize) {
-        let side = |n: usize| (n + self.pad_before + self.pad_after - self.kernel) / self.stride + 1;
+        let scale = if self.doubled { 2 } else { 1 };
+        let side = |n: usize| (scale * n + self.pad_before + self.pad_after - self.kernel) / self.stride + 1;
         (side(self.height), side(self.width))
     }
 
@@ -64,8 +72,41 @@ impl Conv2d {
 
     fn forward_with(&self, isa: Isa, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         assert_eq!(weight.len(), self.out_channels * self.depth(), "weight");
+        if self.doubled {
+            let kernels = doubled::kernels(weight, [self.out_channels, self.in_channels]);
+            let depth = 4 * self.in_channels;
+            let weights = kernels.iter().map(|data| Weight::Plain(Right::Columns { data, depth }));
+            return self.run(isa, x, weights, bias);
+        }
         let weight = Weight::Plain(Right::Columns { data: weight, depth: self.depth() });
-        self.direct().run(isa, x, weight, Some(bias))
+        self.run(isa, x, [weight].into_iter(), bias)
+    }
+
+    /// `weights` has one, or for a doubled convolution one for each phase.
+    fn run<'a>(
+        &self,
+        isa: Isa,
+        x: &[f32],
+        weights: impl Iterator<Item = Weight<'a>>,
+        bias: &[f32],
+    ) -> Vec<f32> {
+        let directs: Vec<Direct> = if self.doubled {
+            let usual = [self.kernel, self.stride, self.pad_before, self.pad_after] == [3, 1, 1, 1];
+            assert!(usual, "only a usual convolution is doubled");
+            doubled::PHASES.map(|phase| doubled::direct(self, phase)).into()
+        } else {
+            vec![self.direct()]
+        };
+        let (height, width) = self.out_size();
+        // SAFETY: the direct convolution covers the output, and so do the four phases.
+        unsafe {
+            filled(self.batch * height * width * self.out_channels, |room| {
+                let output = Shared::room(room);
+                for (direct, weight) in directs.into_iter().zip(weights) {
+                    direct.run(isa, x, weight, Some(bias), output);
+                }
+            })
+        }
     }
 
     /// [`Conv2d::forward`] with a weight that was packed before.
@@ -84,81 +125,133 @@ impl Conv2d {
     ) -> Vec<f32> {
         let shape = [self.out_channels, self.kernel, self.kernel, self.in_channels];
         assert_eq!(weight.shape(), shape, "weight");
+        assert_eq!(weight.is_doubled(), self.doubled, "packed for a doubled convolution");
         let cells = match weight.products() {
             Products::F32 => Cells::Single,
             Products::Bf16 => pairs,
         };
-        self.direct().run(isa, x, Weight::Packed(weight, cells), Some(bias))
+        self.run(isa, x, weight.kernels().iter().map(|kernel| Weight::Packed(kernel, cells)), bias)
     }
 
     fn direct(&self) -> Direct {
+        let (height, width) = self.out_size();
         Direct {
             batch: self.batch,
             height: self.height,
             width: self.width,
             channels: self.in_channels,
-            kernel: self.kernel,
+            kernel: [self.kernel; 2],
             stride: self.stride,
-            pad: self.pad_before,
-            out: self.out_size(),
+            pad: [self.pad_before as isize; 2],
+            out: [height, width],
             columns: self.out_channels,
+            onto: Grid::whole([height, width]),
         }
     }
 
-    /// The gradient of `x`, from that of `y`: the convolution of `dy`, spread out by the stride, with
-    /// the kernel turned round.
+    /// The gradient of `x`, from that of `y`.
     pub fn backward_input(&self, dy: &[f32], weight: &[f32]) -> Vec<f32> {
         self.backward_input_with(Isa::detect(), dy, weight)
     }
 
     fn backward_input_with(&self, isa: Isa, dy: &[f32], weight: &[f32]) -> Vec<f32> {
         assert_eq!(weight.len(), self.out_channels * self.depth(), "weight");
-        let (out_h, out_w) = self.out_size();
-        let (spread_h, spread_w) = ((out_h - 1) * self.stride + 1, (out_w - 1) * self.stride + 1);
-        let spread;
-        let dy = if self.stride == 1 {
-            dy
-        } else {
-            let outputs = self.out_channels;
-            let mut wide = vec![0.0; self.batch * spread_h * spread_w * outputs];
-            for (index, pixel) in dy.chunks_exact(outputs).enumerate() {
-                let (image, y, x) = (index / (out_h * out_w), index / out_w % out_h, index % out_w);
-                let at = ((image * spread_h + y * self.stride) * spread_w + x * self.stride) * outputs;
-                wide[at..at + outputs].copy_from_slice(pixel);
-            }
-            spread = wide;
-            &spread
-        };
-        Direct {
-            batch: self.batch,
-            height: spread_h,
-            width: spread_w,
-            channels: self.out_channels,
-            kernel: self.kernel,
-            stride: 1,
-            pad: self.kernel - 1 - self.pad_before,
-            out: (self.height, self.width),
-            columns: self.in_channels,
+        if self.doubled {
+            let data = &doubled::kernel_of_four(weight, [self.out_channels, self.in_channels]);
+            let order: [usize; 16] = std::array::from_fn(|tap| tap);
+            let weight = Right::Taps { data, taps: 16, order: &order, columns: self.in_channels };
+            let direct = doubled::adjoint(self).direct();
+            let length = self.batch * self.height * self.width * self.in_channels;
+            // SAFETY: the direct convolution covers its output.
+            return unsafe {
+                filled(length, |room| {
+                    direct.run(isa, dy, Weight::Plain(weight), None, Shared::room(room));
+                })
+            };
         }
-        .run(
-            isa,
-            dy,
-            Weight::Plain(Right::Turned {
-                data: weight,
-                taps: self.kernel * self.kernel,
-                columns: self.in_channels,
-            }),
-            None,
-        )
+        // Rows that differ by the stride see the same rows of the kernel: for each kind of rows and columns it is a
+        // convolution of `dy` with a part of the kernel, turned round.
+        let phases: Vec<Phase> = (0..self.stride).map(|first| self.phase(first)).collect();
+        let (out_h, out_w) = self.out_size();
+        let taps = |phase: &Phase| (phase.first_tap..self.kernel).step_by(self.stride).rev();
+        let write = |output: Shared| {
+            for (rows, cols) in phases.iter().flat_map(|rows| phases.iter().map(move |cols| (rows, cols))) {
+                if taps(rows).len() * taps(cols).len() == 0 {
+                    continue;
+                }
+                let order: Vec<usize> =
+                    taps(rows).flat_map(|y| taps(cols).map(move |x| y * self.kernel + x)).collect();
+                let direct = Direct {
+                    batch: self.batch,
+                    height: out_h,
+                    width: out_w,
+                    channels: self.out_channels,
+                    kernel: [taps(rows).len(), taps(cols).len()],
+                    stride: 1,
+                    pad: [rows.pad, cols.pad],
+                    out: [rows.count(self.height, self.stride), cols.count(self.width, self.stride)],
+                    columns: self.in_channels,
+                    onto: Grid {
+                        size: [self.height, self.width],
+                        first: [rows.first, cols.first],
+                        step: self.stride,
+                    },
+                };
+                let (taps, columns) = (self.kernel * self.kernel, self.in_channels);
+                let weight = Right::Taps { data: weight, taps, order: &order, columns };
+                direct.run(isa, dy, Weight::Plain(weight), None, output);
+            }
+        };
+        let length = self.batch * self.height * self.width * self.in_channels;
+        if self.stride > self.kernel {
+            // Nothing sees the pixels in between.
+            let mut dx = zeros(length);
+            write(Shared::new(&mut dx));
+            return dx;
+        }
+        // SAFETY: every phase has taps, and together they cover the picture.
+        unsafe { filled(length, |room| write(Shared::room(room))) }
+    }
+
+    /// Rows (or columns) `first`, `first + stride`, .. of the input.
+    fn phase(&self, first: usize) -> Phase {
+        let first_tap = (first + self.pad_before) % self.stride;
+        let taps = (first_tap..self.kernel).step_by(self.stride).len();
+        // The row of the output that `first` has its first tap in.
+        let row = (first + self.pad_before) / self.stride;
+        Phase { first, first_tap, pad: taps as isize - 1 - row as isize }
     }
 
     /// The gradient of `weight`, from `x` and the gradient of `y`.
     pub fn backward_weight(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
-        gradient::weight(self, Isa::detect(), x, dy)
+        self.backward_weight_with(Isa::detect(), x, dy)
+    }
+
+    fn backward_weight_with(&self, isa: Isa, x: &[f32], dy: &[f32]) -> Vec<f32> {
+        if self.doubled {
+            let of_four = gradient::weight(&doubled::adjoint(self), isa, dy, x);
+            return doubled::weight_gradient(self, &of_four);
+        }
+        gradient::weight(self, isa, x, dy)
     }
 
     /// The gradient of `bias`: the sum of `dy` over all pixels.
     pub fn backward_bias(&self, dy: &[f32]) -> Vec<f32> {
         gradient::bias(dy, self.out_channels)
+    }
+}
+
+/// Rows or columns of a convolution's input that see the same taps.
+struct Phase {
+    first: usize,
+    first_tap: usize,
+    /// Zeros before the first row of `dy`.
+    pad: isize,
+}
+
+impl Phase {
+    /// How many of `size` there are.
+    fn count(&self, size: usize, stride: usize) -> usize {
+        size.saturating_sub(self.first).div_ceil(stride)
     }
 }

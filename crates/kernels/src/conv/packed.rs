@@ -1,5 +1,6 @@
 //! Weights laid out once for the forward pass.
 
+use super::doubled;
 use crate::bf16;
 use crate::pack::Right;
 use crate::products::Products;
@@ -12,13 +13,22 @@ const PANEL: usize = 32;
 
 /// The weight of a convolution in the order in which the forward pass reads it, so that a call need not
 /// pack it anew. It takes the memory of the plain weight, and products in `f32` give its results to the last bit;
-/// for products in bf16 it takes half of that, where an odd number of input channels counts as one more.
+/// for products in bf16 it takes half of that, where an odd number of input channels counts as one more. For a doubled
+/// convolution it holds the kernels of 2 x 2 that these see the small picture with, 16 values for 9.
 #[derive(Clone, Debug)]
 pub struct PackedWeight {
     shape: [usize; 4],
     products: Products,
-    /// `[panel][row][column of the panel]`, a row being one cell (`tile.rs`): an input channel, or a pair of
-    /// them, of one pixel of the kernel.
+    kernels: Vec<Panels>,
+}
+
+/// One kernel, `[panel][row][column of the panel]`, a row being one cell (`tile.rs`): an input channel, or a pair of
+/// them, of one pixel of the kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Panels {
+    outputs: usize,
+    /// Cells of one output channel.
+    rows: usize,
     cells: Vec<f32>,
 }
 
@@ -27,11 +37,55 @@ impl PackedWeight {
     pub fn new(weight: &[f32], shape: [usize; 4], products: Products) -> Self {
         assert_eq!(weight.len(), shape.iter().product(), "weight");
         let [outputs, height, width, inputs] = shape;
-        let (isa, taps, depth) = (Isa::detect(), height * width, height * width * inputs);
-        let rows = rows(shape, products);
+        let kernels = vec![Panels::new(weight, [outputs, height * width, inputs], products)];
+        PackedWeight { shape, products, kernels }
+    }
+
+    /// The same for a doubled convolution, `[out, 3, 3, in]`.
+    pub fn doubled(weight: &[f32], shape: [usize; 4], products: Products) -> Self {
+        let [outputs, _, _, inputs] = shape;
+        let kernels = doubled::kernels(weight, [outputs, inputs]);
+        let kernels = kernels.iter().map(|kernel| Panels::new(kernel, [outputs, 4, inputs], products));
+        PackedWeight { shape, products, kernels: kernels.collect() }
+    }
+
+    /// `[out, kernel, kernel, in]`.
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// Whether it is for a doubled convolution.
+    pub fn is_doubled(&self) -> bool {
+        self.kernels.len() > 1
+    }
+
+    /// In which numbers its products are formed.
+    pub fn products(&self) -> Products {
+        self.products
+    }
+
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.kernels.iter().map(|kernel| kernel.cells.len() * size_of::<f32>()).sum()
+    }
+
+    /// The kernel, or those of a doubled convolution's phases.
+    pub(super) fn kernels(&self) -> &[Panels] {
+        &self.kernels
+    }
+}
+
+impl Panels {
+    /// Packs `weight[outputs, taps, inputs]`.
+    fn new(weight: &[f32], [outputs, taps, inputs]: [usize; 3], products: Products) -> Self {
+        let (isa, depth) = (Isa::detect(), taps * inputs);
+        let rows = match products {
+            Products::F32 => depth,
+            Products::Bf16 => taps * inputs.div_ceil(2),
+        };
         let mut cells = zeros(outputs * rows);
         if cells.is_empty() {
-            return PackedWeight { shape, products, cells };
+            return Panels { outputs, rows, cells };
         }
         let right = Right::Columns { data: weight, depth };
         cells.par_chunks_mut(PANEL * rows).enumerate().for_each_init(Vec::new, |scratch, (panel, cells)| {
@@ -52,38 +106,19 @@ impl PackedWeight {
                 }
             }
         });
-        PackedWeight { shape, products, cells }
+        Panels { outputs, rows, cells }
     }
 
-    /// `[out, kernel, kernel, in]`.
-    pub fn shape(&self) -> [usize; 4] {
-        self.shape
-    }
-
-    /// In which numbers its products are formed.
-    pub fn products(&self) -> Products {
-        self.products
-    }
-
-    /// Bytes of memory.
-    pub fn bytes(&self) -> usize {
-        self.cells.len() * size_of::<f32>()
+    /// Output channels, and cells of each.
+    pub(super) fn size(&self) -> [usize; 2] {
+        [self.outputs, self.rows]
     }
 
     /// The cell of `row` and `column`, and the distance to the next row; columns lie side by side up to the
     /// next multiple of 32.
     pub(super) fn at(&self, row: usize, column: usize) -> (&[f32], usize) {
-        let (panel, rows) = (column / PANEL * PANEL, rows(self.shape, self.products));
-        let width = PANEL.min(self.shape[0] - panel);
-        (&self.cells[panel * rows + row * width + column - panel..], width)
+        let panel = column / PANEL * PANEL;
+        let width = PANEL.min(self.outputs - panel);
+        (&self.cells[panel * self.rows + row * width + column - panel..], width)
     }
-}
-
-/// Cells of one output channel.
-fn rows([_, height, width, inputs]: [usize; 4], products: Products) -> usize {
-    let inputs = match products {
-        Products::F32 => inputs,
-        Products::Bf16 => inputs.div_ceil(2),
-    };
-    height * width * inputs
 }

@@ -23,6 +23,7 @@ fn all_cases() -> Vec<Conv2d> {
                 stride,
                 pad_before: pad,
                 pad_after: pad,
+                doubled: false,
             });
         }
     }

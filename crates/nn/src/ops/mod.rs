@@ -48,19 +48,36 @@ pub fn conv2d(
     if on_cpu(&device) {
         let [out_channels, kernel, _, _] = weight.dims();
         let sizes = conv2d_sizes(&x, out_channels, kernel, stride, padding);
-        let bias = bias.unwrap_or_else(|| Tensor::zeros([out_channels], &device));
-        return Tensor::from_dispatch(<Dispatch as Kernels>::convolution(
-            x.into_dispatch(),
-            weight.into_dispatch(),
-            bias.into_dispatch(),
-            sizes,
-        ));
+        return convolution(x, weight, bias, sizes);
     }
     let options = ConvOptions::new_with_padding([stride; 2], [padding; 2], [1, 1], 1);
     burn_conv2d(x.permute([0, 3, 1, 2]), weight.permute([0, 3, 1, 2]), bias, options).permute([0, 2, 3, 1])
 }
 
-/// [`conv2d`] on the CPU with a weight that was packed before.
+/// Convolution of `x` made twice as large by repeating pixels, `weight[out, 3, 3, in]`, one zero on each side:
+/// `[batch, height, width, in]` to `[batch, 2·height, 2·width, out]`.
+pub fn conv2d_doubled(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+    if on_cpu(&x.device()) {
+        let weight = as_activations(weight, &x);
+        let [out_channels, kernel, _, _] = weight.dims();
+        let sizes = Conv2d { doubled: true, ..conv2d_sizes(&x, out_channels, kernel, 1, (1, 1)) };
+        return convolution(x, weight, bias, sizes);
+    }
+    conv2d(upsample_nearest2x(x), weight, bias, 1, (1, 1))
+}
+
+/// A convolution of these sizes on the CPU.
+fn convolution(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, sizes: Conv2d) -> Tensor<4> {
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([sizes.out_channels], &x.device()));
+    Tensor::from_dispatch(<Dispatch as Kernels>::convolution(
+        x.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        sizes,
+    ))
+}
+
+/// [`conv2d`], or [`conv2d_doubled`], on the CPU with a weight that was packed before.
 pub(crate) fn conv2d_packed(
     x: Tensor<4>,
     weight: Arc<PackedWeight>,
@@ -70,6 +87,7 @@ pub(crate) fn conv2d_packed(
 ) -> Tensor<4> {
     let [out_channels, kernel, _, _] = weight.shape();
     let sizes = conv2d_sizes(&x, out_channels, kernel, stride, padding);
+    let sizes = Conv2d { doubled: weight.is_doubled(), ..sizes };
     let bias = bias.unwrap_or_else(|| Tensor::zeros([out_channels], &x.device()));
     Tensor::from_dispatch(<Dispatch as Kernels>::convolution_packed(
         x.into_dispatch(),
@@ -88,7 +106,8 @@ fn conv2d_sizes(
 ) -> Conv2d {
     let [batch, height, width, in_channels] = x.dims();
     let (pad_before, pad_after) = padding;
-    Conv2d { batch, height, width, in_channels, out_channels, kernel, stride, pad_before, pad_after }
+    let doubled = false;
+    Conv2d { batch, height, width, in_channels, out_channels, kernel, stride, pad_before, pad_after, doubled }
 }
 
 /// 3x3 convolution of each channel by itself: `x[batch, height, width, channels]`, `weight[channels, 1, 3, 3]`, zeros
