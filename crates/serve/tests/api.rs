@@ -170,11 +170,11 @@ fn a_server_that_ends_leaves_its_jobs_to_the_next() {
     let (server, data) = server(|_| {});
     let running = id(&submit(server.address, &picture(), &[("ms", "500")]));
     let waiting = id(&submit(server.address, &picture(), &[]));
-    let done = until(|| {
+    until(|| {
         (get(server.address, &format!("/v1/restorations/{running}")).json()["state"] == "running")
             .then_some(())
     });
-    drop((server, done));
+    drop(server);
     let next = Running::on(data.path(), |_| {});
     for id in [&running, &waiting] {
         assert_eq!(ended(next.address, id)["state"], "done");

@@ -48,9 +48,7 @@ fn schema(control: &Control) -> Value {
     if let Some(default) = &control.default {
         // As JSON where it is a number.
         schema["default"] = match control.kind {
-            Kind::Number | Kind::Integer => {
-                default.parse().map_or_else(|_| json!(default), |value: Value| value)
-            }
+            Kind::Number | Kind::Integer => default.parse().unwrap_or_else(|_| json!(default)),
             _ => json!(default),
         };
     }
