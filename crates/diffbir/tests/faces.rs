@@ -56,7 +56,8 @@ fn landmarks_are_aligned_as_opencv_does() {
         furthest = off.fold(furthest, |most, off| most.max(off / largest));
     }
     println!("{} maps, {furthest:.1e} of the largest number in each", maps.len() / 6);
-    assert!(furthest < 1e-6, "{furthest:e}");
+    // OpenCV refines in steps and stops a little before the least squares.
+    assert!(furthest < 5e-6, "{furthest:e}");
 }
 
 #[test]
