@@ -155,7 +155,10 @@ mod tests {
         let found = tensors(&file()).unwrap();
         assert_eq!(found.keys().collect::<Vec<_>>(), ["0.weight"]);
         let weight = &found["0.weight"];
-        assert_eq!((weight.shape().to_vec(), weight.iter::<f32>().collect::<Vec<_>>()), (vec![1, 1], vec![2.5]));
+        assert_eq!(
+            (weight.shape().to_vec(), weight.iter::<f32>().collect::<Vec<_>>()),
+            (vec![1, 1], vec![2.5])
+        );
     }
 
     #[test]
