@@ -16,7 +16,7 @@ pub struct Faces {
     #[arg(long, value_name = "PX", value_parser = not_negative, allow_negative_numbers = true)]
     pub min_face_px: Option<f64>,
 
-    /// What finds faces: a file of RetinaFace [default: the best that is here, see `diffbir models`].
+    /// What finds faces: a file of RetinaFace, or YuNet as ONNX [default: the best that is here, see `diffbir models`].
     #[arg(long, value_name = "FILE")]
     pub face_detector: Option<PathBuf>,
 

@@ -91,7 +91,7 @@ impl Faces {
         let Some(detector) = flags.face_detector.clone().or_else(found) else {
             bail!(
                 "--task face-background: what finds faces is not here: `diffbir models pull faces` gets it, or name a \
-                 file of RetinaFace by --face-detector"
+                 file of RetinaFace or YuNet by --face-detector"
             );
         };
         let loading = choose::loading(arguments, device);
