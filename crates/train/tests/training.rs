@@ -177,7 +177,8 @@ fn a_run_begins_with_other_weights() {
     assert!(of_run == of_file && of_run != built_in, "{of_run} {of_file} {built_in}");
     // It is measured on what it is trained on, which wide ranges stand for `medium` in.
     let by = |recipe: &str| begin_by(recipe, recipe, Some("nano".into())).0;
-    assert!(by("medium") == built_in && by("heavy") > built_in + 0.1 && by("mild") < built_in - 0.1);
+    let [mild, medium, heavy] = ["mild", "medium", "heavy"].map(by);
+    assert!(medium == built_in && mild != medium && heavy != medium, "{built_in}: {mild} {medium} {heavy}");
 }
 
 /// Two backward passes over one picture each are a step over both.
