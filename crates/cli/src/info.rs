@@ -134,7 +134,8 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     let (tensors, parameters) = checkpoint.entries().fold((0, 0), |(tensors, parameters), (_, shape, _)| {
         (tensors + 1, parameters + shape.iter().product::<usize>())
     });
-    let size = format!("{tensors} tensors, {:.2} M values", parameters as f64 / 1e6);
+    let s = if tensors == 1 { "" } else { "s" };
+    let size = format!("{tensors} tensor{s}, {:.2} M values", parameters as f64 / 1e6);
     let config = ModelConfig::of(checkpoint, name).ok();
     let known: Vec<&str> = NETWORKS
         .iter()

@@ -101,7 +101,7 @@ pub struct Restore {
     pub strength: f64,
 
     /// Timestep (0 to 999; the control branch of v2.1 was trained with up to 199) of noise laid on the stage-1 latent: more frees stage 2 to invent.
-    #[arg(long, alias = "noise_aug", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..1000))]
+    #[arg(long, alias = "noise_aug", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=999))]
     pub noise_aug: u16,
 
     /// Number from which all noise follows, anew for each picture.

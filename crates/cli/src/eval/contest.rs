@@ -66,15 +66,17 @@ impl Contest {
             let chosen = choose::named("--models", name, Task::Sr, Loading::on(&device))?;
             chosen.doubts.iter().for_each(say);
             let contents = hashes_of_model(name, &chosen)?;
+            // Whatever lies in the folder under such a name, these mean what is built in or official.
+            let is_path = chosen.set.is_none() && !["nano", "auto"].contains(&name.as_str());
             let model = chosen.model;
             let name = if name == "auto" { model.config.name.clone() } else { name.clone() };
-            ensure!(!names.contains(&name), "--models {name}: is named twice");
+            ensure!(names.iter().all(|(other, _)| *other != name), "--models {name}: is named twice");
             let mut options = Options { upscale: factor as f64, ..Options::of(&model) };
             options.steps = arguments.steps.map_or(options.steps, usize::from);
             model.check(&options)?;
             files.push(json!([name, contents]));
             entrants.push(Entrant { name: String::new(), model, options });
-            names.push(name);
+            names.push((name, is_path));
         }
         for (entrant, name) in entrants.iter_mut().zip(told_apart(&names)) {
             entrant.name = name;
@@ -86,6 +88,8 @@ impl Contest {
             "seed": arguments.seed,
             "steps": arguments.steps,
             "device": device_name,
+            // Those of files may be others in another folder.
+            "rows": entrants.iter().map(|entrant| entrant.name.as_str()).collect::<Vec<_>>(),
         });
         let settings = settings.as_object().cloned().unwrap_or_default();
         Ok(Self { recipe, seed: arguments.seed, factor, entrants, settings })
@@ -166,19 +170,18 @@ fn rows_of(name: &str) -> [String; 2] {
     [name.to_string(), format!("{name} stage 1")]
 }
 
-/// Names for tables, whose rows coincide neither with each other's nor with plain enlarging: of a path its end, as long
+/// Names for tables of models, each with whether it is a path; their rows coincide neither with each other's nor with plain enlarging: of a path its end, as long
 /// as that is nobody else's, else the path as it was given, else the whole path.
-fn told_apart(names: &[String]) -> Vec<String> {
+fn told_apart(names: &[(String, bool)]) -> Vec<String> {
     let mut taken: HashSet<String> = PLAIN.iter().map(|(name, _)| name.to_string()).collect();
     let mut shown = vec![String::new(); names.len()];
-    let is_path = |name: &str| Path::new(name).exists();
     // What is no path has no other name.
-    let (own, paths): (Vec<usize>, Vec<usize>) = (0..names.len()).partition(|&index| !is_path(&names[index]));
+    let (own, paths): (Vec<usize>, Vec<usize>) = (0..names.len()).partition(|&index| !names[index].1);
     for index in own.into_iter().chain(paths) {
-        let name = &names[index];
+        let (name, is_path) = &names[index];
         let path = Path::new(name);
         let end = if path.is_dir() { path.file_name() } else { path.file_stem() };
-        let end = end.filter(|_| is_path(name)).map(|end| end.to_string_lossy().into_owned());
+        let end = end.filter(|_| *is_path).map(|end| end.to_string_lossy().into_owned());
         let whole = std::path::absolute(path).ok().map(|whole| whole.display().to_string());
         let candidates = end.into_iter().chain([name.clone()]).chain(whole);
         let free = |candidate: &String| rows_of(candidate).iter().all(|row| !taken.contains(row));
@@ -280,8 +283,8 @@ mod tests {
             ["bicubic.safetensors", "nano.safetensors", "own.safetensors", "own.pth"].map(file);
         let (x, x_stage_1, run) = (file("x"), file("x stage 1"), run.display().to_string());
         let names = [&bicubic, &nano, &own, &same, &x, &x_stage_1, &run].map(String::clone);
-        // `auto` is told as what it is.
-        let names = [&names[..], &["nano".into(), "v2.1".into()]].concat();
+        let own = ["nano", "v2.1"].map(|name| (name.to_string(), false));
+        let names = [&names.map(|path| (path, true))[..], &own].concat();
         let expected = [&bicubic, &nano, "own", &same, "x", &x_stage_1, "r.1", "nano", "v2.1"];
         assert_eq!(told_apart(&names), expected);
         let rows: HashSet<String> = told_apart(&names).iter().flat_map(|name| rows_of(name)).collect();
@@ -290,9 +293,12 @@ mod tests {
 
     #[test]
     fn what_is_called_like_plain_enlarging_gets_its_whole_path() {
-        // Tests run in the folder of their package, which has this folder.
-        let shown = told_apart(&["src".into(), "src/../src".into(), "bicubic".into()]);
+        let shown = told_apart(&["src", "src/../src", "bicubic"].map(|path| (path.into(), true)));
         assert_eq!((shown[0].as_str(), shown[1].as_str()), ("src", "src/../src"));
         assert!(shown[2].ends_with("/bicubic"), "{shown:?}");
+        // A folder that is called like a model is not that model.
+        let shown =
+            told_apart(&["old/src".into(), "src".into()].map(|path: String| (path.clone(), path != "src")));
+        assert_eq!(shown, ["old/src", "src"]);
     }
 }
