@@ -8,7 +8,7 @@ use crate::restore::choose::{self, Chosen};
 use crate::talk::say;
 use crate::trained::is_run;
 use anyhow::{Context, Result, ensure};
-use diffbir::catalog::{Store, Task, sha256_of_nano};
+use diffbir::catalog::{SETS, Store, Task, sha256_of_nano};
 use diffbir::device::Opened;
 use diffbir::model::{Loading, Stages};
 use diffbir::restore::Watch;
@@ -17,7 +17,7 @@ use diffbir_diffusion::noise::{Source, TorchNoise};
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::{Depth, Format, Photo, Raster, Samples, decode, decode_bytes, encode_rgb};
 use diffbir_metrics::Picture;
-use diffbir_train::degrade::{Recipe, generator};
+use diffbir_train::degrade::{Recipe, generator, presets};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::path::Path;
@@ -81,15 +81,14 @@ impl Contest {
         for (entrant, name) in entrants.iter_mut().zip(told_apart(&names)) {
             entrant.name = name;
         }
+        let is_preset = presets::text(preset).is_some();
         let settings = json!({
-            "degrade": [preset, if Path::new(preset).is_file() { hashes_of(Path::new(preset))? } else { Vec::new() }],
+            "degrade": [preset, if is_preset { Vec::new() } else { hashes_of(Path::new(preset))? }],
             "models": files,
             "upscale": arguments.upscale,
             "seed": arguments.seed,
             "steps": arguments.steps,
             "device": device_name,
-            // Those of files may be others in another folder.
-            "rows": entrants.iter().map(|entrant| entrant.name.as_str()).collect::<Vec<_>>(),
         });
         let settings = settings.as_object().cloned().unwrap_or_default();
         Ok(Self { recipe, seed: arguments.seed, factor, entrants, settings })
@@ -165,6 +164,9 @@ impl Contest {
     }
 }
 
+/// How names of files of weights end.
+const ENDINGS: [&str; 5] = ["safetensors", "pth", "pt", "ckpt", "bin"];
+
 /// The rows of a model of this name.
 fn rows_of(name: &str) -> [String; 2] {
     [name.to_string(), format!("{name} stage 1")]
@@ -177,10 +179,15 @@ fn told_apart(names: &[(String, bool)]) -> Vec<String> {
     let mut shown = vec![String::new(); names.len()];
     // What is no path has no other name.
     let (own, paths): (Vec<usize>, Vec<usize>) = (0..names.len()).partition(|&index| !names[index].1);
-    for index in own.into_iter().chain(paths) {
+    let reserved = || ["nano", "auto"].into_iter().chain(SETS.iter().map(|set| set.name)).flat_map(rows_of);
+    for (place, index) in own.iter().chain(&paths).copied().enumerate() {
+        if place == own.len() {
+            taken.extend(reserved());
+        }
         let (name, is_path) = &names[index];
         let path = Path::new(name);
-        let end = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        let has_ending = path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending == *known));
+        let end = if has_ending { path.file_stem() } else { path.file_name() };
         let end = end.filter(|_| *is_path).map(|end| end.to_string_lossy().into_owned());
         let whole = std::path::absolute(path).ok().map(|whole| whole.display().to_string());
         let candidates = end.into_iter().chain([name.clone()]).chain(whole);
@@ -296,6 +303,9 @@ mod tests {
         let shown = told_apart(&["src", "src/../src", "bicubic"].map(|path| (path.into(), true)));
         assert_eq!((shown[0].as_str(), shown[1].as_str()), ("src", "src/../src"));
         assert!(shown[2].ends_with("/bicubic"), "{shown:?}");
+        // Nor is a file; and what is no ending stays.
+        let shown = told_apart(&["./v2.1", "a/v2.safetensors", "./b.1"].map(|path| (path.into(), true)));
+        assert_eq!(shown, ["./v2.1", "a/v2.safetensors", "b.1"]);
         // A folder that is called like a model is not that model.
         let shown =
             told_apart(&["old/src".into(), "src".into()].map(|path: String| (path.clone(), path != "src")));

@@ -58,12 +58,13 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
     }
     let meter = Meter::open(arguments)?;
     let contest = arguments.degrade.as_ref().map(|preset| Contest::open(arguments, preset)).transpose()?;
-    let settings = settings(arguments, &meter, contest.as_ref());
+    let methods: Vec<String> = match &contest {
+        Some(contest) => contest.methods(),
+        None => folders.iter().map(|folder| folder.name.clone()).collect(),
+    };
+    let settings = settings(arguments, &meter, contest.as_ref(), &methods);
     let run = Run {
-        methods: match &contest {
-            Some(contest) => contest.methods(),
-            None => folders.iter().map(|folder| folder.name.clone()).collect(),
-        },
+        methods,
         contest,
         with_truth: truth.is_some(),
         sheets: sheets.filter(|_| arguments.sheets),
@@ -211,7 +212,12 @@ fn output_folder(output: &Path) -> Result<PathBuf> {
 }
 
 /// What changes results.
-fn settings(arguments: &Eval, meter: &Meter, contest: Option<&Contest>) -> Map<String, Value> {
+fn settings(
+    arguments: &Eval,
+    meter: &Meter,
+    contest: Option<&Contest>,
+    methods: &[String],
+) -> Map<String, Value> {
     let shown = |path: &PathBuf| Value::from(place(path).display().to_string());
     let mut settings = Map::new();
     settings.insert("program".into(), env!("CARGO_PKG_VERSION").into());
@@ -220,6 +226,8 @@ fn settings(arguments: &Eval, meter: &Meter, contest: Option<&Contest>) -> Map<S
     }
     settings.extend(arguments.truth.iter().map(|truth| ("truth".into(), shown(truth))));
     settings.extend(contest.iter().flat_map(|contest| contest.settings.clone()));
+    // What rows are called may follow from the folder that the command runs in.
+    settings.insert("rows".into(), json!(methods));
     settings.insert("border".into(), arguments.border.into());
     settings.insert("weights".into(), json!(meter.weights));
     settings
