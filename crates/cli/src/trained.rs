@@ -9,7 +9,7 @@ use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_train::config::{self, AutoencoderSizes, Config, Stage1Training, Stage2Training};
 use diffbir_train::files::{Part, weights_of_run};
 use diffbir_train::parts;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Whether a path is the folder of a training run.
 pub fn is_run(path: &Path) -> bool {
@@ -72,6 +72,23 @@ pub fn model(run: &Path) -> Result<(ModelConfig, Parts)> {
         text: text.map(|file| parts::text_file(file)).transpose()?.unwrap_or_default(),
     };
     Ok((model, parts))
+}
+
+/// The files beside the folder of a run whose networks its model has.
+pub fn others(run: &Path) -> Result<Vec<PathBuf>> {
+    if weights_of_run(run, "stage1").is_some() {
+        return Ok(Vec::new());
+    }
+    let config: Stage2Training = settled(run)?;
+    let parts = [
+        (Part::Stage1, Some(config.stage1.path)),
+        (Part::Autoencoder, Some(config.autoencoder.path)),
+        (Part::Unet, Some(config.control.unet)),
+        (Part::Text, config.text.encoder),
+    ];
+    let files = parts.into_iter().filter_map(|(part, path)| Some(part.file(&path?)));
+    // What is built in changes with the program.
+    Ok(files.filter(|file| file.exists()).collect())
 }
 
 fn settled<C: Config>(run: &Path) -> Result<C> {

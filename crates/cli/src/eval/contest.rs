@@ -6,7 +6,7 @@ use crate::doubts::hash_of;
 use crate::recipe;
 use crate::restore::choose::{self, Chosen};
 use crate::talk::say;
-use crate::trained::is_run;
+use crate::trained::{is_run, others};
 use anyhow::{Context, Result, ensure};
 use diffbir::catalog::{SETS, Store, Task, sha256_of_nano};
 use diffbir::device::Opened;
@@ -216,8 +216,9 @@ fn hashes_of_model(name: &str, chosen: &Chosen) -> Result<Vec<String>> {
             let files = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
             let mut files: Vec<_> = files.collect();
             files.sort();
-            let hashes: Result<Vec<_>> = files.iter().map(|file| hash_of(file)).collect();
-            hashes
+            files.extend(others(Path::new(run))?);
+            let hashes: Result<Vec<_>> = files.iter().map(|file| hashes_of(file)).collect();
+            Ok(hashes?.concat())
         }
         (None, file) => hashes_of(Path::new(file)),
     }

@@ -239,11 +239,12 @@ fn stamp(files: &Files) -> String {
     [&files.truth].into_iter().chain(&files.versions).map(of).collect::<Vec<String>>().join(" ")
 }
 
-/// Size and time of a file.
+/// Name, from which degradations follow, size and time of a file.
 fn stamp_of(path: &Path) -> String {
     let Ok(found) = path.metadata() else { return "-".into() };
     let time = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    format!("{}@{}", found.len(), time.unwrap_or_default().as_nanos())
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    format!("{name} {}@{}", found.len(), time.unwrap_or_default().as_nanos())
 }
 
 /// The name of the picture and `.png`, in the folder of sheets.

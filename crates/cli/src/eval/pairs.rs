@@ -90,14 +90,26 @@ impl Folder {
             place(folder).file_name().map_or_else(|| "/".into(), |name| name.to_string_lossy().into_owned())
         };
         let names: Vec<String> = folders.iter().map(last).collect();
-        let search = |(folder, name): (&PathBuf, &String)| {
+        // What a table calls its rows of spreads is no folder's name.
+        let mut taken = HashSet::from([G_STD.to_string()]);
+        let mut search = |(folder, name): (&PathBuf, &String)| {
             let alone = names.iter().filter(|other| *other == name).count() == 1;
-            let name = if alone { name.clone() } else { folder.display().to_string() };
-            Self::search(flag, name, folder, except)
+            let given = folder.display().to_string();
+            let whole =
+                std::path::absolute(folder).map_or(given.clone(), |whole| whole.display().to_string());
+            let numbered = (2..).map(|number| format!("{given} ({number})"));
+            let candidates = alone.then(|| name.clone()).into_iter().chain([given.clone(), whole]);
+            let free =
+                candidates.chain(numbered).find(|name| !taken.contains(name)).expect("numbers do not end");
+            taken.insert(free.clone());
+            Self::search(flag, free, folder, except)
         };
-        folders.iter().zip(&names).map(search).collect()
+        folders.iter().zip(&names).map(&mut search).collect()
     }
 }
+
+/// What the rows are called that tell how much repeated samples vary.
+pub const G_STD: &str = "G-STD";
 
 /// Whether the folder `below` a searched one is where an evaluation keeps its sheets.
 fn is_in_sheets(searched: &Path, below: &Path) -> bool {
@@ -180,5 +192,21 @@ mod tests {
             ("a.png.webp.tiff", false, true),
         ];
         assert_eq!(found, known.map(|(name, truth, restored)| (name.to_string(), truth, restored)));
+    }
+
+    #[test]
+    fn folders_are_never_called_alike() {
+        let place = tempfile::TempDir::new().unwrap();
+        let names = ["a/x", "b/x", "y", "a/G-STD"].map(|name| {
+            let folder = place.path().join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            // A picture, as far as its first bytes say.
+            std::fs::write(folder.join("a.png"), b"\x89PNG\r\n\x1a\n").unwrap();
+            folder
+        });
+        let found = Folder::search_all("--restored", &names, None).unwrap();
+        let called: Vec<&str> = found.iter().map(|folder| folder.name.as_str()).collect();
+        let whole = names.each_ref().map(|folder| folder.to_str().unwrap());
+        assert_eq!(called, [whole[0], whole[1], "y", whole[3]]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::measured::{Measured, Number, Row};
 use super::metric::Metric;
-use super::pairs::Problem;
+use super::pairs::{G_STD, Problem};
 use diffbir_metrics::global_deviation;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -186,7 +186,7 @@ impl Table {
         }
         if let Some(Spread { global, local, of }) = self.spread() {
             let values = global.iter().map(|value| number(value.map(|(value, _)| value)));
-            let line = ["G-STD".to_string(), format!("mean of {of}")].into_iter().chain(values);
+            let line = [G_STD.to_string(), format!("mean of {of}")].into_iter().chain(values);
             writer.write_record(line.chain([format!("L-STD {local:.6}")]))?;
         }
         for Problem { folder, file, reason } in &self.problems {
