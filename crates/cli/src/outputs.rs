@@ -237,6 +237,16 @@ pub fn tidy<'a>(files: impl Iterator<Item = &'a Path>) {
     files.map(folder_of).collect::<HashSet<_>>().into_iter().for_each(remove_orphans);
 }
 
+/// Removes a file that is out of date, if it is there.
+pub fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{}: is out of date and cannot be removed", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes a file, and its folder where there is none yet.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(path);

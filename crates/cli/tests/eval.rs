@@ -234,6 +234,20 @@ fn a_run_goes_on_and_refuses_other_settings() {
         .stderr(contains("1 of 2 pictures were measured before"))
         .stdout(contains("| a         | inf"));
     run(&[&"--border", &"2", &"--restart"]).success().stderr(contains("before").not());
+    // A sheet shows what the tables say, or is not there.
+    let sheet = out.join("sheets/a.png");
+    run(&[&"--border", &"2", &"--sheets"]).success();
+    let drawn = std::fs::read(&sheet).unwrap();
+    run(&[&"--restart"]).success();
+    assert!(!sheet.exists());
+    run(&[&"--sheets"]).success();
+    let whole = std::fs::read(&sheet).unwrap();
+    save(&restored, "a.png", brighter(30, 30));
+    run(&[]).success();
+    assert!(!sheet.exists());
+    run(&[&"--sheets"]).success();
+    let changed = std::fs::read(&sheet).unwrap();
+    assert!(changed != whole && changed != drawn);
     std::fs::write(out.join("results.jsonl"), "notes of mine\n").unwrap();
     run(&[]).code(2).stderr(contains("is not a record of an evaluation"));
     assert_eq!(text(&out.join("results.jsonl")), "notes of mine\n");

@@ -17,7 +17,8 @@ pub const NAME: &str = "results.jsonl";
 /// The file, and what stood in it.
 pub struct Ledger {
     file: Option<(PathBuf, File)>,
-    known: HashMap<(String, String), Measured>,
+    /// By picture what was found last: a sheet beside it shows that.
+    known: HashMap<String, Measured>,
 }
 
 impl Ledger {
@@ -56,7 +57,7 @@ impl Ledger {
             let measured: Measured = serde_json::from_str(line)
                 .with_context(|| format!("{shown}: is damaged; --restart measures anew"))?;
             whole += line;
-            known.insert((measured.picture.clone(), measured.stamp.clone()), measured);
+            known.insert(measured.picture.clone(), measured);
         }
         if whole != text {
             outputs::write(&path, whole.as_bytes())?;
@@ -74,7 +75,7 @@ impl Ledger {
 
     /// What is known of a picture whose files are still the same.
     pub fn take(&mut self, picture: &str, stamp: &str) -> Option<Measured> {
-        self.known.remove(&(picture.to_string(), stamp.to_string()))
+        self.known.remove(picture).filter(|known| known.stamp == stamp)
     }
 
     /// Keeps what was found, unless something failed that may not fail the next time.

@@ -67,7 +67,8 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
         methods,
         contest,
         with_truth: truth.is_some(),
-        sheets: sheets.filter(|_| arguments.sheets),
+        sheets,
+        draws: arguments.sheets,
         stop: on_ctrl_c("stopping after what is going on; press Ctrl-C again to leave at once", None)?,
         meter,
     };
@@ -85,7 +86,9 @@ struct Run {
     methods: Vec<String>,
     contest: Option<Contest>,
     with_truth: bool,
+    /// The folder of sheets, and whether they are drawn.
     sheets: Option<PathBuf>,
+    draws: bool,
     stop: Arc<AtomicBool>,
     meter: Meter,
 }
@@ -137,8 +140,13 @@ impl Run {
                 for failure in measured.failures() {
                     counter.say(&format!("error: {failure}"));
                 }
-                if let (Some(folder), Some(sheet)) = (&self.sheets, sheet::sheet(subject, &measured)) {
-                    write_png(&sheet_path(folder, task.key), &sheet)?;
+                if let Some(folder) = &self.sheets {
+                    let path = sheet_path(folder, task.key);
+                    match self.draws.then(|| sheet::sheet(subject, &measured)).flatten() {
+                        Some(sheet) => write_png(&path, &sheet)?,
+                        // One that is there shows what was measured before.
+                        None => outputs::remove(&path)?,
+                    }
                 }
                 ledger.add(&measured)?;
                 found[task.index] = Some(measured);
@@ -151,7 +159,8 @@ impl Run {
 
     /// Whether nothing is missing beside the numbers.
     fn sheet_is_there(&self, key: &Path) -> bool {
-        self.sheets.as_ref().is_none_or(|folder| sheet_path(folder, key).is_file())
+        let drawn = self.sheets.as_ref().filter(|_| self.draws);
+        drawn.is_none_or(|folder| sheet_path(folder, key).is_file())
     }
 
     /// Reads pictures, or makes them; nothing if it was stopped.
