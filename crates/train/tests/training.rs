@@ -178,7 +178,11 @@ fn a_run_begins_with_other_weights() {
     // It is measured on what it is trained on, which wide ranges stand for `medium` in.
     let by = |recipe: &str| begin_by(recipe, recipe, Some("nano".into())).0;
     let [mild, medium, heavy] = ["mild", "medium", "heavy"].map(by);
-    assert!(medium == built_in && mild != medium && heavy != medium, "{built_in}: {mild} {medium} {heavy}");
+    // These pictures lose nothing to speak of by what is milder.
+    assert!(
+        medium == built_in && mild != medium && heavy > medium + 0.1,
+        "{built_in}: {mild} {medium} {heavy}"
+    );
 }
 
 /// Two backward passes over one picture each are a step over both.
