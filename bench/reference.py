@@ -56,16 +56,18 @@ class Decode(torch.nn.Module):
         return self.decoder(self.post_quant_conv(z))
 
 
-def networks(module):
-    """Name, network and inputs of each row of the benchmark."""
+def networks(module, side=512):
+    """Name, network and inputs of each row of the benchmark for pictures of this many pixels a side."""
+    cells = side // 8
     net, config = module("model.controlnet"), unet_config(320, 1024, 64)
     draw = torch.rand
-    yield "swinir", swinir_of(module, 180, [6] * 8), (draw(1, 3, 512, 512),)
+    yield "swinir", swinir_of(module, 180, [6] * 8), (draw(1, 3, side, side),)
     vae = vae_of(module, 128)
-    yield "encode", Encode(vae), (draw(1, 3, 512, 512) * 2 - 1,)
-    yield "decode", Decode(vae), (draw(1, 4, 64, 64),)
+    yield "encode", Encode(vae), (draw(1, 3, side, side) * 2 - 1,)
+    yield "decode", Decode(vae), (draw(1, 4, cells, cells),)
     step = Step(net.ControlNet(hint_channels=4, **config), net.ControlledUnetModel(out_channels=4, **config))
-    yield "step", step, (draw(2, 4, 64, 64), draw(2, 4, 64, 64), torch.tensor([499.0, 499.0]), draw(2, 77, 1024))
+    x, hint, context = draw(2, 4, cells, cells), draw(2, 4, cells, cells), draw(2, 77, 1024)
+    yield "step", step, (x, hint, torch.tensor([499.0, 499.0]), context)
 
 
 def on_torch(network, inputs, precision, threads):

@@ -133,7 +133,12 @@ fn pull(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
             missing.push(file);
             continue;
         };
-        match store.known(file, &path) {
+        let known = match store.known(file, &path) {
+            // Without a hash its own sums tell, if it has some.
+            Ok(Verdict::Unpublished) if path.is_file() => checked(store, file, &path),
+            known => known,
+        };
+        match known {
             Ok(Verdict::Wrong(reason)) => {
                 code = ExitCode::FAILURE;
                 say(format_args!(
@@ -176,6 +181,18 @@ fn pull(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
     Ok(code)
 }
 
+/// The whole file compared with what is known of it, and progress told.
+fn checked(store: &Store, file: &WeightFile, path: &Path) -> std::io::Result<Verdict> {
+    let mut teller = Teller::new(file.name);
+    let total = path.metadata().ok().map(|found| found.len());
+    let verdict = store.verify(file, path, &mut |done| {
+        teller.tell(Download::Checking(done, total));
+        ControlFlow::Continue(())
+    });
+    teller.finish();
+    verdict
+}
+
 fn verify(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     let mut text = String::new();
@@ -184,14 +201,9 @@ fn verify(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
         let verdict = if path.is_dir() {
             "here as a folder of the diffusers library, without a hash".to_string()
         } else {
-            let mut teller = Teller::new(file.name);
-            let total = path.metadata().ok().map(|found| found.len());
-            let verdict = store.verify(file, &path, &mut |done| {
-                teller.tell(Download::Checking(done, total));
-                ControlFlow::Continue(())
-            });
-            teller.finish();
-            match verdict.with_context(|| format!("{}: cannot be read", path.display()))? {
+            match checked(store, file, &path)
+                .with_context(|| format!("{}: cannot be read", path.display()))?
+            {
                 Verdict::Right => "right".into(),
                 Verdict::Unpublished => {
                     "here; no hash of it is known, names and shapes of all tensors are right".into()

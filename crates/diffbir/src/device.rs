@@ -15,8 +15,8 @@ pub enum DeviceChoice {
     Vulkan(usize),
     /// The graphics card of this number through Metal.
     Metal(usize),
-    /// The reference's `cuda`: an NVIDIA card by what this build has for it, else the processor.
-    Cuda,
+    /// The NVIDIA card of this number by what this build has for it, CUDA before Vulkan, else the processor.
+    Cuda(usize),
     /// The reference's `mps`: Apple's graphics, else the processor.
     Mps,
 }
@@ -30,11 +30,11 @@ impl FromStr for DeviceChoice {
         match kind {
             "auto" if kind == text => Ok(Self::Auto),
             "cpu" if kind == text => Ok(Self::Cpu),
-            "cuda" if kind == text => Ok(Self::Cuda),
             "mps" if kind == text => Ok(Self::Mps),
+            "cuda" => Ok(Self::Cuda(index?)),
             "vulkan" => Ok(Self::Vulkan(index?)),
             "metal" => Ok(Self::Metal(index?)),
-            _ => Err(format!("no device `{text}`: there are auto, cpu, vulkan[:N] and metal[:N]")),
+            _ => Err(format!("no device `{text}`: there are auto, cpu, cuda[:N], vulkan[:N] and metal[:N]")),
         }
     }
 }
@@ -43,7 +43,7 @@ impl FromStr for DeviceChoice {
 pub struct Opened {
     /// The device.
     pub device: Device,
-    /// `cpu`, `vulkan:0`, `metal:0`, ...
+    /// `cpu`, `cuda:0`, `vulkan:0`, `metal:0`, ...
     pub name: String,
     /// Why it is another one than was asked for, where the reference's words leave that open.
     pub instead: Option<String>,
@@ -52,14 +52,33 @@ pub struct Opened {
 impl DeviceChoice {
     /// Starts the device.
     pub fn open(self) -> Result<Opened, Error> {
+        let opened = self.started()?;
+        #[cfg(any(feature = "gpu", feature = "cuda"))]
+        keep_what_is_tuned();
+        Ok(opened)
+    }
+
+    fn started(self) -> Result<Opened, Error> {
         match self {
             Self::Cpu => Ok(processor()),
-            Self::Auto => Ok(hardware(None, 0).unwrap_or_else(processor)),
-            Self::Cuda => Ok(nvidia().unwrap_or_else(|| instead_of("NVIDIA card"))),
+            Self::Auto => Ok(cuda(0).or_else(|| hardware(None, 0)).unwrap_or_else(processor)),
+            Self::Cuda(index) => {
+                Ok(cuda(index).or_else(|| nvidia(index)).unwrap_or_else(|| instead_of("NVIDIA card")))
+            }
             Self::Mps => Ok(hardware(Some("metal"), 0).unwrap_or_else(|| instead_of("Metal device"))),
             Self::Vulkan(index) => graphics("vulkan", index),
             Self::Metal(index) => graphics("metal", index),
         }
+    }
+}
+
+/// Which kernels are fastest on a card, and the kernels themselves, are kept in `diffbir/kernels` of the user's cache:
+/// finding out takes minutes.
+#[cfg(any(feature = "gpu", feature = "cuda"))]
+fn keep_what_is_tuned() {
+    if let Some(cache) = dirs::cache_dir() {
+        // After the device has started, which reads a configuration that says another place.
+        cubecl_environment::environment::set_root(cache.join("diffbir").join("kernels"));
     }
 }
 
@@ -72,7 +91,8 @@ fn processor() -> Opened {
 }
 
 fn instead_of(wanted: &str) -> Opened {
-    let why = if cfg!(feature = "gpu") { "starts here" } else { "is known to this build" };
+    let why =
+        if cfg!(any(feature = "gpu", feature = "cuda")) { "starts here" } else { "is known to this build" };
     Opened { instead: Some(format!("no {wanted} {why}: on the CPU instead")), ..processor() }
 }
 
@@ -107,9 +127,24 @@ fn hardware(kind: Option<&str>, index: usize) -> Option<Opened> {
     })
 }
 
-/// The first NVIDIA card that this build reaches, among those of other makers.
+/// The NVIDIA card of this number through CUDA, if this build has it and the card runs something.
+#[cfg(feature = "cuda")]
+fn cuda(index: usize) -> Option<Opened> {
+    use burn::tensor::{DeviceType, Tensor};
+    // A compiler of kernels that is not there makes the library panic, not fail.
+    std::panic::catch_unwind(|| {
+        let device = Device::enumerate(DeviceType::Cuda).into_iter().nth(index)?;
+        let three = (Tensor::<1>::ones([1], &device) + 2.0).try_into_data().ok()?;
+        let runs = three.iter::<f32>().eq([3.0]);
+        runs.then(|| Opened { device, name: format!("cuda:{index}"), instead: None })
+    })
+    .ok()
+    .flatten()
+}
+
+/// The NVIDIA card of this number that this build reaches otherwise, among those of other makers.
 #[cfg(feature = "gpu")]
-fn nvidia() -> Option<Opened> {
+fn nvidia(index: usize) -> Option<Opened> {
     use burn::tensor::PciVendor;
     let is_nvidia = |device: &Device| {
         let card = device.identity().and_then(|identity| identity.physical);
@@ -117,11 +152,17 @@ fn nvidia() -> Option<Opened> {
     };
     (0..MOST_CARDS)
         .map_while(|index| hardware(Some("vulkan"), index))
-        .find(|opened| is_nvidia(&opened.device))
+        .filter(|opened| is_nvidia(&opened.device))
+        .nth(index)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(_: usize) -> Option<Opened> {
+    None
 }
 
 #[cfg(not(feature = "gpu"))]
-fn nvidia() -> Option<Opened> {
+fn nvidia(_: usize) -> Option<Opened> {
     None
 }
 
@@ -138,8 +179,9 @@ mod tests {
     fn names_are_read() {
         assert_eq!("vulkan:1".parse(), Ok(DeviceChoice::Vulkan(1)));
         assert_eq!("cpu".parse(), Ok(DeviceChoice::Cpu));
-        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda));
-        assert!("cuda:1".parse::<DeviceChoice>().is_err());
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
+        assert_eq!("cuda:1".parse(), Ok(DeviceChoice::Cuda(1)));
+        assert!("cuda:".parse::<DeviceChoice>().is_err());
         assert!("vulkan:x".parse::<DeviceChoice>().is_err());
         assert!("cpu:0".parse::<DeviceChoice>().is_err());
     }

@@ -43,7 +43,46 @@ pub enum Error {
         "{0} gave values that are not numbers, so there is no picture: please report it with the picture and the command line"
     )]
     NotFinite(Stage),
+    /// The device could not do it.
+    #[error(
+        "{stage} failed on the device: {reason}; if its memory is full, tiles need less (--cleaner-tiled, \
+        --vae-encoder-tiled, --vae-decoder-tiled, --cldm-tiled), and so does --precision f16"
+    )]
+    Device {
+        /// Where.
+        stage: Stage,
+        /// What the device says.
+        reason: String,
+    },
     /// Whoever watches the progress asked to stop.
     #[error("stopped")]
     Stopped,
+}
+
+impl Error {
+    /// [`Error::Device`] with the line that says what happened of a text that also says where in the program.
+    pub(crate) fn device(stage: Stage, text: &str) -> Self {
+        let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let reason = lines().find(|line| !line.ends_with(':') && !line.starts_with("An error happened"));
+        Self::Device {
+            stage,
+            reason: reason.or_else(|| lines().next()).unwrap_or("it does not say why").into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_quoted_without_where_it_was() {
+        let text =
+            "An error happened during execution\nCaused by:\n  out of memory: 3 GiB\n   at memory.rs:3";
+        let said = Error::device(Stage::Stage1, text).to_string();
+        assert!(said.starts_with("stage 1 failed on the device: out of memory: 3 GiB; if"), "{said}");
+        assert!(
+            Error::device(Stage::Decode, "lost").to_string().contains("decode failed on the device: lost;")
+        );
+    }
 }

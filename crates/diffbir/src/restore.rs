@@ -262,7 +262,12 @@ pub(crate) fn to_tensor(picture: &Raster, device: &Device) -> Tensor<4> {
 /// The inverse, checked for numbers.
 pub(crate) fn to_raster(tensor: Tensor<4>, stage: Stage) -> Result<Raster, Error> {
     let [_, height_px, width_px, channels] = tensor.dims();
-    let data = tensor.into_data().iter::<f32>().collect();
-    let raster = Raster { width_px, height_px, channels, data };
-    if raster.is_finite() { Ok(raster) } else { Err(Error::NotFinite(stage)) }
+    Ok(Raster { width_px, height_px, channels, data: values(tensor, stage)? })
+}
+
+/// The numbers of a tensor, if the device got so far and they are numbers.
+pub(crate) fn values<const D: usize>(tensor: Tensor<D>, stage: Stage) -> Result<Vec<f32>, Error> {
+    let data = tensor.try_into_data().map_err(|error| Error::device(stage, &error.to_string()))?;
+    let values: Vec<f32> = data.iter::<f32>().collect();
+    if values.iter().all(|value| value.is_finite()) { Ok(values) } else { Err(Error::NotFinite(stage)) }
 }

@@ -4,7 +4,7 @@ use crate::article;
 use crate::error::{Error, Stage};
 use crate::geometry::{Geometry, REFERENCE_MULTIPLE_PX};
 use crate::model::{Model, Stage2};
-use crate::restore::{Options, Value, Watch, report, to_raster, to_tensor};
+use crate::restore::{Options, Value, Watch, report, to_raster, to_tensor, values};
 use crate::tiling::{Cut, Sliding, Tiling};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::noise::Noise;
@@ -186,7 +186,7 @@ pub(crate) fn encode(
         if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     result?;
-    Ok(to_latent(to_tensor(&out, &Device::flex())))
+    to_latent(to_tensor(&out, &Device::flex()), Stage::Encode)
 }
 
 /// The picture of a latent.
@@ -286,19 +286,18 @@ fn sample(
     tell()?;
     let mut denoise = |x: &Latent, t: f64, which: &[Condition]| -> Result<Vec<Latent>, Error> {
         tell()?;
-        let outs = match hint.tiles {
+        match hint.tiles {
             Some(Tiles { tile, stride }) => {
                 let mut own = hint.own.iter();
                 tiled::blend(x, tile, stride, &weights, which.len(), |x, window| {
                     tell()?;
                     let part = || condition.crop(window.y0, window.x0, tile, tile);
                     let condition = own.next().map_or_else(part, Latent::clone);
-                    Ok::<_, Error>(denoiser.predict(x, &condition, t, which))
-                })?
+                    denoiser.predict(x, &condition, t, which)
+                })
             }
             None => denoiser.predict(x, &condition, t, which),
-        };
-        if outs.iter().all(Latent::is_finite) { Ok(outs) } else { Err(Error::NotFinite(Stage::Sample)) }
+        }
     };
     let latent = settings.run(options.sampler, x_t, noise, &mut denoise, &mut |step| {
         done.set(step.done);
@@ -322,7 +321,13 @@ struct Denoiser<'a> {
 
 impl Denoiser<'_> {
     /// The predictions for `x` under each of `which`.
-    fn predict(&self, x: &Latent, condition: &Latent, t: f64, which: &[Condition]) -> Vec<Latent> {
+    fn predict(
+        &self,
+        x: &Latent,
+        condition: &Latent,
+        t: f64,
+        which: &[Condition],
+    ) -> Result<Vec<Latent>, Error> {
         let (networks, device) = (self.model.networks(), &self.model.device);
         let time = |count: usize| Tensor::<1>::from_floats(vec![t as f32; count].as_slice(), device);
         let (latent, hint) = (latent_tensor(x, device), latent_tensor(condition, device));
@@ -337,7 +342,7 @@ impl Denoiser<'_> {
                         let (latent, hint) = (latent.clone(), hint.clone());
                         networks.control.forward(latent, hint, time.clone(), context, self.strength)
                     });
-                    to_latent(networks.unet.forward(latent.clone(), time, None, control))
+                    to_latent(networks.unet.forward(latent.clone(), time, None, control), Stage::Sample)
                 })
                 .collect();
         };
@@ -353,17 +358,17 @@ impl Denoiser<'_> {
         let time = time(x.batch * which.len());
         let control =
             networks.control.forward(latent.clone(), hint, time.clone(), context.clone(), self.strength);
-        let out = to_latent(networks.unet.forward(latent, time, Some(context), Some(control)));
-        let items: Vec<Latent> = out.items().collect();
-        items.chunks_exact(x.batch).map(Latent::stack).collect()
+        let out = networks.unet.forward(latent, time, Some(context), Some(control));
+        let items: Vec<Latent> = to_latent(out, Stage::Sample)?.items().collect();
+        Ok(items.chunks_exact(x.batch).map(Latent::stack).collect())
     }
 }
 
 /// Channels-last cells as the samplers' channels-first latent.
-fn to_latent(cells: Tensor<4>) -> Latent {
+fn to_latent(cells: Tensor<4>, stage: Stage) -> Result<Latent, Error> {
     let [batch, height, width, channels] = cells.dims();
-    let data = cells.permute([0, 3, 1, 2]).into_data().iter::<f32>().collect();
-    Latent { batch, channels, height, width, data }
+    let data = values(cells.permute([0, 3, 1, 2]), stage)?;
+    Ok(Latent { batch, channels, height, width, data })
 }
 
 /// The inverse of [`to_latent`].

@@ -4,6 +4,7 @@
 //! A prompt is described by all its tokens after the last but one block and the final norm. The last block and
 //! the projection, which CLIP needs to compare texts with pictures, are in official files but not in use.
 
+use crate::window::HIDDEN;
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData};
 use diffbir_nn::layers::{Embedding, LayerNorm, Linear};
@@ -79,9 +80,8 @@ impl ClipText {
 
 /// What keeps a token from attending to later ones: `[1, 1, tokens, tokens]`, added to the scores.
 fn causal_mask(tokens: usize, device: &Device) -> Tensor<4> {
-    let values: Vec<f32> = (0..tokens * tokens)
-        .map(|at| if at % tokens > at / tokens { f32::NEG_INFINITY } else { 0.0 })
-        .collect();
+    let values: Vec<f32> =
+        (0..tokens * tokens).map(|at| if at % tokens > at / tokens { HIDDEN } else { 0.0 }).collect();
     Tensor::from_data(TensorData::new(values, [1, 1, tokens, tokens]), device)
 }
 
@@ -139,9 +139,10 @@ impl Block {
     }
 
     fn forward(&self, x: Tensor<3>, mask: Tensor<4>) -> Tensor<3> {
-        let x = x.clone() + self.attention(self.norm1.forward(x), mask);
+        // What is passed from block to block stays in f32.
+        let x = x.clone() + ops::as_result(self.attention(self.norm1.forward(x), mask));
         let h = ops::gelu(self.up.forward(self.norm2.forward(x.clone())));
-        x + self.down.forward(h)
+        x + ops::as_result(self.down.forward(h))
     }
 
     fn attention(&self, x: Tensor<3>, mask: Tensor<4>) -> Tensor<3> {

@@ -129,7 +129,7 @@ impl ScuNet {
 /// The blocks of one stage.
 fn run(blocks: &[Block], x: Tensor<4>, window: usize) -> Tensor<4> {
     let [_, rows, columns, _] = x.dims();
-    let mask = window::shift_mask(rows, columns, window, f32::NEG_INFINITY, &x.device());
+    let mask = window::shift_mask(rows, columns, window, window::HIDDEN, &x.device());
     blocks.iter().fold(x, |x, block| block.forward(x, &mask))
 }
 

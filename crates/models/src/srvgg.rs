@@ -86,6 +86,7 @@ impl Srvgg {
             Ok(prelu.forward(conv.forward(x)))
         })?;
         before(self.hidden.len())?;
-        Ok(nearest + ops::pixel_shuffle(self.last.forward(features), scale))
+        let detail = ops::as_result(self.last.forward(features));
+        Ok(nearest + ops::pixel_shuffle(detail, scale))
     }
 }

@@ -4,7 +4,7 @@
 //! and variance are pooled over them, and they go on (reference 3.4, the Tiled VAE in its exact mode).
 //! After the last norm each tile runs to the end by itself, so that only one is large at a time.
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{DType, Tensor};
 use diffbir_nn::layers::{Conv2d, GroupNorm};
 use diffbir_nn::ops;
 use std::ops::ControlFlow;
@@ -104,7 +104,7 @@ pub fn run_tiled(
             let y = pooled.apply(state.x.clone(), norm);
             state.x = match after {
                 Activation::None => y,
-                Activation::Silu => activation::silu(y),
+                Activation::Silu => ops::silu(y),
                 Activation::Relu => ops::relu(y),
             };
         }
@@ -142,10 +142,10 @@ impl Pooled {
     }
 
     fn apply(&self, x: Tensor<4>, norm: &GroupNorm) -> Tensor<4> {
-        let shape = x.dims();
+        let (shape, numbers) = (x.dims(), x.dtype());
         let deviation = (self.variance.clone() + norm.epsilon()).sqrt();
         let normal = (grouped(x, norm.groups()) - self.mean.clone()) / deviation;
-        norm.scale_and_shift(normal.reshape(shape))
+        norm.scale_and_shift(normal.reshape(shape)).cast(numbers)
     }
 }
 
@@ -157,8 +157,8 @@ fn mean_of(grouped: Tensor<4>, height: usize) -> Tensor<4> {
     pixelwise.mean_dim(2).mean_dim(1).reshape([batch, 1, groups, 1])
 }
 
-/// `[b, h, w, c]` as `[b, h · w, groups, c / groups]`.
+/// `[b, h, w, c]` as `[b, h · w, groups, c / groups]`, in f32.
 fn grouped(x: Tensor<4>, groups: usize) -> Tensor<4> {
     let [batch, height, width, channels] = x.dims();
-    x.reshape([batch, height * width, groups, channels / groups])
+    x.cast(DType::F32).reshape([batch, height * width, groups, channels / groups])
 }

@@ -167,7 +167,8 @@ impl SwinIr {
         for conv in &self.upsampling {
             features = ops::leaky_relu(conv.forward(features), 0.2);
         }
-        let mut out = self.conv_last.forward(ops::leaky_relu(self.conv_hr.forward(features), 0.2));
+        let features = ops::leaky_relu(self.conv_hr.forward(features), 0.2);
+        let mut out = ops::as_result(self.conv_last.forward(features));
         if self.global_skip {
             out = out + centred;
         }

@@ -2,7 +2,7 @@
 //! control branch adds to its skips (paper section 3.2).
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, GroupNorm, LayerNorm, Linear};
 use diffbir_nn::params::Init;
 use diffbir_nn::{Params, WeightError, ops, recompute};
@@ -195,7 +195,7 @@ struct TimeEmbedding {
 
 impl TimeEmbedding {
     fn forward(&self, wave: Tensor<2>) -> Tensor<2> {
-        activation::silu(self.second.forward(activation::silu(self.first.forward(wave))))
+        ops::silu(self.second.forward(ops::silu(self.first.forward(wave))))
     }
 }
 

@@ -68,6 +68,9 @@ pub(crate) fn relative_index(window: usize) -> Vec<i64> {
     index
 }
 
+/// What hides a token: as good as minus infinity, which shaders may take for impossible.
+pub(crate) const HIDDEN: f32 = f32::MIN;
+
 /// The mask of shifted windows as a tensor `[windows, tokens, tokens]`; see [`mask_values`].
 pub(crate) fn shift_mask(
     rows: usize,

@@ -278,7 +278,8 @@ impl BatchNorm2d {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let scale = self.weight.val() / (self.running_var.val() + Self::EPSILON).sqrt();
         let shift = self.bias.val() - self.running_mean.val() * scale.clone();
-        told(&self.weight, x * scale.unsqueeze() + shift.unsqueeze())
+        let [scale, shift] = [scale, shift].map(|values| ops::as_activations(values, &x).unsqueeze());
+        told(&self.weight, x * scale + shift)
     }
 }
 
@@ -303,8 +304,7 @@ impl LayerNorm {
 
     /// `[.., features]`, normalised.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let (weight, bias) = (self.weight.val(), Some(self.bias.val()));
-        told(&self.weight, burn::tensor::module::layer_norm(x, weight, bias, Self::EPSILON))
+        told(&self.weight, ops::layer_norm(x, self.weight.val(), self.bias.val(), Self::EPSILON))
     }
 }
 

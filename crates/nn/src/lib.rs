@@ -15,6 +15,12 @@ mod weight;
 
 pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 pub use burn::tensor::{Device, Tensor, TensorData};
-pub use diffbir_kernels::{Products, on_workers};
+pub use diffbir_kernels::Products;
 pub use params::{Params, Precision, WeightError};
 pub use weight::Weight;
+
+/// Does a training step's work where it goes fastest: for the CPU on one of the threads that kernels share their work
+/// among, for other devices here.
+pub fn on_workers<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+    if ops::on_cpu(device) { diffbir_kernels::on_workers(work) } else { work() }
+}

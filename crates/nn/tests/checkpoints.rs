@@ -1,7 +1,8 @@
 //! Files as PyTorch writes them: `goldens/make.py` says what each holds.
 
-use diffbir_nn::checkpoint::{Checkpoint, Float};
-use std::path::PathBuf;
+use diffbir_nn::checkpoint::{Checkpoint, Float, check_sums};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)
@@ -12,7 +13,7 @@ fn every_form_of_a_file_gives_the_same_tensors() {
     let expected = Checkpoint::open(&file("expected.safetensors")).unwrap();
     let names = ["a.weight", "b.bias"];
     let forms = "zip legacy ordered nested_state_dict nested_params nested_params_ema module f16 bf16 f64 integers \
-        parameters strided shared legacy_shared every_second protocol_4 deflated cuda lightning forbidden";
+        parameters strided shared legacy_shared every_second protocol_4 deflated without_sums cuda lightning forbidden";
     for form in forms.split_whitespace() {
         let found = Checkpoint::open(&file(&format!("{form}.pth"))).unwrap();
         assert_eq!(found.entries().map(|(name, ..)| name).collect::<Vec<_>>(), names, "{form}");
@@ -70,4 +71,23 @@ fn bytes_that_are_changed_never_panic() {
             }
         }
     }
+}
+
+#[test]
+fn sums_of_a_file_are_compared_where_there_are_some() {
+    let whole = |path: &Path| check_sums(path, &mut |_| ControlFlow::Continue(()));
+    for sound in ["zip.pth", "deflated.pth", "without_sums.pth", "legacy.pth", "expected.safetensors"] {
+        assert_eq!(whole(&file(sound)).unwrap(), ControlFlow::Continue(()), "{sound}");
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    let bent = folder.path().join("bent.pth");
+    let mut bytes = std::fs::read(file("zip.pth")).unwrap();
+    let values = Checkpoint::open(&file("expected.safetensors")).unwrap().get("b.bias").unwrap().unwrap().1;
+    let first: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let at =
+        bytes.windows(first.len()).position(|window| window == first).expect("values lie there as they are");
+    bytes[at] ^= 1;
+    std::fs::write(&bent, bytes).unwrap();
+    let error = whole(&bent).unwrap_err().to_string();
+    assert!(error.contains("bent.pth") && error.contains("is damaged"), "{error}");
 }

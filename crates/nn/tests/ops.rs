@@ -181,7 +181,7 @@ fn a_step_of_the_optimizer_keeps_an_average_if_there_is_one() {
         }
     }
     let sum = f64::from(gradient.clone().square().sum().into_scalar::<f32>());
-    assert!((sum_of_squares(gradient) - sum).abs() < 1e-4 * sum);
+    assert!((f64::from(sum_of_squares(gradient).into_scalar::<f32>()) - sum).abs() < 1e-4 * sum);
 }
 
 #[test]

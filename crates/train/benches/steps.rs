@@ -1,12 +1,13 @@
 //! Seconds of a training step of networks of the built-in model's size: forward, backward, AdamW, on random numbers.
 //!
-//! `cargo bench --workspace --bench steps -- [part of a name] [--runs 9]`
+//! `cargo bench --workspace --bench steps -- [part of a name] [--runs 9] [--device cpu]`
 //!
 //! One line a network: the median of the steps, after two that do not count. `RAYON_NUM_THREADS` says how many
-//! threads. `bench/training.py` runs this and PyTorch in turns.
+//! threads. `bench/training.py` runs this and PyTorch in turns. On a graphics card stage 2 also at official size.
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
+use diffbir::device::DeviceChoice;
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::swinir::SwinIrConfig;
@@ -59,11 +60,7 @@ impl Bench {
 }
 
 fn main() {
-    on_workers(run);
-}
-
-fn run() {
-    let mut bench = Bench { device: Device::flex().autodiff(), filter: String::new(), runs: 9 };
+    let mut bench = Bench { device: Device::flex(), filter: String::new(), runs: 9 };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -71,9 +68,25 @@ fn run() {
             "--runs" => {
                 bench.runs = arguments.next().and_then(|n| n.parse().ok()).expect("--runs wants a number");
             }
+            "--device" => {
+                let choice = arguments.next().and_then(|name| name.parse::<DeviceChoice>().ok());
+                bench.device = choice.expect("--device wants a device").open().expect("it starts").device;
+            }
             _ => bench.filter = argument,
         }
     }
+    on_workers(&bench.device.clone(), || {
+        let on_card = bench.device != Device::flex();
+        bench.device = bench.device.clone().autodiff();
+        small(&bench);
+        if on_card {
+            official(&bench);
+        }
+    });
+}
+
+/// Networks of the built-in model's size.
+fn small(bench: &Bench) {
     let (small, truth) = (bench.drawn([4, 32, 32, 3]), bench.drawn([4, 128, 128, 3]));
     bench.measure(
         "srvgg",
@@ -98,6 +111,30 @@ fn run() {
             let context = unet.context(None, 16);
             let extra = control.forward(x.clone(), hint.clone(), time.clone(), context, 1.0);
             (unet.forward(x.clone(), time.clone(), None, Some(extra)) - target.clone()).square().mean()
+        },
+    );
+}
+
+/// The control branch at the size of Stable Diffusion 2.1, under a UNet that does not learn, for a picture of 512 x 512.
+fn official(bench: &Bench) {
+    if !"official".contains(&bench.filter) {
+        return;
+    }
+    let config = UnetConfig::official();
+    let mut random = RandomInit { seed: 0 };
+    let (unet, _) = build(&mut random, &bench.device.clone().inner(), |params| config.build(params))
+        .expect("every tensor is drawn");
+    let unet = unet.train().no_grad();
+    let [x, hint, target] = std::array::from_fn(|_| bench.drawn([1, 64, 64, 4]));
+    let context = bench.drawn([1, 1, 77, 1024]).reshape([1, 77, 1024]);
+    let time = Tensor::<1>::from_floats([499.0], &bench.device);
+    bench.measure(
+        "official",
+        |params| ControlNet::new(params, &config),
+        |control| {
+            let (x, time, context) = (x.clone(), time.clone(), context.clone());
+            let extra = control.forward(x.clone(), hint.clone(), time.clone(), context.clone(), 1.0);
+            (unet.forward(x, time, Some(context), Some(extra)) - target.clone()).square().mean()
         },
     );
 }

@@ -24,9 +24,14 @@ impl Summed {
 
     /// The norm of all gradients together.
     fn norm<N: Module>(&self, network: &N) -> f64 {
-        let mut norm = SquaredNorm { gradients: self, total: 0.0 };
-        network.visit(&mut norm);
-        norm.total.sqrt()
+        let mut squares = Squares { gradients: self, sums: Vec::new() };
+        network.visit(&mut squares);
+        if squares.sums.is_empty() {
+            return 0.0;
+        }
+        // Brought to the host together: each time by itself would wait for a graphics card.
+        let sums = Tensor::cat(squares.sums, 0).into_data();
+        sums.iter::<f64>().sum::<f64>().sqrt()
     }
 }
 
@@ -151,15 +156,15 @@ impl ModuleVisitor for Gather<'_> {
     }
 }
 
-struct SquaredNorm<'a> {
+struct Squares<'a> {
     gradients: &'a Summed,
-    total: f64,
+    sums: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for SquaredNorm<'_> {
+impl ModuleVisitor for Squares<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.0.get(&param.id) {
-            self.total += sum_of_squares(gradient.clone());
+            self.sums.push(sum_of_squares(gradient.clone()));
         }
     }
 }

@@ -173,6 +173,7 @@ pub struct Run<N> {
     pub network: N,
     /// Names of its tensors.
     pub keys: Keys,
+    device: Device,
     optimizer: AdamW,
     best: Option<Best>,
     folder: Folder,
@@ -219,6 +220,7 @@ impl<N: Module + Sync> Run<N> {
             return Ok(Self {
                 network,
                 keys,
+                device: device.clone(),
                 optimizer,
                 best: None,
                 folder,
@@ -235,7 +237,8 @@ impl<N: Module + Sync> Run<N> {
         let (network, keys) = build(&mut weights, device, network)?;
         weights.expect_all_used()?;
         let optimizer = AdamW::load(rates.0, &state, saved.step, &keys, device)?;
-        Ok(Self { network, keys, optimizer, best: saved.best, folder, run, rates, place: None, loss_tag })
+        let (best, device) = (saved.best, device.clone());
+        Ok(Self { network, keys, device, optimizer, best, folder, run, rates, place: None, loss_tag })
     }
 
     /// With only the part of the network at this place as weights for use.
@@ -290,8 +293,9 @@ impl<N: Module + Sync> Run<N> {
                 let batch = next()?;
                 since.waited += waiting.elapsed();
                 let (network, recompute) = (&self.network, self.run.recompute);
-                let (value, terms) =
-                    on_workers(|| backward(network, recompute, |network| loss(network, &batch), &mut sum));
+                let (value, terms) = on_workers(&self.device, || {
+                    backward(network, recompute, |network| loss(network, &batch), &mut sum)
+                });
                 if !value.is_finite() {
                     return Err(self.diverged("loss", step, value, &batch));
                 }
@@ -302,7 +306,7 @@ impl<N: Module + Sync> Run<N> {
             let rate = rate_at(schedule, optimizer.rate, step - 1, self.run.steps);
             let norm;
             let (network, optimizer) = (self.network, &mut self.optimizer);
-            (self.network, norm) = on_workers(|| optimizer.step(network, &sum, share, rate));
+            (self.network, norm) = on_workers(&self.device, || optimizer.step(network, &sum, share, rate));
             if let (Some(batch), false) = (&last, norm.is_finite()) {
                 return Err(self.diverged("gradient", step, norm, batch));
             }

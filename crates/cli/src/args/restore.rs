@@ -124,8 +124,8 @@ pub struct Restore {
     #[arg(long, alias = "batch_size", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub batch_size: u16,
 
-    /// Where the networks run: auto, cpu, vulkan[:N] or metal[:N]; the reference's `cuda` and `mps` mean the
-    /// best of that kind, else the processor.
+    /// Where the networks run: auto, cpu, cuda[:N], vulkan[:N] or metal[:N]; `cuda` and the reference's `mps`
+    /// mean the best of that kind, else the processor.
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
 

@@ -3,6 +3,7 @@
 use super::seed;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
+use diffbir::device::DeviceChoice;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_train::config::Sizes;
@@ -137,6 +138,9 @@ pub struct TrainRun {
     /// Weights to start from: a file, the folder of a run, or `nano` for the built-in model (run.init).
     #[arg(long)]
     pub init: Option<PathBuf>,
+    /// Where it is computed, as for `restore`. On a CPU the same configuration gives the same weights bit for bit.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
 }
 
 fn stage1_networks() -> PossibleValuesParser {

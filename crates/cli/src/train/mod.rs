@@ -7,6 +7,7 @@ use crate::args::{Latents, Train, TrainPart, TrainRun};
 use crate::outputs;
 use crate::talk;
 use anyhow::{Context, Result, ensure};
+use diffbir::device::Opened;
 use diffbir_nn::Device;
 use diffbir_train::config::{
     self, AutoencoderTraining, Config, PriorTraining, Stage1Training, Stage2Training, field,
@@ -80,8 +81,13 @@ fn train<C: Config>(
         batch larger in one"
     );
     outputs::ensure_writable(&config.run().output)?;
+    let Opened { device, name, instead } = run.device.open()?;
+    instead.iter().for_each(|why| talk::say(format_args!("--device: {why}")));
+    if name != "cpu" {
+        talk::say(format_args!("on {name}"));
+    }
     let mut view = View::new();
-    let result = trainer(&config, &Device::flex(), &mut |report| view.show(report));
+    let result = trainer(&config, &device, &mut |report| view.show(report));
     view.finish();
     Ok(result?)
 }

@@ -2,7 +2,7 @@
 
 use super::{Manner, onnx};
 use crate::error::{Error, Stage};
-use crate::restore::to_tensor;
+use crate::restore::{self, to_tensor};
 use burn::tensor::{Device, Tensor};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
@@ -170,14 +170,8 @@ pub(crate) fn expect(path: &Path) -> Result<(), WeightError> {
     config_of(&Checkpoint::open(path)?).map(drop)
 }
 
-/// The numbers of a tensor, if they are numbers.
 fn values(tensor: Tensor<4>) -> Result<Vec<f32>, Error> {
-    let values: Vec<f32> = tensor.into_data().iter::<f32>().collect();
-    if values.iter().all(|value| value.is_finite()) {
-        Ok(values)
-    } else {
-        Err(Error::NotFinite(Stage::Detect))
-    }
+    restore::values(tensor, Stage::Detect)
 }
 
 /// What a level of RetinaFace says, as faces.

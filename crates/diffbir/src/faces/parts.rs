@@ -2,7 +2,7 @@
 
 use super::Manner;
 use crate::error::{Error, Stage};
-use crate::restore::to_tensor;
+use crate::restore::{to_tensor, values};
 use burn::tensor::Device;
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::{Raster, mask};
@@ -58,11 +58,7 @@ impl Parser {
             }
             pixel.iter_mut().for_each(|value| *value = *value * 2.0 - 1.0);
         }
-        let logits = self.network.forward(to_tensor(&input, &self.device)).into_data();
-        let logits: Vec<f32> = logits.iter::<f32>().collect();
-        if logits.iter().any(|value| !value.is_finite()) {
-            return Err(Error::NotFinite(Stage::Detect));
-        }
+        let logits = values(self.network.forward(to_tensor(&input, &self.device)), Stage::Detect)?;
         Ok(soft(logits.chunks_exact(PARTS).map(|logits| REPLACED[likeliest(logits)])))
     }
 }

@@ -3,24 +3,48 @@
 //! All activations are channels last. Every function gives the same result on every device up to
 //! rounding.
 
+#[cfg(feature = "gpu")]
+mod cube;
 mod flex;
+mod gpu;
 pub mod optimizer;
 
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::module::{
-    attention as burn_attention, conv2d as burn_conv2d, max_pool2d as burn_max_pool2d,
+    conv2d as burn_conv2d, layer_norm as burn_layer_norm, max_pool2d as burn_max_pool2d,
 };
-use burn::tensor::ops::{AttentionModuleOptions, ConvOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn::tensor::{DType, Device, Tensor, activation};
 use diffbir_kernels::Products;
 use diffbir_kernels::attention::Attention;
 use diffbir_kernels::conv::{Conv2d, PackedWeight};
 use diffbir_kernels::norm::GroupNorm;
 use flex::{ActivationKernels, AttentionKernel, Kernels};
+use std::cell::Cell;
 use std::sync::Arc;
+
+thread_local! {
+    static WITHOUT_KERNELS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `network` as on other devices than the CPU: for tests, where there is no other.
+pub fn without_kernels<R>(network: impl FnOnce() -> R) -> R {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            WITHOUT_KERNELS.set(false);
+        }
+    }
+    WITHOUT_KERNELS.set(true);
+    let _reset = Reset;
+    network()
+}
 
 /// Whether tensors of this device are on burn's CPU backend, where our kernels run.
 pub(crate) fn on_cpu(device: &Device) -> bool {
+    if WITHOUT_KERNELS.get() {
+        return false;
+    }
     match device.as_dispatch() {
         DispatchDevice::Flex(_) => true,
         DispatchDevice::Autodiff(device) => matches!(device.clone().inner(), DispatchDevice::Flex(_)),
@@ -30,7 +54,7 @@ pub(crate) fn on_cpu(device: &Device) -> bool {
 }
 
 /// A weight that is held in another precision than the activations `x`, in theirs.
-fn as_activations<const D: usize, const E: usize>(weight: Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
+pub(crate) fn as_activations<const D: usize, const E: usize>(weight: Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
     if weight.dtype() == x.dtype() { weight } else { weight.cast(x.dtype()) }
 }
 
@@ -43,15 +67,13 @@ pub fn conv2d(
     stride: usize,
     padding: (usize, usize),
 ) -> Tensor<4> {
-    let device = x.device();
-    let weight = as_activations(weight, &x);
-    if on_cpu(&device) {
+    if on_cpu(&x.device()) {
+        let weight = as_activations(weight, &x);
         let [out_channels, kernel, _, _] = weight.dims();
         let sizes = conv2d_sizes(&x, out_channels, kernel, stride, padding);
         return convolution(x, weight, bias, sizes);
     }
-    let options = ConvOptions::new_with_padding([stride; 2], [padding; 2], [1, 1], 1);
-    burn_conv2d(x.permute([0, 3, 1, 2]), weight.permute([0, 3, 1, 2]), bias, options).permute([0, 2, 3, 1])
+    gpu::conv2d(x, weight, bias, stride, padding)
 }
 
 /// Convolution of `x` made twice as large by repeating pixels, `weight[out, 3, 3, in]`, one zero on each side:
@@ -138,8 +160,8 @@ pub fn group_norm(
     epsilon: f32,
     silu: bool,
 ) -> Tensor<4> {
-    let [batch, height, width, channels] = x.dims();
     if on_cpu(&x.device()) {
+        let [batch, height, width, channels] = x.dims();
         let sizes = GroupNorm { batch, pixels: height * width, channels, groups, epsilon, silu };
         return Tensor::from_dispatch(<Dispatch as Kernels>::group_norm(
             x.into_dispatch(),
@@ -148,13 +170,7 @@ pub fn group_norm(
             sizes,
         ));
     }
-    let grouped = x.reshape([batch, height * width, groups, channels / groups]);
-    let mean = grouped.clone().mean_dim(1).mean_dim(3);
-    let centred = grouped - mean;
-    let variance = (centred.clone() * centred.clone()).mean_dim(1).mean_dim(3);
-    let normal = (centred / (variance + epsilon).sqrt()).reshape([batch, height, width, channels]);
-    let y = normal * weight.unsqueeze() + bias.unsqueeze();
-    if silu { activation::silu(y) } else { y }
+    gpu::group_norm(x, weight, bias, groups, epsilon, silu)
 }
 
 /// Linear map of the last dimension: `x[.., in]`, `weight[out, in]`, `bias[out]`.
@@ -169,13 +185,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
             (x.reshape([1, 1, rows, in_features]), weight.reshape([out_features, 1, 1, in_features]));
         return conv2d(x, weight, bias, 1, (0, 0)).reshape(shape);
     }
-    let weight = as_activations(weight, &x);
-    let y = x.reshape([rows, in_features]).matmul(weight.transpose());
-    let y = match bias {
-        Some(bias) => y + bias.unsqueeze(),
-        None => y,
-    };
-    y.reshape(shape)
+    gpu::linear(x.reshape([rows, in_features]), weight, bias).reshape(shape)
 }
 
 /// [`linear`] on the CPU with a weight that was packed before.
@@ -197,9 +207,7 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, products: Products) -
     if on_cpu(&q.device()) {
         return attend(q, k, v, None, products);
     }
-    // Without options: burn's fused attention falls back to the naive one if it is told a scale, and its
-    // own is 1 / sqrt(d).
-    burn_attention(q, k, v, None, None, AttentionModuleOptions::default())
+    gpu::attention(q, k, v)
 }
 
 /// Softmax attention with a bias added to the scores; shapes as [`attention`], bias broadcastable to
@@ -214,8 +222,7 @@ pub fn attention_biased(
     if on_cpu(&q.device()) {
         return attend(q, k, v, Some(bias), products);
     }
-    let scale = (q.dims()[3] as f64).powf(-0.5);
-    activation::softmax((q * scale).matmul(k.transpose()) + bias, 3).matmul(v)
+    gpu::attention_biased(q, k, v, bias)
 }
 
 /// Both attentions on the CPU.
@@ -348,6 +355,7 @@ pub fn prelu<const D: usize>(x: Tensor<D>, slopes: Tensor<1>) -> Tensor<D> {
         let y = <Dispatch as ActivationKernels>::own_prelu(x.into_dispatch(), slopes.into_dispatch());
         return Tensor::from_dispatch(y);
     }
+    let slopes = as_activations(slopes, &x);
     let positive = activation::relu(x.clone());
     // min(x, 0) = x - max(x, 0)
     positive.clone() + (x - positive) * slopes.unsqueeze()
@@ -366,5 +374,25 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if on_cpu(&x.device()) {
         return Tensor::from_dispatch(<Dispatch as ActivationKernels>::own_gelu(x.into_dispatch()));
     }
-    activation::gelu(x)
+    gpu::in_full(x, activation::gelu)
+}
+
+/// `x` times its logistic function.
+pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    gpu::in_full(x, activation::silu)
+}
+
+/// Normalisation of the last dimension: `weight` and `bias` are of its length.
+pub fn layer_norm<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<D> {
+    gpu::in_full(x, |x| burn_layer_norm(x, weight, Some(bias), epsilon))
+}
+
+/// Activations as a result: in f32 whatever a network works in.
+pub fn as_result<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.cast(DType::F32)
 }

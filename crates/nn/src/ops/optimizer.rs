@@ -42,12 +42,10 @@ pub fn adamw(value: Tensor<1>, moments: Moments, gradient: Tensor<1>, step: Adam
     (value, Moments { mean, square, average })
 }
 
-/// The sum of squares, which on a CPU does not depend on threads.
-pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> f64 {
-    let sum: Tensor<1> = if on_cpu(&x.device()) {
-        Tensor::from_dispatch(<Dispatch as OptimizerKernels>::sum_of_squares(x.into_dispatch()))
-    } else {
-        x.square().sum()
-    };
-    f64::from(sum.into_scalar::<f32>())
+/// The sum of squares, `[1]`, which on a CPU does not depend on threads.
+pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    if on_cpu(&x.device()) {
+        return Tensor::from_dispatch(<Dispatch as OptimizerKernels>::sum_of_squares(x.into_dispatch()));
+    }
+    x.square().sum()
 }

@@ -58,6 +58,9 @@ save("legacy_shared", {"a.weight": storage[7:19].view(3, 4), "b.bias": storage[1
 save("every_second", {"a.weight": A.repeat_interleave(2, 1)[:, ::2], "b.bias": B})
 save("protocol_4", SAME, pickle_protocol=4)
 deflated("deflated", "zip")
+torch.serialization.set_crc32_options(False)
+save("without_sums", SAME)
+torch.serialization.set_crc32_options(True)
 
 
 def with_device(name, of, device):

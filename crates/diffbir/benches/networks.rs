@@ -1,0 +1,145 @@
+//! Seconds of the networks at official size, their weights drawn at random.
+//!
+//! `cargo bench --workspace --bench networks -- [part of a name] [--runs 3] [--precision f32|bf16|f16] [--device cpu] [--side 512]`
+//!
+//! One line a network: the median of the runs, after one that does not count; on a graphics card also what the first
+//! one took, and the memory that is held after it. `RAYON_NUM_THREADS` says how many threads. `bench/reference.py` runs
+//! this and the reference in turns.
+
+use burn::tensor::{Device, Distribution, Tensor};
+use diffbir::device::DeviceChoice;
+use diffbir_models::autoencoder::Autoencoder;
+use diffbir_models::controlnet::ControlNet;
+use diffbir_models::kl::KlConfig;
+use diffbir_models::swinir::SwinIrConfig;
+use diffbir_models::unet::UnetConfig;
+use diffbir_nn::params::{Init, RandomInit, Source, build_in};
+use diffbir_nn::{Params, Precision, WeightError};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// The same numbers over and over: drawing a billion would take longer than the runs.
+struct Repeated(Vec<f32>);
+
+impl Source for Repeated {
+    fn values(&mut self, _: &str, shape: &[usize], init: Init) -> Result<Vec<f32>, WeightError> {
+        let (count, fan_in) = (shape.iter().product(), shape.iter().skip(1).product::<usize>());
+        let bound = match init {
+            Init::Constant(value) if value != 0.0 => return Ok(vec![value; count]),
+            _ => (fan_in.max(1) as f32).powf(-0.5),
+        };
+        Ok(self.0.iter().cycle().take(count).map(|value| value * bound).collect())
+    }
+}
+
+/// What was asked for on the command line.
+struct Asked {
+    name: String,
+    runs: usize,
+    precision: Precision,
+    device: Device,
+    side_px: usize,
+}
+
+impl Asked {
+    fn read() -> Self {
+        let mut asked = Self {
+            name: String::new(),
+            runs: 3,
+            precision: Precision::F32,
+            device: Device::flex(),
+            side_px: 512,
+        };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().unwrap_or_else(|| panic!("{argument} wants a value"));
+            match argument.as_str() {
+                "--bench" => {}
+                "--runs" => asked.runs = value().parse().expect("--runs wants a number"),
+                "--side" => asked.side_px = value().parse().expect("--side wants a number"),
+                "--device" => {
+                    let choice: DeviceChoice = value().parse().expect("a device");
+                    asked.device = choice.open().expect("the device starts").device;
+                }
+                "--precision" => {
+                    asked.precision = match value().as_str() {
+                        "f32" => Precision::F32,
+                        "bf16" => Precision::Bf16,
+                        "f16" => Precision::F16,
+                        _ => panic!("--precision wants f32, bf16 or f16"),
+                    }
+                }
+                _ => asked.name = argument,
+            }
+        }
+        asked
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.name)
+    }
+
+    fn made<N>(&self, network: impl FnOnce(&Params) -> Result<N, WeightError>) -> N {
+        // A prime number of them, so that rows of weights differ.
+        let drawn = RandomInit { seed: 0 }.values("", &[65_537], Init::BiasOf(1)).expect("no file is read");
+        build_in(self.precision, &mut Repeated(drawn), &self.device, network)
+            .expect("every tensor has values")
+    }
+
+    fn drawn<const D: usize>(&self, shape: [usize; D]) -> Tensor<D> {
+        Tensor::random(shape, Distribution::Uniform(0.0, 1.0), &self.device)
+    }
+
+    fn measure<const D: usize>(&self, name: &str, run: impl Fn() -> Tensor<D>) {
+        if !self.wants(name) {
+            return;
+        }
+        let seconds = || {
+            let since = Instant::now();
+            drop(black_box(run().into_data()));
+            since.elapsed().as_secs_f64()
+        };
+        let first = seconds();
+        // Where kernels are listed with their times, the list of the first run ends here.
+        self.device.sync().expect("the device works");
+        let mut all: Vec<f64> = (0..self.runs).map(|_| seconds()).collect();
+        all.sort_by(f64::total_cmp);
+        self.device.sync().expect("the device works");
+        print!("{name}: {:.4} s", all[all.len() / 2]);
+        if let Some(memory) = self.device.memory_pool_usage() {
+            let mib = |bytes: u64| bytes >> 20;
+            print!(", first {first:.2} s, {} MiB held", mib(memory.bytes_reserved));
+        }
+        println!();
+    }
+}
+
+fn main() {
+    let asked = Asked::read();
+    let (side, cells) = (asked.side_px, asked.side_px / 8);
+    if asked.wants("swinir") {
+        let network = asked.made(|params| SwinIrConfig::official().build(params));
+        let x = asked.drawn([1, side, side, 3]);
+        asked.measure("swinir", || network.forward(x.clone()));
+    }
+    if asked.wants("encode") || asked.wants("decode") {
+        let network = asked.made(|params| KlConfig::official().build(params));
+        let (x, z) = (asked.drawn([1, side, side, 3]), asked.drawn([1, cells, cells, 4]));
+        asked.measure("encode", || network.encode(x.clone()));
+        asked.measure("decode", || network.decode(z.clone()));
+    }
+    if asked.wants("step") {
+        // The two evaluations of a guided step, as one batch.
+        let config = UnetConfig::official();
+        let control = asked.made(|params| ControlNet::new(params, &config));
+        let unet = asked.made(|params| config.build(params));
+        let shape = [2, cells, cells, 4];
+        let (x, hint, context) = (asked.drawn(shape), asked.drawn(shape), asked.drawn([2, 77, 1024]));
+        let time = Tensor::<1>::from_floats([499.0, 499.0], &asked.device);
+        asked.measure("step", || {
+            let (x, hint, context) = (x.clone(), hint.clone(), context.clone());
+            let extra = control.forward(x.clone(), hint, time.clone(), context.clone(), 1.0);
+            unet.forward(x, time.clone(), Some(context), Some(extra))
+        });
+    }
+}

@@ -1,0 +1,259 @@
+//! Kernels of ours for graphics cards, as operations of burn's backend for them.
+//!
+//! A group norm out of burn's operations goes over the picture six times; these go twice.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, backend_extension};
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::{ElemType, FloatKind};
+use cubecl::prelude::*;
+use diffbir_kernels::norm::GroupNorm;
+
+/// Operations that have a kernel of ours on graphics cards. They have no gradients.
+#[backend_extension(Cube, Fusion)]
+pub trait CardKernels: Backend {
+    /// Group normalisation of `[batch, .., channels]`, with SiLU if `sizes.silu`; weight and bias in f32.
+    #[fusion(dtype = x, shape = x)]
+    fn card_group_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        sizes: GroupNorm,
+    ) -> FloatTensor<Self>;
+}
+
+/// Units of a cube.
+const UNITS: u32 = 256;
+
+/// Of the cubes that put the moments of all chunks together.
+const MERGING_UNITS: u32 = 64;
+
+/// Pixels whose moments one cube computes, at least; and the most such chunks of a picture.
+const CHUNK: usize = 32;
+const MOST_CHUNKS: usize = 1024;
+
+impl CardKernels for CubeBackend {
+    fn card_group_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, sizes: GroupNorm) -> CubeTensor {
+        let GroupNorm { batch, pixels, channels, groups, epsilon, silu } = sizes;
+        let x = into_contiguous(x);
+        let empty = |shape: Shape, dtype| {
+            empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, dtype)
+        };
+        let numbers = element(x.dtype);
+        let chunk = CHUNK.max(pixels.div_ceil(MOST_CHUNKS));
+        let chunks = pixels.div_ceil(chunk);
+        let partial = empty(Shape::from([batch, chunks, groups, 2]), DType::F32);
+        chunk_moments::launch(
+            &x.client,
+            CubeCount::Static(chunks as u32, batch as u32, 1),
+            CubeDim::new_1d(UNITS),
+            x.clone().into_buffer_arg(),
+            partial.clone().into_buffer_arg(),
+            pixels,
+            chunk,
+            channels,
+            groups,
+            numbers,
+        );
+        let affine = empty(Shape::from([batch, 2, channels]), DType::F32);
+        merged_moments::launch(
+            &x.client,
+            CubeCount::Static(groups as u32, batch as u32, 1),
+            CubeDim::new_1d(MERGING_UNITS),
+            partial.into_buffer_arg(),
+            into_contiguous(weight).into_buffer_arg(),
+            into_contiguous(bias).into_buffer_arg(),
+            affine.clone().into_buffer_arg(),
+            pixels,
+            chunks,
+            epsilon,
+            chunk,
+            channels,
+            groups,
+        );
+        let y = empty(x.meta.shape().clone(), x.dtype);
+        let vector = [8, 4, 2, 1].into_iter().find(|size| channels.is_multiple_of(*size)).unwrap_or(1);
+        let vectors = batch * pixels * channels / vector;
+        let cubes = (vectors as u32).div_ceil(UNITS);
+        // No dimension of a launch may have more than 65535.
+        let rows = cubes.div_ceil(65_535);
+        scaled::launch(
+            &x.client,
+            CubeCount::Static(cubes.div_ceil(rows), rows, 1),
+            CubeDim::new_1d(UNITS),
+            vector,
+            x.clone().into_buffer_arg(),
+            affine.into_buffer_arg(),
+            y.clone().into_buffer_arg(),
+            pixels * channels / vector,
+            channels / vector,
+            silu,
+            numbers,
+        );
+        y
+    }
+}
+
+fn element(dtype: DType) -> ElemType {
+    ElemType::Float(match dtype {
+        DType::F16 => FloatKind::F16,
+        DType::BF16 => FloatKind::BF16,
+        _ => FloatKind::F32,
+    })
+}
+
+/// Of each group of `x[batch, pixels, channels]` in a chunk of pixels the mean, and the sum of squared differences from
+/// it: `partial[batch, chunks, groups, 2]`. A cube for each chunk of each picture.
+#[cube(launch)]
+fn chunk_moments<F: Float>(
+    x: &[F],
+    partial: &mut [f32],
+    pixels: usize,
+    #[comptime] chunk: usize,
+    #[comptime] channels: usize,
+    #[comptime] groups: usize,
+    #[define(F)] _numbers: ElemType,
+) {
+    let of_group = comptime!(channels / groups);
+    let mut sums = Shared::new_slice(comptime!(2 * channels));
+    let place = CUBE_POS_X as usize;
+    let batch = CUBE_POS_Y as usize;
+    let first = place * chunk;
+    let mut count = pixels - first;
+    if count > chunk {
+        count = chunk.runtime();
+    }
+    let start = (batch * pixels + first) * channels;
+    let mut channel = UNIT_POS as usize;
+    while channel < channels {
+        // Differences from a value of the group: squares of large values would lose the small differences.
+        let pivot = f32::cast_from(x[start + channel / of_group * of_group]);
+        let mut sum = 0f32;
+        let mut square = 0f32;
+        for pixel in 0..count {
+            let value = f32::cast_from(x[start + pixel * channels + channel]) - pivot;
+            sum += value;
+            square += value * value;
+        }
+        sums[2 * channel] = sum;
+        sums[2 * channel + 1] = square;
+        channel += CUBE_DIM as usize;
+    }
+    sync_cube();
+    let mut group = UNIT_POS as usize;
+    while group < groups {
+        let pivot = f32::cast_from(x[start + group * of_group]);
+        let mut sum = 0f32;
+        let mut square = 0f32;
+        for index in 0..of_group {
+            let channel = group * of_group + index;
+            sum += sums[2 * channel];
+            square += sums[2 * channel + 1];
+        }
+        let mean = sum / f32::cast_from(count * of_group);
+        let at = ((batch * CUBE_COUNT_X as usize + place) * groups + group) * 2;
+        partial[at] = pivot + mean;
+        partial[at + 1] = square - sum * mean;
+        group += CUBE_DIM as usize;
+    }
+}
+
+/// What each channel is multiplied by, and what is added to it then: `affine[batch, 2, channels]`. A cube for each group
+/// of each picture.
+#[cube(launch)]
+fn merged_moments(
+    partial: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    affine: &mut [f32],
+    pixels: usize,
+    chunks: usize,
+    epsilon: f32,
+    #[comptime] chunk: usize,
+    #[comptime] channels: usize,
+    #[comptime] groups: usize,
+) {
+    let of_group = comptime!(channels / groups);
+    let mut counts = Shared::new_slice(comptime!(MERGING_UNITS as usize));
+    let mut means = Shared::new_slice(comptime!(MERGING_UNITS as usize));
+    let mut squares = Shared::new_slice(comptime!(MERGING_UNITS as usize));
+    let group = CUBE_POS_X as usize;
+    let batch = CUBE_POS_Y as usize;
+    let unit = UNIT_POS as usize;
+    let mut n = 0f32;
+    let mut mean = 0f32;
+    let mut square = 0f32;
+    let mut place = UNIT_POS as usize;
+    while place < chunks {
+        let mut count = pixels - place * chunk;
+        if count > chunk {
+            count = chunk.runtime();
+        }
+        let at = ((batch * chunks + place) * groups + group) * 2;
+        let more = f32::cast_from(count * of_group);
+        let total = n + more;
+        let off = partial[at] - mean;
+        mean += off * more / total;
+        square += partial[at + 1] + off * off * n * more / total;
+        n = total;
+        place += CUBE_DIM as usize;
+    }
+    counts[unit] = n;
+    means[unit] = mean;
+    squares[unit] = square;
+    sync_cube();
+    // Every unit adds up the same few numbers.
+    n = counts[0];
+    mean = means[0];
+    square = squares[0];
+    for other in 1..comptime!(MERGING_UNITS as usize) {
+        let more = counts[other];
+        if more > 0.0 {
+            let total = n + more;
+            let off = means[other] - mean;
+            mean += off * more / total;
+            square += squares[other] + off * off * n * more / total;
+            n = total;
+        }
+    }
+    let scale = 1.0 / (square / n + epsilon).sqrt();
+    let mut index = UNIT_POS as usize;
+    while index < of_group {
+        let channel = group * of_group + index;
+        let factor = scale * weight[channel];
+        affine[batch * 2 * channels + channel] = factor;
+        affine[(batch * 2 + 1) * channels + channel] = bias[channel] - mean * factor;
+        index += CUBE_DIM as usize;
+    }
+}
+
+/// `x[batch, pixels, channels]` by [`merged_moments`], with SiLU if `silu`. A unit for each vector.
+#[cube(launch)]
+fn scaled<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    affine: &[Vector<f32, N>],
+    y: &mut [Vector<F, N>],
+    picture: usize,
+    #[comptime] lanes: usize,
+    #[comptime] silu: bool,
+    #[define(F)] _numbers: ElemType,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= y.len() {
+        terminate!();
+    }
+    let batch = at / picture;
+    let lane = at % lanes;
+    let factor = affine[batch * 2 * lanes + lane];
+    let shift = affine[(batch * 2 + 1) * lanes + lane];
+    let mut value = Vector::<f32, N>::cast_from(x[at]) * factor + shift;
+    if comptime!(silu) {
+        let one = Vector::<f32, N>::new(1.0);
+        value = value / (one + (-value).exp());
+    }
+    y[at] = Vector::cast_from(value);
+}

@@ -1,0 +1,102 @@
+//! The operations on other devices than the CPU: burn's, on permuted views.
+//!
+//! A layer works in the numbers of its weight and gives activations in them. Norms, softmax and activation functions
+//! are computed in f32 whatever numbers they are given, and give those back.
+
+use burn::tensor::module::{attention as burn_attention, conv2d as burn_conv2d};
+use burn::tensor::ops::{AttentionModuleOptions, ConvOptions};
+use burn::tensor::{DType, Tensor, activation};
+#[cfg(feature = "gpu")]
+use {
+    super::cube::CardKernels,
+    burn::backend::{Dispatch, DispatchDevice},
+    burn::tensor::Device,
+    diffbir_kernels::norm::GroupNorm,
+};
+
+/// `f` in f32, its result in the numbers of `x`.
+pub(super) fn in_full<const D: usize>(x: Tensor<D>, f: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
+    let numbers = x.dtype();
+    f(x.cast(DType::F32)).cast(numbers)
+}
+
+/// Whether our kernels for graphics cards run there. They have no gradients.
+#[cfg(feature = "gpu")]
+fn is_card(device: &Device) -> bool {
+    !matches!(device.as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::Autodiff(_))
+}
+
+/// As [`super::conv2d`].
+pub(super) fn conv2d(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    stride: usize,
+    padding: (usize, usize),
+) -> Tensor<4> {
+    let numbers = weight.dtype();
+    let x = x.cast(numbers).permute([0, 3, 1, 2]);
+    let bias = bias.map(|bias| bias.cast(numbers));
+    let options = ConvOptions::new_with_padding([stride; 2], [padding; 2], [1, 1], 1);
+    burn_conv2d(x, weight.permute([0, 3, 1, 2]), bias, options).permute([0, 2, 3, 1])
+}
+
+/// A linear map of rows: `x[rows, in]`, `weight[out, in]`, `bias[out]`.
+pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let numbers = weight.dtype();
+    let y = x.cast(numbers).matmul(weight.transpose());
+    match bias {
+        Some(bias) => y + bias.cast(numbers).unsqueeze(),
+        None => y,
+    }
+}
+
+/// As [`super::group_norm`].
+pub(super) fn group_norm(
+    x: Tensor<4>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    groups: usize,
+    epsilon: f32,
+    silu: bool,
+) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    #[cfg(feature = "gpu")]
+    if is_card(&x.device()) {
+        let sizes = GroupNorm { batch, pixels: height * width, channels, groups, epsilon, silu };
+        return Tensor::from_dispatch(<Dispatch as CardKernels>::card_group_norm(
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            sizes,
+        ));
+    }
+    let of_group = channels / groups;
+    // Columns, then rows, then channels: the first sum, the long one, has one thread for each of many results.
+    let mean = |x: Tensor<4>| {
+        let mean = x.mean_dim(2).mean_dim(1).reshape([batch, groups, of_group]).mean_dim(2);
+        mean.repeat_dim(2, of_group).reshape([batch, 1, 1, channels])
+    };
+    in_full(x, |x| {
+        debug_assert_eq!(x.dims(), [batch, height, width, channels]);
+        let centred = x.clone() - mean(x);
+        let variance = mean(centred.clone().square());
+        let y = centred / (variance + epsilon).sqrt() * weight.unsqueeze() + bias.unsqueeze();
+        if silu { activation::silu(y) } else { y }
+    })
+}
+
+/// As [`super::attention`].
+pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    // Without options: burn's fused attention falls back to the naive one if it is told a scale, and its
+    // own is 1 / sqrt(d).
+    burn_attention(q, k, v, None, None, AttentionModuleOptions::default())
+}
+
+/// As [`super::attention_biased`].
+pub(super) fn attention_biased(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
+    // Before the product, where 16 bits could overflow.
+    let scale = (q.dims()[3] as f64).powf(-0.5);
+    let scores = (q * scale).matmul(k.transpose());
+    in_full(scores, |scores| activation::softmax(scores + bias, 3)).matmul(v)
+}
