@@ -52,10 +52,9 @@ pub struct Opened {
 impl DeviceChoice {
     /// Starts the device.
     pub fn open(self) -> Result<Opened, Error> {
-        let opened = self.started()?;
         #[cfg(any(feature = "gpu", feature = "cuda"))]
-        keep_what_is_tuned();
-        Ok(opened)
+        keep_what_is_compiled();
+        self.started()
     }
 
     fn started(self) -> Result<Opened, Error> {
@@ -72,14 +71,20 @@ impl DeviceChoice {
     }
 }
 
-/// Which kernels are fastest on a card, and the kernels themselves, are kept in `diffbir/kernels` of the user's cache:
-/// finding out takes minutes.
+/// Compiled kernels are kept in `diffbir/kernels` of the user's cache, with what was found out about which are fast.
 #[cfg(any(feature = "gpu", feature = "cuda"))]
-fn keep_what_is_tuned() {
+fn keep_what_is_compiled() {
+    use cubecl::config::autotune::AutotuneLevel;
+    use cubecl::config::cache::CacheConfig;
+    use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
+    let mut config = CubeClRuntimeConfig::default();
+    config.autotune.level = AutotuneLevel::Minimal;
     if let Some(cache) = dirs::cache_dir() {
-        // After the device has started, which reads a configuration that says another place.
-        cubecl_environment::environment::set_root(cache.join("diffbir").join("kernels"));
+        config.compilation.cache = true;
+        config.environment.path = CacheConfig::Directory(cache.join("diffbir").join("kernels"));
     }
+    // Only the first call of a process changes something.
+    CubeClRuntimeConfig::try_set(config.override_from_env());
 }
 
 /// Among so many cards a maker's is looked for.

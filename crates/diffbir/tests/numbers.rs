@@ -21,7 +21,7 @@ use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::taef2::Taef2Config;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::params::{Init, RandomInit, Source, build_in};
-use diffbir_nn::{Params, Precision, WeightError, ops};
+use diffbir_nn::{Params, Precision, Products, WeightError, ops};
 
 /// Values in -1..1, the same on every device.
 fn drawn<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
@@ -46,19 +46,11 @@ impl Source for Drawn {
     }
 }
 
-/// `run` on `device` without our kernels, in f32 and in f16, against our kernels in f32: largest differences over the
-/// largest value.
-fn compare<N, const D: usize>(
-    name: &str,
-    device: &Device,
-    network: impl Fn(&Params) -> Result<N, WeightError>,
-    run: impl Fn(&N, &Device) -> Tensor<D>,
-) {
-    let of = |precision, device: &Device| {
-        let network = build_in(precision, &mut Drawn, device, &network);
-        let data = run(&network.expect("every tensor is drawn"), device).into_data();
-        data.iter::<f32>().collect::<Vec<_>>()
-    };
+/// What `run` gives on `device` without the processor's kernels, in f32 and in f16, against these kernels in f32: largest
+/// differences over the largest value.
+fn compare_runs<const D: usize>(name: &str, device: &Device, run: impl Fn(Precision, &Device) -> Tensor<D>) {
+    let of =
+        |precision, device: &Device| run(precision, device).into_data().iter::<f32>().collect::<Vec<_>>();
     let expected = of(Precision::F32, &Device::flex());
     let largest = expected.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     for (precision, tolerance) in [(Precision::F32, 1e-4), (Precision::F16, 2e-2)] {
@@ -69,9 +61,23 @@ fn compare<N, const D: usize>(
         let values = ops::without_kernels(|| of(precision, device));
         let off = values.iter().zip(&expected).fold(0f32, |off, (a, b)| off.max((a - b).abs()));
         println!("{name} in {precision:?}: off by {:.1e} of the largest value", off / largest);
+        assert_eq!(values.len(), expected.len(), "{name}");
         assert!(off <= tolerance * largest, "{name} in {precision:?}: off by {off} of {largest}");
         assert!(values.iter().all(|value| value.is_finite()), "{name} in {precision:?}: not finite");
     }
+}
+
+/// [`compare_runs`] of a network.
+fn compare<N, const D: usize>(
+    name: &str,
+    device: &Device,
+    network: impl Fn(&Params) -> Result<N, WeightError>,
+    run: impl Fn(&N, &Device) -> Tensor<D>,
+) {
+    compare_runs(name, device, |precision, device| {
+        let network = build_in(precision, &mut Drawn, device, &network).expect("every tensor is drawn");
+        run(&network, device)
+    });
 }
 
 #[test]
@@ -103,10 +109,67 @@ fn on_vulkan_in_software() {
 }
 
 fn all(device: &Device) {
+    operations(device);
     first_stages(device);
     autoencoders(device);
     denoisers(device);
     text_and_faces(device);
+}
+
+fn operations(device: &Device) {
+    fn of<const D: usize>(precision: Precision, shape: [usize; D], device: &Device) -> Tensor<D> {
+        drawn(shape, device).cast(if precision == Precision::F16 { DType::F16 } else { DType::F32 })
+    }
+    let bias = |channels, device: &Device| Some(drawn([channels], device));
+    for (input, output, rows) in [(16, 24, 40), (320, 64, 130), (7, 5, 3)] {
+        compare_runs(&format!("linear {input} to {output} of {rows}"), device, |precision, device| {
+            let (x, weight) = (of(precision, [rows, input], device), of(precision, [output, input], device));
+            ops::linear(x, weight, bias(output, device))
+        });
+    }
+    for (kernel, stride, padding, input) in [
+        (3, 1, (1, 1), 16),
+        (3, 2, (1, 1), 12),
+        (3, 2, (0, 1), 8),
+        (1, 1, (0, 0), 20),
+        (2, 2, (0, 0), 6),
+        (3, 1, (1, 1), 3),
+    ] {
+        let name =
+            format!("convolution {kernel} x {kernel}, step {stride}, padding {padding:?}, {input} channels");
+        compare_runs(&name, device, |precision, device| {
+            let x = of(precision, [2, 18, 14, input], device);
+            let weight = of(precision, [10, kernel, kernel, input], device);
+            ops::conv2d(x, weight, bias(10, device), stride, padding)
+        });
+    }
+    compare_runs("convolution of doubled", device, |precision, device| {
+        let (x, weight) = (of(precision, [2, 9, 7, 16], device), of(precision, [8, 3, 3, 16], device));
+        ops::conv2d_doubled(x, weight, bias(8, device))
+    });
+    for (side, channels, groups) in [(6, 32, 4), (40, 24, 8), (5, 20, 2)] {
+        compare_runs(&format!("group norm of {channels} at {side}"), device, |precision, device| {
+            let x = of(precision, [2, side, side, channels], device) * 3.0 + 20.0;
+            let weight = drawn([channels], device);
+            ops::group_norm(x, weight.clone(), weight, groups, 1e-5, true)
+        });
+    }
+    compare_runs("layer norm", device, |precision, device| {
+        let (x, weight) = (of(precision, [3, 17, 100], device) * 3.0 + 5.0, drawn([100], device));
+        ops::layer_norm(x, weight.clone(), weight, 1e-5)
+    });
+    for (queries, keys, width) in [(64, 64, 32), (96, 77, 64), (33, 5, 8)] {
+        compare_runs(&format!("attention {queries} to {keys}, {width}"), device, |precision, device| {
+            let part = |tokens| of(precision, [2, tokens, 3, width], device).swap_dims(1, 2);
+            ops::attention(part(queries), part(keys), part(keys), Products::F32)
+        });
+    }
+    compare_runs("attention with a bias", device, |precision, device| {
+        let part = |tokens| of(precision, [2, tokens, 3, 16], device).swap_dims(1, 2);
+        let bias = drawn([2, 1, 20, 20], device);
+        ops::attention_biased(part(20), part(20), part(20), bias, Products::F32)
+    });
+    compare_runs("gelu", device, |precision, device| ops::gelu(of(precision, [3, 50], device) * 5.0));
 }
 
 fn first_stages(device: &Device) {

@@ -3,7 +3,9 @@
 //! A layer works in the numbers of its weight and gives activations in them. Norms, softmax and activation functions
 //! are computed in f32 whatever numbers they are given, and give those back.
 
-use burn::tensor::module::{attention as burn_attention, conv2d as burn_conv2d};
+use burn::tensor::module::{
+    attention as burn_attention, conv2d as burn_conv2d, layer_norm as burn_layer_norm,
+};
 use burn::tensor::ops::{AttentionModuleOptions, ConvOptions};
 use burn::tensor::{DType, Tensor, activation};
 #[cfg(feature = "gpu")]
@@ -11,6 +13,7 @@ use {
     super::cube::CardKernels,
     burn::backend::{Dispatch, DispatchDevice},
     burn::tensor::Device,
+    diffbir_kernels::conv::Conv2d,
     diffbir_kernels::norm::GroupNorm,
 };
 
@@ -35,20 +38,58 @@ pub(super) fn conv2d(
     padding: (usize, usize),
 ) -> Tensor<4> {
     let numbers = weight.dtype();
+    #[cfg(feature = "gpu")]
+    if is_card(&x.device()) {
+        let sizes = super::conv2d_sizes(&x, weight.dims()[0], weight.dims()[1], stride, padding);
+        return convolution(x, weight, bias, sizes);
+    }
     let x = x.cast(numbers).permute([0, 3, 1, 2]);
     let bias = bias.map(|bias| bias.cast(numbers));
     let options = ConvOptions::new_with_padding([stride; 2], [padding; 2], [1, 1], 1);
     burn_conv2d(x, weight.permute([0, 3, 1, 2]), bias, options).permute([0, 2, 3, 1])
 }
 
-/// A linear map of rows: `x[rows, in]`, `weight[out, in]`, `bias[out]`.
-pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+/// As [`super::conv2d_doubled`].
+pub(super) fn conv2d_doubled(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+    #[cfg(feature = "gpu")]
+    if is_card(&x.device()) {
+        let sizes = super::conv2d_sizes(&x, weight.dims()[0], weight.dims()[1], 1, (1, 1));
+        return convolution(x, weight, bias, Conv2d { doubled: true, ..sizes });
+    }
+    conv2d(super::upsample_nearest2x(x), weight, bias, 1, (1, 1))
+}
+
+#[cfg(feature = "gpu")]
+fn convolution(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, sizes: Conv2d) -> Tensor<4> {
     let numbers = weight.dtype();
-    let y = x.cast(numbers).matmul(weight.transpose());
+    let y = <Dispatch as CardKernels>::card_convolution(
+        x.cast(numbers).into_dispatch(),
+        weight.into_dispatch(),
+        sizes,
+    );
+    with_bias(Tensor::from_dispatch(y), bias)
+}
+
+/// The bias added to the last dimension, which burn does together with what follows.
+fn with_bias<const D: usize>(y: Tensor<D>, bias: Option<Tensor<1>>) -> Tensor<D> {
     match bias {
-        Some(bias) => y + bias.cast(numbers).unsqueeze(),
+        Some(bias) => {
+            let bias = bias.cast(y.dtype()).unsqueeze();
+            y + bias
+        }
         None => y,
     }
+}
+
+/// A linear map of rows: `x[rows, in]`, `weight[out, in]`, `bias[out]`.
+pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let x = x.cast(weight.dtype());
+    #[cfg(feature = "gpu")]
+    if is_card(&x.device()) {
+        let y = <Dispatch as CardKernels>::card_linear(x.into_dispatch(), weight.into_dispatch());
+        return with_bias(Tensor::from_dispatch(y), bias);
+    }
+    with_bias(x.matmul(weight.transpose()), bias)
 }
 
 /// As [`super::group_norm`].
@@ -88,6 +129,15 @@ pub(super) fn group_norm(
 
 /// As [`super::attention`].
 pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "gpu")]
+    if is_card(&q.device()) {
+        let y = <Dispatch as CardKernels>::card_attention(
+            q.into_dispatch(),
+            k.into_dispatch(),
+            v.into_dispatch(),
+        );
+        return Tensor::from_dispatch(y);
+    }
     // Without options: burn's fused attention falls back to the naive one if it is told a scale, and its
     // own is 1 / sqrt(d).
     burn_attention(q, k, v, None, None, AttentionModuleOptions::default())
@@ -95,8 +145,37 @@ pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
 
 /// As [`super::attention_biased`].
 pub(super) fn attention_biased(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "gpu")]
+    if is_card(&q.device()) {
+        let y = <Dispatch as CardKernels>::card_attention_biased(
+            q.into_dispatch(),
+            k.into_dispatch(),
+            v.into_dispatch(),
+            bias.into_dispatch(),
+        );
+        return Tensor::from_dispatch(y);
+    }
     // Before the product, where 16 bits could overflow.
     let scale = (q.dims()[3] as f64).powf(-0.5);
     let scores = (q * scale).matmul(k.transpose());
     in_full(scores, |scores| activation::softmax(scores + bias, 3)).matmul(v)
+}
+
+/// As [`super::layer_norm`].
+pub(super) fn layer_norm<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<1>,
+    bias: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<D> {
+    #[cfg(feature = "gpu")]
+    if is_card(&x.device()) {
+        return Tensor::from_dispatch(<Dispatch as CardKernels>::card_layer_norm(
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            epsilon as f32,
+        ));
+    }
+    in_full(x, |x| burn_layer_norm(x, weight, Some(bias), epsilon))
 }

@@ -10,9 +10,7 @@ mod gpu;
 pub mod optimizer;
 
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::module::{
-    conv2d as burn_conv2d, layer_norm as burn_layer_norm, max_pool2d as burn_max_pool2d,
-};
+use burn::tensor::module::{conv2d as burn_conv2d, max_pool2d as burn_max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Device, Tensor, activation};
 use diffbir_kernels::Products;
@@ -85,7 +83,7 @@ pub fn conv2d_doubled(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) 
         let sizes = Conv2d { doubled: true, ..conv2d_sizes(&x, out_channels, kernel, 1, (1, 1)) };
         return convolution(x, weight, bias, sizes);
     }
-    conv2d(upsample_nearest2x(x), weight, bias, 1, (1, 1))
+    gpu::conv2d_doubled(x, weight, bias)
 }
 
 /// A convolution of these sizes on the CPU.
@@ -389,7 +387,7 @@ pub fn layer_norm<const D: usize>(
     bias: Tensor<1>,
     epsilon: f64,
 ) -> Tensor<D> {
-    gpu::in_full(x, |x| burn_layer_norm(x, weight, Some(bias), epsilon))
+    gpu::layer_norm(x, weight, bias, epsilon)
 }
 
 /// Activations as a result: in f32 whatever a network works in.

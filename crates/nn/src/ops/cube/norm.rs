@@ -1,33 +1,12 @@
-//! Kernels of ours for graphics cards, as operations of burn's backend for them.
-//!
-//! A group norm out of burn's operations goes over the picture six times; these go twice.
+//! Norms. A group norm out of burn's operations goes over the picture six times; these go twice.
 
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, backend_extension};
+use super::{UNITS, element, empty, grid, widest};
 use burn::tensor::{DType, Shape};
-use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::ir::{ElemType, FloatKind};
+use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 use diffbir_kernels::norm::GroupNorm;
-
-/// Operations that have a kernel of ours on graphics cards. They have no gradients.
-#[backend_extension(Cube, Fusion)]
-pub trait CardKernels: Backend {
-    /// Group normalisation of `[batch, .., channels]`, with SiLU if `sizes.silu`; weight and bias in f32.
-    #[fusion(dtype = x, shape = x)]
-    fn card_group_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        sizes: GroupNorm,
-    ) -> FloatTensor<Self>;
-}
-
-/// Units of a cube.
-const UNITS: u32 = 256;
 
 /// Of the cubes that put the moments of all chunks together.
 const MERGING_UNITS: u32 = 64;
@@ -36,74 +15,64 @@ const MERGING_UNITS: u32 = 64;
 const CHUNK: usize = 32;
 const MOST_CHUNKS: usize = 1024;
 
-impl CardKernels for CubeBackend {
-    fn card_group_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, sizes: GroupNorm) -> CubeTensor {
-        let GroupNorm { batch, pixels, channels, groups, epsilon, silu } = sizes;
-        let x = into_contiguous(x);
-        let empty = |shape: Shape, dtype| {
-            empty_device_contiguous_dtype(x.client.clone(), x.device.clone(), shape, dtype)
-        };
-        let numbers = element(x.dtype);
-        let chunk = CHUNK.max(pixels.div_ceil(MOST_CHUNKS));
-        let chunks = pixels.div_ceil(chunk);
-        let partial = empty(Shape::from([batch, chunks, groups, 2]), DType::F32);
-        chunk_moments::launch(
-            &x.client,
-            CubeCount::Static(chunks as u32, batch as u32, 1),
-            CubeDim::new_1d(UNITS),
-            x.clone().into_buffer_arg(),
-            partial.clone().into_buffer_arg(),
-            pixels,
-            chunk,
-            channels,
-            groups,
-            numbers,
-        );
-        let affine = empty(Shape::from([batch, 2, channels]), DType::F32);
-        merged_moments::launch(
-            &x.client,
-            CubeCount::Static(groups as u32, batch as u32, 1),
-            CubeDim::new_1d(MERGING_UNITS),
-            partial.into_buffer_arg(),
-            into_contiguous(weight).into_buffer_arg(),
-            into_contiguous(bias).into_buffer_arg(),
-            affine.clone().into_buffer_arg(),
-            pixels,
-            chunks,
-            epsilon,
-            chunk,
-            channels,
-            groups,
-        );
-        let y = empty(x.meta.shape().clone(), x.dtype);
-        let vector = [8, 4, 2, 1].into_iter().find(|size| channels.is_multiple_of(*size)).unwrap_or(1);
-        let vectors = batch * pixels * channels / vector;
-        let cubes = (vectors as u32).div_ceil(UNITS);
-        // No dimension of a launch may have more than 65535.
-        let rows = cubes.div_ceil(65_535);
-        scaled::launch(
-            &x.client,
-            CubeCount::Static(cubes.div_ceil(rows), rows, 1),
-            CubeDim::new_1d(UNITS),
-            vector,
-            x.clone().into_buffer_arg(),
-            affine.into_buffer_arg(),
-            y.clone().into_buffer_arg(),
-            pixels * channels / vector,
-            channels / vector,
-            silu,
-            numbers,
-        );
-        y
-    }
-}
-
-fn element(dtype: DType) -> ElemType {
-    ElemType::Float(match dtype {
-        DType::F16 => FloatKind::F16,
-        DType::BF16 => FloatKind::BF16,
-        _ => FloatKind::F32,
-    })
+/// Group normalisation of `x[batch, .., channels]`, with SiLU if `sizes.silu`; weight and bias in f32.
+pub(super) fn group_norm(
+    x: CubeTensor,
+    weight: CubeTensor,
+    bias: CubeTensor,
+    sizes: GroupNorm,
+) -> CubeTensor {
+    let GroupNorm { batch, pixels, channels, groups, epsilon, silu } = sizes;
+    let x = into_contiguous(x);
+    let numbers = element(x.dtype);
+    let chunk = CHUNK.max(pixels.div_ceil(MOST_CHUNKS));
+    let chunks = pixels.div_ceil(chunk);
+    let partial = empty(&x, Shape::from([batch, chunks, groups, 2]), DType::F32);
+    chunk_moments::launch(
+        &x.client,
+        CubeCount::Static(chunks as u32, batch as u32, 1),
+        CubeDim::new_1d(UNITS),
+        x.clone().into_buffer_arg(),
+        partial.clone().into_buffer_arg(),
+        pixels,
+        chunk,
+        channels,
+        groups,
+        numbers,
+    );
+    let affine = empty(&x, Shape::from([batch, 2, channels]), DType::F32);
+    merged_moments::launch(
+        &x.client,
+        CubeCount::Static(groups as u32, batch as u32, 1),
+        CubeDim::new_1d(MERGING_UNITS),
+        partial.into_buffer_arg(),
+        into_contiguous(weight).into_buffer_arg(),
+        into_contiguous(bias).into_buffer_arg(),
+        affine.clone().into_buffer_arg(),
+        pixels,
+        chunks,
+        epsilon,
+        chunk,
+        channels,
+        groups,
+    );
+    let y = empty(&x, x.meta.shape().clone(), x.dtype);
+    let vector = widest(channels);
+    let vectors = batch * pixels * channels / vector;
+    scaled::launch(
+        &x.client,
+        grid(vectors.div_ceil(UNITS as usize)),
+        CubeDim::new_1d(UNITS),
+        vector,
+        x.clone().into_buffer_arg(),
+        affine.into_buffer_arg(),
+        y.clone().into_buffer_arg(),
+        pixels * channels / vector,
+        channels / vector,
+        silu,
+        numbers,
+    );
+    y
 }
 
 /// Of each group of `x[batch, pixels, channels]` in a chunk of pixels the mean, and the sum of squared differences from
@@ -256,4 +225,83 @@ fn scaled<F: Float, N: Size>(
         value = value / (one + (-value).exp());
     }
     y[at] = Vector::cast_from(value);
+}
+
+/// Units of a cube that norms one row.
+const ROW_UNITS: u32 = 64;
+
+/// Normalisation of the last dimension of `x[.., channels]`; weight and bias in f32.
+pub(super) fn layer_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, epsilon: f32) -> CubeTensor {
+    let x = into_contiguous(x);
+    let shape = x.meta.shape().clone();
+    let channels = shape[shape.num_dims() - 1];
+    let rows = shape.num_elements() / channels;
+    let y = empty(&x, shape, x.dtype);
+    let numbers = element(x.dtype);
+    normed_rows::launch(
+        &x.client,
+        grid(rows),
+        CubeDim::new_1d(ROW_UNITS),
+        x.clone().into_buffer_arg(),
+        into_contiguous(weight).into_buffer_arg(),
+        into_contiguous(bias).into_buffer_arg(),
+        y.clone().into_buffer_arg(),
+        rows,
+        epsilon,
+        channels,
+        numbers,
+    );
+    y
+}
+
+/// `x[rows, channels]`, each row normalised. A cube for each row.
+#[cube(launch)]
+fn normed_rows<F: Float>(
+    x: &[F],
+    weight: &[f32],
+    bias: &[f32],
+    y: &mut [F],
+    rows: usize,
+    epsilon: f32,
+    #[comptime] channels: usize,
+    #[define(F)] _numbers: ElemType,
+) {
+    let mut sums = Shared::new_slice(comptime!(ROW_UNITS as usize));
+    let mut squares = Shared::new_slice(comptime!(ROW_UNITS as usize));
+    let row = CUBE_POS as usize;
+    if row >= rows {
+        terminate!();
+    }
+    let unit = UNIT_POS as usize;
+    let start = row * channels;
+    // As in `chunk_moments`.
+    let pivot = f32::cast_from(x[start]);
+    let mut sum = 0f32;
+    let mut square = 0f32;
+    let mut channel = UNIT_POS as usize;
+    while channel < channels {
+        let value = f32::cast_from(x[start + channel]) - pivot;
+        sum += value;
+        square += value * value;
+        channel += CUBE_DIM as usize;
+    }
+    sums[unit] = sum;
+    squares[unit] = square;
+    sync_cube();
+    sum = sums[0];
+    square = squares[0];
+    for other in 1..comptime!(ROW_UNITS as usize) {
+        sum += sums[other];
+        square += squares[other];
+    }
+    let n = f32::cast_from(channels.runtime());
+    let mean = sum / n;
+    let scale = 1.0 / ((square - sum * mean) / n + epsilon).sqrt();
+    let middle = pivot + mean;
+    channel = UNIT_POS as usize;
+    while channel < channels {
+        let value = (f32::cast_from(x[start + channel]) - middle) * scale;
+        y[start + channel] = F::cast_from(value * weight[channel] + bias[channel]);
+        channel += CUBE_DIM as usize;
+    }
 }

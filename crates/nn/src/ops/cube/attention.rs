@@ -1,0 +1,164 @@
+//! Attention.
+
+use super::product::multiply_batches;
+use super::{element, empty, grid};
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::attention::{AttentionStrategy, attention as burn_attention};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::ElemType;
+use cubecl::prelude::*;
+use cubek::attention::forward::routines::blackbox_accelerated::BlackboxAcceleratedStrategy;
+
+/// Width of a head up to which the kernels that store no scores keep it in fast memory.
+const MOST_WIDTH: usize = 128;
+
+/// Bytes that scores in f32 may take before they are not stored.
+const MOST_SCORES: usize = 1 << 30;
+
+/// Attention of `q[batch, heads, n, d]` to `k` and `v`, `[batch, heads, m, d]`, without stored scores where the card has
+/// a kernel for that.
+pub(super) fn attention(q: CubeTensor, k: CubeTensor, v: CubeTensor) -> CubeTensor {
+    let [batch, heads, queries, width] = sizes(&q);
+    let scores = batch * heads * queries * sizes(&k)[2] * q.dtype.size();
+    let strategy = if q.dtype == DType::F32 {
+        // The faster kernels compute products of 16 bits, whatever they are given.
+        (scores > MOST_SCORES).then_some(AttentionStrategy::FlashUnit)
+    } else if q.client.properties().features.matmul.cmma.is_empty() {
+        None
+    } else {
+        let way = BlackboxAcceleratedStrategy { num_planes: 4, seq_q: 1, seq_kv: 1 };
+        Some(AttentionStrategy::FlashBlackboxAccelerated(way))
+    };
+    if let Some(strategy) = strategy.filter(|_| width <= MOST_WIDTH) {
+        let (q, k, v) = (q.clone(), k.clone(), v.clone());
+        let options = AttentionModuleOptions::default();
+        if let Ok(y) = burn_attention(q, k, v, None, None, options, strategy) {
+            return y;
+        }
+    }
+    stored(q, k, v, None)
+}
+
+/// The same with `bias[batch or 1, heads or 1, n, m]` in f32 added to the scores.
+pub(super) fn attention_biased(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: CubeTensor) -> CubeTensor {
+    stored(q, k, v, Some(bias))
+}
+
+fn sizes(x: &CubeTensor) -> [usize; 4] {
+    let shape = x.meta.shape();
+    [shape[0], shape[1], shape[2], shape[3]]
+}
+
+/// Attention by way of the scores.
+fn stored(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: Option<CubeTensor>) -> CubeTensor {
+    let [batch, heads, queries, width] = sizes(&q);
+    let keys = sizes(&k)[2];
+    // Before the product, where 16 bits could overflow.
+    let q = CubeBackend::float_mul_scalar(q, (width as f32).powf(-0.5).into());
+    let mut k = into_contiguous(k);
+    k.meta.swap(2, 3);
+    let scores = empty(&q, Shape::from([batch, heads, queries, keys]), q.dtype);
+    multiply_batches(into_contiguous(q), k, scores.clone());
+    let shares = empty(&scores, scores.meta.shape().clone(), scores.dtype);
+    let rows = batch * heads * queries;
+    let biased = bias.is_some();
+    let bias = into_contiguous(bias.unwrap_or_else(|| empty(&scores, Shape::from([1, 1, 1, 1]), DType::F32)));
+    let [bias_batches, bias_heads, _, _] = sizes(&bias);
+    let numbers = element(scores.dtype);
+    softmax_rows::launch(
+        &scores.client,
+        grid(rows),
+        CubeDim::new_1d(ROW_UNITS),
+        scores.clone().into_buffer_arg(),
+        bias.into_buffer_arg(),
+        shares.clone().into_buffer_arg(),
+        rows,
+        keys,
+        queries,
+        heads,
+        bias_batches,
+        bias_heads,
+        biased,
+        numbers,
+    );
+    let y = empty(&shares, Shape::from([batch, heads, queries, width]), shares.dtype);
+    multiply_batches(shares, into_contiguous(v), y.clone());
+    y
+}
+
+/// Units of a cube that works on one row.
+const ROW_UNITS: u32 = 64;
+
+/// The softmax of each row of `x[batch, heads, queries, keys]`, `bias[bias_batches, bias_heads, queries, keys]` added
+/// before if `biased`. A cube for each row.
+#[cube(launch)]
+fn softmax_rows<F: Float>(
+    x: &[F],
+    bias: &[f32],
+    y: &mut [F],
+    rows: usize,
+    keys: usize,
+    queries: usize,
+    heads: usize,
+    bias_batches: usize,
+    bias_heads: usize,
+    #[comptime] biased: bool,
+    #[define(F)] _numbers: ElemType,
+) {
+    let mut shared = Shared::new_slice(comptime!(ROW_UNITS as usize));
+    let row = CUBE_POS as usize;
+    if row >= rows {
+        terminate!();
+    }
+    let unit = UNIT_POS as usize;
+    let start = row * keys;
+    let query = row % queries;
+    let head = row / queries % heads % bias_heads;
+    let batch = row / (queries * heads) % bias_batches;
+    let bias_start = ((batch * bias_heads + head) * queries + query) * keys;
+    let mut largest = f32::MIN.runtime();
+    let mut key = UNIT_POS as usize;
+    while key < keys {
+        let mut value = f32::cast_from(x[start + key]);
+        if comptime!(biased) {
+            value += bias[bias_start + key];
+        }
+        largest = max(largest, value);
+        key += CUBE_DIM as usize;
+    }
+    shared[unit] = largest;
+    sync_cube();
+    for other in 0..comptime!(ROW_UNITS as usize) {
+        largest = max(largest, shared[other]);
+    }
+    sync_cube();
+    let mut sum = 0f32;
+    key = UNIT_POS as usize;
+    while key < keys {
+        let mut value = f32::cast_from(x[start + key]);
+        if comptime!(biased) {
+            value += bias[bias_start + key];
+        }
+        sum += (value - largest).exp();
+        key += CUBE_DIM as usize;
+    }
+    shared[unit] = sum;
+    sync_cube();
+    sum = shared[0];
+    for other in 1..comptime!(ROW_UNITS as usize) {
+        sum += shared[other];
+    }
+    key = UNIT_POS as usize;
+    while key < keys {
+        let mut value = f32::cast_from(x[start + key]);
+        if comptime!(biased) {
+            value += bias[bias_start + key];
+        }
+        y[start + key] = F::cast_from((value - largest).exp() / sum);
+        key += CUBE_DIM as usize;
+    }
+}

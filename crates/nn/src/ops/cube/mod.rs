@@ -1,0 +1,127 @@
+//! Kernels of ours for graphics cards, as operations of burn's backend for them, and which of burn's kernels multiply.
+//!
+//! Burn finds out for each size by itself which of a dozen kernels is the fastest, which takes seconds for each of the
+//! hundred sizes of Stable Diffusion. Here the choice follows from the card and the numbers alone.
+
+mod attention;
+mod norm;
+mod product;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, backend_extension};
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::ir::{ElemType, FloatKind};
+use cubecl::prelude::CubeCount;
+use diffbir_kernels::conv::Conv2d;
+use diffbir_kernels::norm::GroupNorm;
+
+/// Operations that have a kernel of ours on graphics cards. They have no gradients.
+#[backend_extension(Cube, Fusion)]
+pub trait CardKernels: Backend {
+    /// Convolution of `x[batch, height, width, in]` by `weight[out, kernel, kernel, in]`.
+    #[fusion(dtype = x, shape = convolved(sizes))]
+    fn card_convolution(x: FloatTensor<Self>, weight: FloatTensor<Self>, sizes: Conv2d) -> FloatTensor<Self>;
+
+    /// `x[rows, in]` by `weight[out, in]`: `[rows, out]`.
+    #[fusion(dtype = x, shape = mapped(x, weight))]
+    fn card_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Attention of `q[batch, heads, n, d]` to `k` and `v`, `[batch, heads, m, d]`.
+    #[fusion(dtype = q, shape = q)]
+    fn card_attention(q: FloatTensor<Self>, k: FloatTensor<Self>, v: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The same with `bias[batch or 1, heads or 1, n, m]` in f32 added to the scores.
+    #[fusion(dtype = q, shape = q)]
+    fn card_attention_biased(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// Group normalisation of `x[batch, .., channels]`, with SiLU if `sizes.silu`; weight and bias in f32.
+    #[fusion(dtype = x, shape = x)]
+    fn card_group_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        sizes: GroupNorm,
+    ) -> FloatTensor<Self>;
+
+    /// Normalisation of the last dimension; weight and bias in f32.
+    #[fusion(dtype = x, shape = x)]
+    fn card_layer_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self>;
+}
+
+impl CardKernels for CubeBackend {
+    fn card_convolution(x: CubeTensor, weight: CubeTensor, sizes: Conv2d) -> CubeTensor {
+        product::convolution(x, weight, sizes)
+    }
+
+    fn card_linear(x: CubeTensor, weight: CubeTensor) -> CubeTensor {
+        product::linear(x, weight)
+    }
+
+    fn card_attention(q: CubeTensor, k: CubeTensor, v: CubeTensor) -> CubeTensor {
+        attention::attention(q, k, v)
+    }
+
+    fn card_attention_biased(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: CubeTensor) -> CubeTensor {
+        attention::attention_biased(q, k, v, bias)
+    }
+
+    fn card_group_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, sizes: GroupNorm) -> CubeTensor {
+        norm::group_norm(x, weight, bias, sizes)
+    }
+
+    fn card_layer_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, epsilon: f32) -> CubeTensor {
+        norm::layer_norm(x, weight, bias, epsilon)
+    }
+}
+
+/// The shape of a convolution's result.
+fn convolved(sizes: &Conv2d) -> Shape {
+    let (height, width) = sizes.out_size();
+    Shape::from([sizes.batch, height, width, sizes.out_channels])
+}
+
+/// The shape of a linear map's result.
+fn mapped(x: &Shape, weight: &Shape) -> Shape {
+    Shape::from([x[0], weight[0]])
+}
+
+/// Units of a cube where nothing speaks for another number.
+const UNITS: u32 = 256;
+
+/// So many cubes, in two dimensions: none may have more than 65535.
+fn grid(cubes: usize) -> CubeCount {
+    let cubes = cubes as u32;
+    let rows = cubes.div_ceil(65_535).max(1);
+    CubeCount::Static(cubes.div_ceil(rows), rows, 1)
+}
+
+/// A tensor beside `like` in which nothing stands yet.
+fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
+}
+
+/// How many values of rows of this length are read and written at once.
+fn widest(length: usize) -> usize {
+    [8, 4, 2].into_iter().find(|size| length.is_multiple_of(*size)).unwrap_or(1)
+}
+
+fn element(dtype: DType) -> ElemType {
+    ElemType::Float(match dtype {
+        DType::F16 => FloatKind::F16,
+        DType::BF16 => FloatKind::BF16,
+        _ => FloatKind::F32,
+    })
+}

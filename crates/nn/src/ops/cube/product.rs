@@ -1,0 +1,246 @@
+//! Convolution and linear maps: which kernels multiply.
+
+use super::{UNITS, convolved, element, empty, grid, widest};
+use burn::tensor::{DType, Shape};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::reshape;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::client::Client;
+use cubecl::ir::ElemType;
+use cubecl::prelude::*;
+use cubek::convolution::{
+    AcceleratedTileKind, ConvAlgorithm, ConvolutionArgs, ConvolutionInputs, Strategy as Way,
+    launch_ref as launch_convolution,
+};
+use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
+use cubek::matmul::launch::launch_ref as launch_matmul;
+use cubek::matmul::multi_level::Strategy;
+use cubek::matmul::multi_level::components::tile::TileMatmulKind;
+use cubek::matmul::multi_level::routines::TileSizeSelection;
+use cubek::matmul::multi_level::routines::batch::double_buffering::DoubleBufferingArgs;
+use cubek::matmul::multi_level::routines::batch::simple::SimpleArgs;
+use cubek::matmul::multi_level::routines::batch::simple_unit::SimpleUnitSelectionArgs;
+use cubek::matmul::routine::BlueprintStrategy;
+use cubek::std::InputBinding;
+use diffbir_kernels::conv::Conv2d;
+
+/// Bytes that the pixels under the kernel may take, laid out as rows of a matrix.
+const MOST_LAID_OUT: usize = 128 << 20;
+
+/// Parts of a result begin at multiples of so many rows: cards want addresses to be multiples of 256 bytes at most.
+const ALIGNED_ROWS: usize = 256;
+
+/// `x[rows, in]` by `weight[out, in]`.
+pub(super) fn linear(x: CubeTensor, weight: CubeTensor) -> CubeTensor {
+    let shape = super::mapped(x.meta.shape(), weight.meta.shape());
+    let y = empty(&x, shape, x.dtype);
+    multiply(into_contiguous(x), into_contiguous(weight), y.clone());
+    y
+}
+
+/// `y[rows, out]` from `x[rows, in]` and `weight[out, in]`.
+fn multiply(x: CubeTensor, weight: CubeTensor, y: CubeTensor) {
+    let mut weight = weight;
+    weight.meta.swap(0, 1);
+    multiply_batches(x, weight, y);
+}
+
+/// `y[.., rows, out]` from `x[.., rows, in]` and `weight[.., in, out]`.
+pub(super) fn multiply_batches(x: CubeTensor, weight: CubeTensor, y: CubeTensor) {
+    let shape = x.meta.shape();
+    let (client, rows) = (x.client.clone(), shape[shape.num_dims() - 2]);
+    let numbers = element(x.dtype);
+    let mut last = None;
+    for way in ways(&client, rows, x.dtype) {
+        let mut numbers_of =
+            MatmulElems::from_globals(&MatmulGlobalElems { lhs: numbers, rhs: numbers, out: numbers });
+        let input = |tensor: &CubeTensor| InputBinding::new(tensor.clone().binding(), numbers);
+        let (x, weight, y) = (input(&x), input(&weight), y.clone().binding());
+        match launch_matmul(&way.into(), &client, x, weight, y, &mut numbers_of) {
+            Ok(()) => return,
+            Err(error) => last = Some(error),
+        }
+    }
+    panic!("no kernel of this card multiplies matrices: {last:?}");
+}
+
+/// The kernels that may do it, the fastest first. As measured on an H200: with products of 16 bits, those that take
+/// tiles by the card's own engine for copies, then those whose threads do.
+fn ways(client: &Client, rows: usize, dtype: DType) -> Vec<Strategy> {
+    use TileMatmulKind::{Cmma, Mma};
+    let simple = |tile_matmul, multi_rows| SimpleArgs { multi_rows, tile_matmul };
+    let double = |tile_matmul| DoubleBufferingArgs { specialized: false, tile_matmul };
+    let unit = SimpleUnitSelectionArgs { tile_size: TileSizeSelection::MaxTileSize };
+    let unit = Strategy::SimpleUnit(BlueprintStrategy::Inferred(unit));
+    // Accelerators take f32 for numbers of 19 bits.
+    if dtype == DType::F32 {
+        let min = SimpleUnitSelectionArgs { tile_size: TileSizeSelection::MinTileSize };
+        return match std::env::var("DIFFBIR_F32").as_deref() {
+            Ok("naive") => vec![Strategy::Naive],
+            Ok("gemm") => vec![Strategy::Gemm(BlueprintStrategy::Inferred(Default::default()))],
+            Ok("min") => vec![Strategy::SimpleUnit(BlueprintStrategy::Inferred(min))],
+            Ok("double") => vec![Strategy::DoubleUnit(BlueprintStrategy::Inferred(Default::default()))],
+            _ => vec![unit],
+        };
+    }
+    let (many, features) = (rows >= 4096, &client.properties().features);
+    let mut ways = Vec::new();
+    if let Some(asked) = std::env::var("DIFFBIR_WAY").ok().and_then(|text| text.parse::<u32>().ok()) {
+        ways.push(match asked {
+            0 => Strategy::SimpleTmaMma(BlueprintStrategy::Inferred(simple(Mma, true))),
+            1 => Strategy::SimpleTmaMma(BlueprintStrategy::Inferred(simple(Mma, false))),
+            2 => Strategy::SimpleCyclicMma(BlueprintStrategy::Inferred(simple(Mma, true))),
+            3 => Strategy::SimpleCyclicMma(BlueprintStrategy::Inferred(simple(Mma, false))),
+            4 => Strategy::DoubleCyclicMma(BlueprintStrategy::Inferred(double(Mma))),
+            5 => Strategy::SpecializedTmaMma(BlueprintStrategy::Inferred(().into())),
+            6 => Strategy::SpecializedCyclicMma(BlueprintStrategy::Inferred(().into())),
+            7 => Strategy::SimpleCyclicCmma(BlueprintStrategy::Inferred(simple(Cmma, true))),
+            _ => Strategy::DoubleCyclicCmma(BlueprintStrategy::Inferred(double(Cmma))),
+        });
+    }
+    if !features.tma.is_empty() && rows >= 64 {
+        ways.push(Strategy::SimpleTmaMma(BlueprintStrategy::Inferred(simple(Mma, many))));
+    }
+    if !features.matmul.mma.is_empty() {
+        ways.push(Strategy::SimpleCyclicMma(BlueprintStrategy::Inferred(simple(Mma, many))));
+    }
+    if !features.matmul.cmma.is_empty() {
+        ways.push(if many {
+            Strategy::SimpleCyclicCmma(BlueprintStrategy::Inferred(simple(Cmma, true)))
+        } else {
+            Strategy::DoubleCyclicCmma(BlueprintStrategy::Inferred(double(Cmma)))
+        });
+        ways.push(Strategy::SimpleCyclicCmma(BlueprintStrategy::Inferred(simple(Cmma, false))));
+    }
+    ways.push(unit);
+    ways
+}
+
+/// Convolution: where the card's engine for copies reads the picture, without laying it out first.
+pub(super) fn convolution(x: CubeTensor, weight: CubeTensor, sizes: Conv2d) -> CubeTensor {
+    let (x, weight) = (into_contiguous(x), into_contiguous(weight));
+    let y = empty(&x, convolved(&sizes), x.dtype);
+    let rows = sizes.batch * sizes.out_size().0 * sizes.out_size().1;
+    let Conv2d { kernel, stride, in_channels, out_channels, doubled, .. } = sizes;
+    let flat = |tensor: &CubeTensor, shape: [usize; 2]| reshape(tensor.clone(), Shape::from(shape));
+    if kernel == 1 && stride == 1 {
+        let x = flat(&x, [rows, in_channels]);
+        multiply(x, flat(&weight, [out_channels, in_channels]), flat(&y, [rows, out_channels]));
+        return y;
+    }
+    if !doubled && implicit(&x, &weight, &y, &sizes) {
+        return y;
+    }
+    let length = kernel * kernel * in_channels;
+    let weight = flat(&weight, [out_channels, length]);
+    let parts = rows.div_ceil((MOST_LAID_OUT / (length * x.dtype.size())).max(1));
+    let at_once = rows.div_ceil(parts).next_multiple_of(ALIGNED_ROWS);
+    for first in (0..rows).step_by(at_once) {
+        let count = at_once.min(rows - first);
+        let laid_out = laid_out(&x, &sizes, first, count, length);
+        let mut part = flat(&y, [rows, out_channels]);
+        part.handle = part.handle.offset_start((first * out_channels * x.dtype.size()) as u64);
+        part.meta.shape_mut()[0] = count;
+        multiply(laid_out, weight.clone(), part);
+    }
+    y
+}
+
+/// The convolution by a kernel that reads the picture where it lies, where there is one that does it fast.
+fn implicit(x: &CubeTensor, weight: &CubeTensor, y: &CubeTensor, sizes: &Conv2d) -> bool {
+    let features = &x.client.properties().features;
+    // Its rows are read sixteen bytes at a time.
+    let aligned = (sizes.in_channels * x.dtype.size()).is_multiple_of(16);
+    if x.dtype == DType::F32 || features.tma.is_empty() || features.matmul.mma.is_empty() || !aligned {
+        return false;
+    }
+    let numbers = element(x.dtype);
+    let input = |tensor: &CubeTensor| InputBinding::new(tensor.clone().binding(), numbers);
+    let (algorithm, tile_kind) = (ConvAlgorithm::SimpleAsyncTma, AcceleratedTileKind::Mma);
+    let launched = launch_convolution::<2>(
+        &Way::Inferred { algorithm, tile_kind },
+        &x.client,
+        ConvolutionInputs::Forward {
+            input: input(x),
+            weight: input(weight),
+            bias: None,
+            out: y.clone().binding(),
+        },
+        ConvolutionArgs { stride: [sizes.stride; 2], padding: [sizes.pad_before; 2], dilation: [1; 2] },
+        MatmulElems::from_globals(&MatmulGlobalElems { lhs: numbers, rhs: numbers, out: numbers }),
+    );
+    launched.is_ok()
+}
+
+/// Of `count` pixels of the result, from the `first` on, what lies under the kernel: `[count, kernel · kernel · in]`.
+fn laid_out(x: &CubeTensor, sizes: &Conv2d, first: usize, count: usize, length: usize) -> CubeTensor {
+    let rows = empty(x, Shape::from([count, length]), x.dtype);
+    let vector = widest(sizes.in_channels);
+    let vectors = count * length / vector;
+    let (height, width) = sizes.out_size();
+    under_the_kernel::launch(
+        &x.client,
+        grid(vectors.div_ceil(UNITS as usize)),
+        CubeDim::new_1d(UNITS),
+        vector,
+        x.clone().into_buffer_arg(),
+        rows.clone().into_buffer_arg(),
+        first,
+        height,
+        width,
+        sizes.height,
+        sizes.width,
+        sizes.stride,
+        sizes.pad_before,
+        sizes.kernel,
+        sizes.in_channels / vector,
+        sizes.doubled,
+        element(x.dtype),
+    );
+    rows
+}
+
+/// See [`laid_out`]; `x[batch, in_height, in_width, lanes]` in vectors. A unit for each vector of the result.
+#[cube(launch)]
+fn under_the_kernel<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    rows: &mut [Vector<F, N>],
+    first: usize,
+    height: usize,
+    width: usize,
+    in_height: usize,
+    in_width: usize,
+    stride: usize,
+    pad: usize,
+    #[comptime] kernel: usize,
+    #[comptime] lanes: usize,
+    #[comptime] doubled: bool,
+    #[define(F)] _numbers: ElemType,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= rows.len() {
+        terminate!();
+    }
+    let lane = at % lanes;
+    let tap = at / lanes % comptime!(kernel * kernel);
+    let pixel = first + at / comptime!(lanes * kernel * kernel);
+    let column = pixel % width;
+    let row = pixel / width % height;
+    let batch = pixel / (width * height);
+    // Shifted by the padding, so that nothing is below zero.
+    let mut y = row * stride + tap / kernel;
+    let mut x_at = column * stride + tap % kernel;
+    let mut value = Vector::<F, N>::new(F::new(0.0));
+    if y >= pad && x_at >= pad {
+        y -= pad;
+        x_at -= pad;
+        if comptime!(doubled) {
+            y /= 2;
+            x_at /= 2;
+        }
+        if y < in_height && x_at < in_width {
+            value = x[((batch * in_height + y) * in_width + x_at) * lanes + lane];
+        }
+    }
+    rows[at] = value;
+}
