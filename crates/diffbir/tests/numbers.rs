@@ -121,7 +121,7 @@ fn operations(device: &Device) {
         drawn(shape, device).cast(if precision == Precision::F16 { DType::F16 } else { DType::F32 })
     }
     let bias = |channels, device: &Device| Some(drawn([channels], device));
-    for (input, output, rows) in [(16, 24, 40), (320, 64, 130), (7, 5, 3)] {
+    for (input, output, rows) in [(16, 24, 40), (320, 64, 130), (7, 5, 3), (64, 48, 4200)] {
         compare_runs(&format!("linear {input} to {output} of {rows}"), device, |precision, device| {
             let (x, weight) = (of(precision, [rows, input], device), of(precision, [output, input], device));
             ops::linear(x, weight, bias(output, device))
@@ -162,6 +162,19 @@ fn operations(device: &Device) {
         compare_runs(&format!("attention {queries} to {keys}, {width}"), device, |precision, device| {
             let part = |tokens| of(precision, [2, tokens, 3, width], device).swap_dims(1, 2);
             ops::attention(part(queries), part(keys), part(keys), Products::F32)
+        });
+    }
+    compare_runs("attention of parts", device, |precision, device| {
+        let x = of(precision, [4, 9, 3 * 24], device);
+        ops::attention_of_parts(x, 3, drawn([4, 3, 9, 9], device), Products::F32)
+    });
+    for shift in [0, 2] {
+        compare_runs(&format!("windows moved by {shift}"), device, |precision, device| {
+            ops::windows(of(precision, [2, 8, 12, 6], device), 4, shift)
+        });
+        compare_runs(&format!("a picture of windows moved by {shift}"), device, |precision, device| {
+            let x = of(precision, [2, 8, 12, 6], device);
+            ops::from_windows(ops::windows(x, 4, shift), [2, 8, 12], 4, shift)
         });
     }
     compare_runs("attention with a bias", device, |precision, device| {

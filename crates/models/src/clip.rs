@@ -146,11 +146,7 @@ impl Block {
     }
 
     fn attention(&self, x: Tensor<3>, mask: Tensor<4>) -> Tensor<3> {
-        let [batch, tokens, width] = x.dims();
-        let projected = self.in_weight.multiply(x, Some(self.in_bias.val()));
-        let heads = projected.reshape([batch, tokens, 3 * self.heads, width / self.heads]).swap_dims(1, 2);
-        let part = |index: usize| heads.clone().slice_dim(1, index * self.heads..(index + 1) * self.heads);
-        let y = ops::attention_biased(part(0), part(1), part(2), mask, self.in_weight.products());
-        self.out.forward(y.swap_dims(1, 2).reshape([batch, tokens, width]))
+        let parts = self.in_weight.multiply(x, Some(self.in_bias.val()));
+        self.out.forward(ops::attention_of_parts(parts, self.heads, mask, self.in_weight.products()))
     }
 }

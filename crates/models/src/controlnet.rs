@@ -44,12 +44,10 @@ impl ControlNet {
     ) -> Control {
         let time = self.encoder.time(timesteps);
         let (skips, middle) = self.encoder.forward(Tensor::cat(vec![x, c_img], 3), &time, &context);
-        let mut out: Vec<Tensor<4>> = skips
-            .into_iter()
-            .zip(&self.zero_convs)
-            .map(|(skip, conv)| conv.forward(skip) * strength)
-            .collect();
-        out.push(self.middle_out.forward(middle) * strength);
+        let scaled = |x: Tensor<4>| if strength == 1.0 { x } else { x * strength };
+        let mut out: Vec<Tensor<4>> =
+            skips.into_iter().zip(&self.zero_convs).map(|(skip, conv)| scaled(conv.forward(skip))).collect();
+        out.push(scaled(self.middle_out.forward(middle)));
         Control(out)
     }
 }

@@ -69,7 +69,10 @@ impl State {
             }
             Step::AddKept(shortcut) => {
                 let skip = kept.pop().expect("every addition follows a keep");
-                shortcut.iter().fold(skip, |skip, conv| conv.forward(skip)) + x
+                match shortcut {
+                    Some(conv) => conv.forward_onto(skip, x),
+                    None => skip + x,
+                }
             }
         };
         Self { x, kept }

@@ -199,7 +199,7 @@ impl Group {
         let of_layer = |index: usize| kept.map(|kept| kept.clone().slice_dim(0, index..index + 1));
         let layers = self.layers.iter().enumerate();
         let y = layers.fold(x.clone(), |x, (index, layer)| layer.forward(x, mask, of_layer(index)));
-        self.conv.forward(y) + x
+        self.conv.forward_onto(y, x)
     }
 }
 
@@ -243,8 +243,11 @@ impl Layer {
         };
         let y = self.attention.forward(self.norm1.forward(x.clone()), self.shifted.then_some(mask));
         let x = x + share(0, y);
-        let y = self.fc2.forward(ops::gelu(self.fc1.forward(self.norm2.forward(x.clone()))));
-        x + share(1, y)
+        let y = ops::gelu(self.fc1.forward(self.norm2.forward(x.clone())));
+        if kept.is_none() {
+            return self.fc2.forward_onto(y, x);
+        }
+        x + share(1, self.fc2.forward(y))
     }
 }
 

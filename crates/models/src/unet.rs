@@ -154,6 +154,7 @@ impl Unet {
         if let Some(control) = &mut control {
             h = h + control.pop().expect("one for the middle");
         }
+        let (time, context) = (time.cast(h.dtype()), context.cast(h.dtype()));
         for block in &self.output_blocks {
             let mut skip = skips.pop().expect("as many skips as output blocks");
             if let Some(control) = &mut control {
@@ -304,12 +305,14 @@ impl Encoder {
         context: &Tensor<3>,
     ) -> (Vec<Tensor<4>>, Tensor<4>) {
         let mut skips = Vec::with_capacity(self.input_blocks.len());
-        let mut h = x;
+        let (mut h, mut time, mut context) = (x, time.clone(), context.clone());
         for block in &self.input_blocks {
-            h = in_block(block, h, time, context, InputBlock::forward);
+            h = in_block(block, h, &time, &context, InputBlock::forward);
             skips.push(h.clone());
+            // From the first block on in the numbers of the weights, once for all.
+            (time, context) = (time.cast(h.dtype()), context.cast(h.dtype()));
         }
-        (skips, in_block(&self.middle, h, time, context, Middle::forward))
+        (skips, in_block(&self.middle, h, &time, &context, Middle::forward))
     }
 }
 
@@ -380,8 +383,8 @@ impl ResBlock {
         let time = self.time.forward(time.clone());
         let [batch, channels] = time.dims();
         let h = h + time.reshape([batch, 1, 1, channels]);
-        let h = self.conv2.forward(self.norm2.forward_silu(h));
-        self.skip.iter().fold(x, |x, skip| skip.forward(x)) + h
+        let x = self.skip.iter().fold(x, |x, skip| skip.forward(x));
+        self.conv2.forward_onto(self.norm2.forward_silu(h), x)
     }
 }
 
@@ -424,10 +427,10 @@ impl Transformer {
         let tokens = self.norm.forward(x.clone()).reshape([batch, height * width, channels]);
         let h = self.proj_in.forward(tokens);
         let normed = self.norm1.forward(h.clone());
-        let h = h + self.self_attention.forward(normed.clone(), normed);
-        let h = h.clone() + self.cross_attention.forward(self.norm2.forward(h), context.clone());
-        let h = h.clone() + self.feed_forward.forward(self.norm3.forward(h));
-        x + self.proj_out.forward(h).reshape([batch, height, width, channels])
+        let h = self.self_attention.forward_onto(normed.clone(), normed, h);
+        let h = self.cross_attention.forward_onto(self.norm2.forward(h.clone()), context.clone(), h);
+        let h = self.feed_forward.forward_onto(self.norm3.forward(h.clone()), h);
+        self.proj_out.forward_onto(h.reshape([batch, height, width, channels]), x)
     }
 }
 
@@ -458,8 +461,8 @@ impl Attention {
         })
     }
 
-    /// `x[b, n, channels]` attends to `context[b, m, context]`.
-    fn forward(&self, x: Tensor<3>, context: Tensor<3>) -> Tensor<3> {
+    /// `x[b, n, channels]` attends to `context[b, m, context]`; what it finds is added to `rest`.
+    fn forward_onto(&self, x: Tensor<3>, context: Tensor<3>, rest: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, channels] = x.dims();
         let heads = |x: Tensor<3>| {
             let [_, length, _] = x.dims();
@@ -469,7 +472,7 @@ impl Attention {
         let (q, k, v) =
             (self.query.forward(x), self.key.forward(context.clone()), self.value.forward(context));
         let y = ops::attention(heads(q), heads(k), heads(v), self.query.products());
-        self.out.forward(y.swap_dims(1, 2).reshape([batch, tokens, channels]))
+        self.out.forward_onto(y.swap_dims(1, 2).reshape([batch, tokens, channels]), rest)
     }
 }
 
@@ -488,8 +491,9 @@ impl FeedForward {
         })
     }
 
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// Added to `rest`.
+    fn forward_onto(&self, x: Tensor<3>, rest: Tensor<3>) -> Tensor<3> {
         let parts = self.proj.forward(x).chunk(2, 2);
-        self.out.forward(parts[0].clone() * ops::gelu(parts[1].clone()))
+        self.out.forward_onto(parts[0].clone() * ops::gelu(parts[1].clone()), rest)
     }
 }

@@ -16,32 +16,19 @@ pub(crate) fn attend(
     bias: Tensor<3>,
     mask: Option<&Tensor<3>>,
 ) -> Tensor<4> {
-    let [batch, rows, columns, embed] = x.dims();
+    let [batch, rows, columns, _] = x.dims();
     let [heads, tokens, _] = bias.dims();
-    let shift = (window / 2) as i64;
-    let x = if mask.is_some() { x.roll(&[-shift, -shift], &[1, 2]) } else { x };
-    let (down, across) = (rows / window, columns / window);
-    let windows = batch * down * across;
-    let x = x
-        .reshape([batch, down, window, across, window, embed])
-        .permute([0, 1, 3, 2, 4, 5])
-        .reshape([windows, tokens, embed]);
+    let shift = if mask.is_some() { window / 2 } else { 0 };
+    let x = ops::windows(x, window, shift);
+    let [windows, _, _] = x.dims();
     let products = qkv.products();
-    // Views: the attention reads queries, keys and values where they lie.
-    let qkv = qkv.forward(x).reshape([windows, tokens, 3 * heads, embed / heads]).swap_dims(1, 2);
-    let part = |index: usize| qkv.clone().slice_dim(1, index * heads..(index + 1) * heads);
     let mut bias = bias.unsqueeze::<4>();
     if let Some(mask) = mask {
-        let mask = mask.clone().reshape([down * across, 1, tokens, tokens]).repeat_dim(0, batch);
-        bias = bias + mask;
+        let mask = mask.clone().reshape([windows / batch, 1, tokens, tokens]);
+        bias = bias + if batch > 1 { mask.repeat_dim(0, batch) } else { mask };
     }
-    let y = ops::attention_biased(part(0), part(1), part(2), bias, products).permute([0, 2, 1, 3]);
-    let y = proj
-        .forward(y.reshape([windows, tokens, embed]))
-        .reshape([batch, down, across, window, window, embed])
-        .permute([0, 1, 3, 2, 4, 5])
-        .reshape([batch, rows, columns, embed]);
-    if mask.is_some() { y.roll(&[shift, shift], &[1, 2]) } else { y }
+    let y = ops::attention_of_parts(qkv.forward(x), heads, bias, products);
+    ops::from_windows(proj.forward(y), [batch, rows, columns], window, shift)
 }
 
 /// The learned biases `table[(2·window - 1)², heads]` for each pair of tokens: `[heads, tokens, tokens]`.

@@ -102,6 +102,15 @@ impl Conv2d {
         }
         self.weight.convolve(x, bias, self.stride, self.padding)
     }
+
+    /// [`Conv2d::forward`] added to `rest`.
+    pub fn forward_onto(&self, x: Tensor<4>, rest: Tensor<4>) -> Tensor<4> {
+        if self.doubled || ops::on_cpu(&x.device()) {
+            return self.forward(x) + rest;
+        }
+        let y = self.weight.convolve(x, None, self.stride, self.padding);
+        ops::add(y, self.bias.as_ref().map(Param::val), rest)
+    }
 }
 
 /// A transposed convolution without overlap: its step is as long as its kernel. No bias.
@@ -172,6 +181,14 @@ impl Linear {
     /// `[.., in]` to `[.., out]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.weight.multiply(x, self.bias.as_ref().map(Param::val))
+    }
+
+    /// [`Linear::forward`] added to `rest`.
+    pub fn forward_onto<const D: usize>(&self, x: Tensor<D>, rest: Tensor<D>) -> Tensor<D> {
+        if ops::on_cpu(&x.device()) {
+            return self.forward(x) + rest;
+        }
+        ops::add(self.weight.multiply(x, None), self.bias.as_ref().map(Param::val), rest)
     }
 }
 

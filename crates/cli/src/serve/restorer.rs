@@ -114,7 +114,7 @@ fn failure(error: anyhow::Error) -> Failure {
     }
     let is_told = error.is::<DecodeError>()
         || matches!(error.downcast_ref(), Some(EncodeError::Format { .. }))
-        || matches!(error.downcast_ref(), Some(Error::Option(_) | Error::NotFinite(_)))
+        || matches!(error.downcast_ref(), Some(Error::Option(_) | Error::NotFinite(_) | Error::Device { .. }))
         // What the settings say has no cause beneath it.
         || error.chain().count() == 1 && !error.is::<Error>() && !error.is::<EncodeError>();
     if is_told {

@@ -25,7 +25,7 @@ pub(super) fn in_full<const D: usize>(x: Tensor<D>, f: impl FnOnce(Tensor<D>) ->
 
 /// Whether our kernels for graphics cards run there. They have no gradients.
 #[cfg(feature = "gpu")]
-fn is_card(device: &Device) -> bool {
+pub(super) fn is_card(device: &Device) -> bool {
     !matches!(device.as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::Autodiff(_))
 }
 
@@ -70,15 +70,16 @@ fn convolution(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, sizes: 
     with_bias(Tensor::from_dispatch(y), bias)
 }
 
-/// The bias added to the last dimension, which burn does together with what follows.
+/// The bias added to the last dimension.
 fn with_bias<const D: usize>(y: Tensor<D>, bias: Option<Tensor<1>>) -> Tensor<D> {
-    match bias {
-        Some(bias) => {
-            let bias = bias.cast(y.dtype()).unsqueeze();
-            y + bias
-        }
-        None => y,
+    let Some(bias) = bias else { return y };
+    #[cfg(feature = "gpu")]
+    if is_card(&y.device()) {
+        let y = <Dispatch as CardKernels>::card_add_bias(y.into_dispatch(), bias.into_dispatch());
+        return Tensor::from_dispatch(y);
     }
+    let bias = bias.cast(y.dtype()).unsqueeze();
+    y + bias
 }
 
 /// A linear map of rows: `x[rows, in]`, `weight[out, in]`, `bias[out]`.
@@ -125,6 +126,45 @@ pub(super) fn group_norm(
         let y = centred / (variance + epsilon).sqrt() * weight.unsqueeze() + bias.unsqueeze();
         if silu { activation::silu(y) } else { y }
     })
+}
+
+/// As [`super::attention_of_parts`].
+#[cfg(feature = "gpu")]
+pub(super) fn attention_of_parts(x: Tensor<3>, heads: usize, bias: Tensor<4>) -> Tensor<3> {
+    let y =
+        <Dispatch as CardKernels>::card_attention_of_parts(x.into_dispatch(), bias.into_dispatch(), heads);
+    Tensor::from_dispatch(y)
+}
+
+/// As [`super::add`].
+#[cfg(feature = "gpu")]
+pub(super) fn add<const D: usize>(x: Tensor<D>, bias: Tensor<1>, rest: Tensor<D>) -> Tensor<D> {
+    let (x, bias, rest) = (x.into_dispatch(), bias.into_dispatch(), rest.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as CardKernels>::card_add(x, bias, rest))
+}
+
+/// As [`super::windows`], where a card has a kernel for it.
+#[cfg(feature = "gpu")]
+pub(super) fn windows(x: Tensor<4>, window: usize, shift: usize) -> Result<Tensor<3>, Tensor<4>> {
+    if !is_card(&x.device()) {
+        return Err(x);
+    }
+    Ok(Tensor::from_dispatch(<Dispatch as CardKernels>::card_windows(x.into_dispatch(), window, shift)))
+}
+
+/// As [`super::from_windows`], where a card has a kernel for it.
+#[cfg(feature = "gpu")]
+pub(super) fn from_windows(
+    x: Tensor<3>,
+    size: [usize; 3],
+    window: usize,
+    shift: usize,
+) -> Result<Tensor<4>, Tensor<3>> {
+    if !is_card(&x.device()) {
+        return Err(x);
+    }
+    let y = <Dispatch as CardKernels>::card_from_windows(x.into_dispatch(), size, window, shift);
+    Ok(Tensor::from_dispatch(y))
 }
 
 /// As [`super::attention`].

@@ -208,6 +208,35 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, products: Products) -
     gpu::attention(q, k, v)
 }
 
+/// Attention of `heads` heads over `x[n, tokens, 3 · width]`, queries, keys and values side by side, with a bias added to
+/// the scores as in [`attention_biased`]: `[n, tokens, width]`.
+pub fn attention_of_parts(x: Tensor<3>, heads: usize, bias: Tensor<4>, products: Products) -> Tensor<3> {
+    #[cfg(feature = "gpu")]
+    if gpu::is_card(&x.device()) {
+        return gpu::attention_of_parts(x, heads, bias);
+    }
+    let [n, tokens, width] = x.dims();
+    let width = width / 3;
+    // Views: the attention reads queries, keys and values where they lie.
+    let parts = x.reshape([n, tokens, 3 * heads, width / heads]).swap_dims(1, 2);
+    let part = |index: usize| parts.clone().slice_dim(1, index * heads..(index + 1) * heads);
+    let y = attention_biased(part(0), part(1), part(2), bias, products);
+    y.swap_dims(1, 2).reshape([n, tokens, width])
+}
+
+/// `x` and `rest`, and a bias along the last dimension if there is one, added up.
+pub(crate) fn add<const D: usize>(x: Tensor<D>, bias: Option<Tensor<1>>, rest: Tensor<D>) -> Tensor<D> {
+    let rest = as_activations(rest, &x);
+    #[cfg(feature = "gpu")]
+    if let (Some(bias), true) = (&bias, gpu::is_card(&x.device())) {
+        return gpu::add(x, bias.clone(), rest);
+    }
+    match bias {
+        Some(bias) => x.clone() + as_activations(bias, &x).unsqueeze() + rest,
+        None => x + rest,
+    }
+}
+
 /// Softmax attention with a bias added to the scores; shapes as [`attention`], bias broadcastable to
 /// `[batch, heads, n, m]`.
 pub fn attention_biased(
@@ -289,6 +318,42 @@ pub fn pixel_shuffle(x: Tensor<4>, factor: usize) -> Tensor<4> {
         w * factor,
         channels,
     ])
+}
+
+/// The square windows of side `window` of `x[batch, rows, columns, channels]`, which starts anew at its edges, moved
+/// down and right by `shift`: `[windows, window², channels]`.
+pub fn windows(x: Tensor<4>, window: usize, shift: usize) -> Tensor<3> {
+    #[cfg(feature = "gpu")]
+    let x = match gpu::windows(x, window, shift) {
+        Ok(windows) => return windows,
+        Err(x) => x,
+    };
+    let [batch, rows, columns, channels] = x.dims();
+    let back = -(shift as i64);
+    let x = if shift > 0 { x.roll(&[back, back], &[1, 2]) } else { x };
+    let (down, across) = (rows / window, columns / window);
+    x.reshape([batch, down, window, across, window, channels]).permute([0, 1, 3, 2, 4, 5]).reshape([
+        batch * down * across,
+        window * window,
+        channels,
+    ])
+}
+
+/// The inverse of [`windows`], for pictures of this size: batch, rows, columns.
+pub fn from_windows(x: Tensor<3>, size: [usize; 3], window: usize, shift: usize) -> Tensor<4> {
+    #[cfg(feature = "gpu")]
+    let x = match gpu::from_windows(x, size, window, shift) {
+        Ok(whole) => return whole,
+        Err(x) => x,
+    };
+    let [batch, rows, columns] = size;
+    let channels = x.dims()[2];
+    let x = x
+        .reshape([batch, rows / window, columns / window, window, window, channels])
+        .permute([0, 1, 3, 2, 4, 5])
+        .reshape([batch, rows, columns, channels]);
+    let ahead = shift as i64;
+    if shift > 0 { x.roll(&[ahead, ahead], &[1, 2]) } else { x }
 }
 
 /// Zeros around height and width: `(before, after)` each.

@@ -1,7 +1,7 @@
 //! Attention.
 
 use super::product::multiply_batches;
-use super::{element, empty, grid};
+use super::{UNITS, element, empty, grid, widest};
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Shape};
@@ -48,6 +48,100 @@ pub(super) fn attention_biased(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias
     stored(q, k, v, Some(bias))
 }
 
+/// As [`super::super::attention_of_parts`].
+pub(super) fn of_parts(x: CubeTensor, bias: CubeTensor, heads: usize) -> CubeTensor {
+    let x = into_contiguous(x);
+    let shape = x.meta.shape();
+    let (n, tokens, channels) = (shape[0], shape[1], shape[2] / 3);
+    let width = channels / heads;
+    let part = |_| empty(&x, Shape::from([n, heads, tokens, width]), x.dtype);
+    let [q, k, v] = [0, 1, 2].map(part);
+    let vector = widest(width);
+    let launch = |vectors: usize| grid(vectors.div_ceil(UNITS as usize));
+    let vectors = n * tokens * channels / vector;
+    let numbers = element(x.dtype);
+    parted_heads::launch(
+        &x.client,
+        launch(vectors),
+        CubeDim::new_1d(UNITS),
+        vector,
+        x.clone().into_buffer_arg(),
+        q.clone().into_buffer_arg(),
+        k.clone().into_buffer_arg(),
+        v.clone().into_buffer_arg(),
+        tokens,
+        (width as f32).powf(-0.5),
+        heads,
+        width / vector,
+        numbers,
+    );
+    let y = of_scaled(q, k, v, Some(bias));
+    let joined = empty(&x, Shape::from([n, tokens, channels]), x.dtype);
+    joined_heads::launch(
+        &x.client,
+        launch(vectors),
+        CubeDim::new_1d(UNITS),
+        vector,
+        y.into_buffer_arg(),
+        joined.clone().into_buffer_arg(),
+        tokens,
+        heads,
+        width / vector,
+        numbers,
+    );
+    joined
+}
+
+/// `x[n, tokens, 3, heads, lanes]` as `q`, multiplied by `scale`, `k` and `v`, each `[n, heads, tokens, lanes]`. A unit
+/// for each vector of one of them.
+#[cube(launch)]
+fn parted_heads<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    q: &mut [Vector<F, N>],
+    k: &mut [Vector<F, N>],
+    v: &mut [Vector<F, N>],
+    tokens: usize,
+    scale: f32,
+    #[comptime] heads: usize,
+    #[comptime] lanes: usize,
+    #[define(F)] _numbers: ElemType,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= q.len() {
+        terminate!();
+    }
+    let lane = at % lanes;
+    let token = at / lanes % tokens;
+    let head = at / (lanes * tokens) % heads;
+    let n = at / (lanes * tokens * heads);
+    let from = ((n * tokens + token) * 3 * heads + head) * lanes + lane;
+    let scaled = Vector::<f32, N>::cast_from(x[from]) * Vector::new(scale);
+    q[at] = Vector::cast_from(scaled);
+    k[at] = x[from + heads * lanes];
+    v[at] = x[from + 2 * heads * lanes];
+}
+
+/// `x[n, heads, tokens, lanes]` as `y[n, tokens, heads, lanes]`. A unit for each vector.
+#[cube(launch)]
+fn joined_heads<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    y: &mut [Vector<F, N>],
+    tokens: usize,
+    #[comptime] heads: usize,
+    #[comptime] lanes: usize,
+    #[define(F)] _numbers: ElemType,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= x.len() {
+        terminate!();
+    }
+    let lane = at % lanes;
+    let token = at / lanes % tokens;
+    let head = at / (lanes * tokens) % heads;
+    let n = at / (lanes * tokens * heads);
+    y[((n * tokens + token) * heads + head) * lanes + lane] = x[at];
+}
+
 fn sizes(x: &CubeTensor) -> [usize; 4] {
     let shape = x.meta.shape();
     [shape[0], shape[1], shape[2], shape[3]]
@@ -55,10 +149,15 @@ fn sizes(x: &CubeTensor) -> [usize; 4] {
 
 /// Attention by way of the scores.
 fn stored(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: Option<CubeTensor>) -> CubeTensor {
+    // Before the product, where 16 bits could overflow.
+    let scale = (sizes(&q)[3] as f32).powf(-0.5);
+    of_scaled(CubeBackend::float_mul_scalar(q, scale.into()), k, v, bias)
+}
+
+/// The same for queries that are scaled already.
+fn of_scaled(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: Option<CubeTensor>) -> CubeTensor {
     let [batch, heads, queries, width] = sizes(&q);
     let keys = sizes(&k)[2];
-    // Before the product, where 16 bits could overflow.
-    let q = CubeBackend::float_mul_scalar(q, (width as f32).powf(-0.5).into());
     let mut k = into_contiguous(k);
     k.meta.swap(2, 3);
     let scores = empty(&q, Shape::from([batch, heads, queries, keys]), q.dtype);

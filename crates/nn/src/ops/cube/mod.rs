@@ -5,6 +5,7 @@
 
 mod attention;
 mod norm;
+mod pointwise;
 mod product;
 
 use burn::backend::tensor::FloatTensor;
@@ -28,6 +29,35 @@ pub trait CardKernels: Backend {
     /// `x[rows, in]` by `weight[out, in]`: `[rows, out]`.
     #[fusion(dtype = x, shape = mapped(x, weight))]
     fn card_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `bias[channels]` in f32 added to the last dimension.
+    #[fusion(dtype = x, shape = x)]
+    fn card_add_bias(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// `bias[channels]` in f32 and `rest` added.
+    #[fusion(dtype = x, shape = x)]
+    fn card_add(x: FloatTensor<Self>, bias: FloatTensor<Self>, rest: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// As [`super::attention_of_parts`].
+    #[fusion(dtype = x, shape = a_third(x))]
+    fn card_attention_of_parts(
+        x: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self>;
+
+    /// As [`super::windows`].
+    #[fusion(dtype = x, shape = apart(x, *window))]
+    fn card_windows(x: FloatTensor<Self>, window: usize, shift: usize) -> FloatTensor<Self>;
+
+    /// As [`super::from_windows`].
+    #[fusion(dtype = x, shape = together(x, *size))]
+    fn card_from_windows(
+        x: FloatTensor<Self>,
+        size: [usize; 3],
+        window: usize,
+        shift: usize,
+    ) -> FloatTensor<Self>;
 
     /// Attention of `q[batch, heads, n, d]` to `k` and `v`, `[batch, heads, m, d]`.
     #[fusion(dtype = q, shape = q)]
@@ -70,6 +100,26 @@ impl CardKernels for CubeBackend {
         product::linear(x, weight)
     }
 
+    fn card_add_bias(x: CubeTensor, bias: CubeTensor) -> CubeTensor {
+        pointwise::add_bias(x, bias)
+    }
+
+    fn card_add(x: CubeTensor, bias: CubeTensor, rest: CubeTensor) -> CubeTensor {
+        pointwise::add(x, bias, rest)
+    }
+
+    fn card_attention_of_parts(x: CubeTensor, bias: CubeTensor, heads: usize) -> CubeTensor {
+        attention::of_parts(x, bias, heads)
+    }
+
+    fn card_windows(x: CubeTensor, window: usize, shift: usize) -> CubeTensor {
+        pointwise::windows(x, window, shift)
+    }
+
+    fn card_from_windows(x: CubeTensor, size: [usize; 3], window: usize, shift: usize) -> CubeTensor {
+        pointwise::from_windows(x, size, window, shift)
+    }
+
     fn card_attention(q: CubeTensor, k: CubeTensor, v: CubeTensor) -> CubeTensor {
         attention::attention(q, k, v)
     }
@@ -96,6 +146,22 @@ fn convolved(sizes: &Conv2d) -> Shape {
 /// The shape of a linear map's result.
 fn mapped(x: &Shape, weight: &Shape) -> Shape {
     Shape::from([x[0], weight[0]])
+}
+
+/// The shape of tokens out of those of queries, keys and values side by side.
+fn a_third(x: &Shape) -> Shape {
+    Shape::from([x[0], x[1], x[2] / 3])
+}
+
+/// The shape of a picture's windows.
+fn apart(x: &Shape, window: usize) -> Shape {
+    let tokens = window * window;
+    Shape::from([x[0] * x[1] * x[2] / tokens, tokens, x[3]])
+}
+
+/// The shape of a picture put together from windows.
+fn together(x: &Shape, [batch, rows, columns]: [usize; 3]) -> Shape {
+    Shape::from([batch, rows, columns, x[2]])
 }
 
 /// Units of a cube where nothing speaks for another number.

@@ -34,8 +34,13 @@ const ALIGNED_ROWS: usize = 256;
 pub(super) fn linear(x: CubeTensor, weight: CubeTensor) -> CubeTensor {
     let shape = super::mapped(x.meta.shape(), weight.meta.shape());
     let y = empty(&x, shape, x.dtype);
-    multiply(into_contiguous(x), into_contiguous(weight), y.clone());
+    multiply(in_rows(x), in_rows(weight), y.clone());
     y
+}
+
+/// Rows may be apart from each other, as those of weights are; values of a row may not.
+fn in_rows(x: CubeTensor) -> CubeTensor {
+    if x.meta.strides().last() == Some(&1) { x } else { into_contiguous(x) }
 }
 
 /// `y[rows, out]` from `x[rows, in]` and `weight[out, in]`.
@@ -64,8 +69,8 @@ pub(super) fn multiply_batches(x: CubeTensor, weight: CubeTensor, y: CubeTensor)
     panic!("no kernel of this card multiplies matrices: {last:?}");
 }
 
-/// The kernels that may do it, the fastest first. As measured on an H200: with products of 16 bits, those that take
-/// tiles by the card's own engine for copies, then those whose threads do.
+/// The kernels that may do it, the fastest first, as measured on an H200: those that take tiles by the card's own engine
+/// for copies, then those whose threads do.
 fn ways(client: &Client, rows: usize, dtype: DType) -> Vec<Strategy> {
     use TileMatmulKind::{Cmma, Mma};
     let simple = |tile_matmul, multi_rows| SimpleArgs { multi_rows, tile_matmul };
@@ -74,30 +79,10 @@ fn ways(client: &Client, rows: usize, dtype: DType) -> Vec<Strategy> {
     let unit = Strategy::SimpleUnit(BlueprintStrategy::Inferred(unit));
     // Accelerators take f32 for numbers of 19 bits.
     if dtype == DType::F32 {
-        let min = SimpleUnitSelectionArgs { tile_size: TileSizeSelection::MinTileSize };
-        return match std::env::var("DIFFBIR_F32").as_deref() {
-            Ok("naive") => vec![Strategy::Naive],
-            Ok("gemm") => vec![Strategy::Gemm(BlueprintStrategy::Inferred(Default::default()))],
-            Ok("min") => vec![Strategy::SimpleUnit(BlueprintStrategy::Inferred(min))],
-            Ok("double") => vec![Strategy::DoubleUnit(BlueprintStrategy::Inferred(Default::default()))],
-            _ => vec![unit],
-        };
+        return vec![unit];
     }
     let (many, features) = (rows >= 4096, &client.properties().features);
     let mut ways = Vec::new();
-    if let Some(asked) = std::env::var("DIFFBIR_WAY").ok().and_then(|text| text.parse::<u32>().ok()) {
-        ways.push(match asked {
-            0 => Strategy::SimpleTmaMma(BlueprintStrategy::Inferred(simple(Mma, true))),
-            1 => Strategy::SimpleTmaMma(BlueprintStrategy::Inferred(simple(Mma, false))),
-            2 => Strategy::SimpleCyclicMma(BlueprintStrategy::Inferred(simple(Mma, true))),
-            3 => Strategy::SimpleCyclicMma(BlueprintStrategy::Inferred(simple(Mma, false))),
-            4 => Strategy::DoubleCyclicMma(BlueprintStrategy::Inferred(double(Mma))),
-            5 => Strategy::SpecializedTmaMma(BlueprintStrategy::Inferred(().into())),
-            6 => Strategy::SpecializedCyclicMma(BlueprintStrategy::Inferred(().into())),
-            7 => Strategy::SimpleCyclicCmma(BlueprintStrategy::Inferred(simple(Cmma, true))),
-            _ => Strategy::DoubleCyclicCmma(BlueprintStrategy::Inferred(double(Cmma))),
-        });
-    }
     if !features.tma.is_empty() && rows >= 64 {
         ways.push(Strategy::SimpleTmaMma(BlueprintStrategy::Inferred(simple(Mma, many))));
     }
