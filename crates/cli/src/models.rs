@@ -6,7 +6,9 @@ use crate::paths::{Kind, kind};
 use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk::{self, say};
 use anyhow::{Context, Result, bail};
-use diffbir::catalog::{self, Download, FACES, FILES, METRICS, PullError, SETS, Store, Verdict, WeightFile};
+use diffbir::catalog::{
+    self, Download, ENGINES, FACES, FILES, METRICS, PullError, SETS, Store, Verdict, WeightFile,
+};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -57,12 +59,16 @@ fn files_of(name: &str) -> Result<Vec<&'static WeightFile>> {
     if name == "faces" {
         return Ok(FACES.to_vec());
     }
+    if let Some(engine) = catalog::engine(name) {
+        return Ok(engine.files());
+    }
     match catalog::file_or_copy(name) {
         Some(file) => Ok(vec![file]),
         None => {
             let sets: Vec<&str> = SETS.iter().map(|set| set.name).collect();
             bail!(
-                "{name}: there is no such model or file: there are {} and faces; see models list",
+                "{name}: there is no such model or file: there are {}, faces, engines such as realesrgan-x4plus and files; \
+                see models list",
                 sets.join(", ")
             )
         }
@@ -91,6 +97,12 @@ fn list(store: &Store) -> String {
             text += &line(store, file);
         }
     }
+    for engine in &ENGINES {
+        let files = engine.files();
+        let here = files.iter().filter(|file| store.find(file).is_some()).count();
+        text += &format!("{}  {here} of {} files here: {}\n", engine.name, files.len(), engine.about);
+        files.iter().for_each(|file| text += &line(store, file));
+    }
     for metric in &METRICS {
         let here = metric.files.iter().filter(|file| store.find(file).is_some()).count();
         let (name, all) = (metric.name, metric.files.len());
@@ -105,7 +117,9 @@ fn list(store: &Store) -> String {
     let in_set = |file| SETS.iter().any(|set| set.files().contains(file));
     let of_metric = |file| METRICS.iter().any(|metric| metric.files.contains(file));
     let of_faces = |file| FACES.contains(file);
-    for file in FILES.iter().filter(|file| !in_set(file) && !of_metric(file) && !of_faces(file)) {
+    let of_engine = |file| ENGINES.iter().any(|engine| engine.files().contains(file));
+    let is_alone = |file| !in_set(file) && !of_metric(file) && !of_faces(file) && !of_engine(file);
+    for file in FILES.iter().filter(|file| is_alone(file)) {
         text += &line(store, file);
     }
     text

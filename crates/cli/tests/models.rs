@@ -9,8 +9,8 @@ use diffbir_models::rrdb::RrdbConfig;
 use diffbir_models::scunet::ScuNetConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::keys_of;
-use diffbir_nn::{Params, WeightError};
+use diffbir_nn::params::{RandomInit, build, keys_of};
+use diffbir_nn::{Device, Params, WeightError};
 use predicates::prelude::*;
 use predicates::str::contains;
 use std::path::Path;
@@ -30,6 +30,47 @@ fn zeros_of<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> Vec<u
         (entry.key.clone(), zeros)
     });
     Checkpoint::from_tensors(tensors.collect()).to_safetensors(true).unwrap()
+}
+
+/// Real-ESRGAN restores by its name, without stage 2.
+#[test]
+fn engines_are_models_by_name() {
+    let folder = TempDir::new().unwrap();
+    let here = folder.path();
+    let input = save(here, "a.png");
+    let restore = |arguments: &[&str]| {
+        let mut command = diffbir();
+        command.env("DIFFBIR_MODELS", here.join("models")).arg("restore").arg(&input);
+        command.args(["-o", here.join("out.png").to_str().unwrap(), "--existing", "overwrite"]);
+        command.args(arguments).assert()
+    };
+    let missing =
+        contains("realesr-general-x4v3.pth is not here: `diffbir models pull realesr-general-x4v3`");
+    restore(&["--model", "realesr-general-x4v3"]).code(2).stderr(missing);
+    std::fs::create_dir(here.join("models")).unwrap();
+    // Values follow from the seed, and both files have the same names.
+    let file = |seed| {
+        let mut random = RandomInit { seed };
+        let network = |params: &Params| SrvggConfig::general_x4v3().build(params);
+        let (network, keys) = build(&mut random, &Device::flex(), network).unwrap();
+        Checkpoint::from_tensors(keys.tensors(&network)).to_safetensors(true).unwrap()
+    };
+    std::fs::write(here.join("models/realesr-general-x4v3.safetensors"), file(1)).unwrap();
+    restore(&["--engine", "realesr-general-x4v3"]).success().stderr(contains("realesr-general-x4v3"));
+    let whole = std::fs::read(here.join("out.png")).unwrap();
+    restore(&["--model", "realesr-general-x4v3", "--denoise", "0.5"])
+        .code(2)
+        .stderr(contains("realesr-general-wdn-x4v3.pth is not here"));
+    std::fs::write(here.join("models/realesr-general-wdn-x4v3.safetensors"), file(2)).unwrap();
+    restore(&["--model", "realesr-general-x4v3", "--denoise", "1"]).success();
+    assert!(std::fs::read(here.join("out.png")).unwrap() == whole);
+    restore(&["--model", "realesr-general-x4v3", "--denoise", "0.5"]).success();
+    assert!(std::fs::read(here.join("out.png")).unwrap() != whole);
+    restore(&["--denoise", "0.5"]).code(2).stderr(contains("it goes with --model realesr-general-x4v3"));
+    restore(&["--denoise", "1.5"]).code(2).stderr(contains("it must be from 0 to 1"));
+    models(here, &["list"]).success().stdout(
+        contains("realesr-general-x4v3  2 of 2 files here").and(contains("realesrgan-x2plus  0 of 1")),
+    );
 }
 
 /// SCUNet's hash is published, so zeros under its name are told; BSRNet's is not.

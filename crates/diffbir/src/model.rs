@@ -120,6 +120,13 @@ impl Model {
         Self::load(&Checkpoint::open(path)?, &path.display().to_string(), loading)
     }
 
+    /// A published stage 1 whose weights are `share` of those in one file and the rest of those in `other`, as
+    /// Real-ESRGAN blends two states of training (arXiv 1811.10515).
+    pub fn between(path: &Path, other: &Path, share: f32, loading: Loading) -> Result<Self, Error> {
+        let mixed = Checkpoint::open(path)?.mixed(&Checkpoint::open(other)?, share)?;
+        Self::load(&mixed, &path.display().to_string(), loading)
+    }
+
     fn load(checkpoint: &Checkpoint, file: &str, loading: Loading) -> Result<Self, Error> {
         let config = ModelConfig::of(checkpoint, file)?;
         if !checkpoint.metadata.contains_key(CONFIG_KEY) {

@@ -5,7 +5,7 @@ use crate::config::{AutoencoderConfig, ModelConfig, SamplingDefaults, Stage2Conf
 use crate::full::{CONTROL, STAGE1};
 use crate::geometry::Geometry;
 use crate::model::{Loading, Parts, Stages};
-use crate::{Error, Model, diffusers, faces};
+use crate::{Error, Model, diffusers, faces, published};
 use diffbir_diffusion::{Prediction, Terminal};
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::controlnet::ControlNet;
@@ -119,6 +119,13 @@ pub(crate) fn expect(network: Network, path: &Path) -> Result<(), WeightError> {
             base()
         }
         Network::Parser => file.expect(&keys_of(|params| ParseNetConfig::official().build(params))?),
+        Network::Stage1 => match published::stage1_of(&file) {
+            Ok(_) => Ok(()),
+            Err(closest) => Err(closest.unwrap_or_else(|| WeightError::File {
+                file: path.display().to_string(),
+                reason: "holds no stage 1 that is known: is it the right file?".into(),
+            })),
+        },
         // Of these every hash is known.
         Network::Metric | Network::Detector => Ok(()),
     }

@@ -20,7 +20,7 @@ struct Published {
     geometry: Geometry,
 }
 
-fn all() -> [Published; 6] {
+fn all() -> [Published; 8] {
     let srvgg = |convolutions| SrvggConfig { convolutions, ..SrvggConfig::general_x4v3() };
     let rrdb = |names| RrdbConfig { names, ..RrdbConfig::official() };
     let of_diffbir = |name, origin, sizes| Published { name, origin, sizes, geometry: Geometry::Reference };
@@ -33,6 +33,16 @@ fn all() -> [Published; 6] {
             "rrdbnet",
             "RRDBNet x4, in the names of Real-ESRGAN",
             Stage1Config::Rrdb(rrdb(RrdbNames::BasicSr)),
+        ),
+        others(
+            "rrdbnet",
+            "RRDBNet x4 of six blocks, as Real-ESRGAN x4plus_anime_6B has it",
+            Stage1Config::Rrdb(RrdbConfig { blocks: 6, ..rrdb(RrdbNames::BasicSr) }),
+        ),
+        others(
+            "rrdbnet",
+            "RRDBNet x2, in the names of Real-ESRGAN",
+            Stage1Config::Rrdb(RrdbConfig { upscale: 2, ..rrdb(RrdbNames::BasicSr) }),
         ),
         others(
             "srvggnetcompact",

@@ -1,6 +1,7 @@
-//! RRDBNet, the x4 network of ESRGAN (arXiv 1809.00219), as a stage 1: with the weights of BSRNet
+//! RRDBNet, the network of ESRGAN (arXiv 1809.00219), as a stage 1: with the weights of BSRNet
 //! (arXiv 2103.14006) the degradation remover of DiffBIR v2 for super-resolution (reference 1.6), and with
-//! those of Real-ESRGAN x4plus (arXiv 2107.10833).
+//! those of Real-ESRGAN (arXiv 2107.10833): x4plus, its smaller one for drawings, and x2plus, which works on 2x-unshuffled
+//! pixels.
 //!
 //! Densely connected 3x3 convolutions at the size of the input, each block's output scaled down and added to
 //! its input; nearest-neighbour upsampling with convolutions brings the features to the size of the output.
@@ -11,8 +12,8 @@ use diffbir_nn::layers::{Conv2d, Conv2dConfig};
 use diffbir_nn::{Params, WeightError, ops};
 use serde::{Deserialize, Serialize};
 
-/// How many times larger the output is than the input.
-pub const UPSCALE: usize = 4;
+/// How many times larger the output is than the grid that the blocks work on.
+const ENLARGED: usize = 4;
 
 /// What a block's output counts beside its input.
 const RESIDUAL_SCALE: f64 = 0.2;
@@ -29,8 +30,15 @@ pub struct RrdbConfig {
     pub growth: usize,
     /// Blocks of three dense blocks each.
     pub blocks: usize,
+    /// How many times larger the output is than the input: 4, or 2 with the input's pixels unshuffled.
+    #[serde(default = "enlarged")]
+    pub upscale: usize,
     /// How the weights' file names its tensors.
     pub names: RrdbNames,
+}
+
+fn enlarged() -> usize {
+    ENLARGED
 }
 
 /// The two ways in which files name the same tensors.
@@ -46,7 +54,12 @@ pub enum RrdbNames {
 impl RrdbConfig {
     /// BSRNet: 16,697,987 parameters, 702 tensors.
     pub fn official() -> Self {
-        Self { features: 64, growth: 32, blocks: 23, names: RrdbNames::Esrgan }
+        Self { features: 64, growth: 32, blocks: 23, upscale: ENLARGED, names: RrdbNames::Esrgan }
+    }
+
+    /// Pixels of the input per side of what a block sees as one; sides of the input are multiples of it.
+    pub fn unshuffle(&self) -> usize {
+        ENLARGED / self.upscale
     }
 
     /// The network, its tensors at `params`.
@@ -61,7 +74,7 @@ impl RrdbConfig {
         let (trunk, dense) = (params.at(name("RRDB_trunk", "body")), name("RDB", "rdb"));
         let wide = self.features;
         Ok(Rrdb {
-            conv_first: conv("conv_first".into(), 3, wide)?,
+            conv_first: conv("conv_first".into(), 3 * self.unshuffle().pow(2), wide)?,
             trunk: (0..self.blocks)
                 .map(|index| {
                     let dense = |n| DenseBlock::new(&trunk.at(index).at(format_args!("{dense}{n}")), self);
@@ -69,7 +82,7 @@ impl RrdbConfig {
                 })
                 .collect::<Result<_, WeightError>>()?,
             trunk_conv: conv(name("trunk_conv", "conv_body").into(), wide, wide)?,
-            upsampling: (1..=UPSCALE.ilog2())
+            upsampling: (1..=ENLARGED.ilog2())
                 .map(|step| {
                     let name = format!("{}{step}", name("upconv", "conv_up"));
                     Conv2dConfig::doubling(wide, wide).build(&params.at(name))
@@ -77,6 +90,7 @@ impl RrdbConfig {
                 .collect::<Result<_, _>>()?,
             conv_hr: conv(name("HRconv", "conv_hr").into(), wide, wide)?,
             conv_last: conv("conv_last".into(), wide, 3)?,
+            unshuffle: self.unshuffle(),
         })
     }
 }
@@ -90,10 +104,12 @@ pub struct Rrdb {
     upsampling: Vec<Conv2d>,
     conv_hr: Conv2d,
     conv_last: Conv2d,
+    #[module(skip)]
+    unshuffle: usize,
 }
 
 impl Rrdb {
-    /// RGB in 0..1 `[b, h, w, 3]` to `[b, 4h, 4w, 3]`, not clamped.
+    /// RGB in 0..1 `[b, h, w, 3]` to `[b, upscale · h, upscale · w, 3]`, not clamped.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let mut features = self.features(x);
         for conv in &self.upsampling {
@@ -102,8 +118,9 @@ impl Rrdb {
         self.conv_last.forward(ops::leaky_relu(self.conv_hr.forward(features), SLOPE))
     }
 
-    /// The same as far as it goes at the size of the input: `[b, h, w, features]`.
+    /// The same as far as it goes at the size of the input over [`RrdbConfig::unshuffle`]: `[b, h', w', features]`.
     pub fn features(&self, x: Tensor<4>) -> Tensor<4> {
+        let x = if self.unshuffle > 1 { ops::pixel_unshuffle(x, self.unshuffle) } else { x };
         let shallow = self.conv_first.forward(x);
         let deep = self.trunk.iter().fold(shallow.clone(), |x, block| block.forward(x));
         self.trunk_conv.forward(deep) + shallow

@@ -1,6 +1,6 @@
 //! Stage 1, the degradation remover: one of several networks behind one face.
 
-use crate::rrdb::{self, Rrdb, RrdbConfig};
+use crate::rrdb::{Rrdb, RrdbConfig};
 use crate::scunet::{ScuNet, ScuNetConfig};
 use crate::srvgg::{Srvgg, SrvggConfig};
 use crate::swinir::{SwinIr, SwinIrConfig};
@@ -37,7 +37,7 @@ impl Stage1Config {
         match self {
             Self::SwinIr(_) | Self::ScuNet(_) => 1,
             Self::Srvgg(config) => config.upscale,
-            Self::Rrdb(_) => rrdb::UPSCALE,
+            Self::Rrdb(config) => config.upscale,
         }
     }
 
@@ -47,7 +47,8 @@ impl Stage1Config {
             Self::SwinIr(config) => config.unshuffle * config.window,
             // It pads by itself, in its own way.
             Self::ScuNet(_) => 1,
-            Self::Srvgg(_) | Self::Rrdb(_) => 1,
+            Self::Srvgg(_) => 1,
+            Self::Rrdb(config) => config.unshuffle(),
         }
     }
 

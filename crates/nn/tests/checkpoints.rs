@@ -1,5 +1,6 @@
 //! Files as PyTorch writes them: `goldens/make.py` says what each holds.
 
+use diffbir_nn::TensorData;
 use diffbir_nn::checkpoint::{Checkpoint, Float, check_sums};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -90,4 +91,20 @@ fn sums_of_a_file_are_compared_where_there_are_some() {
     std::fs::write(&bent, bytes).unwrap();
     let error = whole(&bent).unwrap_err().to_string();
     assert!(error.contains("bent.pth") && error.contains("is damaged"), "{error}");
+}
+
+#[test]
+fn two_states_of_training_are_mixed() {
+    let of = |name: &str, values: Vec<f32>, shape: Vec<usize>| {
+        let tensors = [(name.to_string(), TensorData::new(values, shape))];
+        Checkpoint::from_tensors(tensors.into_iter().collect())
+    };
+    let (a, b) = (of("w", vec![1.0, 2.0], vec![2]), of("w", vec![3.0, -2.0], vec![2]));
+    assert_eq!(a.mixed(&b, 0.25).unwrap().get("w").unwrap().unwrap().1, [2.5, -1.0]);
+    assert_eq!(a.mixed(&b, 1.0).unwrap().get("w").unwrap().unwrap().1, [1.0, 2.0]);
+    let other = of("w", vec![1.0; 3], vec![3]).named("other.pth");
+    let error = a.mixed(&other, 0.5).err().unwrap().to_string();
+    assert!(error.contains("other.pth") && error.contains("[3]"), "{error}");
+    let error = a.mixed(&of("v", vec![1.0; 2], vec![2]).named("v.pth"), 0.5).err().unwrap().to_string();
+    assert!(error.contains("v.pth: lacks the tensor `w`"), "{error}");
 }

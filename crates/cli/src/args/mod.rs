@@ -251,6 +251,11 @@ fn fidelity(text: &str) -> Result<f64, String> {
     }
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let value = not_negative(text)?;
+    if value <= 1.0 { Ok(value) } else { Err("it must be from 0 to 1".into()) }
+}
+
 fn cfg_scale(text: &str) -> Result<f64, String> {
     let value = number(text)?;
     let in_range = (0.0..=MAX_CFG_SCALE).contains(&value);

@@ -1,6 +1,6 @@
 //! Flags of `diffbir restore`.
 
-use super::{Existing, Faces, Reference, cfg_scale, fidelity, not_negative, positive, seed};
+use super::{Existing, Faces, Reference, cfg_scale, fidelity, not_negative, positive, seed, share};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use diffbir::device::DeviceChoice;
@@ -42,9 +42,13 @@ pub struct Restore {
     pub task: Task,
 
     /// `auto` for the best model that is present, `nano` for the built-in one, v1, v2 or v2.1 for an official
-    /// one (see `diffbir models`), or a model file.
-    #[arg(long, default_value = "auto")]
+    /// one, an engine without stage 2 such as realesrgan-x4plus (see `diffbir models list`), or a model file.
+    #[arg(long, alias = "engine", default_value = "auto")]
     pub model: String,
+
+    /// How much noise realesr-general-x4v3 takes away, 0..1; below 1 it needs its second file [default: 1].
+    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
+    pub denoise: Option<f64>,
 
     /// Size of the output over that of the input; lowered, and said so, above 24 megapixels.
     #[arg(long, default_value_t = 4.0, value_parser = positive, allow_negative_numbers = true)]

@@ -3,14 +3,14 @@
 use crate::args::{Precision, Reference, Restore, Task, Version};
 use crate::{doubts, trained};
 use anyhow::{Context, Result, bail};
-use diffbir::catalog::{self, SETS, Set, Store};
+use diffbir::catalog::{self, Engine, SETS, Set, Store, WeightFile};
 use diffbir::config::SamplingDefaults;
 use diffbir::model::{Loading, Parts, Stages};
 use diffbir::yaml;
 use diffbir::{Model, ModelConfig};
 use diffbir_nn::Device;
 use diffbir_nn::checkpoint::Checkpoint;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A chosen model.
 pub struct Chosen {
@@ -36,7 +36,31 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
     if let Some(ckpt) = &arguments.reference.ckpt {
         return from_files(ckpt, &arguments.reference, loading);
     }
+    if let Some(share) = arguments.denoise {
+        return denoising(&arguments.model, share as f32, loading);
+    }
     named("--model", &arguments.model, task, loading)
+}
+
+/// A file of an engine, and what speaks against it.
+fn file_of(engine: &Engine, file: &'static WeightFile) -> Result<(PathBuf, Option<String>)> {
+    let path = store()?.find(file).with_context(|| {
+        format!("--model {0}: {1} is not here: `diffbir models pull {0}` gets it", engine.name, file.name)
+    })?;
+    let doubt = doubts::of_file(&path)?;
+    Ok((path, doubt))
+}
+
+/// An engine that takes less noise away than it could.
+fn denoising(name: &str, share: f32, loading: Loading) -> Result<Chosen> {
+    let engine = catalog::engine(name).filter(|engine| engine.less_denoising.is_some());
+    let Some((engine, other)) = engine.and_then(|engine| Some((engine, engine.less_denoising?))) else {
+        bail!("--denoise: {name} has one strength only: it goes with --model realesr-general-x4v3");
+    };
+    let ((path, doubt), (other, others_doubt)) = (file_of(engine, engine.file)?, file_of(engine, other)?);
+    let mut model = Model::between(&path, &other, share, loading)?;
+    model.config.name = engine.name.into();
+    Ok(Chosen { model, set: None, doubts: [doubt, others_doubt].into_iter().flatten().collect() })
 }
 
 /// How networks are loaded.
@@ -57,6 +81,12 @@ pub fn named(flag: &str, name: &str, task: catalog::Task, loading: Loading) -> R
     if let Some(set) = catalog::set(name) {
         return official(set);
     }
+    if let Some(engine) = catalog::engine(name) {
+        let (path, doubt) = file_of(engine, engine.file)?;
+        let mut model = Model::open(&path, loading)?;
+        model.config.name = engine.name.into();
+        return Ok(Chosen { model, set: None, doubts: doubt.into_iter().collect() });
+    }
     match name {
         "nano" => own(Model::nano(loading)?),
         "auto" => match best(task, loading.stages) {
@@ -76,7 +106,8 @@ pub fn named(flag: &str, name: &str, task: catalog::Task, loading: Loading) -> R
             "{flag} {folder}: is no folder of a training run: it has no config.toml, which `diffbir train` writes"
         ),
         name => bail!(
-            "{flag} {name}: is neither auto, nano, v1, v2, v2.1 nor a file nor the folder of a training run"
+            "{flag} {name}: is neither auto, nano, v1, v2, v2.1 nor an engine (see `diffbir models list`) nor a file nor \
+            the folder of a training run"
         ),
     }
 }

@@ -1,6 +1,6 @@
 //! Every file of weights that we know of.
 
-use super::{Address, Network, WeightFile, faces, metrics};
+use super::{Address, Network, WeightFile, engines, faces, metrics};
 
 const DIFFBIR: &str = "Apache-2.0 (DiffBIR's authors)";
 const KAIR: &str = "MIT (Kai Zhang)";
@@ -212,7 +212,7 @@ pub(super) static FULL_V1_FACE: WeightFile = WeightFile {
 };
 
 /// All files that we know of.
-pub static FILES: [&WeightFile; 22] = [
+pub static FILES: [&WeightFile; 29] = [
     &SWINIR_GENERAL,
     &SWINIR_FACE,
     &SWINIR_REALESRGAN,
@@ -230,6 +230,13 @@ pub static FILES: [&WeightFile; 22] = [
     &faces::RETINAFACE_MOBILE,
     &faces::YUNET,
     &faces::PARSENET,
+    &engines::X4PLUS,
+    &engines::NET_X4PLUS,
+    &engines::X2PLUS,
+    &engines::X4PLUS_ANIME,
+    &engines::GENERAL,
+    &engines::GENERAL_WDN,
+    &engines::ANIMEVIDEO,
     &metrics::ALEXNET,
     &metrics::LPIPS_ALEX,
     &metrics::VGG16,

@@ -5,6 +5,7 @@
 //! [`Address::tried`] says to whoever asks.
 
 mod download;
+mod engines;
 mod faces;
 mod files;
 mod hashes;
@@ -19,6 +20,7 @@ use std::path::Path;
 
 pub use crate::official::is_beside_networks;
 pub use download::{Download, PullError, pull, pull_within};
+pub use engines::{ENGINES, Engine, engine};
 pub use faces::{DETECTORS, FACES, PARSER};
 pub use files::FILES;
 use files::*;
@@ -79,6 +81,8 @@ pub enum Network {
     Detector,
     /// What tells the parts of a face apart.
     Parser,
+    /// A stage 1 that is known by its tensors.
+    Stage1,
 }
 
 /// Where a file can be had.
@@ -275,6 +279,9 @@ mod tests {
         }
         for metric in METRICS {
             assert!(metric.files.iter().all(|file| FILES.contains(file)), "{}", metric.name);
+        }
+        for engine in &ENGINES {
+            assert!(engine.files().iter().all(|file| FILES.contains(file)), "{}", engine.name);
         }
         assert!(DETECTORS.iter().chain([&PARSER]).all(|file| FILES.contains(file) && FACES.contains(file)));
         assert_eq!(set("v2.1").unwrap().files().len(), 4);

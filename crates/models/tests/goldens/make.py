@@ -31,7 +31,7 @@ def main():
     parser.add_argument("diffbir")
     parser.add_argument("--taesd")
     parser.add_argument("--realesrgan")
-    parser.add_argument("--only", nargs="*", default=["unet", "vae", "clip", "rrdb", "scunet", "swinir", "faces"])
+    parser.add_argument("--only", nargs="*", default=["unet", "vae", "clip", "rrdb", "rrdb_x2", "scunet", "swinir", "faces"])
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -47,6 +47,7 @@ def main():
         "clip": stage2.make_clip,
         "rrdb": stage1.make_rrdb,
         "scunet": stage1.make_scunet,
+        "rrdb_x2": lambda module: stage1.make_rrdb_x2(),
         "faces": lambda module: faces.make(),
         "swinir": lambda module: stage1.make_stage1(module, *stage1.make_swinir(module)),
     }

@@ -105,6 +105,42 @@ def make_rrdb(module):
     save(path_of("rrdb"), twice([network], run), metadata, ("out@12x20",))
 
 
+def make_rrdb_x2():
+    """Real-ESRGAN x2plus's network, as spandrel 0.4.1 (PyPI) knows it by its tensors."""
+    import spandrel
+
+    def shapes():
+        yield "conv_first", (8, 12, 3, 3)
+        for n in (1, 2, 3):
+            for k in range(1, 6):
+                yield f"body.0.rdb{n}.conv{k}", (32 if k < 5 else 8, 8 + 32 * (k - 1), 3, 3)
+        for name in ("conv_body", "conv_up1", "conv_up2", "conv_hr"):
+            yield name, (8, 8, 3, 3)
+        yield "conv_last", (3, 8, 3, 3)
+
+    holder = torch.nn.Module()
+    for name, (out, into, *_) in shapes():
+        place, parts = holder, name.split(".")
+        for part in parts[:-1]:
+            if not hasattr(place, part):
+                place.add_module(part, torch.nn.Module())
+            place = getattr(place, part)
+        place.add_module(parts[-1], torch.nn.Conv2d(into, out, 3))
+    state = fill(holder).state_dict()
+    loaded = spandrel.ModelLoader().load_from_state_dict(dict(state))
+    assert loaded.architecture.id == "ESRGAN" and loaded.scale == 2
+    network = loaded.model
+
+    def run(out, network):
+        out["out@12x20"] = network(picture("rrdb_x2_12x20", 1, 3, 12, 20))
+
+    metadata = {
+        "spandrel": spandrel.__version__,
+        "config": "8 features, growth 32, one block, twice the size, names of BasicSR",
+    }
+    save(path_of("rrdb_x2"), twice([network], run), metadata, ("out@12x20",))
+
+
 def small_scunet(SCUNet):
     class Narrow(SCUNet):
         """Heads of 8 channels instead of the 32 that the class sets itself, so that the width can shrink."""

@@ -217,6 +217,16 @@ fn rrdb_is_the_references() {
 }
 
 #[test]
+fn rrdb_enlarges_twice_too() {
+    let golden = Golden::open("rrdb_x2");
+    let (blocks, names) = (1, RrdbNames::BasicSr);
+    let config = RrdbConfig { features: 8, growth: 32, blocks, upscale: 2, names };
+    let (network, _) = keyed(0, |params| config.build(params));
+    let x = given("rrdb_x2_12x20", [1, 3, 12, 20], picture);
+    golden.check("out@12x20", network.forward(x));
+}
+
+#[test]
 fn rrdb_has_basic_srs_names_too() {
     let config = RrdbConfig { blocks: 1, names: RrdbNames::BasicSr, ..RrdbConfig::official() };
     let keys = keys_of(|params| config.build(params)).unwrap();

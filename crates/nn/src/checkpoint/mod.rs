@@ -160,6 +160,28 @@ impl Checkpoint {
         self.tensors.insert(name, Stored { shape, format, read });
     }
 
+    /// `share` of every tensor and the rest of the same of `other`, which is an error where there is none of this shape.
+    pub fn mixed(&self, other: &Checkpoint, share: f32) -> Result<Self, WeightError> {
+        let mut tensors = BTreeMap::new();
+        for name in self.tensors.keys() {
+            let (Some((shape, mut values)), Some((others_shape, others))) =
+                (self.get(name)?, other.get(name)?)
+            else {
+                let shape = self.tensors[name].shape.clone();
+                return Err(WeightError::Missing { file: other.file.to_string(), key: name.clone(), shape });
+            };
+            if shape != others_shape {
+                let (file, key) = (other.file.to_string(), name.clone());
+                return Err(WeightError::Shape { file, key, expected: shape, found: others_shape });
+            }
+            for (value, other) in values.iter_mut().zip(others) {
+                *value = share * *value + (1.0 - share) * other;
+            }
+            tensors.insert(name.clone(), TensorData::new(values, shape));
+        }
+        Ok(Self::from_tensors(tensors).named(&self.file))
+    }
+
     /// Adds all tensors of `other` under `prefix` and a dot.
     pub fn insert(&mut self, prefix: &str, other: Checkpoint) {
         self.tensors
