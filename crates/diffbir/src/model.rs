@@ -164,6 +164,17 @@ impl Model {
         Ok(Self { config, device: self.device.clone(), stage1, stage2: self.stage2.clone() })
     }
 
+    /// This model behind the stage 1 of another model file, or a published one; stage 2 is in memory once.
+    pub fn behind(&self, stage1: &Path, loading: Loading) -> Result<Self, Error> {
+        let file = Checkpoint::open(stage1)?;
+        let other = ModelConfig::of(&file, &stage1.display().to_string())?;
+        let is_whole = file.metadata.contains_key(CONFIG_KEY);
+        let weights = if is_whole { Parts::of_file(&file).stage1 } else { file };
+        let mut config = ModelConfig { stage1: other.stage1, ..self.config.clone() };
+        config.origin.push(format!("stage 1 of {}", other.name));
+        self.with_stage1(config, weights, loading)
+    }
+
     /// How it samples where nothing else is asked for.
     pub fn sampling(&self) -> SamplingDefaults {
         self.config.stage2.as_ref().map(|stage2| stage2.sampling.clone()).unwrap_or_default()

@@ -30,6 +30,20 @@ fn store() -> Result<Store> {
 /// The model that the flags name, or the best that is present.
 pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Result<Chosen> {
     let loading = loading(arguments, device);
+    let mut chosen = chosen(arguments, task, loading)?;
+    if let Some(name) = &arguments.stage1 {
+        let (path, doubt) = match catalog::engine(name) {
+            Some(engine) => file_of(engine, engine.file)?,
+            None if Path::new(name).is_file() => (name.into(), doubts::of_file(Path::new(name))?),
+            None => bail!("--stage1 {name}: is neither an engine (see `diffbir models list`) nor a file"),
+        };
+        chosen.model = chosen.model.behind(&path, loading).context("--stage1")?;
+        chosen.doubts.extend(doubt);
+    }
+    Ok(chosen)
+}
+
+fn chosen(arguments: &Restore, task: catalog::Task, loading: Loading) -> Result<Chosen> {
     if let Some(set) = named_version(arguments)? {
         return official(set, task, loading);
     }
@@ -45,7 +59,7 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
 /// A file of an engine, and what speaks against it.
 fn file_of(engine: &Engine, file: &'static WeightFile) -> Result<(PathBuf, Option<String>)> {
     let path = store()?.find(file).with_context(|| {
-        format!("--model {0}: {1} is not here: `diffbir models pull {0}` gets it", engine.name, file.name)
+        format!("{0}: {1} is not here: `diffbir models pull {0}` gets it", engine.name, file.name)
     })?;
     let doubt = doubts::of_file(&path)?;
     Ok((path, doubt))
