@@ -239,19 +239,24 @@ impl Jobs {
 
     /// Writes a job's record anew, unless the job was removed. A disk that is full is no reason to stop.
     fn keep(&self, job: &Job) {
+        // A copy, so that nobody who only wants to read waits for the disk.
+        let record = job.record().clone();
+        self.keep_as(job, &record);
+    }
+
+    /// Writes what a job's record is about to be.
+    fn keep_as(&self, job: &Job, record: &Record) {
         if job.cancelled.load(Ordering::SeqCst) {
             return;
         }
-        // A copy, so that nobody who only wants to read waits for the disk.
-        let record = job.record().clone();
-        if let Err(error) = self.store.keep(&record) {
+        if let Err(error) = self.store.keep(record) {
             crate::log(format_args!("a job cannot be written: {error}"));
         }
     }
 
     /// A job that was taken has ended.
     pub fn end(&self, job: &Arc<Job>, end: End) {
-        let mut record = job.record();
+        let mut record = job.record().clone();
         self.metrics.busy_ms.add(((now() - record.started.unwrap_or_else(now)) * 1e3) as u64);
         match end {
             End::Done => record.state = State::Done,
@@ -265,8 +270,9 @@ impl Jobs {
             record.ended = Some(now());
         }
         let state = record.state;
-        drop(record);
-        self.keep(job);
+        // What somebody is told outlives a server that is killed the moment after.
+        self.keep_as(job, &record);
+        *job.record() = record;
         let mut all = self.lock();
         all.running -= 1;
         all.tell_positions();

@@ -120,7 +120,6 @@ pub(super) fn group_norm(
         mean.repeat_dim(2, of_group).reshape([batch, 1, 1, channels])
     };
     in_full(x, |x| {
-        debug_assert_eq!(x.dims(), [batch, height, width, channels]);
         let centred = x.clone() - mean(x);
         let variance = mean(centred.clone().square());
         let y = centred / (variance + epsilon).sqrt() * weight.unsqueeze() + bias.unsqueeze();
