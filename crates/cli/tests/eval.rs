@@ -409,6 +409,53 @@ fn repeated_samples_have_a_spread() {
 }
 
 #[test]
+fn only_sheets_of_the_evaluation_are_replaced_or_removed() {
+    let folder = TempDir::new().unwrap();
+    let (truth, restored, out) = folders(&folder);
+    for name in ["a.png", "b.png"] {
+        save(&truth, name, half(30, 30));
+        save(&restored, name, brighter(30, 30));
+    }
+    let run = |more: &[&dyn AsRef<OsStr>]| {
+        let mut all: Vec<&dyn AsRef<OsStr>> = vec![&"--restored", &restored, &"--truth", &truth, &"-o", &out];
+        all.extend(more);
+        eval(&all)
+    };
+    // Somebody's pictures in a folder of that name.
+    for name in ["sheets/a.png", "sheets/c.png"] {
+        save(&out, name, half(10, 10));
+    }
+    let own = std::fs::read(out.join("sheets/a.png")).unwrap();
+    run(&[]).success();
+    assert_eq!(names(&out.join("sheets")), ["a.png", "c.png"]);
+    run(&[&"--sheets"]).code(1).stderr(contains("sheets/a.png: is there and is no sheet of this evaluation"));
+    assert!(std::fs::read(out.join("sheets/a.png")).unwrap() == own);
+    assert_eq!(names(&out.join("sheets")), ["a.png", "b.png", "c.png"]);
+    std::fs::remove_file(out.join("sheets/a.png")).unwrap();
+    run(&[&"--sheets"]).success();
+    // A picture that is gone takes its sheet along, and nothing else.
+    for side in [&truth, &restored] {
+        std::fs::remove_file(side.join("b.png")).unwrap();
+    }
+    run(&[&"--sheets"]).success();
+    assert_eq!(names(&out.join("sheets")), ["a.png", "c.png"]);
+    // Nor is what lies there left out of what is measured, before there are sheets.
+    let other = folder.path().join("other");
+    for name in ["a.png", "sheets/b.png"] {
+        save(&other, name, half(30, 30));
+    }
+    eval(&[&"--restored", &other, &"--niqe", &niqe(), &"-o", &other])
+        .success()
+        .stderr(contains("2 measured"));
+    // However narrow a picture is.
+    for side in [&truth, &restored] {
+        save(side, "n.png", half(1, 3000));
+    }
+    run(&[&"--sheets"]).success();
+    assert!(image::open(out.join("sheets/n.png")).unwrap().height() < 5000);
+}
+
+#[test]
 fn features_give_their_distance() {
     let folder = TempDir::new().unwrap();
     let file = |name: &str, rows: [[f64; 2]; 3]| {

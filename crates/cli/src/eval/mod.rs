@@ -1,6 +1,7 @@
 //! `diffbir eval`.
 
 mod contest;
+mod drawn;
 mod ledger;
 mod measured;
 mod meter;
@@ -11,15 +12,15 @@ mod table;
 
 use crate::args::{Eval, TableFormat};
 use crate::outputs::{self, Target, ensure_writable};
-use crate::paths::{folder_of, place};
+use crate::paths::place;
 use crate::progress::Counter;
 use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk::{self, say};
 use anyhow::{Result, bail};
 use contest::Contest;
 use diffbir::{Error, Progress};
-use diffbir_imaging::{Format, encode_rgb};
 use diffbir_metrics::{Features, Picture, frechet_distance};
+use drawn::Drawn;
 use ledger::Ledger;
 use measured::{Measured, Subject, measure};
 use meter::Meter;
@@ -27,8 +28,8 @@ use pairs::{Files, Folder, together};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use sheet::SHEETS;
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -46,7 +47,8 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
         return Ok(talk::ended(talk::data(format!("{distance:.6}\n").as_bytes())));
     }
     let output = arguments.output.as_deref().map(output_folder).transpose()?;
-    let sheets = output.as_ref().map(|output| output.join(SHEETS));
+    // Sheets of an earlier run are no pictures to be measured.
+    let sheets = output.as_ref().filter(|output| Drawn::is_in(output)).map(|output| output.join(SHEETS));
     let folders = Folder::search_all("--restored", &arguments.restored, sheets.as_deref())?;
     let truth = arguments.truth.as_ref();
     let truth_folder = truth.map(|truth| Folder::search("--truth", "truth".into(), truth, sheets.as_deref()));
@@ -67,28 +69,36 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
         methods,
         contest,
         with_truth: truth.is_some(),
-        sheets,
-        draws: arguments.sheets,
+        draws: arguments.sheets && output.is_some(),
+        undrawn: Cell::new(false),
         stop: on_ctrl_c("stopping after what is going on; press Ctrl-C again to leave at once", None)?,
         meter,
     };
     let mut ledger = Ledger::open(output.as_deref(), &settings, arguments.restart)?;
-    let Some(pictures) = run.measure(&together(truth_folder.as_ref(), &folders), &mut ledger)? else {
+    // After the ledger, which keeps other runs out of the folder.
+    let mut drawn = output.as_deref().map(Drawn::open).transpose()?;
+    let files = together(truth_folder.as_ref(), &folders);
+    let Some(pictures) = run.measure(&files, &mut ledger, drawn.as_mut())? else {
         return Ok(ExitCode::from(STOPPED));
     };
     let problems = folders.into_iter().chain(truth_folder).flat_map(|folder| folder.problems).collect();
     let table = Table { metrics: run.meter.metrics(), methods: run.methods, pictures, problems };
-    finish(arguments, output.as_deref(), &table, &settings)
+    let code = finish(arguments, output.as_deref(), &table, &settings)?;
+    Ok(if run.undrawn.get() { ExitCode::FAILURE } else { code })
 }
+
+/// The tables in the output's folder.
+const TABLES: [&str; 3] = ["table.md", "table.csv", "table.json"];
 
 /// What is the same for all pictures.
 struct Run {
     methods: Vec<String>,
     contest: Option<Contest>,
     with_truth: bool,
-    /// The folder of sheets, and whether they are drawn.
-    sheets: Option<PathBuf>,
+    /// Whether contact sheets are drawn.
     draws: bool,
+    /// Whether one of them could not be.
+    undrawn: Cell<bool>,
     stop: Arc<AtomicBool>,
     meter: Meter,
 }
@@ -108,12 +118,15 @@ impl Run {
         &self,
         pictures: &BTreeMap<PathBuf, Files>,
         ledger: &mut Ledger,
+        mut drawn: Option<&mut Drawn>,
     ) -> Result<Option<Vec<Measured>>> {
         let mut found: Vec<Option<Measured>> = Vec::new();
         let mut tasks = Vec::new();
         for (index, (key, files)) in pictures.iter().enumerate() {
             let (name, stamp) = (key.display().to_string(), stamp(files));
-            let known = ledger.take(&name, &stamp).filter(|_| self.sheet_is_there(key));
+            // Nothing may be missing beside the numbers.
+            let sheet_is_there = !self.draws || drawn.as_ref().is_none_or(|drawn| drawn.is_there(key));
+            let known = ledger.take(&name, &stamp).filter(|_| sheet_is_there);
             if known.is_none() {
                 tasks.push(Task { index, key, name, stamp, files });
             }
@@ -122,6 +135,9 @@ impl Run {
         let known = found.len() - tasks.len();
         if known > 0 {
             say(format_args!("{known} of {} pictures were measured before", found.len()));
+        }
+        if let Some(drawn) = &mut drawn {
+            drawn.tidy(pictures.keys().map(PathBuf::as_path), tasks.iter().map(|task| task.key))?;
         }
         let mut counter = Counter::new("measured", tasks.len());
         // Models use all threads for one picture, and so do metrics but for a little.
@@ -140,13 +156,12 @@ impl Run {
                 for failure in measured.failures() {
                     counter.say(&format!("error: {failure}"));
                 }
-                if let Some(folder) = &self.sheets {
-                    let path = sheet_path(folder, task.key);
-                    match self.draws.then(|| sheet::sheet(subject, &measured)).flatten() {
-                        Some(sheet) => write_png(&path, &sheet)?,
-                        // One that is there shows what was measured before.
-                        None => outputs::remove(&path)?,
-                    }
+                if let Some(drawn) = drawn.as_mut().filter(|_| self.draws)
+                    && let Some(sheet) = sheet::sheet(subject, &measured)
+                    && let Err(error) = drawn.draw(task.key, &sheet)
+                {
+                    self.undrawn.set(true);
+                    counter.say(&format!("error: no contact sheet: {error:#}"));
                 }
                 ledger.add(&measured)?;
                 found[task.index] = Some(measured);
@@ -155,12 +170,6 @@ impl Run {
         }
         counter.finish();
         Ok(Some(found.into_iter().flatten().collect()))
-    }
-
-    /// Whether nothing is missing beside the numbers.
-    fn sheet_is_there(&self, key: &Path) -> bool {
-        let drawn = self.sheets.as_ref().filter(|_| self.draws);
-        drawn.is_none_or(|folder| sheet_path(folder, key).is_file())
     }
 
     /// Reads pictures, or makes them; nothing if it was stopped.
@@ -256,18 +265,6 @@ fn stamp_of(path: &Path) -> String {
     format!("{name} {}@{}", found.len(), time.unwrap_or_default().as_nanos())
 }
 
-/// The name of the picture and `.png`, in the folder of sheets.
-fn sheet_path(folder: &Path, key: &Path) -> PathBuf {
-    let mut name = OsString::from(key.file_name().unwrap_or_default());
-    name.push(".png");
-    folder.join(folder_of(key)).join(name)
-}
-
-fn write_png(path: &Path, picture: &Picture) -> Result<()> {
-    let size = (picture.width_px, picture.height_px);
-    outputs::write(path, &encode_rgb(size, picture.rgb.clone(), Format::Png, None)?)
-}
-
 /// Prints and writes the tables.
 fn finish(
     arguments: &Eval,
@@ -278,7 +275,7 @@ fn finish(
     let (markdown, csv) = (table.markdown(), table.csv()?);
     let json = serde_json::to_string_pretty(&table.json(settings))? + "\n";
     if let Some(folder) = output {
-        for (name, text) in [("table.md", &markdown), ("table.csv", &csv), ("table.json", &json)] {
+        for (name, text) in TABLES.iter().zip([&markdown, &csv, &json]) {
             outputs::write(&folder.join(name), text.as_bytes())?;
         }
     }

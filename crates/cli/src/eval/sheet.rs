@@ -10,6 +10,10 @@ use font8x8::{BASIC_FONTS, UnicodeFonts};
 pub const SHEETS: &str = "sheets";
 /// Width that pictures are shown in: larger ones are reduced, smaller ones enlarged by whole numbers.
 const SHOWN_PX: usize = 512;
+/// Room that one has at least.
+const LEAST_PX: usize = 160;
+/// Height above which they are reduced, however narrow they are.
+const MOST_HIGH_PX: usize = 4 * SHOWN_PX;
 /// How much the crops are enlarged.
 const ZOOM: usize = 2;
 const GAP_PX: usize = 12;
@@ -81,11 +85,14 @@ fn of_size(picture: &Picture) -> String {
 fn draw(name: &str, panels: &[Panel], reference: &Picture) -> Picture {
     let (width, height) = shown(reference.width_px, reference.height_px);
     let region = most_detailed(reference, width);
-    let crop = (width, (region.height * width).div_ceil(region.width));
+    // A narrow picture has room beside it, for what is written and for its crop.
+    let panel_px = width.max(LEAST_PX);
+    let crop = (panel_px, (region.height * panel_px).div_ceil(region.width));
     let top = 2 * GAP_PX + LINE_PX;
-    let (below_names, column) = (top + 2 * LINE_PX, width + GAP_PX);
+    let (below_names, column) = (top + 2 * LINE_PX, panel_px + GAP_PX);
     let crops = below_names + height + GAP_PX;
-    let reasons: Vec<Vec<String>> = panels.iter().map(|panel| wrapped(panel, width - 2 * GAP_PX)).collect();
+    let reasons: Vec<Vec<String>> =
+        panels.iter().map(|panel| wrapped(panel, panel_px - 2 * GAP_PX)).collect();
     let most_lines = reasons.iter().map(Vec::len).max().unwrap_or(0);
     let bottom = (crops + crop.1).max(below_names + most_lines * LINE_PX + 2 * GAP_PX);
     let size = (GAP_PX + panels.len() * column, bottom + GAP_PX);
@@ -93,14 +100,15 @@ fn draw(name: &str, panels: &[Panel], reference: &Picture) -> Picture {
     write(&mut sheet, name, (GAP_PX, GAP_PX), size.0 - 2 * GAP_PX);
     for (index, (panel, reason)) in panels.iter().zip(&reasons).enumerate() {
         let x = GAP_PX + index * column;
-        write(&mut sheet, &panel.name, (x, top), width);
-        write(&mut sheet, &panel.numbers, (x, top + LINE_PX), width);
+        write(&mut sheet, &panel.name, (x, top), panel_px);
+        write(&mut sheet, &panel.numbers, (x, top + LINE_PX), panel_px);
         let Ok(picture) = panel.picture else {
-            let empty = Picture { width_px: width, height_px: height, rgb: EMPTY.repeat(width * height) };
+            let empty =
+                Picture { width_px: panel_px, height_px: height, rgb: EMPTY.repeat(panel_px * height) };
             paste(&mut sheet, &empty, (x, below_names));
             for (line, text) in reason.iter().enumerate() {
                 let place = (x + GAP_PX, below_names + GAP_PX + line * LINE_PX);
-                write(&mut sheet, text, place, width - 2 * GAP_PX);
+                write(&mut sheet, text, place, panel_px - 2 * GAP_PX);
             }
             continue;
         };
@@ -148,12 +156,14 @@ fn numbers(row: &Row) -> String {
     told.collect::<Vec<_>>().join(" ")
 }
 
-/// The size that a picture is shown in.
+/// The size that a picture is shown in. Narrow ones are not enlarged beyond what can be looked at.
 fn shown(width: usize, height: usize) -> (usize, usize) {
-    if width > SHOWN_PX {
-        (SHOWN_PX, (height * SHOWN_PX / width).max(1))
+    if width > SHOWN_PX || height > MOST_HIGH_PX {
+        let of = (SHOWN_PX as f64 / width as f64).min(MOST_HIGH_PX as f64 / height as f64);
+        let reduced = |side: usize| ((side as f64 * of) as usize).max(1);
+        (reduced(width), reduced(height))
     } else {
-        let times = (SHOWN_PX / width).max(1);
+        let times = (SHOWN_PX / width).min(MOST_HIGH_PX / height).max(1);
         (width * times, height * times)
     }
 }

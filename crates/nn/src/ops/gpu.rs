@@ -102,10 +102,11 @@ pub(super) fn group_norm(
     epsilon: f32,
     silu: bool,
 ) -> Tensor<4> {
-    let [batch, height, width, channels] = x.dims();
+    let [batch, _, _, channels] = x.dims();
     #[cfg(feature = "gpu")]
     if is_card(&x.device()) {
-        let sizes = GroupNorm { batch, pixels: height * width, channels, groups, epsilon, silu };
+        let pixels = x.dims()[1] * x.dims()[2];
+        let sizes = GroupNorm { batch, pixels, channels, groups, epsilon, silu };
         return Tensor::from_dispatch(<Dispatch as CardKernels>::card_group_norm(
             x.into_dispatch(),
             weight.into_dispatch(),
