@@ -72,8 +72,11 @@ const STRIDE: Shown =
     Shown("cldm_tile_stride", "Its tile stride", TILES, Some([256.0, 512.0, 32.0]), Some("cldm_tiled"));
 
 /// What holds on a command line alone.
-const OF_COMMANDS: [&str; 3] =
-    [" (see `diffbir models`), or a model file", " (a wrong name lists them)", "; 1 is --stage1-only"];
+const OF_COMMANDS: [&str; 3] = [
+    ", an engine without stage 2 such as realesrgan-x4plus (see `diffbir models list`), or a model file",
+    " (a wrong name lists them)",
+    "; 1 is --stage1-only",
+];
 
 const BASIC: &str = "Basic";
 const FILE: &str = "File";
