@@ -75,6 +75,18 @@ pub(crate) fn round_pixels(isa: Isa, cells: Cells, x: &[f32], channels: usize, o
     }
 }
 
+/// The same as pairs, whatever `cells` the left side has: for the right side.
+pub(crate) fn round_to_pairs(isa: Isa, cells: Cells, x: &[f32], channels: usize, out: &mut [f32]) {
+    if cells != Cells::Widened {
+        return round_pixels(isa, cells, x, channels, out);
+    }
+    for (x, out) in x.chunks_exact(channels).zip(out.chunks_exact_mut(channels.div_ceil(2))) {
+        for (x, out) in x.chunks(2).zip(out) {
+            *out = pair(x[0], x.get(1).copied().unwrap_or(0.0));
+        }
+    }
+}
+
 /// Cells of the left side that hold one pixel.
 pub(crate) fn left_cells(cells: Cells, channels: usize) -> usize {
     match cells {

@@ -9,7 +9,9 @@ pub mod activation;
 pub mod adamw;
 pub mod attention;
 mod bf16;
+pub mod channels;
 pub mod conv;
+mod layer_norm;
 mod math;
 pub mod norm;
 mod pack;
@@ -19,6 +21,7 @@ mod simd;
 mod tile;
 
 pub use bf16::bf16_is_fast;
+pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use products::Products;
 pub use share::on_workers;
 pub use simd::instruction_set;

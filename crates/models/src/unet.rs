@@ -156,11 +156,9 @@ impl Unet {
         }
         let (time, context) = (time.cast(h.dtype()), context.cast(h.dtype()));
         for block in &self.output_blocks {
-            let mut skip = skips.pop().expect("as many skips as output blocks");
-            if let Some(control) = &mut control {
-                skip = skip + control.pop().expect("one for each skip");
-            }
-            h = in_block(block, Tensor::cat(vec![h, skip], 3), &time, &context, OutputBlock::forward);
+            let skip = skips.pop().expect("as many skips as output blocks");
+            let control = control.as_mut().map(|control| control.pop().expect("one for each skip"));
+            h = in_block(block, ops::join(h, skip, control), &time, &context, OutputBlock::forward);
         }
         self.out_conv.forward(self.out_norm.forward_silu(h))
     }
@@ -380,9 +378,7 @@ impl ResBlock {
 
     fn forward(&self, x: Tensor<4>, time: &Tensor<2>) -> Tensor<4> {
         let h = self.conv1.forward(self.norm1.forward_silu(x.clone()));
-        let time = self.time.forward(time.clone());
-        let [batch, channels] = time.dims();
-        let h = h + time.reshape([batch, 1, 1, channels]);
+        let h = ops::add_to_images(h, self.time.forward(time.clone()));
         let x = self.skip.iter().fold(x, |x, skip| skip.forward(x));
         self.conv2.forward_onto(self.norm2.forward_silu(h), x)
     }
@@ -493,7 +489,6 @@ impl FeedForward {
 
     /// Added to `rest`.
     fn forward_onto(&self, x: Tensor<3>, rest: Tensor<3>) -> Tensor<3> {
-        let parts = self.proj.forward(x).chunk(2, 2);
-        self.out.forward_onto(parts[0].clone() * ops::gelu(parts[1].clone()), rest)
+        self.out.forward_onto(ops::geglu(self.proj.forward(x)), rest)
     }
 }

@@ -8,8 +8,10 @@ mod backward;
 mod bf16;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use backward::AttentionGradients;
+pub use window::WindowAttention;
 
 use crate::math::{self, Scores};
 use crate::pack::Right;

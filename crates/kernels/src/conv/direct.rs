@@ -1,5 +1,6 @@
 //! The convolution itself, for the forward pass and for the gradient of the input.
 
+use super::after::{After, Part};
 use super::packed::Panels;
 use crate::bf16;
 use crate::pack::Right;
@@ -221,8 +222,16 @@ impl Direct {
         Input { cells: window, line: padded, image: high * padded }
     }
 
-    /// Writes the output, a bias of `[columns]` added.
-    pub(super) fn run(self, isa: Isa, x: &[f32], weight: Weight, bias: Option<&[f32]>, output: Shared) {
+    /// Writes the output, a bias of `[columns]` added. What is added `after` is as long as the output.
+    pub(super) fn run(
+        self,
+        isa: Isa,
+        x: &[f32],
+        weight: Weight,
+        bias: Option<&[f32]>,
+        after: After,
+        output: Shared,
+    ) {
         let this = self.flattened();
         let layout = match weight {
             Weight::Plain(_) => Layout::new(Cells::Single, this.channels),
@@ -257,7 +266,8 @@ impl Direct {
             let (strip, group) = (task / groups, task % groups);
             let columns = |group: usize| this.columns.min(group * panels / groups * isa.max_columns());
             let columns = columns(group)..columns(group + 1);
-            this.strip(isa, layout, x, &weight, bias, &strips[strip], columns, &passes, scratch, output);
+            let to = (after, output);
+            this.strip(isa, layout, x, &weight, bias, &strips[strip], columns, &passes, scratch, to);
         });
     }
 
@@ -274,7 +284,7 @@ impl Direct {
         columns: Range<usize>,
         passes: &[Pass],
         scratch: &mut Scratch,
-        output: Shared,
+        (after, output): (After, Shared),
     ) {
         let input = self.input(isa, layout, x, strip, &mut scratch.window);
         let width = isa.max_columns();
@@ -333,6 +343,11 @@ impl Direct {
                                 },
                             };
                             tile::run_cells(isa, layout.cells, &tile, count, panel.len());
+                            if index + 1 == passes.len() {
+                                let at = pixel * self.columns + panel.start;
+                                let (row, columns) = (tile.c_row, panel.len());
+                                after.apply(isa, output, Part { at, rows: count, row, columns });
+                            }
                         }
                     }
                 }
