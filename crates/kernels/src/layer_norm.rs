@@ -28,12 +28,30 @@ fn sum(length: usize, term: impl Fn(usize) -> f32) -> f32 {
     sums.iter().sum()
 }
 
+/// The sum of `term` over a row, where that of `nothing` is 0.
+#[inline(always)]
+fn sum_of(row: &[f32], nothing: f32, term: impl Fn(f32) -> f32) -> f32 {
+    let mut sums = [0.0f32; 2 * LANES];
+    let (chunks, rest) = row.as_chunks::<{ 2 * LANES }>();
+    for chunk in chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *sum += term(*value);
+        }
+    }
+    let mut last = [nothing; 2 * LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    for (sum, value) in sums.iter_mut().zip(last) {
+        *sum += term(value);
+    }
+    sums.iter().sum()
+}
+
 /// Mean and 1 / standard deviation.
 #[inline(always)]
 fn statistics(row: &[f32], epsilon: f32) -> (f32, f32) {
     let count = row.len() as f32;
-    let mean = sum(row.len(), |index| row[index]) / count;
-    let variance = sum(row.len(), |index| (row[index] - mean) * (row[index] - mean)) / count;
+    let mean = sum_of(row, 0.0, |value| value) / count;
+    let variance = sum_of(row, mean, |value| (value - mean) * (value - mean)) / count;
     (mean, 1.0 / (variance + epsilon).sqrt())
 }
 

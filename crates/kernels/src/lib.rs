@@ -11,6 +11,8 @@ pub mod attention;
 mod bf16;
 pub mod channels;
 pub mod conv;
+#[cfg(all(test, target_os = "linux"))]
+mod guarded;
 mod layer_norm;
 mod math;
 pub mod norm;

@@ -77,6 +77,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// `self · factor + addend`, rounded once where the machine can.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// The lanes of `other` where those of `self` are below 0, else those of `self`.
+    unsafe fn where_negative(self, other: Self) -> Self;
     /// Of lanes that hold the bits of two bf16 each, the ones in the lower halves.
     unsafe fn low_bf16(self) -> Self;
     /// The ones in the upper halves.
@@ -131,6 +133,15 @@ mod x86 {
         unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
             // SAFETY: as the trait.
             unsafe { _mm512_fmadd_ps(self, factor, addend) }
+        }
+
+        #[inline(always)]
+        unsafe fn where_negative(self, other: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe {
+                let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self, _mm512_setzero_ps());
+                _mm512_mask_blend_ps(negative, self, other)
+            }
         }
 
         #[inline(always)]
@@ -200,6 +211,12 @@ mod x86 {
         unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
             // SAFETY: as the trait.
             unsafe { _mm256_fmadd_ps(self, factor, addend) }
+        }
+
+        #[inline(always)]
+        unsafe fn where_negative(self, other: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm256_blendv_ps(self, other, _mm256_cmp_ps::<_CMP_LT_OQ>(self, _mm256_setzero_ps())) }
         }
 
         #[inline(always)]
@@ -273,6 +290,12 @@ impl Lanes for Array8 {
             }
         }))
     }
+
+    #[inline(always)]
+    unsafe fn where_negative(self, other: Self) -> Self {
+        Array8(std::array::from_fn(|i| if self.0[i] < 0.0 { other.0[i] } else { self.0[i] }))
+    }
+
     #[inline(always)]
     unsafe fn low_bf16(self) -> Self {
         Array8(self.0.map(|bits| f32::from_bits(bits.to_bits() << 16)))

@@ -8,6 +8,7 @@
 //! Memory is counted in cells of four bytes: an `f32`, or the bits of two bf16 that follow one another in the
 //! summed index, the first in the lower half.
 
+use crate::conv::Rectifier;
 use crate::simd::{Array8, Isa, Lanes};
 
 /// One tile. Strides are in cells. The summed index runs over `runs` runs of `len` cells of the right side.
@@ -37,6 +38,21 @@ pub(crate) struct Tile {
     pub c_row: usize,
     /// What the sums are added to.
     pub onto: Onto,
+    /// What is done then.
+    pub then: Then,
+}
+
+/// What is done to sums before they are stored.
+#[derive(Clone, Copy)]
+pub(crate) struct Then {
+    /// Element of row 0, column 0 of what is added, of the output's strides; none if null.
+    pub rest: *const f32,
+    /// What becomes of negative results then.
+    pub rectifier: Rectifier,
+}
+
+impl Then {
+    pub(crate) const NOTHING: Then = Then { rest: std::ptr::null(), rectifier: Rectifier::None };
 }
 
 /// What the sums of a tile are added to.
@@ -202,13 +218,28 @@ unsafe fn tile<V: Lanes, P: Product<V>, const M: usize, const W: usize>(t: &Tile
         for (m, sums) in sums.iter().enumerate() {
             for (w, &sum) in sums.iter().enumerate() {
                 let count = if w + 1 < W { V::LANES } else { last };
-                let to = t.c.add(m * t.c_row + w * V::LANES);
+                let load = |from| if whole { V::load(from) } else { V::load_first(from, count) };
+                let at = m * t.c_row + w * V::LANES;
+                let to = t.c.add(at);
                 let value = match t.onto {
                     Onto::Nothing => sum,
-                    Onto::Bias(bias) => sum.add(V::load_first(bias.add(w * V::LANES), count)),
-                    Onto::Output => V::load_first(to, count).add(sum),
+                    Onto::Bias(bias) => sum.add(load(bias.add(w * V::LANES))),
+                    Onto::Output => load(to.cast_const()).add(sum),
                 };
-                value.store_first(to, count);
+                let value = if t.then.rest.is_null() { value } else { value.add(load(t.then.rest.add(at))) };
+                let value = match t.then.rectifier {
+                    Rectifier::None => value,
+                    Rectifier::Relu => value.where_negative(V::splat(0.0)),
+                    // A negative zero added changes nothing.
+                    Rectifier::Leaky(slope) => {
+                        value.where_negative(value.mul_add(V::splat(slope), V::splat(-0.0)))
+                    }
+                };
+                if whole {
+                    value.store(to)
+                } else {
+                    value.store_first(to, count)
+                };
             }
         }
     }

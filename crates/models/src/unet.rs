@@ -350,7 +350,7 @@ impl OutputBlock {
 
 /// Residual block that is told the time.
 #[derive(Module, Debug)]
-struct ResBlock {
+pub struct ResBlock {
     norm1: GroupNorm,
     conv1: Conv2d,
     time: Linear,
@@ -362,7 +362,13 @@ struct ResBlock {
 impl ResBlock {
     const EPSILON: f32 = 1e-5;
 
-    fn new(params: &Params, config: &UnetConfig, input: usize, output: usize) -> Result<Self, WeightError> {
+    /// From `input` to `output` channels.
+    pub fn new(
+        params: &Params,
+        config: &UnetConfig,
+        input: usize,
+        output: usize,
+    ) -> Result<Self, WeightError> {
         let groups = config.norm_groups;
         Ok(Self {
             norm1: GroupNorm::new(&params.at("in_layers.0"), groups, input, Self::EPSILON)?,
@@ -376,7 +382,8 @@ impl ResBlock {
         })
     }
 
-    fn forward(&self, x: Tensor<4>, time: &Tensor<2>) -> Tensor<4> {
+    /// `x[b, h, w, input]`, told `time[b, 4 · model_channels]`.
+    pub fn forward(&self, x: Tensor<4>, time: &Tensor<2>) -> Tensor<4> {
         let h = self.conv1.forward(self.norm1.forward_silu(x.clone()));
         let h = ops::add_to_images(h, self.time.forward(time.clone()));
         let x = self.skip.iter().fold(x, |x, skip| skip.forward(x));
@@ -387,7 +394,7 @@ impl ResBlock {
 /// Attention of each pixel to all others and to the text (`SpatialTransformer`, depth 1, linear
 /// projections).
 #[derive(Module, Debug)]
-struct Transformer {
+pub struct Transformer {
     norm: GroupNorm,
     proj_in: Linear,
     self_attention: Attention,
@@ -402,7 +409,8 @@ struct Transformer {
 impl Transformer {
     const EPSILON: f32 = 1e-6;
 
-    fn new(params: &Params, config: &UnetConfig, channels: usize) -> Result<Self, WeightError> {
+    /// Over `channels` channels.
+    pub fn new(params: &Params, config: &UnetConfig, channels: usize) -> Result<Self, WeightError> {
         let block = params.at("transformer_blocks.0");
         let head = config.head_channels;
         Ok(Self {
@@ -418,7 +426,8 @@ impl Transformer {
         })
     }
 
-    fn forward(&self, x: Tensor<4>, context: &Tensor<3>) -> Tensor<4> {
+    /// `x[b, h, w, channels]`, attending to itself and to `context[b, tokens, context_channels]`.
+    pub fn forward(&self, x: Tensor<4>, context: &Tensor<3>) -> Tensor<4> {
         let [batch, height, width, channels] = x.dims();
         let tokens = self.norm.forward(x.clone()).reshape([batch, height * width, channels]);
         let h = self.proj_in.forward(tokens);

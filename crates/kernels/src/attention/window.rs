@@ -8,7 +8,7 @@ use crate::pack::Right;
 use crate::products::Products;
 use crate::share::{Shared, filled};
 use crate::simd::Isa;
-use crate::tile::{self, Cells, Onto, Tile, even_parts};
+use crate::tile::{self, Cells, Onto, Then, Tile, even_parts};
 use rayon::prelude::*;
 
 /// The sizes of one attention inside windows.
@@ -137,14 +137,19 @@ impl Given<'_> {
         &self.parts[(3 * self.sizes.place(window, token) + part) * features..][..features]
     }
 
-    /// What is added to a head's scores: `room`, if there is a mask, else as it came.
-    fn bias<'a>(&'a self, window: usize, head: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
+    /// The mask of a window, if it hides anything, which most do not.
+    fn mask(&self, window: usize) -> Option<&[f32]> {
         let size = self.sizes.tokens() * self.sizes.tokens();
-        let bias = &self.bias[head * size..][..size];
         let windows = self.sizes.rows * self.sizes.columns / self.sizes.tokens();
         let mask = self.mask.map(|mask| &mask[window % windows * size..][..size]);
-        // Most windows have nothing to hide.
-        let Some(mask) = mask.filter(|mask| mask.iter().any(|value| *value != 0.0)) else { return bias };
+        mask.filter(|mask| mask.iter().any(|value| *value != 0.0))
+    }
+
+    /// What is added to a head's scores: `room`, if there is a mask, else as it came.
+    fn bias<'a>(&'a self, mask: Option<&[f32]>, head: usize, room: &'a mut Vec<f32>) -> &'a [f32] {
+        let size = self.sizes.tokens() * self.sizes.tokens();
+        let bias = &self.bias[head * size..][..size];
+        let Some(mask) = mask else { return bias };
         room.clear();
         room.extend(bias.iter().zip(mask).map(|(bias, mask)| bias + mask));
         room
@@ -168,6 +173,7 @@ impl Given<'_> {
             let data = parts.clone().nth(part).expect("there are three");
             Heads::interleaved(data, tokens, heads, width)
         });
+        let mask = self.mask(window);
         for head in 0..heads {
             let task = Task {
                 sizes: &sizes,
@@ -177,7 +183,7 @@ impl Given<'_> {
                 k: k.head(0, head),
                 v: v.head(0, head),
                 rows: [features; 3],
-                bias: Some(self.bias(window, head, &mut scratch.bias)),
+                bias: Some(self.bias(mask, head, &mut scratch.bias)),
             };
             // SAFETY: y has all queries.
             unsafe {
@@ -217,6 +223,7 @@ impl Given<'_> {
         scratch.sums.clear();
         scratch.sums.resize(heads * tokens, 0.0);
         let mut factors = vec![0.0; most];
+        let mask = self.mask(window);
         for head in 0..heads {
             for (start, panel) in
                 (0..tokens).step_by(columns).zip(scratch.panels.chunks_exact_mut(depth * columns))
@@ -224,7 +231,7 @@ impl Given<'_> {
                 let keys = Right::Columns { data: &scratch.keys[head * pairs..], depth: heads * pairs };
                 keys.pack(isa, 0..depth, start..tokens.min(start + columns), columns, panel);
             }
-            let bias = self.bias(window, head, &mut scratch.bias);
+            let bias = self.bias(mask, head, &mut scratch.bias);
             for (first, rows) in even_parts(tokens, most) {
                 let product = Tile {
                     a: scratch.queries[first * heads * query + head * query..].as_ptr(),
@@ -239,6 +246,7 @@ impl Given<'_> {
                     c: std::ptr::null_mut(),
                     c_row: stride,
                     onto: Onto::Nothing,
+                    then: Then::NOTHING,
                 };
                 let panels = scratch.panels.chunks_exact(depth * columns);
                 for (start, panel) in (0..tokens).step_by(columns).zip(panels) {
