@@ -9,6 +9,8 @@
 //! summed index, the first in the lower half.
 
 use crate::conv::Rectifier;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::Pair;
 use crate::simd::{Array8, Isa, Lanes};
 
 /// One tile. Strides are in cells. The summed index runs over `runs` runs of `len` cells of the right side.
@@ -282,6 +284,12 @@ unsafe fn tile_avx2<P: Product<__m256>, const M: usize, const W: usize>(t: &Tile
     unsafe { tile::<__m256, P, M, W>(t, columns) }
 }
 
+#[cfg(target_arch = "aarch64")]
+unsafe fn tile_neon<P: Product<Pair>, const M: usize, const W: usize>(t: &Tile, columns: usize) {
+    // SAFETY: as the caller.
+    unsafe { tile::<Pair, P, M, W>(t, columns) }
+}
+
 unsafe fn tile_portable<P: Product<Array8>, const M: usize, const W: usize>(t: &Tile, columns: usize) {
     // SAFETY: as the caller.
     unsafe { tile::<Array8, P, M, W>(t, columns) }
@@ -295,6 +303,8 @@ impl Cells {
             (Cells::Widened, Isa::Avx512) => 11,
             #[cfg(target_arch = "x86_64")]
             (Cells::Widened, Isa::Avx2) => 5,
+            #[cfg(target_arch = "aarch64")]
+            (Cells::Widened, Isa::Neon) => 5,
             _ => isa.max_rows(),
         }
     }
@@ -308,6 +318,9 @@ impl Isa {
             Isa::Avx512 => 14,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => 6,
+            // Four registers a row, of 32.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => 6,
             Isa::Portable => 4,
         }
     }
@@ -339,6 +352,7 @@ pub(crate) unsafe fn run(isa: Isa, t: &Tile, rows: usize, columns: usize) {
 /// within `rows`, `columns`, `runs` and `len` lies in memory that may be read (`a`, `b`, bias) or written by
 /// this thread alone (`c`).
 pub(crate) unsafe fn run_cells(isa: Isa, cells: Cells, t: &Tile, rows: usize, columns: usize) {
+    #[cfg(target_arch = "x86_64")]
     macro_rules! avx512 {
         ($function:ident, $product:ty, $($more:literal)*) => {
             by_size!(
@@ -357,6 +371,10 @@ pub(crate) unsafe fn run_cells(isa: Isa, cells: Cells, t: &Tile, rows: usize, co
         (Isa::Avx2, Cells::Single) => by_size!(tile_avx2, Single, __m256, t, rows, columns, [1 2 3 4 5 6]),
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Cells::Widened) => by_size!(tile_avx2, Widened, __m256, t, rows, columns, [1 2 3 4 5]),
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon, Cells::Single) => by_size!(tile_neon, Single, Pair, t, rows, columns, [1 2 3 4 5 6]),
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon, Cells::Widened) => by_size!(tile_neon, Widened, Pair, t, rows, columns, [1 2 3 4 5]),
         (Isa::Portable, Cells::Single) => {
             by_size!(tile_portable, Single, Array8, t, rows, columns, [1 2 3 4])
         }
