@@ -217,33 +217,72 @@ unsafe fn tile<V: Lanes, P: Product<V>, const M: usize, const W: usize>(t: &Tile
                 add_run::<V, P, false, M, W>(t, run, last, &mut sums);
             }
         }
-        for (m, sums) in sums.iter().enumerate() {
-            for (w, &sum) in sums.iter().enumerate() {
-                let count = if w + 1 < W { V::LANES } else { last };
-                let load = |from| if whole { V::load(from) } else { V::load_first(from, count) };
-                let at = m * t.c_row + w * V::LANES;
-                let to = t.c.add(at);
-                let value = match t.onto {
-                    Onto::Nothing => sum,
-                    Onto::Bias(bias) => sum.add(load(bias.add(w * V::LANES))),
-                    Onto::Output => load(to.cast_const()).add(sum),
-                };
-                let value = if t.then.rest.is_null() { value } else { value.add(load(t.then.rest.add(at))) };
-                let value = match t.then.rectifier {
-                    Rectifier::None => value,
-                    Rectifier::Relu => value.where_negative(V::splat(0.0)),
-                    // A negative zero added changes nothing.
-                    Rectifier::Leaky(slope) => {
-                        value.where_negative(value.mul_add(V::splat(slope), V::splat(-0.0)))
-                    }
-                };
-                if whole {
-                    value.store(to)
-                } else {
-                    value.store_first(to, count)
-                };
+        if whole {
+            store::<V, true, M, W>(t, last, sums);
+        } else {
+            store::<V, false, M, W>(t, last, sums);
+        }
+    }
+}
+
+/// Stores the sums, after what they are added to and what is done then. One small loop after the other: the compiler has to
+/// unroll them all, or the sums would not be held in registers.
+///
+/// # Safety
+/// As [`run`].
+#[inline(always)]
+unsafe fn store<V: Lanes, const WHOLE: bool, const M: usize, const W: usize>(
+    t: &Tile,
+    last: usize,
+    mut sums: [[V; W]; M],
+) {
+    macro_rules! each {
+        (|$sum:ident, $m:ident, $w:ident, $count:ident| $do:expr) => {
+            for ($m, sums) in sums.iter_mut().enumerate() {
+                for ($w, $sum) in sums.iter_mut().enumerate() {
+                    let $count = if WHOLE || $w + 1 < W { V::LANES } else { last };
+                    $do;
+                }
+            }
+        };
+    }
+    // SAFETY: the caller promises that c and what is added hold the elements that the strides reach.
+    unsafe {
+        let load = |from: *const f32, count| if WHOLE { V::load(from) } else { V::load_first(from, count) };
+        match t.onto {
+            Onto::Nothing => {}
+            Onto::Bias(bias) => {
+                let mut biases = [V::splat(0.0); W];
+                for (w, to) in biases.iter_mut().enumerate() {
+                    let count = if WHOLE || w + 1 < W { V::LANES } else { last };
+                    *to = load(bias.add(w * V::LANES), count);
+                }
+                each!(|sum, _m, w, _count| *sum = sum.add(biases[w]));
+            }
+            Onto::Output => each!(|sum, m, w, count| {
+                *sum = load(t.c.add(m * t.c_row + w * V::LANES), count).add(*sum);
+            }),
+        }
+        if !t.then.rest.is_null() {
+            each!(|sum, m, w, count| {
+                *sum = sum.add(load(t.then.rest.add(m * t.c_row + w * V::LANES), count));
+            });
+        }
+        match t.then.rectifier {
+            Rectifier::None => {}
+            Rectifier::Relu => each!(|sum, _m, _w, _count| *sum = sum.where_negative(V::splat(0.0))),
+            Rectifier::Leaky(slope) => {
+                let slope = V::splat(slope);
+                // A negative zero added changes nothing.
+                each!(|sum, _m, _w, _count| {
+                    *sum = sum.where_negative(sum.mul_add(slope, V::splat(-0.0)));
+                });
             }
         }
+        each!(|sum, m, w, count| {
+            let to = t.c.add(m * t.c_row + w * V::LANES);
+            if WHOLE { sum.store(to) } else { sum.store_first(to, count) }
+        });
     }
 }
 
