@@ -14,7 +14,7 @@ pub(crate) enum Isa {
     /// AVX2 with FMA, 8 lanes.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// NEON, 8 lanes in two registers. Compiled, but never run by us.
+    /// NEON, 8 lanes in two registers. Its tests ran under QEMU only.
     #[cfg(target_arch = "aarch64")]
     Neon,
     /// Whatever the compiler makes of arrays of 8.
