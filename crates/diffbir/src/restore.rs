@@ -8,7 +8,7 @@ use crate::tiling::Tiling;
 use crate::{stage1, stage2};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::noise::Noise;
-use diffbir_diffusion::{Latent, Parameters, Sampler, StartPoint};
+use diffbir_diffusion::{Latent, Parameters, Restoration, Sampler, StartPoint};
 use diffbir_imaging::resize::Filter;
 use diffbir_imaging::{Photo, Raster, colour_fix};
 use std::ops::ControlFlow;
@@ -50,6 +50,8 @@ pub struct Options {
     pub strength: f64,
     /// Timestep of the noise that is laid on the condition, 0 for none.
     pub noise_aug: usize,
+    /// How the sampler's estimates are pulled towards stage 1, if they are: by [`Sampler::Spaced`] alone.
+    pub restoration: Option<Restoration>,
     /// How the colours of stage 1 come back.
     pub colour_fix: ColourFix,
 }
@@ -74,6 +76,7 @@ impl Options {
             negative_prompt: sampling.negative_prompt,
             strength: 1.0,
             noise_aug: 0,
+            restoration: None,
             colour_fix: ColourFix::Wavelet,
         }
     }

@@ -2,6 +2,7 @@
 
 mod eval;
 mod faces;
+mod guidance;
 mod reference;
 mod restore;
 mod serve;
@@ -9,6 +10,7 @@ mod train;
 
 pub use eval::{Eval, TableFormat};
 pub use faces::{Faces, Which};
+pub use guidance::{Guidance, GuidanceLoss, GuidanceSpace};
 pub use reference::{Captioner, Reference, Version};
 pub use restore::{ColourFix, Precision, Restore, SeedMode, Task};
 pub use serve::Serve;

@@ -1,6 +1,6 @@
 //! Flags of `diffbir restore`.
 
-use super::{Existing, Faces, Reference, cfg_scale, fidelity, not_negative, positive, seed, share};
+use super::{Existing, Faces, Guidance, Reference, cfg_scale, fidelity, not_negative, positive, seed, share};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use diffbir::device::DeviceChoice;
@@ -170,6 +170,9 @@ pub struct Restore {
     pub tiles: Tiles,
 
     #[command(flatten)]
+    pub guidance: Guidance,
+
+    #[command(flatten)]
     pub faces: Faces,
 
     #[command(flatten)]
@@ -181,7 +184,7 @@ pub struct Restore {
 }
 
 /// What only stage 2 heeds.
-const OF_STAGE2: [&str; 26] = [
+const OF_STAGE2: [&str; 27] = [
     "steps",
     "sampler",
     "s_churn",
@@ -199,6 +202,7 @@ const OF_STAGE2: [&str; 26] = [
     "negative_prompt",
     "strength",
     "noise_aug",
+    "guidance",
     "seed",
     "seed_mode",
     "noise",

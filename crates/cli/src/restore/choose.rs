@@ -44,14 +44,14 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
 }
 
 fn chosen(arguments: &Restore, task: catalog::Task, loading: Loading) -> Result<Chosen> {
+    if let Some(share) = arguments.denoise {
+        return denoising(&arguments.model, share as f32, loading);
+    }
     if let Some(set) = named_version(arguments)? {
         return official(set, task, loading);
     }
     if let Some(ckpt) = &arguments.reference.ckpt {
         return from_files(ckpt, &arguments.reference, loading);
-    }
-    if let Some(share) = arguments.denoise {
-        return denoising(&arguments.model, share as f32, loading);
     }
     named("--model", &arguments.model, task, loading)
 }
@@ -216,11 +216,6 @@ pub fn task(arguments: &Restore) -> Result<catalog::Task> {
             "--captioner: only `none` is built: describe the picture by --prompt",
         ),
         (reference.llava_bit.is_some(), "--llava-bit: the captioner llava is not built: leave it out"),
-        (reference.guidance, "--guidance: restoration guidance is not built yet: leave it out"),
-        (
-            reference.g_loss.is_some() || reference.g_scale.is_some(),
-            "--g-loss and --g-scale: restoration guidance is not built yet: leave them out",
-        ),
     ];
     if let Some((_, message)) = not_built.into_iter().find(|(asked, _)| *asked) {
         bail!("{message}");

@@ -1,12 +1,13 @@
 //! From flags and model to the settings of a run.
 
-use crate::args::{ColourFix, Restore};
+use crate::args::{ColourFix, Guidance, GuidanceLoss, GuidanceSpace, Restore};
 use anyhow::{Result, bail};
 use diffbir::catalog::{NEGATIVE_V21, PROMPT_V21, Task};
 use diffbir::config::SamplingDefaults;
 use diffbir::tiling::{Cut, Sliding, Tiling};
 use diffbir::{Model, Options, restore};
-use diffbir_diffusion::{Parameter, Parameters, Sampler, StartPoint, Terminal};
+use diffbir_diffusion::restoration::{Loss, Space};
+use diffbir_diffusion::{Parameter, Parameters, Restoration, Sampler, StartPoint, Terminal};
 
 /// The reference's guidance scale where none is given, for all its models.
 const REFERENCE_CFG_SCALE: f64 = 6.0;
@@ -83,6 +84,7 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
         negative_prompt: arguments.negative_prompt.clone().unwrap_or(defaults.negative_prompt),
         strength: arguments.strength,
         noise_aug: usize::from(arguments.noise_aug),
+        restoration: restoration(&arguments.guidance, arguments, say)?,
         colour_fix: match arguments.color_fix {
             ColourFix::Wavelet => restore::ColourFix::Wavelet,
             ColourFix::Adain => restore::ColourFix::Adain,
@@ -91,6 +93,35 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
     };
     model.check(&options)?;
     Ok(options)
+}
+
+/// How the sampler's estimates are pulled towards stage 1, if they are.
+fn restoration(
+    given: &Guidance,
+    arguments: &Restore,
+    say: &mut dyn FnMut(&str),
+) -> Result<Option<Restoration>> {
+    if !given.guidance {
+        return Ok(None);
+    }
+    if given.g_scale == 0.0 {
+        unheeded(arguments, "--guidance: changes nothing without --g-scale, such as .5".into(), say)?;
+    }
+    let loss = match given.g_loss {
+        GuidanceLoss::Mse => Loss::Mse,
+        GuidanceLoss::WMse => Loss::WeightedMse,
+    };
+    let space = match (given.g_space, loss) {
+        (Some(GuidanceSpace::Latent), Loss::WeightedMse) => {
+            bail!(
+                "--g-space latent: the loss w_mse looks for edges in pictures: give --g-loss mse, or --g-space rgb"
+            )
+        }
+        (Some(GuidanceSpace::Latent), _) | (None, Loss::Mse) => Space::Latent,
+        (Some(GuidanceSpace::Rgb), _) | (None, Loss::WeightedMse) => Space::Rgb,
+    };
+    let Guidance { g_scale: scale, g_start: start, g_stop: stop, g_repeat: repeat, .. } = *given;
+    Ok(Some(Restoration { loss, space, scale, start, stop, repeat: usize::from(repeat) }))
 }
 
 /// Whether what is left out is as in the reference's `inference.py`. The article's demo has its own defaults,
