@@ -118,14 +118,14 @@ fn restoration_guidance_is_the_references() {
         how.pull(&estimate, &target).data
     };
     let plain = pull(Loss::Mse);
-    close("mse", &plain, &floats("restoration mse"), 2e-5);
-    close("w_mse", &pull(Loss::WeightedMse), &floats("restoration w_mse"), 2e-5);
+    close("mse", &plain, &floats("restoration mse"), 5e-5);
+    close("w_mse", &pull(Loss::WeightedMse), &floats("restoration w_mse"), 5e-5);
     // One for each pixel, whatever the channel.
     let weights = floats("restoration weights");
     assert!(weights.iter().any(|&w| w > 0.9) && weights.iter().any(|&w| w < 1e-3), "{weights:?}");
     for (index, pull) in pull(Loss::WeightedMse).into_iter().enumerate() {
         let weight = weights[index / 144 * 48 + index % 48];
-        assert!((pull - weight * plain[index]).abs() < 2e-5, "{index}: {pull} of {}", plain[index]);
+        assert!((pull - weight * plain[index]).abs() < 5e-5, "{index}: {pull} of {}", plain[index]);
     }
 }
 
