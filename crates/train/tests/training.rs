@@ -342,7 +342,7 @@ fn latents_of_all_kinds_are_of_the_same_pictures() {
         let pictures = open(std::slice::from_ref(&data), side, &network, &mut report).unwrap();
         encode_all(&pictures, &cache, kind, side, by, &device, &mut report)
     };
-    let enlarge = |small: &Raster, [width_px, height_px]: [usize; 2]| {
+    let enlarge = |small: &Raster, (width_px, height_px): (usize, usize)| {
         resize::float(small, width_px, height_px, Filter::Bicubic)
     };
     let truths = latents(&Kind::Truth, 1).unwrap();
