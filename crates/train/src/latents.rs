@@ -61,6 +61,9 @@ const MADE_BY: &str = "made_by";
 /// Pictures are cut to whole multiples of this side.
 pub(crate) const MULTIPLE_PX: usize = 32;
 
+/// Of a longer side the middle is kept: networks go through a picture in one piece.
+const MOST_PX: usize = 1024;
+
 /// The pictures of some sources that latents with at least `side` cells a side can be made of.
 pub fn open(
     sources: &[PathBuf],
@@ -183,8 +186,10 @@ fn encode(
     autoencoder: &dyn Autoencoder,
     device: &Device,
 ) -> Result<TensorData, DataError> {
-    let whole = |px: usize| px / MULTIPLE_PX * MULTIPLE_PX;
-    let truth = picture.crop(0, 0, whole(picture.width_px), whole(picture.height_px));
+    let whole = |px: usize| px.min(MOST_PX) / MULTIPLE_PX * MULTIPLE_PX;
+    let before = |px: usize| px.saturating_sub(MOST_PX) / 2;
+    let (width_px, height_px) = picture.size();
+    let truth = picture.crop(before(width_px), before(height_px), whole(width_px), whole(height_px));
     let latent = match kind {
         Kind::Truth => autoencoder.distribution(to_tensor([&truth], device)),
         Kind::Stage1 { restore, recipe, draw, .. } => {

@@ -80,10 +80,14 @@ impl Cleaner {
     /// From a degraded picture to what stage 1 makes of it at this width and height.
     pub(crate) fn restore_to(&self, degraded: &Raster, (width_px, height_px): (usize, usize)) -> Raster {
         let picture = stage1::input(&self.sizes, degraded, width_px, height_px);
-        let out = self.network.forward(to_tensor([&picture], &self.device)).clamp(0.0, 1.0);
+        let padded = picture.repeat_end(self.sizes.multiple_px());
+        let out = self.network.forward(to_tensor([&padded], &self.device)).clamp(0.0, 1.0);
         let [_, rows, columns, channels] = out.dims();
         let data = out.into_data().iter::<f32>().collect();
+        let (columns_inside, rows_inside) =
+            (picture.width_px * columns / padded.width_px, picture.height_px * rows / padded.height_px);
         let restored = Raster { width_px: columns, height_px: rows, channels, data };
+        let restored = restored.crop(0, 0, columns_inside, rows_inside);
         resize::float(&restored, width_px, height_px, Filter::Bicubic)
     }
 }

@@ -8,6 +8,7 @@ use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::stage1::Stage1Config;
+use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::taef2::Taef2Config;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::checkpoint::Checkpoint;
@@ -234,6 +235,18 @@ fn latents_that_are_made_anew_are_the_same_in_a_run_that_goes_on() {
     let mut whole = stage2(folder, &prior);
     whole.run.steps = 8;
     whole.run.checkpoint_every = 4;
+    // Its windows are larger than a crop.
+    let sizes = SwinIrConfig {
+        embed: 12,
+        depths: vec![2],
+        heads: vec![2],
+        upsampling_features: 8,
+        ..SwinIrConfig::official()
+    };
+    whole.stage1 = Trained {
+        path: save(&folder.join("swinir.safetensors"), 9, |params| sizes.build(params)),
+        network: Network { base: "swinir-official".into(), sizes: Stage1Config::SwinIr(sizes) },
+    };
     whole.control = ControlConfig { recipe: "realesrgan".into(), by_batch: true, pool: 4, ..whole.control };
     let mut parts = whole.clone();
     validations(|report| stage2::train_control(&whole, &device, report)).unwrap();
