@@ -274,9 +274,9 @@ fn latents_that_are_made_anew_are_the_same_in_a_run_that_goes_on() {
     assert!(refused(&parts).contains("there are 3 pictures for a batch of 4"));
     parts.run.batch = 2;
     parts.data.latents = folder.join("latents");
-    assert!(refused(&parts).contains("control.by_batch and control.pool are for latents that are made anew"));
-    (parts.control.by_batch, parts.control.pool) = (false, 0);
     assert!(refused(&parts).contains("data.crop and data.augment are for latents that are made anew"));
+    (parts.data.crop, parts.data.augment) = (Crop::Inside, Augment::default());
+    assert!(refused(&parts).contains("control.by_batch and control.pool are for latents that are made anew"));
 }
 
 /// The mean of a latent is cached with its deviation, and prompts are read anew.

@@ -381,7 +381,7 @@ fn latents_of_large_pictures_are_of_their_middle() {
         kept.map(|entry| Checkpoint::open(&entry.unwrap().path()).unwrap().get("latent").unwrap()).collect();
     assert_eq!(latents.len(), 2);
     assert_eq!(latents[0], latents[1]);
-    assert_eq!(latents[0].as_ref().unwrap().0[..2], [2, 64]);
+    assert_eq!(latents[0].as_ref().unwrap().0[..2], [4, 128]);
 }
 
 /// A file of LPIPS with random weights.

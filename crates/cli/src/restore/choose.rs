@@ -129,6 +129,15 @@ pub fn named(flag: &str, name: &str, task: catalog::Task, loading: Loading) -> R
     }
 }
 
+/// The file of an engine or of a model of one's own, and otherwise the path that a name is.
+pub fn file_named(name: &str) -> PathBuf {
+    let found = store().ok().and_then(|store| match catalog::engine(name) {
+        Some(engine) => store.find(engine.file),
+        None => crate::own::find(&store, name).filter(|_| !Path::new(name).exists()),
+    });
+    found.unwrap_or_else(|| name.into())
+}
+
 /// The best official model that is present, if there is one.
 pub fn best(task: catalog::Task, stages: Stages) -> Option<&'static Set> {
     // No cache folder is no reason not to restore with what is built in.
