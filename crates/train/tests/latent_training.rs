@@ -270,6 +270,8 @@ fn latents_that_are_made_anew_are_the_same_in_a_run_that_goes_on() {
         assert!(!config.run.output.exists());
         error
     };
+    parts.run.batch = 3;
+    assert!(refused(&parts).contains("control.pool: it must be a multiple of run.batch"));
     parts.run.batch = 4;
     assert!(refused(&parts).contains("there are 3 pictures for a batch of 4"));
     parts.run.batch = 2;

@@ -407,6 +407,10 @@ pub(super) fn check_common(
     want(optimizer.clip_norm > 0.0, "optimizer.clip_norm", "it must be larger than 0; inf for no limit")
 }
 
+pub(super) fn check_pool(pool: usize, run: &RunConfig, field: &'static str) -> Result<(), ConfigError> {
+    want(pool.is_multiple_of(run.batch), field, "it must be a multiple of run.batch")
+}
+
 impl PictureLoss {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let weights = [self.sse, self.mse_log, self.l1, self.lpips];
