@@ -86,7 +86,7 @@ impl Geometry {
     /// The picture with its right and lower edge filled up to a multiple.
     pub(crate) fn padded(self, picture: &Raster, multiple_px: usize) -> Raster {
         match self {
-            Self::Free => repeat_edges(picture, multiple_px),
+            Self::Free => picture.repeat_end(multiple_px),
             Self::Reference | Self::Article => picture.pad_end(multiple_px),
         }
     }
@@ -120,22 +120,6 @@ fn resize_8_bit(picture: &Raster, (width, height): (usize, usize), filter: Filte
     let (size, channels) = ((picture.width_px, picture.height_px), picture.channels);
     let pixels = resize::pil(&picture.to_u8_truncating(), size, channels, (width, height), filter);
     Raster::from_u8(width, height, channels, &pixels)
-}
-
-/// The last column and row repeated up to a multiple.
-fn repeat_edges(picture: &Raster, multiple_px: usize) -> Raster {
-    let (width, height, channels) = (picture.width_px, picture.height_px, picture.channels);
-    let mut padded = picture.pad_end(multiple_px);
-    let length = padded.width_px * channels;
-    for y in 0..padded.height_px {
-        let source = y.min(height - 1);
-        for x in 0..padded.width_px {
-            let from = (source * width + x.min(width - 1)) * channels;
-            let to = y * length + x * channels;
-            padded.data[to..to + channels].copy_from_slice(&picture.data[from..from + channels]);
-        }
-    }
-    padded
 }
 
 #[cfg(test)]

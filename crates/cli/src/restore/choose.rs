@@ -119,11 +119,23 @@ pub fn named(flag: &str, name: &str, task: catalog::Task, loading: Loading) -> R
         folder if Path::new(folder).is_dir() => bail!(
             "{flag} {folder}: is no folder of a training run: it has no config.toml, which `diffbir train` writes"
         ),
-        name => bail!(
-            "{flag} {name}: is neither auto, nano, v1, v2, v2.1 nor an engine (see `diffbir models list`) nor a file nor \
-            the folder of a training run"
-        ),
+        name => match store().ok().and_then(|store| crate::own::find(&store, name)) {
+            Some(file) => own(Model::open(&file, loading)?),
+            None => bail!(
+                "{flag} {name}: is neither auto, nano, v1, v2, v2.1 nor another model of `diffbir models list` nor a \
+                file nor the folder of a training run"
+            ),
+        },
     }
+}
+
+/// The file of an engine or of a model of one's own, and otherwise the path that a name is.
+pub fn file_named(name: &str) -> PathBuf {
+    let found = store().ok().and_then(|store| match catalog::engine(name) {
+        Some(engine) => store.find(engine.file),
+        None => crate::own::find(&store, name).filter(|_| !Path::new(name).exists()),
+    });
+    found.unwrap_or_else(|| name.into())
 }
 
 /// The best official model that is present, if there is one.
