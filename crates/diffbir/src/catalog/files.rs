@@ -212,7 +212,7 @@ pub(super) static FULL_V1_FACE: WeightFile = WeightFile {
 };
 
 /// All files that we know of.
-pub static FILES: [&WeightFile; 29] = [
+pub static FILES: [&WeightFile; 31] = [
     &SWINIR_GENERAL,
     &SWINIR_FACE,
     &SWINIR_REALESRGAN,
@@ -237,6 +237,8 @@ pub static FILES: [&WeightFile; 29] = [
     &engines::GENERAL,
     &engines::GENERAL_WDN,
     &engines::ANIMEVIDEO,
+    &engines::GFPGAN_V13,
+    &engines::GFPGAN_V14,
     &metrics::ALEXNET,
     &metrics::LPIPS_ALEX,
     &metrics::VGG16,

@@ -59,8 +59,11 @@ fn gfpgan_is_its_authors() {
     let (network, keys) = keyed(0, |params| config.build(params));
     let x = given("gfpgan_128x128", [1, 3, 128, 128], picture);
     let mut parts = Vec::new();
-    let run = || network.forward_watched(x, &mut |part| Ok::<(), ()>(parts.push(part))).unwrap();
-    let out = golden.check_layers("layers", &keys, run);
+    let mut before = |part| {
+        parts.push(part);
+        Ok::<(), ()>(())
+    };
+    let out = golden.check_layers("layers", &keys, || network.forward_watched(x, &mut before)).unwrap();
     golden.check("out", out);
     assert_eq!(parts, (0..network.layers()).collect::<Vec<_>>());
 }
