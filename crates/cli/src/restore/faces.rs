@@ -113,14 +113,10 @@ impl Faces {
             model.check(options).with_context(|| format!("{flag} {name}"))?;
             Ok(model)
         };
-        let engine = match &flags.face_engine {
-            Some(name) => Some((beside("--face-engine", name)?, flags.face_blend.unwrap_or(1.0) as f32)),
-            None => None,
-        };
-        let background = match background_of(flags.background_engine.as_deref(), options.upscale) {
-            Some(name) => Some(beside("--background-engine", name)?),
-            None => None,
-        };
+        let engine = flags.face_engine.as_deref().map(|name| beside("--face-engine", name)).transpose()?;
+        let engine = engine.map(|model| (model, flags.face_blend.unwrap_or(1.0) as f32));
+        let background = background_of(flags.background_engine.as_deref(), options.upscale);
+        let background = background.map(|name| beside("--background-engine", name)).transpose()?;
         if let Some(model) = background.as_ref().filter(|model| model.config.stage1.side_px().is_some()) {
             bail!(
                 "--background-engine: {} restores aligned faces alone: it goes with --face-engine",
