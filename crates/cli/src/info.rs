@@ -116,7 +116,7 @@ const PARTS: [(&str, &str); 11] = [
 ];
 
 /// A tensor by which a network is known, and the network.
-const NETWORKS: [(&str, &str); 18] = [
+const NETWORKS: [(&str, &str); 19] = [
     ("down_blocks.0.resnets.0.conv1.weight", "UNet in the names of the diffusers library"),
     ("decoder.mid_block.resnets.0.conv1.weight", "autoencoder in the names of the diffusers library"),
     (
@@ -137,6 +137,7 @@ const NETWORKS: [(&str, &str); 18] = [
     ("11.pool.1.weight", "encoder of TAEF2, an autoencoder"),
     ("3.pool.1.weight", "decoder of TAEF2, an autoencoder"),
     ("BboxHead.0.conv1x1.weight", "RetinaFace, which finds faces"),
+    ("stylegan_decoder.style_conv1.weight", "GFPGAN, which restores aligned faces"),
     ("out_mask_conv.conv2d.weight", "ParseNet, which tells a face from what is around it"),
 ];
 

@@ -5,6 +5,7 @@ use crate::geometry::{to_short_side, to_size};
 use crate::model::Model;
 use crate::restore::{Watch, report, to_raster, to_tensor};
 use crate::tiling::{Cut, Sliding, Tiling};
+use diffbir_imaging::resize::Filter;
 use diffbir_imaging::tiles::{Blend, VaeTile, Window, gaussian_weights, sliding_windows, vae_tiles};
 use diffbir_imaging::{Photo, Raster};
 use diffbir_models::stage1::Stage1Config;
@@ -22,6 +23,10 @@ pub(crate) fn clean(
     watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
     let (config, geometry) = (&model.config.stage1, model.config.geometry);
+    if let Some(side) = config.side_px() {
+        let face = photo.resized(side, side, Filter::Bicubic);
+        return Ok(to_size(Cleaner { model, watch }.run(&face, 0, 1)?, size));
+    }
     // A network that enlarges sees the photograph as it is, one that does not sees it at the final size.
     let grows = config.upscale() > 1;
     let mut input = if grows { photo.to_raster() } else { geometry.resized(photo, size, tiling.least_px()) };

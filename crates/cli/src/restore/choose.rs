@@ -32,15 +32,33 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
     let loading = loading(arguments, device);
     let mut chosen = chosen(arguments, task, loading)?;
     if let Some(name) = &arguments.stage1 {
-        let (path, doubt) = match catalog::engine(name) {
-            Some(engine) => file_of(engine, engine.file)?,
-            None if Path::new(name).is_file() => (name.into(), doubts::of_file(Path::new(name))?),
-            None => bail!("--stage1 {name}: is neither an engine (see `diffbir models list`) nor a file"),
-        };
+        let (path, doubt) = engine_or_file("--stage1", name)?;
         chosen.model = chosen.model.behind(&path, loading).context("--stage1")?;
+        if chosen.model.config.stage1.side_px().is_some() {
+            bail!("--stage1 {name}: restores aligned faces by itself: it goes with --model or --face-engine");
+        }
         chosen.doubts.extend(doubt);
     }
     Ok(chosen)
+}
+
+/// The file of an engine, or a file, that `flag` names, and what speaks against it.
+fn engine_or_file(flag: &str, name: &str) -> Result<(PathBuf, Option<String>)> {
+    match catalog::engine(name) {
+        Some(engine) => file_of(engine, engine.file),
+        None if Path::new(name).is_file() => Ok((name.into(), doubts::of_file(Path::new(name))?)),
+        None => bail!("{flag} {name}: is neither an engine (see `diffbir models list`) nor a file"),
+    }
+}
+
+/// The engine that `flag` names, which works beside a model, and what speaks against its file.
+pub fn engine(flag: &str, name: &str, loading: Loading) -> Result<(Model, Option<String>)> {
+    let (path, doubt) = engine_or_file(flag, name)?;
+    let model = Model::open(&path, Loading { stages: Stages::First, ..loading }).context(flag.to_string())?;
+    if model.config.stage2.is_some() {
+        bail!("{flag} {name}: has a stage 2, so it is no engine: it goes with --model");
+    }
+    Ok((model, doubt))
 }
 
 fn chosen(arguments: &Restore, task: catalog::Task, loading: Loading) -> Result<Chosen> {

@@ -24,6 +24,12 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
             ),
         }
     }
+    if model.config.stage1.side_px().is_some() && task != Task::Face {
+        bail!(
+            "--model {name}: restores one aligned face that fills the picture: use --task face, or, for a photograph, \
+             --task face-background with --face-engine {name}"
+        );
+    }
     let own_start = arguments.start_point_type == Some(StartPoint::Cond) || arguments.better_start;
     let terminal = model.config.stage2.as_ref().map(|stage2| stage2.terminal);
     if own_start && terminal == Some(Terminal::ZeroSnr) {

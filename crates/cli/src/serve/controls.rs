@@ -4,7 +4,7 @@
 use crate::args::Arguments;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, CommandFactory};
-use diffbir::catalog::SETS;
+use diffbir::catalog::{ENGINES, SETS};
 use diffbir_diffusion::Sampler;
 use diffbir_serve::engine::{Choice, Control, Controls, Kind, Options, Preset};
 use serde_json::json;
@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 struct Shown(&'static str, &'static str, &'static str, Option<[f64; 3]>, Option<&'static str>);
 
 /// What a server takes. Nothing here names files of the server, and nothing may.
-const SHOWN: [Shown; 38] = [
+const SHOWN: [Shown; 42] = [
     Shown("task", "Task", BASIC, None, None),
     Shown("model", "Model", BASIC, None, None),
     Shown("upscale", "Upscale", BASIC, Some([1.0, 8.0, 0.5]), None),
@@ -46,6 +46,10 @@ const SHOWN: [Shown; 38] = [
     Shown("better_start", "Better start", SAMPLER, None, None),
     Shown("seed_mode", "Seeds", SAMPLER, None, None),
     Shown("batch_size", "Results at once", SAMPLER, Some([1.0, 12.0, 1.0]), None),
+    Shown("faces", "Which faces", FACES, None, None),
+    Shown("face_engine", "Face engine", FACES, None, None),
+    Shown("face_blend", "Its share", FACES, Some([0.0, 1.0, 0.05]), None),
+    Shown("background_engine", "Background engine", FACES, None, None),
     Shown("cleaner_tiled", "Tiled stage 1", TILES, None, None),
     Shown("cleaner_tile_size", "Its tile size", TILES, Some([256.0, 1024.0, 64.0]), Some("cleaner_tiled")),
     Shown("cleaner_tile_stride", "Its tile stride", TILES, Some([128.0, 512.0, 32.0]), Some("cleaner_tiled")),
@@ -72,7 +76,9 @@ const STRIDE: Shown =
     Shown("cldm_tile_stride", "Its tile stride", TILES, Some([256.0, 512.0, 32.0]), Some("cldm_tiled"));
 
 /// What holds on a command line alone.
-const OF_COMMANDS: [&str; 3] = [
+const OF_COMMANDS: [&str; 5] = [
+    " or another engine (see `diffbir models list`), or a file of one",
+    ", or a file of one. The reference's RealESRGAN is the engine that enlarges as --upscale does, its DiffBIR the model",
     ", an engine without stage 2 such as realesrgan-x4plus (see `diffbir models list`), or a model file",
     " (a wrong name lists them)",
     "; 1 is --stage1-only",
@@ -82,6 +88,7 @@ const BASIC: &str = "Basic";
 const FILE: &str = "File";
 const STAGES: &str = "Stages";
 const SAMPLER: &str = "Guidance and sampler";
+const FACES: &str = "Faces in photographs";
 const TILES: &str = "Tiles";
 
 static CONTROLS: LazyLock<Vec<Control>> = LazyLock::new(|| {
@@ -141,6 +148,7 @@ fn choices(name: &str, flag: &Arg) -> Vec<Choice> {
     let word = |value: &str| Choice { value: value.into(), help: String::new() };
     match name {
         "model" => ["auto", "nano"].into_iter().chain(SETS.iter().map(|set| set.name)).map(word).collect(),
+        "face_engine" | "background_engine" => ENGINES.iter().map(|engine| word(engine.name)).collect(),
         "sampler" => Sampler::ALL.into_iter().map(|sampler| word(sampler.name())).collect(),
         "start_point_type" => ["noise", "cond"].map(word).into(),
         "format" => ["png", "jpeg", "webp", "tiff"].map(word).into(),

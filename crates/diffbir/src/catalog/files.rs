@@ -226,7 +226,7 @@ pub(super) static FULL_V1_FACE: WeightFile = WeightFile {
 };
 
 /// All files that we know of.
-pub static FILES: [&WeightFile; 30] = [
+pub static FILES: [&WeightFile; 32] = [
     &SWINIR_GENERAL,
     &SWINIR_FACE,
     &SWINIR_REALESRGAN,
@@ -252,6 +252,8 @@ pub static FILES: [&WeightFile; 30] = [
     &engines::GENERAL,
     &engines::GENERAL_WDN,
     &engines::ANIMEVIDEO,
+    &engines::GFPGAN_V13,
+    &engines::GFPGAN_V14,
     &metrics::ALEXNET,
     &metrics::LPIPS_ALEX,
     &metrics::VGG16,
