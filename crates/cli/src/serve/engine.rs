@@ -56,7 +56,7 @@ impl Engine for Restoring {
     }
 
     fn restorer(&self, device: usize) -> Box<dyn Restorer> {
-        Box::new(OnDevice::new(self.devices[device], self.precision))
+        Box::new(OnDevice::new(self.devices[device], self.precision, self.devices.len()))
     }
 
     fn models(&self) -> Vec<Model> {
