@@ -10,7 +10,7 @@ mod train;
 pub use eval::{Eval, TableFormat};
 pub use faces::{Faces, Which};
 pub use reference::{Captioner, Reference, Version};
-pub use restore::{ColourFix, Precision, Restore, SeedMode, Task};
+pub use restore::{ColourFix, KeepSize, Precision, Restore, SeedMode, Task};
 pub use serve::Serve;
 pub use train::{Latents, Train, TrainPart, TrainRun};
 
