@@ -142,6 +142,8 @@ impl Command {
     fn options(&self) -> Options {
         Options {
             upscale: self.get("upscale", 4.0),
+            image_size_px: None,
+            keep_size: true,
             stage1: self.get("disable_preprocess_model", "False".to_string()) == "False",
             tiling: Tiling {
                 cleaner: self.sliding("cleaner"),
@@ -353,4 +355,22 @@ cases! {
     v21_sr_x4 v21_sr_odd v21_sr_x2_spaced v21_tiled v21_tiled_small v21_denoise_noise_aug v21_face
     v21_start_cond v21_no_guidance v21_dpm v21_folder v2_sr_x4 v2_sr_x2 v2_sr_tiled v2_denoise v2_denoise_tiled
     v2_face v2_guidance_latent v2_guidance_rgb v1_sr v1_demo v1_demo_options v1_demo_tiled
+}
+
+/// The controls "Image size" and "Keep original size" of the demo of v1 at commit 30355a1.
+#[test]
+fn an_image_size_is_the_shorter_side_that_networks_see_and_results_may_keep_it() {
+    for geometry in [Geometry::Article, Geometry::Reference] {
+        let mut config = reduced(catalog::set("v1").expect("an official version").config(Task::Sr));
+        config.geometry = geometry;
+        let model = model(config, Precision::F32);
+        let size = |image_size_px, keep_size| {
+            let options = Options { upscale: 1.0, image_size_px, keep_size, ..Options::of(&model) };
+            let prepared = model.prepare(&photo(48, 60), &options, false, &mut |_| ControlFlow::Continue(()));
+            prepared.expect("a picture").clean().size()
+        };
+        assert_eq!(size(Some(128), true), (60, 48));
+        assert_eq!(size(Some(128), false), (160, 128), "{geometry:?}");
+        assert_eq!(size(Some(32), false), (60, 48), "nothing is made smaller");
+    }
 }

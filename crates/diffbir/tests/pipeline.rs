@@ -125,6 +125,8 @@ fn photo(width: usize, height: usize) -> Photo {
 
 fn options() -> Options {
     Options {
+        image_size_px: None,
+        keep_size: true,
         upscale: 2.0,
         stage1: true,
         tiling: Tiling::default(),

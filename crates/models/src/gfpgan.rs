@@ -75,8 +75,8 @@ impl GfpganConfig {
         };
         // Pictures of each level, which only training looks at.
         for (index, &side) in sides.iter().enumerate() {
-            params.at("toRGB").at(index).unused("weight", &[3, narrow(side), 1, 1]);
-            params.at("toRGB").at(index).unused("bias", &[3]);
+            params.at("toRGB").at(index).unused("weight", &[3, narrow(side), 1, 1])?;
+            params.at("toRGB").at(index).unused("bias", &[3])?;
         }
         let styles = 2 * (levels + 1);
         Ok(Gfpgan {
@@ -209,8 +209,8 @@ impl Generator {
         let lowest = config.width(FIRST_PX);
         for index in 0..config.mapping {
             let place = params.at("style_mlp").at(2 * index + 1);
-            place.unused("weight", &[config.style; 2]);
-            place.unused("bias", &[config.style]);
+            place.unused("weight", &[config.style; 2])?;
+            place.unused("bias", &[config.style])?;
         }
         let noise = |index: usize, side: usize| {
             params.at("noises").tensor(&format!("noise{index}"), [1, 1, side, side], Init::Normal(1.0))

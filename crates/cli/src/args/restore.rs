@@ -58,6 +58,14 @@ pub struct Restore {
     #[arg(long, default_value_t = 4.0, value_parser = positive, allow_negative_numbers = true)]
     pub upscale: f64,
 
+    /// The shorter side in pixels that an official model works at, at least [default: 512].
+    #[arg(long, alias = "image_size", value_name = "PX", value_parser = clap::value_parser!(u16).range(64..=2048))]
+    pub image_size: Option<u16>,
+
+    /// Whether the result of an official model comes back to the size of the original times --upscale.
+    #[arg(long, alias = "keep_original_size", value_enum, default_value_t = KeepSize::Yes)]
+    pub keep_original_size: KeepSize,
+
     /// Steps of the sampler from noise to picture: more are slower and finer; --fidelity spares its share of
     /// them [default: what suits the model, often 10].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -213,6 +221,15 @@ const OF_STAGE2: [&str; 27] = [
     "vae_decoder_tiled",
     "cldm_tiled",
 ];
+
+/// What becomes of the size that the networks saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeepSize {
+    /// The result is as large as --upscale says.
+    Yes,
+    /// It stays as large as --image-size made it for the networks, where that is larger.
+    No,
+}
 
 impl Restore {
     /// Notes what was given for stage 2: a value alone does not say whether it was given.

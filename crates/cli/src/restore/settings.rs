@@ -1,9 +1,10 @@
 //! From flags and model to the settings of a run.
 
-use crate::args::{ColourFix, Guidance, GuidanceLoss, GuidanceSpace, Restore};
+use crate::args::{self, ColourFix, Guidance, GuidanceLoss, GuidanceSpace, KeepSize, Restore};
 use anyhow::{Result, bail};
 use diffbir::catalog::{NEGATIVE_V21, PROMPT_V21, Task};
 use diffbir::config::SamplingDefaults;
+use diffbir::geometry::Geometry;
 use diffbir::tiling::{Cut, Sliding, Tiling};
 use diffbir::{Model, Options, restore};
 use diffbir_diffusion::restoration::{Loss, Space};
@@ -54,6 +55,20 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
     if !model.has_stage2() && !arguments.stage1_only {
         say(&format!("{name} has no stage 2: it cleans and enlarges, and adds no detail"));
     }
+    let sized = [
+        ("--image-size", arguments.image_size.is_some()),
+        ("--keep-original-size no", arguments.keep_original_size == KeepSize::No),
+    ];
+    for (flag, _) in sized.into_iter().filter(|(_, given)| *given) {
+        if arguments.task == args::Task::FaceBackground {
+            bail!(
+                "{flag}: faces are laid back at sizes of their own, so it does not go with --task face-background"
+            );
+        }
+        if model.config.geometry == Geometry::Free {
+            unheeded(arguments, format!("{flag}: changes nothing: {name} takes pictures of any size"), say)?;
+        }
+    }
     let defaults = if as_reference(arguments) { reference_defaults() } else { model.sampling() };
     let sampler = arguments.sampler.unwrap_or(defaults.sampler);
     if arguments.fidelity.is_some_and(|fidelity| fidelity > 0.0) && !sampler.starts_midway() {
@@ -76,6 +91,8 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
     }
     let options = Options {
         upscale: arguments.upscale,
+        image_size_px: arguments.image_size.map(usize::from),
+        keep_size: arguments.keep_original_size == KeepSize::Yes,
         stage1: !arguments.no_stage1,
         tiling: tiling(arguments, say)?,
         sampler,
