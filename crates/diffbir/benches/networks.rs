@@ -12,7 +12,7 @@ use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::swinir::SwinIrConfig;
-use diffbir_models::unet::UnetConfig;
+use diffbir_models::unet::{ResBlock, Transformer, UnetConfig};
 use diffbir_nn::params::{Init, RandomInit, Source, build_in};
 use diffbir_nn::{Params, Precision, WeightError};
 use std::hint::black_box;
@@ -117,6 +117,15 @@ impl Asked {
 fn main() {
     let asked = Asked::read();
     let (side, cells) = (asked.side_px, asked.side_px / 8);
+    if asked.wants("composite") {
+        // A residual block and a transformer block as they are at the first level.
+        let (config, width) = (UnetConfig::official(), UnetConfig::official().model_channels);
+        let block = asked.made(|params| ResBlock::new(params, &config, width, width));
+        let transformer = asked.made(|params| Transformer::new(params, &config, width));
+        let (x, time) = (asked.drawn([1, cells, cells, width]), asked.drawn([1, 4 * width]));
+        let context = asked.drawn([1, 77, config.context_channels]);
+        asked.measure("composite", || transformer.forward(block.forward(x.clone(), &time), &context));
+    }
     if asked.wants("swinir") {
         let network = asked.made(|params| SwinIrConfig::official().build(params));
         let x = asked.drawn([1, side, side, 3]);

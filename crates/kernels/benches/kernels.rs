@@ -9,7 +9,7 @@
 use diffbir_kernels::Products;
 use diffbir_kernels::activation::{gelu, gelu_backward, prelu, prelu_backward};
 use diffbir_kernels::attention::{Attention, Heads};
-use diffbir_kernels::conv::{Conv2d, PackedWeight};
+use diffbir_kernels::conv::{After, Conv2d, PackedWeight};
 use diffbir_kernels::norm::GroupNorm;
 use std::hint::black_box;
 use std::sync::LazyLock;
@@ -176,14 +176,16 @@ fn products(
             options.time(&name(way), 4.0 * flop, || drop(black_box(work())));
         };
         time(0, &|| double.forward(x, weight, bias));
-        time(1, &|| double.forward_packed(x, &packed, bias));
-        time(2, &|| double.forward_packed(x, &bf16, bias));
+        time(1, &|| double.forward_packed(x, &packed, bias, After::default()));
+        time(2, &|| double.forward_packed(x, &bf16, bias, After::default()));
         time(3, &|| double.backward_input(&dy, weight));
         time(4, &|| double.backward_weight(x, &dy));
     }
     options.time(&name(WAYS[0]), flop, || drop(black_box(c.forward(x, weight, bias))));
-    options.time(&name(WAYS[1]), flop, || drop(black_box(c.forward_packed(x, &packed, bias))));
-    options.time(&name(WAYS[2]), flop, || drop(black_box(c.forward_packed(x, &bf16, bias))));
+    options
+        .time(&name(WAYS[1]), flop, || drop(black_box(c.forward_packed(x, &packed, bias, After::default()))));
+    options
+        .time(&name(WAYS[2]), flop, || drop(black_box(c.forward_packed(x, &bf16, bias, After::default()))));
     options.time(&name(WAYS[3]), flop, || drop(black_box(c.backward_input(dy, weight))));
     options.time(&name(WAYS[4]), flop, || drop(black_box(c.backward_weight(x, dy))));
 }

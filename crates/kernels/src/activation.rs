@@ -57,6 +57,32 @@ pub fn gelu_backward(x: &[f32], dy: &[f32]) -> Vec<f32> {
     both(x, dy, |x, dy, dx| backward(isa, x, dy, dx))
 }
 
+#[inline(always)]
+fn geglu_rows<const FUSED: bool>(x: &[f32], y: &mut [MaybeUninit<f32>], features: usize) {
+    for (x, y) in x.chunks_exact(2 * features).zip(y.chunks_exact_mut(features)) {
+        let (x, gate) = x.split_at(features);
+        for c in 0..features {
+            y[c].write(x[c] * (gate[c] * phi::<FUSED>(gate[c])));
+        }
+    }
+}
+
+for_each_isa! {
+    fn geglu_piece(x: &[f32], y: &mut [MaybeUninit<f32>], features: usize) = geglu_rows
+}
+
+/// `x[.., 2 · features]` to `[.., features]`: the first half of each row times the GELU of the second (arXiv 2002.05202).
+pub fn geglu(x: &[f32], features: usize) -> Vec<f32> {
+    assert!(features > 0 && x.len().is_multiple_of(2 * features), "rows of two halves");
+    let (piece, isa) = (PIECE.next_multiple_of(features), Isa::detect());
+    let write = |y: &mut [MaybeUninit<f32>]| {
+        let pieces = x.par_chunks(2 * piece).zip(y.par_chunks_mut(piece));
+        pieces.for_each(|(x, y)| geglu_piece(isa, x, y, features));
+    };
+    // SAFETY: pieces are whole rows, and each element of them is written.
+    unsafe { filled(x.len() / 2, write) }
+}
+
 /// The larger of each element and 0.
 pub fn relu(x: &[f32]) -> Vec<f32> {
     each(x, |x, y| {
@@ -251,6 +277,18 @@ mod tests {
         let (x, dy) = ([f32::NAN, f32::INFINITY], [1.0; 2]);
         assert!(leaky_relu(&x, 0.5)[0].is_nan() && prelu(&x, &[0.5])[0].is_nan());
         assert_eq!(prelu_backward(&x, &[0.5, 0.5], &dy)[1], 1.0);
+    }
+
+    #[test]
+    fn the_gated_gelu_multiplies_halves_of_rows() {
+        for (rows, features) in [(3, 1), (2, 33), (PIECE / 80 + 3, 160)] {
+            let x: Vec<f32> = (0..2 * rows * features).map(|i| (i as f32 * 0.7).sin() * 2.0).collect();
+            let y = geglu(&x, features);
+            for (x, y) in x.chunks_exact(2 * features).zip(y.chunks_exact(features)) {
+                let gate = gelu(&x[features..]);
+                assert!((0..features).all(|c| y[c] == x[c] * gate[c]), "{rows} x {features}");
+            }
+        }
     }
 
     #[test]

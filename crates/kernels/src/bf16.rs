@@ -75,6 +75,18 @@ pub(crate) fn round_pixels(isa: Isa, cells: Cells, x: &[f32], channels: usize, o
     }
 }
 
+/// The same as pairs, whatever `cells` the left side has: for the right side.
+pub(crate) fn round_to_pairs(isa: Isa, cells: Cells, x: &[f32], channels: usize, out: &mut [f32]) {
+    if cells != Cells::Widened {
+        return round_pixels(isa, cells, x, channels, out);
+    }
+    for (x, out) in x.chunks_exact(channels).zip(out.chunks_exact_mut(channels.div_ceil(2))) {
+        for (x, out) in x.chunks(2).zip(out) {
+            *out = pair(x[0], x.get(1).copied().unwrap_or(0.0));
+        }
+    }
+}
+
 /// Cells of the left side that hold one pixel.
 pub(crate) fn left_cells(cells: Cells, channels: usize) -> usize {
     match cells {
@@ -119,7 +131,16 @@ unsafe fn pairs_avx512(x: &[f32], out: &mut [f32]) {
     use std::arch::x86_64::*;
     assert_eq!(x.len().div_ceil(2), out.len(), "pairs");
     let mask = |count: usize| ((1_u32 << count.min(16)) - 1) as __mmask16;
-    for (x, out) in x.chunks(32).zip(out.chunks_mut(16)) {
+    let whole = x.len() / 32;
+    for (x, out) in x.chunks_exact(32).zip(out.chunks_exact_mut(16)) {
+        // SAFETY: the vectors are the chunks.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16)));
+            let pairs = std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_ps(out.as_mut_ptr(), pairs);
+        }
+    }
+    for (x, out) in x[32 * whole..].chunks(32).zip(out[16 * whole..].chunks_mut(16)) {
         // SAFETY: masked lanes are not touched, the others lie within the slices.
         unsafe {
             let low = _mm512_maskz_loadu_ps(mask(x.len()), x.as_ptr());

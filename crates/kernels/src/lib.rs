@@ -9,7 +9,11 @@ pub mod activation;
 pub mod adamw;
 pub mod attention;
 mod bf16;
+pub mod channels;
 pub mod conv;
+#[cfg(all(test, target_os = "linux"))]
+mod guarded;
+mod layer_norm;
 mod math;
 pub mod norm;
 mod pack;
@@ -19,6 +23,7 @@ mod simd;
 mod tile;
 
 pub use bf16::bf16_is_fast;
+pub use layer_norm::{layer_norm, layer_norm_backward};
 pub use products::Products;
 pub use share::on_workers;
 pub use simd::instruction_set;

@@ -83,6 +83,9 @@ macro_rules! for_each_isa {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => unsafe { avx2($($argument),*) },
+                // Part of every such machine.
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => $body::<true>($($argument),*),
                 Isa::Portable => {
                     $body::<{ cfg!(any(target_feature = "fma", target_arch = "aarch64")) }>($($argument),*)
                 }

@@ -14,6 +14,9 @@ pub(crate) enum Isa {
     /// AVX2 with FMA, 8 lanes.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// NEON, 8 lanes in two registers. Compiled, but never run by us.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// Whatever the compiler makes of arrays of 8.
     Portable,
 }
@@ -38,6 +41,8 @@ impl Isa {
                 sets.push(Isa::Avx2);
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        sets.push(Isa::Neon);
         sets.push(Isa::Portable);
         sets
     }
@@ -50,6 +55,8 @@ pub fn instruction_set() -> &'static str {
         Isa::Avx512 => "AVX-512",
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => "AVX2",
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => "NEON",
         Isa::Portable => "portable code",
     }
 }
@@ -77,6 +84,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// `self · factor + addend`, rounded once where the machine can.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// The lanes of `other` where those of `self` are below 0, else those of `self`.
+    unsafe fn where_negative(self, other: Self) -> Self;
     /// Of lanes that hold the bits of two bf16 each, the ones in the lower halves.
     unsafe fn low_bf16(self) -> Self;
     /// The ones in the upper halves.
@@ -131,6 +140,15 @@ mod x86 {
         unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
             // SAFETY: as the trait.
             unsafe { _mm512_fmadd_ps(self, factor, addend) }
+        }
+
+        #[inline(always)]
+        unsafe fn where_negative(self, other: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe {
+                let negative = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self, _mm512_setzero_ps());
+                _mm512_mask_blend_ps(negative, self, other)
+            }
         }
 
         #[inline(always)]
@@ -203,6 +221,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn where_negative(self, other: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm256_blendv_ps(self, other, _mm256_cmp_ps::<_CMP_LT_OQ>(self, _mm256_setzero_ps())) }
+        }
+
+        #[inline(always)]
         unsafe fn low_bf16(self) -> Self {
             // SAFETY: as the trait.
             unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(self))) }
@@ -219,7 +243,107 @@ mod x86 {
     }
 }
 
-/// Eight lanes that the compiler maps to what the target has in any case (SSE2, NEON).
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use super::Lanes;
+    use std::arch::aarch64::*;
+
+    /// Eight lanes in two registers.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Pair(float32x4_t, float32x4_t);
+
+    impl Lanes for Pair {
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            // SAFETY: as the trait.
+            unsafe { Pair(vdupq_n_f32(value), vdupq_n_f32(value)) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: as the trait.
+            unsafe { Pair(vld1q_f32(from), vld1q_f32(from.add(4))) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            // SAFETY: as the trait.
+            unsafe {
+                vst1q_f32(to, self.0);
+                vst1q_f32(to.add(4), self.1);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> Self {
+            let mut lanes = [0.0; 8];
+            // SAFETY: `count` elements may be read, as the trait asks, and fit into the eight.
+            unsafe {
+                from.copy_to_nonoverlapping(lanes.as_mut_ptr(), count);
+                Self::load(lanes.as_ptr())
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, count: usize) {
+            let mut lanes = [0.0; 8];
+            // SAFETY: `count` elements may be written, as the trait asks.
+            unsafe {
+                self.store(lanes.as_mut_ptr());
+                to.copy_from_nonoverlapping(lanes.as_ptr(), count);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { Pair(vaddq_f32(self.0, other.0), vaddq_f32(self.1, other.1)) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { Pair(vfmaq_f32(addend.0, self.0, factor.0), vfmaq_f32(addend.1, self.1, factor.1)) }
+        }
+
+        #[inline(always)]
+        unsafe fn where_negative(self, other: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe {
+                Pair(
+                    vbslq_f32(vcltzq_f32(self.0), other.0, self.0),
+                    vbslq_f32(vcltzq_f32(self.1), other.1, self.1),
+                )
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn low_bf16(self) -> Self {
+            // SAFETY: as the trait.
+            unsafe {
+                let low = |cells| vreinterpretq_f32_u32(vshlq_n_u32::<16>(vreinterpretq_u32_f32(cells)));
+                Pair(low(self.0), low(self.1))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn high_bf16(self) -> Self {
+            // SAFETY: as the trait.
+            unsafe {
+                let upper = vdupq_n_u32(0xffff_0000);
+                let high = |cells| vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(cells), upper));
+                Pair(high(self.0), high(self.1))
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Pair;
+
+/// Eight lanes that the compiler maps to what the target has in any case.
 #[derive(Clone, Copy)]
 pub(crate) struct Array8([f32; 8]);
 
@@ -273,6 +397,12 @@ impl Lanes for Array8 {
             }
         }))
     }
+
+    #[inline(always)]
+    unsafe fn where_negative(self, other: Self) -> Self {
+        Array8(std::array::from_fn(|i| if self.0[i] < 0.0 { other.0[i] } else { self.0[i] }))
+    }
+
     #[inline(always)]
     unsafe fn low_bf16(self) -> Self {
         Array8(self.0.map(|bits| f32::from_bits(bits.to_bits() << 16)))

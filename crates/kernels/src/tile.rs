@@ -8,6 +8,9 @@
 //! Memory is counted in cells of four bytes: an `f32`, or the bits of two bf16 that follow one another in the
 //! summed index, the first in the lower half.
 
+use crate::conv::Rectifier;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::Pair;
 use crate::simd::{Array8, Isa, Lanes};
 
 /// One tile. Strides are in cells. The summed index runs over `runs` runs of `len` cells of the right side.
@@ -37,6 +40,21 @@ pub(crate) struct Tile {
     pub c_row: usize,
     /// What the sums are added to.
     pub onto: Onto,
+    /// What is done then.
+    pub then: Then,
+}
+
+/// What is done to sums before they are stored.
+#[derive(Clone, Copy)]
+pub(crate) struct Then {
+    /// Element of row 0, column 0 of what is added, of the output's strides; none if null.
+    pub rest: *const f32,
+    /// What becomes of negative results then.
+    pub rectifier: Rectifier,
+}
+
+impl Then {
+    pub(crate) const NOTHING: Then = Then { rest: std::ptr::null(), rectifier: Rectifier::None };
 }
 
 /// What the sums of a tile are added to.
@@ -199,18 +217,72 @@ unsafe fn tile<V: Lanes, P: Product<V>, const M: usize, const W: usize>(t: &Tile
                 add_run::<V, P, false, M, W>(t, run, last, &mut sums);
             }
         }
-        for (m, sums) in sums.iter().enumerate() {
-            for (w, &sum) in sums.iter().enumerate() {
-                let count = if w + 1 < W { V::LANES } else { last };
-                let to = t.c.add(m * t.c_row + w * V::LANES);
-                let value = match t.onto {
-                    Onto::Nothing => sum,
-                    Onto::Bias(bias) => sum.add(V::load_first(bias.add(w * V::LANES), count)),
-                    Onto::Output => V::load_first(to, count).add(sum),
-                };
-                value.store_first(to, count);
+        if whole {
+            store::<V, true, M, W>(t, last, sums);
+        } else {
+            store::<V, false, M, W>(t, last, sums);
+        }
+    }
+}
+
+/// Stores the sums, after what they are added to and what is done then. One small loop after the other: the compiler has to
+/// unroll them all, or the sums would not be held in registers.
+///
+/// # Safety
+/// As [`run`].
+#[inline(always)]
+unsafe fn store<V: Lanes, const WHOLE: bool, const M: usize, const W: usize>(
+    t: &Tile,
+    last: usize,
+    mut sums: [[V; W]; M],
+) {
+    macro_rules! each {
+        (|$sum:ident, $m:ident, $w:ident, $count:ident| $do:expr) => {
+            for ($m, sums) in sums.iter_mut().enumerate() {
+                for ($w, $sum) in sums.iter_mut().enumerate() {
+                    let $count = if WHOLE || $w + 1 < W { V::LANES } else { last };
+                    $do;
+                }
+            }
+        };
+    }
+    // SAFETY: the caller promises that c and what is added hold the elements that the strides reach.
+    unsafe {
+        let load = |from: *const f32, count| if WHOLE { V::load(from) } else { V::load_first(from, count) };
+        match t.onto {
+            Onto::Nothing => {}
+            Onto::Bias(bias) => {
+                let mut biases = [V::splat(0.0); W];
+                for (w, to) in biases.iter_mut().enumerate() {
+                    let count = if WHOLE || w + 1 < W { V::LANES } else { last };
+                    *to = load(bias.add(w * V::LANES), count);
+                }
+                each!(|sum, _m, w, _count| *sum = sum.add(biases[w]));
+            }
+            Onto::Output => each!(|sum, m, w, count| {
+                *sum = load(t.c.add(m * t.c_row + w * V::LANES), count).add(*sum);
+            }),
+        }
+        if !t.then.rest.is_null() {
+            each!(|sum, m, w, count| {
+                *sum = sum.add(load(t.then.rest.add(m * t.c_row + w * V::LANES), count));
+            });
+        }
+        match t.then.rectifier {
+            Rectifier::None => {}
+            Rectifier::Relu => each!(|sum, _m, _w, _count| *sum = sum.where_negative(V::splat(0.0))),
+            Rectifier::Leaky(slope) => {
+                let slope = V::splat(slope);
+                // A negative zero added changes nothing.
+                each!(|sum, _m, _w, _count| {
+                    *sum = sum.where_negative(sum.mul_add(slope, V::splat(-0.0)));
+                });
             }
         }
+        each!(|sum, m, w, count| {
+            let to = t.c.add(m * t.c_row + w * V::LANES);
+            if WHOLE { sum.store(to) } else { sum.store_first(to, count) }
+        });
     }
 }
 
@@ -251,6 +323,12 @@ unsafe fn tile_avx2<P: Product<__m256>, const M: usize, const W: usize>(t: &Tile
     unsafe { tile::<__m256, P, M, W>(t, columns) }
 }
 
+#[cfg(target_arch = "aarch64")]
+unsafe fn tile_neon<P: Product<Pair>, const M: usize, const W: usize>(t: &Tile, columns: usize) {
+    // SAFETY: as the caller.
+    unsafe { tile::<Pair, P, M, W>(t, columns) }
+}
+
 unsafe fn tile_portable<P: Product<Array8>, const M: usize, const W: usize>(t: &Tile, columns: usize) {
     // SAFETY: as the caller.
     unsafe { tile::<Array8, P, M, W>(t, columns) }
@@ -264,6 +342,8 @@ impl Cells {
             (Cells::Widened, Isa::Avx512) => 11,
             #[cfg(target_arch = "x86_64")]
             (Cells::Widened, Isa::Avx2) => 5,
+            #[cfg(target_arch = "aarch64")]
+            (Cells::Widened, Isa::Neon) => 5,
             _ => isa.max_rows(),
         }
     }
@@ -277,6 +357,9 @@ impl Isa {
             Isa::Avx512 => 14,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => 6,
+            // Four registers a row, of 32.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => 6,
             Isa::Portable => 4,
         }
     }
@@ -308,6 +391,7 @@ pub(crate) unsafe fn run(isa: Isa, t: &Tile, rows: usize, columns: usize) {
 /// within `rows`, `columns`, `runs` and `len` lies in memory that may be read (`a`, `b`, bias) or written by
 /// this thread alone (`c`).
 pub(crate) unsafe fn run_cells(isa: Isa, cells: Cells, t: &Tile, rows: usize, columns: usize) {
+    #[cfg(target_arch = "x86_64")]
     macro_rules! avx512 {
         ($function:ident, $product:ty, $($more:literal)*) => {
             by_size!(
@@ -326,6 +410,10 @@ pub(crate) unsafe fn run_cells(isa: Isa, cells: Cells, t: &Tile, rows: usize, co
         (Isa::Avx2, Cells::Single) => by_size!(tile_avx2, Single, __m256, t, rows, columns, [1 2 3 4 5 6]),
         #[cfg(target_arch = "x86_64")]
         (Isa::Avx2, Cells::Widened) => by_size!(tile_avx2, Widened, __m256, t, rows, columns, [1 2 3 4 5]),
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon, Cells::Single) => by_size!(tile_neon, Single, Pair, t, rows, columns, [1 2 3 4 5 6]),
+        #[cfg(target_arch = "aarch64")]
+        (Isa::Neon, Cells::Widened) => by_size!(tile_neon, Widened, Pair, t, rows, columns, [1 2 3 4 5]),
         (Isa::Portable, Cells::Single) => {
             by_size!(tile_portable, Single, Array8, t, rows, columns, [1 2 3 4])
         }

@@ -233,14 +233,13 @@ impl ResBlock {
         }
     }
 
-    fn parts(&self) -> [Step<'_>; 6] {
+    fn parts(&self) -> [Step<'_>; 5] {
         [
             Step::Keep,
             Step::Norm(&self.norm1, Activation::Silu),
             Step::conv(&self.conv1),
             Step::Norm(&self.norm2, Activation::Silu),
-            Step::conv(&self.conv2),
-            Step::AddKept(self.shortcut.as_ref()),
+            Step::ConvOntoKept(&self.conv2, self.shortcut.as_ref()),
         ]
     }
 }
@@ -280,7 +279,7 @@ impl Middle {
             Step::Keep,
             Step::Norm(&self.norm, Activation::None),
             Step::map(|x| self.attend(x)),
-            Step::AddKept(None),
+            Step::AddKept,
         ]);
         self.block2.steps(steps);
     }

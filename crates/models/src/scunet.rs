@@ -8,7 +8,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, ConvTranspose2d, LayerNorm, Linear};
 use diffbir_nn::params::Init;
-use diffbir_nn::{Params, WeightError, ops};
+use diffbir_nn::{Params, Rectifier, WeightError, ops};
 use serde::{Deserialize, Serialize};
 
 /// Halvings of the size on the way down.
@@ -164,9 +164,10 @@ impl Block {
         let mixed = self.conv1_1.forward(x.clone());
         let (local, distant) =
             (mixed.clone().slice_dim(3, 0..width / 2), mixed.slice_dim(3, width / 2..width));
-        let local = self.conv2.forward(ops::relu(self.conv1.forward(local.clone()))) + local;
+        let y = self.conv1.forward_then(local.clone(), None, Rectifier::Relu);
+        let local = self.conv2.forward_onto(y, local);
         let distant = self.swin.forward(distant, mask);
-        self.conv1_2.forward(Tensor::cat(vec![local, distant], 3)) + x
+        self.conv1_2.forward_onto(ops::join(local, distant, None), x)
     }
 }
 
@@ -215,16 +216,16 @@ impl SwinLayer {
     fn forward(&self, x: Tensor<4>, mask: &Tensor<3>) -> Tensor<4> {
         let [heads, side, _] = self.relative_position.dims();
         let table = self.relative_position.val().reshape([heads, side * side]).transpose();
-        let y = window::attend(
+        let x = window::attend(
             self.norm1.forward(x.clone()),
             self.window,
             &self.qkv,
             &self.proj,
             window::relative_bias(table, self.window),
             self.shifted.then_some(mask),
+            Some(x.clone()),
         );
-        let x = x + y;
-        let y = self.fc2.forward(ops::gelu(self.fc1.forward(self.norm2.forward(x.clone()))));
-        x + y
+        let y = ops::gelu(self.fc1.forward(self.norm2.forward(x.clone())));
+        self.fc2.forward_onto(y, x)
     }
 }

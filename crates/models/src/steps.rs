@@ -28,8 +28,10 @@ pub enum Step<'a> {
     Norm(&'a GroupNorm, Activation),
     /// Remembers the activations.
     Keep,
-    /// Adds what was remembered last, through a convolution if it has another width.
-    AddKept(Option<&'a Conv2d>),
+    /// Adds what was remembered last.
+    AddKept,
+    /// A convolution, to which is added what was remembered last, through a second one if it has another width.
+    ConvOntoKept(&'a Conv2d, Option<&'a Conv2d>),
 }
 
 impl<'a> Step<'a> {
@@ -67,12 +69,11 @@ impl State {
                 kept.push(x.clone());
                 x
             }
-            Step::AddKept(shortcut) => {
+            Step::AddKept => ops::sum(kept.pop().expect("every addition follows a keep"), x),
+            Step::ConvOntoKept(conv, shortcut) => {
                 let skip = kept.pop().expect("every addition follows a keep");
-                match shortcut {
-                    Some(conv) => conv.forward_onto(skip, x),
-                    None => skip + x,
-                }
+                let skip = shortcut.iter().fold(skip, |skip, shortcut| shortcut.forward(skip));
+                conv.forward_onto(x, skip)
             }
         };
         Self { x, kept }

@@ -9,7 +9,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, LayerNorm, Linear};
 use diffbir_nn::params::Init;
-use diffbir_nn::{Params, WeightError, ops, recompute};
+use diffbir_nn::{Params, Rectifier, WeightError, ops, recompute};
 use serde::{Deserialize, Serialize};
 
 /// Mean colour of DIV2K, taken off before and put back after the network.
@@ -162,12 +162,12 @@ impl SwinIr {
                 group.forward(inputs[0].clone(), &inputs[1].clone().squeeze_dim(0), inputs.get(2))
             });
         }
-        let deep = self.conv_after_body.forward(self.norm.forward(tokens)) + shallow;
-        let mut features = ops::leaky_relu(self.conv_before.forward(deep), 0.01);
+        let deep = self.conv_after_body.forward_onto(self.norm.forward(tokens), shallow);
+        let mut features = self.conv_before.forward_then(deep, None, Rectifier::Leaky(0.01));
         for conv in &self.upsampling {
-            features = ops::leaky_relu(conv.forward(features), 0.2);
+            features = conv.forward_then(features, None, Rectifier::Leaky(0.2));
         }
-        let features = ops::leaky_relu(self.conv_hr.forward(features), 0.2);
+        let features = self.conv_hr.forward_then(features, None, Rectifier::Leaky(0.2));
         let mut out = ops::as_result(self.conv_last.forward(features));
         if self.global_skip {
             out = out + centred;
@@ -241,8 +241,12 @@ impl Layer {
             Some(kept) => y * kept.clone().slice_dim(2, branch..branch + 1).swap_dims(0, 1),
             None => y,
         };
-        let y = self.attention.forward(self.norm1.forward(x.clone()), self.shifted.then_some(mask));
-        let x = x + share(0, y);
+        let (normed, mask) = (self.norm1.forward(x.clone()), self.shifted.then_some(mask));
+        let x = if kept.is_none() {
+            self.attention.forward(normed, mask, Some(x))
+        } else {
+            x + share(0, self.attention.forward(normed, mask, None))
+        };
         let y = ops::gelu(self.fc1.forward(self.norm2.forward(x.clone())));
         if kept.is_none() {
             return self.fc2.forward_onto(y, x);
@@ -282,9 +286,9 @@ impl WindowAttention {
         })
     }
 
-    /// `x[b, rows, columns, embed]`; `mask[windows, tokens, tokens]` if the windows are shifted.
-    fn forward(&self, x: Tensor<4>, mask: Option<&Tensor<3>>) -> Tensor<4> {
+    /// `x[b, rows, columns, embed]`; `mask[windows, tokens, tokens]` if the windows are shifted. Added to `rest`.
+    fn forward(&self, x: Tensor<4>, mask: Option<&Tensor<3>>, rest: Option<Tensor<4>>) -> Tensor<4> {
         let bias = window::relative_bias(self.bias_table.val(), self.window);
-        window::attend(x, self.window, &self.qkv, &self.proj, bias, mask)
+        window::attend(x, self.window, &self.qkv, &self.proj, bias, mask, rest)
     }
 }

@@ -6,7 +6,7 @@ use crate::autoencoder::Autoencoder;
 use crate::steps::{Activation, Step};
 use burn::module::Module;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, GroupNorm};
-use diffbir_nn::{Params, WeightError, ops};
+use diffbir_nn::{Params, Rectifier, WeightError};
 use serde::{Deserialize, Serialize};
 
 /// The sizes of a [`Taef2`].
@@ -117,7 +117,7 @@ impl Autoencoder for Taef2 {
         let mut steps = vec![
             // Latents beyond what training saw are bent back softly.
             Step::map(|x| (x / 3.0).tanh() * 3.0),
-            Step::map(|x| ops::relu(self.from_latent.forward(x))),
+            Step::map(|x| self.from_latent.forward_then(x, None, Rectifier::Relu)),
         ];
         for stage in &self.up {
             stage.blocks.iter().for_each(|block| block.steps(&mut steps));
@@ -181,19 +181,13 @@ impl Block {
                 Step::Keep,
                 Step::conv(&branch.widen),
                 Step::Norm(&branch.norm, Activation::Relu),
-                Step::conv(&branch.narrow),
-                Step::AddKept(None),
+                Step::ConvOntoKept(&branch.narrow, None),
             ]);
         }
-        steps.extend([
-            Step::Keep,
-            Step::map(|x| {
-                let x = ops::relu(self.conv1.forward(x));
-                let x = ops::relu(self.conv2.forward(x));
-                self.conv3.forward(x)
-            }),
-            Step::AddKept(None),
-            Step::map(ops::relu),
-        ]);
+        steps.push(Step::map(|x| {
+            let y = self.conv1.forward_then(x.clone(), None, Rectifier::Relu);
+            let y = self.conv2.forward_then(y, None, Rectifier::Relu);
+            self.conv3.forward_then(y, Some(x), Rectifier::Relu)
+        }));
     }
 }

@@ -156,11 +156,9 @@ impl Unet {
         }
         let (time, context) = (time.cast(h.dtype()), context.cast(h.dtype()));
         for block in &self.output_blocks {
-            let mut skip = skips.pop().expect("as many skips as output blocks");
-            if let Some(control) = &mut control {
-                skip = skip + control.pop().expect("one for each skip");
-            }
-            h = in_block(block, Tensor::cat(vec![h, skip], 3), &time, &context, OutputBlock::forward);
+            let skip = skips.pop().expect("as many skips as output blocks");
+            let control = control.as_mut().map(|control| control.pop().expect("one for each skip"));
+            h = in_block(block, ops::join(h, skip, control), &time, &context, OutputBlock::forward);
         }
         self.out_conv.forward(self.out_norm.forward_silu(h))
     }
@@ -352,7 +350,7 @@ impl OutputBlock {
 
 /// Residual block that is told the time.
 #[derive(Module, Debug)]
-struct ResBlock {
+pub struct ResBlock {
     norm1: GroupNorm,
     conv1: Conv2d,
     time: Linear,
@@ -364,7 +362,13 @@ struct ResBlock {
 impl ResBlock {
     const EPSILON: f32 = 1e-5;
 
-    fn new(params: &Params, config: &UnetConfig, input: usize, output: usize) -> Result<Self, WeightError> {
+    /// From `input` to `output` channels.
+    pub fn new(
+        params: &Params,
+        config: &UnetConfig,
+        input: usize,
+        output: usize,
+    ) -> Result<Self, WeightError> {
         let groups = config.norm_groups;
         Ok(Self {
             norm1: GroupNorm::new(&params.at("in_layers.0"), groups, input, Self::EPSILON)?,
@@ -378,11 +382,10 @@ impl ResBlock {
         })
     }
 
-    fn forward(&self, x: Tensor<4>, time: &Tensor<2>) -> Tensor<4> {
+    /// `x[b, h, w, input]`, told `time[b, 4 · model_channels]`.
+    pub fn forward(&self, x: Tensor<4>, time: &Tensor<2>) -> Tensor<4> {
         let h = self.conv1.forward(self.norm1.forward_silu(x.clone()));
-        let time = self.time.forward(time.clone());
-        let [batch, channels] = time.dims();
-        let h = h + time.reshape([batch, 1, 1, channels]);
+        let h = ops::add_to_images(h, self.time.forward(time.clone()));
         let x = self.skip.iter().fold(x, |x, skip| skip.forward(x));
         self.conv2.forward_onto(self.norm2.forward_silu(h), x)
     }
@@ -391,7 +394,7 @@ impl ResBlock {
 /// Attention of each pixel to all others and to the text (`SpatialTransformer`, depth 1, linear
 /// projections).
 #[derive(Module, Debug)]
-struct Transformer {
+pub struct Transformer {
     norm: GroupNorm,
     proj_in: Linear,
     self_attention: Attention,
@@ -406,7 +409,8 @@ struct Transformer {
 impl Transformer {
     const EPSILON: f32 = 1e-6;
 
-    fn new(params: &Params, config: &UnetConfig, channels: usize) -> Result<Self, WeightError> {
+    /// Over `channels` channels.
+    pub fn new(params: &Params, config: &UnetConfig, channels: usize) -> Result<Self, WeightError> {
         let block = params.at("transformer_blocks.0");
         let head = config.head_channels;
         Ok(Self {
@@ -422,7 +426,8 @@ impl Transformer {
         })
     }
 
-    fn forward(&self, x: Tensor<4>, context: &Tensor<3>) -> Tensor<4> {
+    /// `x[b, h, w, channels]`, attending to itself and to `context[b, tokens, context_channels]`.
+    pub fn forward(&self, x: Tensor<4>, context: &Tensor<3>) -> Tensor<4> {
         let [batch, height, width, channels] = x.dims();
         let tokens = self.norm.forward(x.clone()).reshape([batch, height * width, channels]);
         let h = self.proj_in.forward(tokens);
@@ -493,7 +498,6 @@ impl FeedForward {
 
     /// Added to `rest`.
     fn forward_onto(&self, x: Tensor<3>, rest: Tensor<3>) -> Tensor<3> {
-        let parts = self.proj.forward(x).chunk(2, 2);
-        self.out.forward_onto(parts[0].clone() * ops::gelu(parts[1].clone()), rest)
+        self.out.forward_onto(ops::geglu(self.proj.forward(x)), rest)
     }
 }

@@ -7,7 +7,8 @@ use diffbir_nn::{Device, ops};
 
 /// Attention inside windows of side `window` over `x[b, rows, columns, embed]`, whole windows in both
 /// directions: `qkv` gives queries, keys and values, each of all heads, `bias[heads, tokens, tokens]` is
-/// added to the scores. With a [`shift_mask`] the windows are moved by half a window.
+/// added to the scores. With a [`shift_mask`] the windows are moved by half a window. The result is added to `rest`, if
+/// there is one.
 pub(crate) fn attend(
     x: Tensor<4>,
     window: usize,
@@ -15,10 +16,19 @@ pub(crate) fn attend(
     proj: &Linear,
     bias: Tensor<3>,
     mask: Option<&Tensor<3>>,
+    rest: Option<Tensor<4>>,
 ) -> Tensor<4> {
     let [batch, rows, columns, _] = x.dims();
     let [heads, tokens, _] = bias.dims();
     let shift = if mask.is_some() { window / 2 } else { 0 };
+    if ops::attends_in_windows(&x.device()) {
+        let parts = qkv.forward(x);
+        let y = ops::window_attention(parts, [window, shift], bias, mask.cloned(), qkv.products());
+        return match rest {
+            Some(rest) => proj.forward_onto(y, rest),
+            None => proj.forward(y),
+        };
+    }
     let x = ops::windows(x, window, shift);
     let [windows, _, _] = x.dims();
     let products = qkv.products();
@@ -28,7 +38,11 @@ pub(crate) fn attend(
         bias = bias + if batch > 1 { mask.repeat_dim(0, batch) } else { mask };
     }
     let y = ops::attention_of_parts(qkv.forward(x), heads, bias, products);
-    ops::from_windows(proj.forward(y), [batch, rows, columns], window, shift)
+    let y = ops::from_windows(proj.forward(y), [batch, rows, columns], window, shift);
+    match rest {
+        Some(rest) => ops::sum(rest, y),
+        None => y,
+    }
 }
 
 /// The learned biases `table[(2·window - 1)², heads]` for each pair of tokens: `[heads, tokens, tokens]`.

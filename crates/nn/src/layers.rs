@@ -2,12 +2,13 @@
 //! names that PyTorch's module of the same kind has.
 
 use crate::observe::told;
-use crate::ops;
+use crate::ops::{self, Following};
 use crate::params::{Init, Params, WeightError};
 use crate::weight::Weight;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor};
 use diffbir_kernels::Products;
+use diffbir_kernels::conv::Rectifier;
 
 /// A convolution over `[batch, height, width, channels]`.
 #[derive(Module, Debug)]
@@ -103,10 +104,35 @@ impl Conv2d {
         self.weight.convolve(x, bias, self.stride, self.padding)
     }
 
+    /// [`Conv2d::forward`], to which `rest` is added, if there is one, and then `rectifier` applied.
+    pub fn forward_then(&self, x: Tensor<4>, rest: Option<Tensor<4>>, rectifier: Rectifier) -> Tensor<4> {
+        let bias = self.bias.as_ref().map(Param::val);
+        let following = Following { rest, rectifier };
+        let (x, Following { rest, .. }) =
+            match self.weight.convolve_then(x, bias, self.stride, self.padding, following) {
+                Ok(y) => return y,
+                Err(given) => given,
+            };
+        let y = match rest {
+            Some(rest) => self.onto(x, rest),
+            None => self.forward(x),
+        };
+        match rectifier {
+            Rectifier::None => y,
+            Rectifier::Relu => ops::relu(y),
+            Rectifier::Leaky(slope) => ops::leaky_relu(y, f64::from(slope)),
+        }
+    }
+
     /// [`Conv2d::forward`] added to `rest`.
     pub fn forward_onto(&self, x: Tensor<4>, rest: Tensor<4>) -> Tensor<4> {
+        self.forward_then(x, Some(rest), Rectifier::None)
+    }
+
+    /// The same where it is not one operation.
+    fn onto(&self, x: Tensor<4>, rest: Tensor<4>) -> Tensor<4> {
         if self.doubled || ops::on_cpu(&x.device()) {
-            return self.forward(x) + rest;
+            return ops::sum(self.forward(x), rest);
         }
         let y = self.weight.convolve(x, None, self.stride, self.padding);
         ops::add(y, self.bias.as_ref().map(Param::val), rest)
@@ -185,8 +211,12 @@ impl Linear {
 
     /// [`Linear::forward`] added to `rest`.
     pub fn forward_onto<const D: usize>(&self, x: Tensor<D>, rest: Tensor<D>) -> Tensor<D> {
+        let (x, rest) = match self.weight.multiply_onto(x, self.bias.as_ref().map(Param::val), rest) {
+            Ok(y) => return y,
+            Err(given) => given,
+        };
         if ops::on_cpu(&x.device()) {
-            return self.forward(x) + rest;
+            return ops::sum(self.forward(x), rest);
         }
         ops::add(self.weight.multiply(x, None), self.bias.as_ref().map(Param::val), rest)
     }

@@ -16,6 +16,7 @@ mod weight;
 pub use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 pub use burn::tensor::{Device, Tensor, TensorData};
 pub use diffbir_kernels::Products;
+pub use diffbir_kernels::conv::Rectifier;
 pub use params::{Params, Precision, WeightError};
 pub use weight::Weight;
 

@@ -27,6 +27,11 @@ pub fn layers<R>(listener: impl FnMut(ParamId, TensorData) + 'static, network: i
     network()
 }
 
+/// Whether anybody listens: layers then do one thing at a time.
+pub(crate) fn is_on() -> bool {
+    LISTENER.with_borrow(Option::is_some)
+}
+
 /// A layer is done: tells its output to whoever listens, and leaves the network where that is asked for.
 pub(crate) fn told<const W: usize, const D: usize>(
     weight: &Param<Tensor<W>>,

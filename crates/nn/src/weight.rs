@@ -1,7 +1,7 @@
 //! Weights of convolutions and linear maps, as layers hold them.
 
 use crate::observe::told;
-use crate::ops;
+use crate::ops::{self, Following};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use diffbir_kernels::Products;
@@ -46,6 +46,24 @@ impl<const D: usize> Weight<D> {
 }
 
 impl Weight<4> {
+    /// [`Weight::convolve`], or [`Weight::convolve_doubled`], and what follows it as one operation, where there is one.
+    pub(crate) fn convolve_then(
+        &self,
+        x: Tensor<4>,
+        bias: Option<Tensor<1>>,
+        stride: usize,
+        padding: (usize, usize),
+        following: Following,
+    ) -> Result<Tensor<4>, (Tensor<4>, Following)> {
+        match &self.packed {
+            Some(Packed(weight)) if ops::fuses(&x.device()) => {
+                let y = ops::conv2d_packed(x, weight.clone(), bias, stride, padding, following);
+                Ok(told(&self.plain, y))
+            }
+            _ => Err((x, following)),
+        }
+    }
+
     /// `[batch, height, width, in]` to `[batch, height', width', out]`.
     pub fn convolve(
         &self,
@@ -55,7 +73,9 @@ impl Weight<4> {
         padding: (usize, usize),
     ) -> Tensor<4> {
         let y = match &self.packed {
-            Some(Packed(weight)) => ops::conv2d_packed(x, weight.clone(), bias, stride, padding),
+            Some(Packed(weight)) => {
+                ops::conv2d_packed(x, weight.clone(), bias, stride, padding, Following::NOTHING)
+            }
             None => ops::conv2d(x, self.plain.val(), bias, stride, padding),
         };
         told(&self.plain, y)
@@ -64,7 +84,9 @@ impl Weight<4> {
     /// `[batch, height, width, in]`, made twice as large by repeating pixels, to `[batch, 2·height, 2·width, out]`.
     pub fn convolve_doubled(&self, x: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
         let y = match &self.packed {
-            Some(Packed(weight)) => ops::conv2d_packed(x, weight.clone(), bias, 1, (1, 1)),
+            Some(Packed(weight)) => {
+                ops::conv2d_packed(x, weight.clone(), bias, 1, (1, 1), Following::NOTHING)
+            }
             None => ops::conv2d_doubled(x, self.plain.val(), bias),
         };
         told(&self.plain, y)
@@ -72,10 +94,26 @@ impl Weight<4> {
 }
 
 impl Weight<2> {
+    /// [`Weight::multiply`] added to `rest` as one operation, where there is one.
+    pub(crate) fn multiply_onto<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        bias: Option<Tensor<1>>,
+        rest: Tensor<D>,
+    ) -> Result<Tensor<D>, (Tensor<D>, Tensor<D>)> {
+        match &self.packed {
+            Some(Packed(weight)) if ops::fuses(&x.device()) => {
+                let y = ops::linear_packed(x, weight.clone(), bias, Some(rest));
+                Ok(told(&self.plain, y))
+            }
+            _ => Err((x, rest)),
+        }
+    }
+
     /// `[.., in]` to `[.., out]`.
     pub fn multiply<const D: usize>(&self, x: Tensor<D>, bias: Option<Tensor<1>>) -> Tensor<D> {
         let y = match &self.packed {
-            Some(Packed(weight)) => ops::linear_packed(x, weight.clone(), bias),
+            Some(Packed(weight)) => ops::linear_packed(x, weight.clone(), bias, None),
             None => ops::linear(x, self.plain.val(), bias),
         };
         told(&self.plain, y)

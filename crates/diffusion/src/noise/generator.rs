@@ -1,7 +1,12 @@
 //! PyTorch's CPU generator: MT19937 and the two ways in which it makes normal numbers.
 
+use rayon::prelude::*;
+
 const LENGTH: usize = 624;
 const SHIFT: usize = 397;
+
+/// Fewest blocks of sixteen normal numbers of a task.
+const BLOCKS: usize = 128;
 
 /// The state after `torch.manual_seed`.
 pub struct TorchCpu {
@@ -76,9 +81,8 @@ impl TorchCpu {
             return (0..count).map(|_| self.single() as f32).collect();
         }
         let mut values: Vec<f32> = (0..count).map(|_| self.uniform()).collect();
-        for block in values.as_chunks_mut::<16>().0 {
-            box_muller(block);
-        }
+        // Drawing is one after the other, the functions are most of the work.
+        values.as_chunks_mut::<16>().0.par_iter_mut().with_min_len(BLOCKS).for_each(box_muller);
         if !count.is_multiple_of(16) {
             // The last sixteen are drawn anew, over numbers that are already done.
             let mut block = [0.0; 16];

@@ -4,7 +4,7 @@
 use super::{Attention, Task, pack_rows, scale};
 use crate::bf16;
 use crate::math::{self, Scores};
-use crate::tile::{self, Cells, Onto, Tile, even_parts};
+use crate::tile::{self, Cells, Onto, Then, Tile, even_parts};
 
 /// Memory of a thread; cells as in `tile.rs`.
 #[derive(Default)]
@@ -68,6 +68,7 @@ impl Task<'_> {
                     c: std::ptr::null_mut(),
                     c_row: 0,
                     onto: Onto::Nothing,
+                    then: Then::NOTHING,
                 };
                 for (start, panel) in
                     (0..count).step_by(columns).zip(block.keys.chunks_exact(pairs * columns))

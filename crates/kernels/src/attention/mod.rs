@@ -8,15 +8,17 @@ mod backward;
 mod bf16;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use backward::AttentionGradients;
+pub use window::WindowAttention;
 
 use crate::math::{self, Scores};
 use crate::pack::Right;
 use crate::products::Products;
 use crate::share::{Shared, zeros};
 use crate::simd::Isa;
-use crate::tile::{self, Cells, Onto, Tile, even_parts};
+use crate::tile::{self, Cells, Onto, Then, Tile, even_parts};
 use rayon::prelude::*;
 
 /// The sizes of one attention.
@@ -268,6 +270,7 @@ unsafe fn times_packed(
             c: scores[start..].as_mut_ptr(),
             c_row: stride,
             onto: Onto::Nothing,
+            then: Then::NOTHING,
         };
         // SAFETY: as the caller.
         unsafe { tile::run(isa, &tile, rows, columns.min(count - start)) };
@@ -319,6 +322,7 @@ unsafe fn times_rows(
                     c: y.add(m * y_row + start),
                     c_row: y_row,
                     onto: if first { Onto::Nothing } else { Onto::Output },
+                    then: Then::NOTHING,
                 };
                 tile::run(isa, &tile, rows, isa.max_columns().min(width - start));
             }

@@ -274,3 +274,76 @@ fn a_query_in_bf16_depends_neither_on_its_neighbours_nor_on_threads() {
         }
     }
 }
+
+/// Tokens of shifted windows, moved together, attend as sequences do.
+#[test]
+fn windows_attend_as_their_tokens_moved_together() {
+    for (batch, down, across, heads, width, window, shift) in [
+        (1, 1, 1, 1, 1, 1, 0),
+        (2, 2, 3, 2, 7, 3, 1),
+        (1, 3, 2, 6, 30, 8, 4),
+        (2, 1, 2, 2, 32, 8, 0),
+        (1, 2, 2, 1, 40, 7, 3),
+        (1, 1, 1, 2, 33, 16, 8),
+    ] {
+        let sizes = WindowAttention {
+            batch,
+            rows: down * window,
+            columns: across * window,
+            heads,
+            width,
+            window,
+            shift,
+            products: Products::F32,
+        };
+        let (tokens, features, windows) = (window * window, heads * width, down * across);
+        let parts = wave(batch * windows * tokens * 3 * features, 0.37);
+        let bias = wave(heads * tokens * tokens, 0.77);
+        // The first window has nothing to hide.
+        let mut mask = vec![0.0; windows * tokens * tokens];
+        mask.iter_mut().skip(tokens * tokens).step_by(3).for_each(|value| *value = -100.0);
+        let place = |window_index: usize, token: usize| {
+            let (grid, index) = (window_index / windows, window_index % windows);
+            let row = (index / across * window + token / window + shift) % sizes.rows;
+            let column = (index % across * window + token % window + shift) % sizes.columns;
+            (grid * sizes.rows + row) * sizes.columns + column
+        };
+        let places: Vec<usize> = (0..batch * windows)
+            .flat_map(|window| (0..tokens).map(move |token| (window, token)))
+            .map(|(window, token)| place(window, token))
+            .collect();
+        let part = |part: usize| -> Vec<f32> {
+            let at = |place: usize| &parts[(3 * place + part) * features..][..features];
+            places.iter().flat_map(|place| at(*place).to_vec()).collect()
+        };
+        let [q, k, v] = [part(0), part(1), part(2)];
+        let all: Vec<f32> = (0..batch * windows)
+            .flat_map(|window| {
+                let mask = mask[window % windows * tokens * tokens..].iter().take(tokens * tokens);
+                let mask: Vec<f32> = mask.copied().collect();
+                bias.iter().zip(mask.into_iter().cycle()).map(|(bias, mask)| bias + mask).collect::<Vec<_>>()
+            })
+            .collect();
+        let flat = Attention {
+            products: Products::F32,
+            ..case(batch * windows, heads, tokens, tokens, width, None)
+        };
+        let flat = Attention { bias: Some([batch * windows, heads]), ..flat };
+        let view = |data| Heads::interleaved(data, tokens, heads, width);
+        for (isa, cells) in
+            kernels().into_iter().chain(Isa::available().into_iter().map(|isa| (isa, Cells::Single)))
+        {
+            let (want, _) = flat.forward_with(isa, cells, view(&q), view(&k), view(&v), Some(&all));
+            let got = sizes.forward_with(isa, cells, &parts, &bias, Some(&mask));
+            for (place, want) in places.iter().zip(want.chunks_exact(features)) {
+                assert!(got[place * features..][..features] == *want, "{isa:?} {cells:?} {sizes:?}");
+            }
+            let unmasked = sizes.forward_with(isa, cells, &parts, &bias, None);
+            let first = places.iter().take(tokens);
+            assert!(first.clone().all(|place| {
+                let span = place * features..(place + 1) * features;
+                unmasked[span.clone()] == got[span]
+            }));
+        }
+    }
+}

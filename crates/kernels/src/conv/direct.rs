@@ -1,11 +1,12 @@
 //! The convolution itself, for the forward pass and for the gradient of the input.
 
+use super::after::After;
 use super::packed::Panels;
 use crate::bf16;
 use crate::pack::Right;
 use crate::share::Shared;
 use crate::simd::Isa;
-use crate::tile::{self, Cells, Onto, Tile, even_parts};
+use crate::tile::{self, Cells, Onto, Then, Tile, even_parts};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -15,6 +16,9 @@ const STRIP_PIXELS: Range<usize> = 512..2048;
 
 /// Cells of a strip's input that stay in the second cache, if no weight need be packed for each strip.
 const STRIP_CELLS: usize = 1 << 18;
+
+/// About how many columns a strip has.
+const NARROW: usize = 170;
 
 /// Summed cells of one pass over a tile: the packed weight of a pass stays in the first two caches.
 /// Longer sums are made of parts, which is also kinder to their last bits.
@@ -159,7 +163,14 @@ impl Direct {
             }
             return strips;
         }
-        let cols = if width >= 2 * pixels { pixels } else { width };
+        let cols = if width >= 2 * pixels {
+            pixels
+        } else if self.kernel[0] > 1 && height > 1 {
+            // Rows that neighbouring strips share are made up by both: few of them if strips are high.
+            width.min(NARROW)
+        } else {
+            width
+        };
         let rows = (pixels / cols).max(1);
         for image in 0..self.batch {
             for (row, row_count) in even_parts(height, rows) {
@@ -221,8 +232,16 @@ impl Direct {
         Input { cells: window, line: padded, image: high * padded }
     }
 
-    /// Writes the output, a bias of `[columns]` added.
-    pub(super) fn run(self, isa: Isa, x: &[f32], weight: Weight, bias: Option<&[f32]>, output: Shared) {
+    /// Writes the output, a bias of `[columns]` added. What is added `after` is as long as the output.
+    pub(super) fn run(
+        self,
+        isa: Isa,
+        x: &[f32],
+        weight: Weight,
+        bias: Option<&[f32]>,
+        after: After,
+        output: Shared,
+    ) {
         let this = self.flattened();
         let layout = match weight {
             Weight::Plain(_) => Layout::new(Cells::Single, this.channels),
@@ -257,7 +276,8 @@ impl Direct {
             let (strip, group) = (task / groups, task % groups);
             let columns = |group: usize| this.columns.min(group * panels / groups * isa.max_columns());
             let columns = columns(group)..columns(group + 1);
-            this.strip(isa, layout, x, &weight, bias, &strips[strip], columns, &passes, scratch, output);
+            let to = (after, output);
+            this.strip(isa, layout, x, &weight, bias, &strips[strip], columns, &passes, scratch, to);
         });
     }
 
@@ -274,7 +294,7 @@ impl Direct {
         columns: Range<usize>,
         passes: &[Pass],
         scratch: &mut Scratch,
-        output: Shared,
+        (after, output): (After, Shared),
     ) {
         let input = self.input(isa, layout, x, strip, &mut scratch.window);
         let width = isa.max_columns();
@@ -330,6 +350,14 @@ impl Direct {
                                     _ if index > 0 => Onto::Output,
                                     Some(bias) => Onto::Bias(bias.as_ptr().add(panel.start)),
                                     None => Onto::Nothing,
+                                },
+                                then: if index + 1 < passes.len() {
+                                    Then::NOTHING
+                                } else {
+                                    let rest = after.rest.map_or(std::ptr::null(), |rest| {
+                                        rest.as_ptr().add(pixel * self.columns + panel.start)
+                                    });
+                                    Then { rest, rectifier: after.rectifier }
                                 },
                             };
                             tile::run_cells(isa, layout.cells, &tile, count, panel.len());

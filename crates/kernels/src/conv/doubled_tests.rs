@@ -55,13 +55,16 @@ fn it_is_the_convolution_of_the_repeated_picture() {
             for (g, e) in got.iter().zip(&expected) {
                 assert!((f64::from(*g) - e).abs() < 1e-4, "{isa:?} {c:?}: {g} is not {e}");
             }
-            assert!(c.forward_packed_with(isa, Cells::Widened, &x, &packed, &b) == got, "{isa:?} {c:?}");
+            assert!(
+                c.forward_packed_with(isa, Cells::Widened, &x, &packed, &b, After::default()) == got,
+                "{isa:?} {c:?}"
+            );
         }
         let packed = PackedWeight::doubled(&w, shape, Products::Bf16);
         for (isa, cells) in crate::bf16::tests::kernels() {
             // Half a unit of bf16 for each number of each product.
             let most = 2f64.powi(-8) * (2.0 * 9.0 * c.in_channels as f64).sqrt();
-            let got = c.forward_packed_with(isa, cells, &x, &packed, &b);
+            let got = c.forward_packed_with(isa, cells, &x, &packed, &b, After::default());
             for (g, e) in got.iter().zip(&expected) {
                 assert!((f64::from(*g) - e).abs() < most, "{isa:?} {cells:?} {c:?}: {g} is not {e}");
             }

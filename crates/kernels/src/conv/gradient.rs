@@ -3,7 +3,7 @@
 use super::Conv2d;
 use crate::share::{Shared, zeros};
 use crate::simd::Isa;
-use crate::tile::{self, Onto, Tile, even_parts};
+use crate::tile::{self, Onto, Then, Tile, even_parts};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -106,6 +106,7 @@ fn add_pass(
                     c: output.at((o * c.kernel * c.kernel + tap) * c.in_channels + i),
                     c_row: c.kernel * c.kernel * c.in_channels,
                     onto,
+                    then: Then::NOTHING,
                 };
                 tile::run(isa, &tile, count, width);
             }

@@ -4,6 +4,7 @@
 //! nothing is unfolded. An output element is one sum in a fixed order, whatever its place in the picture,
 //! the batch around it and the number of threads.
 
+mod after;
 mod direct;
 mod doubled;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod packed_tests;
 #[cfg(test)]
 mod tests;
 
+pub use after::{After, Rectifier};
 pub use packed::PackedWeight;
 
 use crate::bf16;
@@ -76,10 +78,10 @@ impl Conv2d {
             let kernels = doubled::kernels(weight, [self.out_channels, self.in_channels]);
             let depth = 4 * self.in_channels;
             let weights = kernels.iter().map(|data| Weight::Plain(Right::Columns { data, depth }));
-            return self.run(isa, x, weights, bias);
+            return self.run(isa, x, weights, bias, After::default());
         }
         let weight = Weight::Plain(Right::Columns { data: weight, depth: self.depth() });
-        self.run(isa, x, [weight].into_iter(), bias)
+        self.run(isa, x, [weight].into_iter(), bias, After::default())
     }
 
     /// `weights` has one, or for a doubled convolution one for each phase.
@@ -89,6 +91,7 @@ impl Conv2d {
         x: &[f32],
         weights: impl Iterator<Item = Weight<'a>>,
         bias: &[f32],
+        after: After,
     ) -> Vec<f32> {
         let directs: Vec<Direct> = if self.doubled {
             let usual = [self.kernel, self.stride, self.pad_before, self.pad_after] == [3, 1, 1, 1];
@@ -98,20 +101,22 @@ impl Conv2d {
             vec![self.direct()]
         };
         let (height, width) = self.out_size();
+        let length = self.batch * height * width * self.out_channels;
+        assert!(after.rest.is_none_or(|rest| rest.len() == length), "rest");
         // SAFETY: the direct convolution covers the output, and so do the four phases.
         unsafe {
-            filled(self.batch * height * width * self.out_channels, |room| {
+            filled(length, |room| {
                 let output = Shared::room(room);
                 for (direct, weight) in directs.into_iter().zip(weights) {
-                    direct.run(isa, x, weight, Some(bias), output);
+                    direct.run(isa, x, weight, Some(bias), after, output);
                 }
             })
         }
     }
 
-    /// [`Conv2d::forward`] with a weight that was packed before.
-    pub fn forward_packed(&self, x: &[f32], weight: &PackedWeight, bias: &[f32]) -> Vec<f32> {
-        self.forward_packed_with(Isa::detect(), bf16::cells(), x, weight, bias)
+    /// [`Conv2d::forward`] with a weight that was packed before, and what follows.
+    pub fn forward_packed(&self, x: &[f32], weight: &PackedWeight, bias: &[f32], after: After) -> Vec<f32> {
+        self.forward_packed_with(Isa::detect(), bf16::cells(), x, weight, bias, after)
     }
 
     /// `pairs` says how bf16 are multiplied.
@@ -122,6 +127,7 @@ impl Conv2d {
         x: &[f32],
         weight: &PackedWeight,
         bias: &[f32],
+        after: After,
     ) -> Vec<f32> {
         let shape = [self.out_channels, self.kernel, self.kernel, self.in_channels];
         assert_eq!(weight.shape(), shape, "weight");
@@ -130,7 +136,8 @@ impl Conv2d {
             Products::F32 => Cells::Single,
             Products::Bf16 => pairs,
         };
-        self.run(isa, x, weight.kernels().iter().map(|kernel| Weight::Packed(kernel, cells)), bias)
+        let weights = weight.kernels().iter().map(|kernel| Weight::Packed(kernel, cells));
+        self.run(isa, x, weights, bias, after)
     }
 
     fn direct(&self) -> Direct {
@@ -165,7 +172,8 @@ impl Conv2d {
             // SAFETY: the direct convolution covers its output.
             return unsafe {
                 filled(length, |room| {
-                    direct.run(isa, dy, Weight::Plain(weight), None, Shared::room(room));
+                    let weight = Weight::Plain(weight);
+                    direct.run(isa, dy, weight, None, After::default(), Shared::room(room));
                 })
             };
         }
@@ -199,7 +207,7 @@ impl Conv2d {
                 };
                 let (taps, columns) = (self.kernel * self.kernel, self.in_channels);
                 let weight = Right::Taps { data: weight, taps, order: &order, columns };
-                direct.run(isa, dy, Weight::Plain(weight), None, output);
+                direct.run(isa, dy, Weight::Plain(weight), None, After::default(), output);
             }
         };
         let length = self.batch * self.height * self.width * self.in_channels;

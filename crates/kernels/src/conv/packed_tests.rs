@@ -47,7 +47,10 @@ fn packing_in_f32_changes_no_bit() {
         assert_eq!(packed.bytes(), 4 * w.len(), "{c:?}");
         for isa in Isa::available() {
             let plain = c.forward_with(isa, &x, &w, &b);
-            assert!(c.forward_packed_with(isa, Cells::Widened, &x, &packed, &b) == plain, "{isa:?} {c:?}");
+            assert!(
+                c.forward_packed_with(isa, Cells::Widened, &x, &packed, &b, After::default()) == plain,
+                "{isa:?} {c:?}"
+            );
         }
     }
 }
@@ -60,7 +63,7 @@ fn bf16_equals_the_definition_on_rounded_numbers() {
         assert_eq!(packed.bytes() * c.in_channels, 2 * w.len() * c.in_channels.next_multiple_of(2), "{c:?}");
         let expected = reference(&c, &by_arithmetic(&x), &by_arithmetic(&w), &b);
         for (isa, cells) in kernels() {
-            let got = c.forward_packed_with(isa, cells, &x, &packed, &b);
+            let got = c.forward_packed_with(isa, cells, &x, &packed, &b, After::default());
             assert_eq!(got.len(), expected.len(), "{c:?}");
             for (g, e) in got.iter().zip(&expected) {
                 assert!((f64::from(*g) - e).abs() < 1e-4, "{isa:?} {cells:?} {c:?}: {g} is not {e}");
@@ -79,14 +82,15 @@ fn an_element_in_bf16_does_not_depend_on_its_place_or_what_is_around_it() {
         let o = c.out_channels / 2;
         let channel = pack(&one, &w[o * c.depth()..(o + 1) * c.depth()], Products::Bf16);
         for (isa, cells) in kernels() {
-            let all = c.forward_packed_with(isa, cells, &x, &packed, &b);
-            let forward = |c: &Conv2d, x: &[f32]| c.forward_packed_with(isa, cells, x, &packed, &b);
+            let all = c.forward_packed_with(isa, cells, &x, &packed, &b, After::default());
+            let forward =
+                |c: &Conv2d, x: &[f32]| c.forward_packed_with(isa, cells, x, &packed, &b, After::default());
             for (index, pixel) in all.chunks_exact(c.out_channels).enumerate().step_by(1 + all.len() / 700) {
                 let (image, y, x_at) = (index / (out_h * out_w), index / out_w % out_h, index % out_w);
                 let single = alone(&c, &x, image, y, x_at, forward);
                 assert!(pixel == single, "{isa:?} {cells:?} {c:?} at {image} {y} {x_at}");
             }
-            let single = one.forward_packed_with(isa, cells, &x, &channel, &b[o..=o]);
+            let single = one.forward_packed_with(isa, cells, &x, &channel, &b[o..=o], After::default());
             let column: Vec<f32> = all.iter().skip(o).step_by(c.out_channels).copied().collect();
             assert!(single == column, "{isa:?} {cells:?} {c:?} channel {o}");
         }
@@ -101,10 +105,11 @@ fn no_packed_result_depends_on_the_number_of_threads() {
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let mut results = vec![c.forward_packed(&x, &pack(&c, &w, Products::F32), &b)];
+                let mut results =
+                    vec![c.forward_packed(&x, &pack(&c, &w, Products::F32), &b, After::default())];
                 let packed = pack(&c, &w, Products::Bf16);
                 for (isa, cells) in kernels() {
-                    results.push(c.forward_packed_with(isa, cells, &x, &packed, &b));
+                    results.push(c.forward_packed_with(isa, cells, &x, &packed, &b, After::default()));
                 }
                 results
             })
@@ -125,8 +130,40 @@ fn widened_bf16_agrees_in_every_bit_where_products_are_fused() {
         let results: Vec<_> = Isa::available()
             .into_iter()
             .filter(|isa| *isa != Isa::Portable)
-            .map(|isa| c.forward_packed_with(isa, Cells::Widened, &x, &packed, &b))
+            .map(|isa| c.forward_packed_with(isa, Cells::Widened, &x, &packed, &b, After::default()))
             .collect();
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{c:?}");
+    }
+}
+
+#[test]
+fn what_follows_is_applied_to_every_element_once() {
+    let doubled =
+        |c: Conv2d| Conv2d { doubled: [c.kernel, c.stride, c.pad_before, c.pad_after] == [3, 1, 1, 1], ..c };
+    for c in all_cases().into_iter().flat_map(|c| [c, doubled(c)]) {
+        let [x, w, b] = inputs(&c);
+        let shape = [c.out_channels, c.kernel, c.kernel, c.in_channels];
+        for (isa, cells) in kernels() {
+            for products in [Products::F32, Products::Bf16] {
+                let packed = if c.doubled {
+                    PackedWeight::doubled(&w, shape, products)
+                } else {
+                    PackedWeight::new(&w, shape, products)
+                };
+                let run = |after: After| c.forward_packed_with(isa, cells, &x, &packed, &b, after);
+                let plain = run(After::default());
+                let rest = noise(plain.len(), 24);
+                for (rectifier, slope) in
+                    [(Rectifier::None, 1.0), (Rectifier::Relu, 0.0), (Rectifier::Leaky(0.2), 0.2)]
+                {
+                    let bent = |y: f32| if y < 0.0 { slope * y } else { y };
+                    let alone = run(After { rest: None, rectifier });
+                    assert!(alone.iter().zip(&plain).all(|(y, x)| *y == bent(*x)), "{isa:?} {c:?}");
+                    let both = run(After { rest: Some(&rest), rectifier });
+                    let want = plain.iter().zip(&rest).map(|(y, rest)| bent(y + rest));
+                    assert!(both.iter().zip(want).all(|(y, want)| *y == want), "{isa:?} {c:?}");
+                }
+            }
+        }
     }
 }

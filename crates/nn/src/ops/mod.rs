@@ -9,15 +9,16 @@ mod flex;
 mod gpu;
 pub mod optimizer;
 
+use crate::observe;
 use burn::backend::{Dispatch, DispatchDevice};
 use burn::tensor::module::{conv2d as burn_conv2d, max_pool2d as burn_max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{DType, Device, Tensor, activation};
 use diffbir_kernels::Products;
-use diffbir_kernels::attention::Attention;
-use diffbir_kernels::conv::{Conv2d, PackedWeight};
+use diffbir_kernels::attention::{Attention, WindowAttention};
+use diffbir_kernels::conv::{Conv2d, PackedWeight, Rectifier};
 use diffbir_kernels::norm::GroupNorm;
-use flex::{ActivationKernels, AttentionKernel, Kernels};
+use flex::{ActivationKernels, AttentionKernel, Kernels, RowKernels};
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -49,6 +50,12 @@ pub(crate) fn on_cpu(device: &Device) -> bool {
         #[allow(unreachable_patterns, reason = "other devices exist in a gpu build")]
         _ => false,
     }
+}
+
+/// Whether kernels run that do several things at once and have no gradients: on the CPU where nothing is trained, unless
+/// somebody listens to what lies in between.
+pub(crate) fn fuses(device: &Device) -> bool {
+    on_cpu(device) && matches!(device.as_dispatch(), DispatchDevice::Flex(_)) && !observe::is_on()
 }
 
 /// A weight that is held in another precision than the activations `x`, in theirs.
@@ -97,6 +104,16 @@ fn convolution(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, sizes: 
     ))
 }
 
+/// What follows a convolution: what is added to it, and what becomes of negative results then.
+pub(crate) struct Following {
+    pub rest: Option<Tensor<4>>,
+    pub rectifier: Rectifier,
+}
+
+impl Following {
+    pub(crate) const NOTHING: Self = Self { rest: None, rectifier: Rectifier::None };
+}
+
 /// [`conv2d`], or [`conv2d_doubled`], on the CPU with a weight that was packed before.
 pub(crate) fn conv2d_packed(
     x: Tensor<4>,
@@ -104,16 +121,20 @@ pub(crate) fn conv2d_packed(
     bias: Option<Tensor<1>>,
     stride: usize,
     padding: (usize, usize),
+    following: Following,
 ) -> Tensor<4> {
     let [out_channels, kernel, _, _] = weight.shape();
     let sizes = conv2d_sizes(&x, out_channels, kernel, stride, padding);
     let sizes = Conv2d { doubled: weight.is_doubled(), ..sizes };
     let bias = bias.unwrap_or_else(|| Tensor::zeros([out_channels], &x.device()));
+    let rest = following.rest.unwrap_or_else(|| Tensor::zeros([1; 4], &x.device()));
     Tensor::from_dispatch(<Dispatch as Kernels>::convolution_packed(
         x.into_dispatch(),
         bias.into_dispatch(),
+        rest.into_dispatch(),
         weight,
         sizes,
+        following.rectifier,
     ))
 }
 
@@ -186,17 +207,20 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
     gpu::linear(x.reshape([rows, in_features]), weight, bias).reshape(shape)
 }
 
-/// [`linear`] on the CPU with a weight that was packed before.
+/// [`linear`] on the CPU with a weight that was packed before, and `rest` added.
 pub(crate) fn linear_packed<const D: usize>(
     x: Tensor<D>,
     weight: Arc<PackedWeight>,
     bias: Option<Tensor<1>>,
+    rest: Option<Tensor<D>>,
 ) -> Tensor<D> {
     let mut shape = x.dims();
     let [out_features, _, _, in_features] = weight.shape();
     let rows: usize = shape[..D - 1].iter().product();
     shape[D - 1] = out_features;
-    conv2d_packed(x.reshape([1, 1, rows, in_features]), weight, bias, 1, (0, 0)).reshape(shape)
+    let rest = rest.map(|rest| rest.reshape([1, 1, rows, out_features]));
+    let following = Following { rest, rectifier: Rectifier::None };
+    conv2d_packed(x.reshape([1, 1, rows, in_features]), weight, bias, 1, (0, 0), following).reshape(shape)
 }
 
 /// Scaled dot-product attention over heads: `q[batch, heads, n, d]`, `k` and `v` `[batch, heads, m, d]`. On other
@@ -222,6 +246,78 @@ pub fn attention_of_parts(x: Tensor<3>, heads: usize, bias: Tensor<4>, products:
     let part = |index: usize| parts.clone().slice_dim(1, index * heads..(index + 1) * heads);
     let y = attention_biased(part(0), part(1), part(2), bias, products);
     y.swap_dims(1, 2).reshape([n, tokens, width])
+}
+
+/// Attention of `heads` heads inside windows of side `window` of `x[batch, rows, columns, 3 · width]`, queries, keys and
+/// values side by side: the windows are moved by `shift`, `bias[heads, tokens, tokens]` and `mask[windows, tokens, tokens]`
+/// are added to the scores. `[batch, rows, columns, width]`. Only where [`attends_in_windows`].
+pub fn window_attention(
+    x: Tensor<4>,
+    [window, shift]: [usize; 2],
+    bias: Tensor<3>,
+    mask: Option<Tensor<3>>,
+    products: Products,
+) -> Tensor<4> {
+    let ([batch, rows, columns, width], [heads, _, _]) = (x.dims(), bias.dims());
+    let width = width / 3 / heads;
+    let sizes = WindowAttention { batch, rows, columns, heads, width, window, shift, products };
+    let masked = mask.is_some();
+    let mask = mask.unwrap_or_else(|| Tensor::zeros([1; 3], &x.device()));
+    Tensor::from_dispatch(<Dispatch as RowKernels>::attend_in_windows(
+        x.into_dispatch(),
+        bias.into_dispatch(),
+        mask.into_dispatch(),
+        masked,
+        sizes,
+    ))
+}
+
+/// Whether there is a [`window_attention`]; elsewhere tokens are moved together by [`windows`] first.
+pub fn attends_in_windows(device: &Device) -> bool {
+    fuses(device)
+}
+
+/// The sum of two tensors of one shape.
+pub fn sum<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    // Fewer are added in place and by one thread.
+    const MANY: usize = 1 << 16;
+    let whole = a.dims() == b.dims() && a.dims().iter().product::<usize>() >= MANY;
+    if whole && on_cpu(&a.device()) {
+        return Tensor::from_dispatch(<Dispatch as RowKernels>::own_sum(
+            a.into_dispatch(),
+            b.into_dispatch(),
+        ));
+    }
+    a + b
+}
+
+/// `x[batch, height, width, channels]` with `values[batch, channels]` added to all pixels of each image.
+pub fn add_to_images(x: Tensor<4>, values: Tensor<2>) -> Tensor<4> {
+    if fuses(&x.device()) {
+        return Tensor::from_dispatch(<Dispatch as RowKernels>::own_add_to_images(
+            x.into_dispatch(),
+            values.into_dispatch(),
+        ));
+    }
+    let [batch, channels] = values.dims();
+    x + values.reshape([batch, 1, 1, channels])
+}
+
+/// The channels of `a` and then those of `b`, to which `added` is added.
+pub fn join(a: Tensor<4>, b: Tensor<4>, added: Option<Tensor<4>>) -> Tensor<4> {
+    if fuses(&a.device()) {
+        let added = added.unwrap_or_else(|| Tensor::zeros([1; 4], &a.device()));
+        return Tensor::from_dispatch(<Dispatch as RowKernels>::own_join(
+            a.into_dispatch(),
+            b.into_dispatch(),
+            added.into_dispatch(),
+        ));
+    }
+    let b = match added {
+        Some(added) => b + added,
+        None => b,
+    };
+    Tensor::cat(vec![a, b], 3)
 }
 
 /// `x` and `rest`, and a bias along the last dimension if there is one, added up.
@@ -440,6 +536,15 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     gpu::in_full(x, activation::gelu)
 }
 
+/// The first half of the last dimension times the GELU of the second.
+pub fn geglu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if fuses(&x.device()) {
+        return Tensor::from_dispatch(<Dispatch as RowKernels>::own_geglu(x.into_dispatch()));
+    }
+    let parts = x.chunk(2, D - 1);
+    parts[0].clone() * gelu(parts[1].clone())
+}
+
 /// `x` times its logistic function.
 pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     gpu::in_full(x, activation::silu)
@@ -452,6 +557,14 @@ pub fn layer_norm<const D: usize>(
     bias: Tensor<1>,
     epsilon: f64,
 ) -> Tensor<D> {
+    if on_cpu(&x.device()) {
+        return Tensor::from_dispatch(<Dispatch as RowKernels>::own_layer_norm(
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            epsilon as f32,
+        ));
+    }
     gpu::layer_norm(x, weight, bias, epsilon)
 }
 

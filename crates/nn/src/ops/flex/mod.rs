@@ -5,10 +5,12 @@
 mod activation;
 mod attention;
 mod optimizer;
+mod rows;
 
 pub use activation::ActivationKernels;
 pub use attention::AttentionKernel;
 pub use optimizer::OptimizerKernels;
+pub use rows::RowKernels;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
@@ -18,7 +20,7 @@ use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::{FlexTensor, Layout};
-use diffbir_kernels::conv::{Conv2d, PackedWeight};
+use diffbir_kernels::conv::{After, Conv2d, PackedWeight, Rectifier};
 use diffbir_kernels::norm::GroupNorm;
 use std::sync::Arc;
 
@@ -34,12 +36,15 @@ pub trait Kernels: Backend {
         sizes: Conv2d,
     ) -> FloatTensor<Self>;
 
-    /// The same with a weight that was packed before, which has no gradient.
+    /// The same with a weight that was packed before, which has no gradient; `rest` is added if it has as many elements
+    /// as the output, then comes the rectifier.
     fn convolution_packed(
         x: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        rest: FloatTensor<Self>,
         weight: Arc<PackedWeight>,
         sizes: Conv2d,
+        rectifier: Rectifier,
     ) -> FloatTensor<Self>;
 
     /// Gradient of the convolution's input.
@@ -99,12 +104,23 @@ impl Kernels for Flex {
     fn convolution_packed(
         x: FlexTensor,
         bias: FlexTensor,
+        rest: FlexTensor,
         weight: Arc<PackedWeight>,
         sizes: Conv2d,
+        rectifier: Rectifier,
     ) -> FlexTensor {
-        let y = with_slice(&x, |x| with_slice(&bias, |bias| sizes.forward_packed(x, &weight, bias)));
         let (height, width) = sizes.out_size();
-        tensor(y, [sizes.batch, height, width, sizes.out_channels])
+        let shape = [sizes.batch, height, width, sizes.out_channels];
+        let is_added = rest.layout().num_elements() == shape.iter().product::<usize>();
+        let y = with_slice(&x, |x| {
+            with_slice(&bias, |bias| {
+                with_slice(&rest, |rest| {
+                    let after = After { rest: is_added.then_some(rest), rectifier };
+                    sizes.forward_packed(x, &weight, bias, after)
+                })
+            })
+        });
+        tensor(y, shape)
     }
 
     fn convolution_backward_input(dy: FlexTensor, weight: FlexTensor, sizes: Conv2d) -> FlexTensor {
@@ -233,8 +249,10 @@ impl<B: Backend + Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
     fn convolution_packed(
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
         _: Arc<PackedWeight>,
         _: Conv2d,
+        _: Rectifier,
     ) -> FloatTensor<Self> {
         unreachable!("weights are packed for devices without gradients only")
     }
