@@ -7,9 +7,11 @@ use anyhow::{Context, Result, bail};
 use diffbir::ModelConfig;
 use diffbir::catalog::is_beside_networks;
 use diffbir::diffusers;
+use diffbir::faces::Detector;
 use diffbir_imaging::DecodeError;
 use diffbir_metrics::Niqe;
 use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::{Device, WeightError};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -46,6 +48,9 @@ fn describe(file: &Path) -> Result<String> {
     let cannot_be_read = || format!("{name}: cannot be read");
     let mut start = Vec::new();
     File::open(file).and_then(|file| file.take(9).read_to_end(&mut start)).with_context(cannot_be_read)?;
+    if file.extension().is_some_and(|ending| ending == "onnx") {
+        return describe_onnx(file);
+    }
     let is_weights =
         start.get(8) == Some(&b'{') || start.starts_with(b"PK\x03\x04") || start.starts_with(b"\x80");
     if !is_weights {
@@ -62,6 +67,11 @@ fn describe(file: &Path) -> Result<String> {
         return Ok("NIQE's statistics of good photographs, for `diffbir eval`".into());
     }
     describe_weights(&opened?, &name)
+}
+
+fn describe_onnx(file: &Path) -> Result<String> {
+    Detector::open(file, &Device::flex())?;
+    Ok("YuNet, which finds faces, for `diffbir restore --face-detector`".into())
 }
 
 fn describe_folder(folder: &Path) -> Result<String> {
@@ -106,7 +116,7 @@ const PARTS: [(&str, &str); 11] = [
 ];
 
 /// A tensor by which a network is known, and the network.
-const NETWORKS: [(&str, &str); 18] = [
+const NETWORKS: [(&str, &str); 19] = [
     ("down_blocks.0.resnets.0.conv1.weight", "UNet in the names of the diffusers library"),
     ("decoder.mid_block.resnets.0.conv1.weight", "autoencoder in the names of the diffusers library"),
     (
@@ -127,6 +137,7 @@ const NETWORKS: [(&str, &str); 18] = [
     ("11.pool.1.weight", "encoder of TAEF2, an autoencoder"),
     ("3.pool.1.weight", "decoder of TAEF2, an autoencoder"),
     ("BboxHead.0.conv1x1.weight", "RetinaFace, which finds faces"),
+    ("stylegan_decoder.style_conv1.weight", "GFPGAN, which restores aligned faces"),
     ("out_mask_conv.conv2d.weight", "ParseNet, which tells a face from what is around it"),
 ];
 
@@ -136,7 +147,12 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     });
     let s = if tensors == 1 { "" } else { "s" };
     let size = format!("{tensors} tensor{s}, {:.2} M values", parameters as f64 / 1e6);
-    let config = ModelConfig::of(checkpoint, name).ok();
+    let (config, fault) = match ModelConfig::of(checkpoint, name) {
+        Ok(config) => (Some(config), None),
+        // It holds no network at all.
+        Err(WeightError::File { .. }) => (None, None),
+        Err(fault) => (None, Some(fault)),
+    };
     let known: Vec<&str> = NETWORKS
         .iter()
         .filter(|(tensor, _)| checkpoint.contains(tensor))
@@ -147,6 +163,9 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
         (None, []) => format!("weights, {size}"),
         (None, networks) => format!("weights of {}, {size}", networks.join(" and of ")),
     };
+    if let Some(fault) = fault {
+        text += &format!("\n  not as it is published: {fault}");
+    }
     let mut rest: Vec<&str> = checkpoint.entries().map(|(name, ..)| name).collect();
     for (prefix, part) in PARTS {
         let before = rest.len();

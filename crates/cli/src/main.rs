@@ -9,6 +9,7 @@ mod info;
 mod inputs;
 mod models;
 mod outputs;
+mod own;
 mod pack;
 mod paths;
 mod progress;

@@ -1,6 +1,7 @@
 //! `diffbir models`: the official weight files on this machine.
 
 use crate::args::ModelsCommand;
+use crate::own;
 use crate::pack;
 use crate::paths::{Kind, kind};
 use crate::stop::{STOPPED, on_ctrl_c};
@@ -32,6 +33,9 @@ pub fn run(command: &ModelsCommand) -> Result<ExitCode> {
         }
         ModelsCommand::Path { name: Some(name) } => {
             let (store, mut paths) = (store()?, String::new());
+            if let Some(own) = own::find(&store, name) {
+                return Ok(talk::ended(talk::data(format!("{}\n", own.display()).as_bytes())));
+            }
             for file in files_of(name)? {
                 let path = store.find(file).with_context(|| {
                     format!("{}: is not here: `diffbir models pull {}` gets it", file.name, file.name)
@@ -89,6 +93,9 @@ fn all_files_of(names: &[String]) -> Result<Vec<&'static WeightFile>> {
 
 fn list(store: &Store) -> String {
     let mut text = String::from("nano  built in\n");
+    for name in own::names(store) {
+        text += &format!("{name}  yours, here\n");
+    }
     for set in &SETS {
         let files = set.files();
         let here = files.iter().filter(|file| store.find(file).is_some()).count();
@@ -260,9 +267,13 @@ fn import(store: &Store, paths: &[PathBuf], name: Option<&str>) -> Result<ExitCo
 }
 
 fn import_one(store: &Store, path: &Path, name: Option<&str>, stop: &AtomicBool) -> Result<PathBuf> {
-    let own = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.unwrap_or(&own);
-    let file = catalog::file_or_copy(name).with_context(|| {
+    let called = path.file_name().unwrap_or_default().to_string_lossy();
+    let known = catalog::file_or_copy(name.unwrap_or(&called));
+    if known.is_none() && own::is_model(path) {
+        return own::import(store, path, name);
+    }
+    let file = known.with_context(|| {
+        let name = name.unwrap_or(&called);
         format!("{}: the catalog knows no {name}: say which file it is by --name", path.display())
     })?;
     if kind(path)? == Kind::Folder {

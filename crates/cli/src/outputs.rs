@@ -17,9 +17,9 @@ pub const SUFFIX: &str = "_restored";
 
 /// Endings of pictures that are not written, and but for BMP and JPEG not read: a folder is hardly meant by
 /// them.
-pub const NOT_WRITTEN: [&str; 27] = [
-    "bmp", "gif", "jpe", "jfif", "avif", "heic", "heif", "jxl", "jp2", "tga", "ppm", "pgm", "pnm", "ico",
-    "hdr", "exr", "psd", "dng", "cr2", "cr3", "nef", "arw", "orf", "pef", "raf", "rw2", "svg",
+pub const NOT_WRITTEN: [&str; 28] = [
+    "bmp", "gif", "jpe", "jfif", "avif", "heic", "heif", "jxl", "jp2", "tga", "ppm", "pgm", "pbm", "pnm",
+    "ico", "hdr", "exr", "psd", "dng", "cr2", "cr3", "nef", "arw", "orf", "pef", "raf", "rw2", "svg",
 ];
 
 /// The longest name of a file or folder on most disks.

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use diffbir::ModelConfig;
+use diffbir::catalog::{self, Set};
 use diffbir::config::{AutoencoderConfig, SamplingDefaults, Stage2Config};
 use diffbir::geometry::Geometry;
 use diffbir::model::Parts;
@@ -60,7 +61,7 @@ pub fn model(run: &Path) -> Result<(ModelConfig, Parts)> {
             text: text.map(|_| config.text.network.sizes.clone()),
             prediction: config.diffusion.prediction,
             terminal: config.diffusion.terminal,
-            sampling: SamplingDefaults { prompt: config.text.prompt.clone(), ..SamplingDefaults::default() },
+            sampling: sampling(&config)?,
         }),
         geometry: Geometry::Free,
     };
@@ -72,6 +73,34 @@ pub fn model(run: &Path) -> Result<(ModelConfig, Parts)> {
         text: text.map(|file| parts::text_file(file)).transpose()?.unwrap_or_default(),
     };
     Ok((model, parts))
+}
+
+/// Runs on the UNets of runs are followed so far back.
+const MOST_RUNS: usize = 16;
+
+/// How the model of a run of stage 2 samples: as the model whose UNet it began with, else as models of these sizes do.
+fn sampling(config: &Stage2Training) -> Result<SamplingDefaults> {
+    let mut first = config.clone();
+    for _ in 0..MOST_RUNS {
+        let unet = &first.control.unet;
+        if !is_run(unet) || weights_of_run(unet, "unet").is_some() {
+            break;
+        }
+        first = settled(unet)?;
+    }
+    let of_model = |config: ModelConfig| config.stage2.map(|stage2| stage2.sampling);
+    let unet = Part::Unet.whole(&first.control.unet)?;
+    let begun_with = ModelConfig::of(&unet, "the UNet").ok().and_then(of_model);
+    let of_sizes = || match config.network.base.as_str() {
+        "nano" => of_model(ModelConfig::nano()),
+        _ => catalog::set("v2.1").map(Set::sampling),
+    };
+    let habits = begun_with.or_else(of_sizes).unwrap_or_default();
+    if config.text.encoder.is_none() {
+        return Ok(SamplingDefaults { prompt: String::new(), negative_prompt: String::new(), ..habits });
+    }
+    let prompt = Some(config.text.prompt.clone()).filter(|prompt| !prompt.is_empty());
+    Ok(SamplingDefaults { prompt: prompt.unwrap_or(habits.prompt), ..habits })
 }
 
 /// The files beside the folder of a run whose networks its model has.

@@ -2,11 +2,17 @@
 
 mod common;
 
-use burn::tensor::TensorData;
+use burn::tensor::{Device, TensorData};
 use common::{diffbir, names, picture, save};
+use diffbir::ModelConfig;
+use diffbir::geometry::Geometry;
+use diffbir::model::Parts;
+use diffbir_models::gfpgan::GfpganConfig;
 use diffbir_models::retinaface::RetinaFaceConfig;
+use diffbir_models::srvgg::SrvggConfig;
+use diffbir_models::stage1::Stage1Config;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::keys_of;
+use diffbir_nn::params::{RandomInit, build, keys_of};
 use predicates::prelude::*;
 use predicates::str::contains;
 use std::path::{Path, PathBuf};
@@ -155,4 +161,113 @@ fn the_references_spelling_numbers_results_and_keeps_faces_beside_them() {
     );
     // As the reference's results, a shorter side of 512 at least.
     assert_eq!(image::image_dimensions(out.join("a_0.png")).unwrap().1, 512);
+}
+
+/// A model file of this stage 1 with random weights.
+fn engine(folder: &Path, name: &str, stage1: Stage1Config) -> PathBuf {
+    let (network, keys) =
+        build(&mut RandomInit { seed: 1 }, &Device::flex(), |params| stage1.build(params)).unwrap();
+    let parts = Parts { stage1: Checkpoint::from_tensors(keys.tensors(&network)), ..Parts::default() };
+    let config =
+        ModelConfig { name: name.into(), origin: vec![], stage1, stage2: None, geometry: Geometry::Free };
+    let file = folder.join(format!("{name}.safetensors"));
+    std::fs::write(&file, parts.into_file(&config).to_safetensors(false).unwrap()).unwrap();
+    file
+}
+
+fn gfpgan(folder: &Path) -> PathBuf {
+    let sizes = GfpganConfig { side_px: 16, features: 8, style: 4, ..GfpganConfig::official() };
+    engine(folder, "small-gfpgan", Stage1Config::Gfpgan(sizes))
+}
+
+fn pixels(path: &Path) -> Vec<u8> {
+    image::open(path).unwrap().to_rgb8().into_raw()
+}
+
+#[test]
+fn an_engine_restores_faces_alone_or_by_its_share() {
+    let folder = TempDir::new().unwrap();
+    let (sees, face_engine) = (detector(folder.path(), true), gfpgan(folder.path()));
+    let input = folder.path().join("a.png");
+    picture(100, 50).save(&input).unwrap();
+    let run = |name: &str, more: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let (out, faces) = (folder.path().join(name).join("a.png"), folder.path().join(name));
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> =
+            vec![&input, &"-o", &out, &"--save-faces", &faces, &"--faces", &"largest"];
+        arguments.extend(more);
+        restore(&sees, &arguments).success();
+        let read = |kind: &str, name: &str| pixels(&faces.join(kind).join(name));
+        (read("restored_faces", "a_face_0.png"), read("restored_backgrounds", "a.png"), pixels(&out))
+    };
+    let own = run("own", &[]);
+    let engines = run("engines", &[&"--face-engine", &face_engine]);
+    assert_eq!(engines.0.len(), 512 * 512 * 3, "cut as the engine wants it");
+    assert_ne!(own.2, engines.2);
+    assert_eq!(own.1, engines.1, "the background is the model's");
+    assert_eq!(run("none", &[&"--face-engine", &face_engine, &"--face-blend", &"0"]), own);
+    let blended = run("blended", &[&"--face-engine", &face_engine, &"--face-blend", &"0.5"]);
+    assert_eq!(blended.0.len(), own.0.len());
+    assert!(blended.0 != own.0 && blended.1 == own.1 && blended.2 != engines.2);
+    // Nothing in it is left to chance.
+    assert_eq!(run("again", &[&"--face-engine", &face_engine]), engines);
+}
+
+#[test]
+fn an_engine_restores_the_background() {
+    let folder = TempDir::new().unwrap();
+    let sees = detector(folder.path(), true);
+    let stage1 = Stage1Config::Srvgg(SrvggConfig { features: 4, convolutions: 1, upscale: 4 });
+    let background_engine = engine(folder.path(), "small", stage1);
+    let input = folder.path().join("a.png");
+    picture(60, 50).save(&input).unwrap();
+    let (out, faces) = (folder.path().join("out.png"), folder.path().join("faces"));
+    let flag = "--background-engine";
+    restore(&sees, &[&input, &"-o", &out, &"--save-faces", &faces, &flag, &background_engine]).success();
+    let plain = folder.path().join("plain.png");
+    common::restore(&[&input, &"-o", &plain, &"--upscale", &"2", &"--model", &background_engine]).success();
+    assert_eq!(pixels(&faces.join("restored_backgrounds/a.png")), pixels(&plain));
+    assert_ne!(pixels(&out), pixels(&plain), "faces are the model's");
+    let missing =
+        "realesrgan-x2plus: RealESRGAN_x2plus.pth is not here: `diffbir models pull realesrgan-x2plus`";
+    restore(&sees, &[&input, &"-o", &folder.path().join("b.png"), &"--bg_upsampler", &"RealESRGAN"])
+        .code(2)
+        .stderr(contains(missing));
+    restore(&sees, &[&input, &"-o", &folder.path().join("c.png"), &flag, &gfpgan(folder.path())])
+        .code(2)
+        .stderr(contains("goes with --face-engine"));
+}
+
+#[test]
+fn gfpgan_takes_aligned_faces_alone() {
+    let folder = TempDir::new().unwrap();
+    let (file, input) = (gfpgan(folder.path()), save(folder.path(), "a.png"));
+    let file = file.to_str().unwrap();
+    let out = folder.path().join("out.png");
+    let run = |arguments: &[&str]| {
+        let mut command = diffbir();
+        command.args(["restore", "--device", "cpu"]).arg(&input).arg("-o").arg(&out).args(arguments);
+        command.assert()
+    };
+    run(&["--model", file]).code(2).stderr(contains("use --task face, or").and(contains("--face-engine")));
+    run(&["--model", "nano", "--stage1", file])
+        .code(2)
+        .stderr(contains("it goes with --model or --face-engine"));
+    run(&["--task", "face", "--engine", "gfpgan-v1.4"])
+        .code(2)
+        .stderr(contains("GFPGANv1.4.pth is not here: `diffbir models pull gfpgan-v1.4` gets it"));
+    run(&["--face-engine", "gfpgan-v1.4"])
+        .code(2)
+        .stderr(contains("--face-engine: goes with --task face-background"));
+    run(&["--task", "face-background", "--face-blend", "0.5"])
+        .code(2)
+        .stderr(contains("--face-engine <NAME>"));
+    run(&["--task", "face-background", "--face-engine", "x", "--face-blend", "1.5"])
+        .code(2)
+        .stderr(contains("--face-blend"));
+    let sees = detector(folder.path(), true);
+    let nowhere: [&dyn AsRef<std::ffi::OsStr>; 3] = [&input, &"--face-engine", &"nano"];
+    restore(&sees, &nowhere).code(2).stderr(contains("--face-engine nano: is neither an engine"));
+    assert!(!out.exists());
+    run(&["--task", "face", "--model", file]).success();
+    assert_eq!(image::image_dimensions(&out).unwrap(), (64, 48));
 }

@@ -173,6 +173,27 @@ fn info_describes_folders_and_files_of_several_networks() {
 }
 
 #[test]
+fn info_tells_what_is_wrong_with_a_network() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("mine.safetensors");
+    let keys = keys_of(|params| SrvggConfig::general_x4v3().build(params)).unwrap();
+    let tensors = keys.entries().iter().filter(|entry| entry.key != "body.3.weight").map(|entry| {
+        let zeros = vec![0f32; entry.shape.iter().product()];
+        (entry.key.clone(), TensorData::new(zeros, entry.shape.clone()))
+    });
+    std::fs::write(&file, Checkpoint::from_tensors(tensors.collect()).to_safetensors(true).unwrap()).unwrap();
+    let fault = "not as it is published: ";
+    let told = contains(fault).and(contains("mine.safetensors: lacks the tensor `body.3.weight`"));
+    diffbir().arg("info").arg(&file).assert().success().stdout(told);
+    let strange = Checkpoint::from_tensors([("a".into(), TensorData::new(vec![0f32], [1]))].into());
+    std::fs::write(&file, strange.to_safetensors(true).unwrap()).unwrap();
+    diffbir().arg("info").arg(&file).assert().success().stdout(contains(fault).not());
+    let onnx = folder.path().join("mine.onnx");
+    std::fs::write(&onnx, b"no network").unwrap();
+    diffbir().arg("info").arg(&onnx).assert().code(1).stderr(contains("mine.onnx: is not a whole ONNX file"));
+}
+
+#[test]
 fn files_are_listed_found_and_imported() {
     let folder = TempDir::new().unwrap();
     let here = folder.path();

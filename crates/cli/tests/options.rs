@@ -33,6 +33,14 @@ fn what_would_change_nothing_is_refused() {
     run(&folder, "--sampler ddim --fidelity 0.5")
         .code(2)
         .stderr(contains("--fidelity: ddim can only start from noise, unlike spaced and edm_*"));
+    refused("--guidance --sampler spaced", "--guidance: ");
+    run(&folder, "--guidance --g-scale 0.5 --sampler edm_euler")
+        .code(2)
+        .stderr(contains("restoration guidance goes with the sampler spaced alone, not with edm_euler"));
+    run(&folder, "--g-scale 0.5").code(2).stderr(contains("--guidance"));
+    run(&folder, "--guidance --g_scale 0.5 --sampler spaced --g_space latent")
+        .code(2)
+        .stderr(contains("--g-space latent: the loss w_mse looks for edges"));
     // Before any work, and not once for each picture.
     run(&folder, "--sampler ddim --steps 9").code(2).stderr(contains("the nearest it can do: 8 and 10"));
     run(&folder, "--sampler spaced --fidelity 0.9 --steps 10")
@@ -46,6 +54,8 @@ fn what_would_change_nothing_is_refused() {
         "--steps 2 --sampler edm_euler --s-churn 1 --s-tmin 0.1 --s-tmax 9 --s-noise 1.1",
         "--steps 2 --sampler edm_euler_a --s-noise 1.1",
         "--steps 2 --rescale-cfg --cfg-scale 2",
+        "--steps 2 --fidelity 0 --sampler spaced --guidance --g_scale 0.01",
+        "--steps 2 --fidelity 0 --sampler spaced --guidance --g_scale 0.01 --g_loss mse --g_repeat 2",
         "--steps 2 --rescale-cfg --cfg-scale 0.5 --sampler dpm++_m2",
     ] {
         run(&folder, acts).success();

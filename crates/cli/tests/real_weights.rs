@@ -40,6 +40,7 @@ fn info_describes_them() {
         ("taef2_encoder.pth", "encoder of TAEF2"),
         ("taef2_decoder.pth", "decoder of TAEF2"),
         ("niqe_pris_params.npz", "NIQE's statistics"),
+        ("yunet_n_dynamic.onnx", "YuNet, which finds faces"),
     ] {
         let file = data("weights").join(file);
         diffbir().arg("info").arg(&file).assert().success().stdout(contains(words));

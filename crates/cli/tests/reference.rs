@@ -237,9 +237,6 @@ fn all_flags_of_the_reference_are_known() {
     run("--captioner llava").code(2).stderr(contains("--captioner"));
     run("--captioner ram").code(2).stderr(contains("--captioner"));
     run("--llava_bit 4").code(2).stderr(contains("--llava-bit"));
-    run("--guidance").code(2).stderr(contains("--guidance"));
-    run("--g_loss w_mse").code(2).stderr(contains("--g-loss"));
-    run("--g_scale 0.5").code(2).stderr(contains("--g-scale"));
     run("--task unaligned_face").code(2).stderr(contains("realesrgan_s4_swinir_100k.pth"));
     assert!(!folder.path().join("out").exists());
 }

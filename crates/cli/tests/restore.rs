@@ -199,7 +199,7 @@ fn options_act_or_say_why_not() {
     assert!(webp("20") < webp("90"));
     restore(&[&input, &"--model", &"missing", &"--existing", &"overwrite"])
         .code(2)
-        .stderr(contains("neither auto, nano, v1, v2, v2.1 nor an engine"));
+        .stderr(contains("neither auto, nano, v1, v2, v2.1 nor another model of `diffbir models list`"));
     restore(&[&"nothing.png"]).code(1).stderr(contains("nothing.png: no such file or folder"));
     diffbir()
         .args(["restore", "--device", "vulkan", "--existing", "overwrite"])

@@ -22,7 +22,7 @@ fn info_and_completions_speak_on_stdout() {
     diffbir().args(["man", "paint"]).assert().code(2).stderr(contains("no such command"));
     let other = folder.path().join("network.onnx");
     std::fs::write(&other, b"\x08\x07\x12\x07pytorch and more").unwrap();
-    diffbir().arg("info").arg(&other).assert().code(1).stderr(contains("nor a model file"));
+    diffbir().arg("info").arg(&other).assert().code(1).stderr(contains("is not a whole ONNX file"));
 }
 
 #[test]

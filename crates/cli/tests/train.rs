@@ -97,6 +97,54 @@ fn a_model_without_stage_2_refuses_what_only_stage_2_heeds() {
     restore(&[]).success().stderr(contains("has no stage 2: it cleans and enlarges"));
 }
 
+/// What a run of stage 2 is on says how it samples; packed, it is found by its name.
+#[test]
+fn a_run_samples_as_what_it_began_with_and_has_a_name_once_imported() {
+    let folder = TempDir::new().unwrap();
+    let (data, output, file) =
+        (folder.path().join("data"), folder.path().join("own"), folder.path().join("own.safetensors"));
+    std::fs::create_dir(&data).unwrap();
+    picture(130, 140).save(data.join("good.png")).unwrap();
+    let mut command = diffbir();
+    command.args(["train", "stage2", "--autoencoder", "nano", "--stage1", "nano", "--unet", "nano"]);
+    command.args(["--steps", "1", "--batch", "1", "--set", "data.side_cells=8", "--data"]).arg(&data);
+    command.arg("--output").arg(&output).assert().success();
+    let mut command = diffbir();
+    command
+        .args(["models", "pack"])
+        .arg(&output)
+        .args(["--s-noise", "0.9", "-o"])
+        .arg(&file)
+        .assert()
+        .success();
+    let bytes = std::fs::read(&file).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let config = header.metadata().as_ref().unwrap()["diffbir"].clone();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let sampling = &config["stage2"]["sampling"];
+    assert_eq!(
+        ["fidelity", "cfg_scale", "s_noise"].map(|name| sampling[name].as_f64().unwrap()),
+        [0.3, 2.0, 0.9],
+        "the built-in model's, but for what was asked for"
+    );
+
+    let store = folder.path().join("models");
+    let models = |arguments: &[&str]| {
+        let mut command = diffbir();
+        command.env("DIFFBIR_MODELS", &store).arg("models").args(arguments).assert()
+    };
+    let import = ["import", file.to_str().unwrap()];
+    models(&[&import[..], &["--name", "v2"]].concat()).code(2).stderr(contains("v2 is another model's name"));
+    models(&[&import[..], &["--name", "../x"]].concat()).code(2).stderr(contains("cannot be called"));
+    models(&import).success().stderr(contains("own.safetensors"));
+    models(&import).code(2).stderr(contains("exists already"));
+    models(&["list"]).success().stdout(contains("own  yours"));
+    let input = save(folder.path(), "a.png");
+    let mut command = diffbir();
+    command.env("DIFFBIR_MODELS", &store).args(["restore", "--device", "cpu", "--model", "own"]).arg(&input);
+    command.arg("-o").arg(folder.path().join("b.png")).assert().success().stderr(contains("with own on cpu"));
+}
+
 #[test]
 fn a_missing_file_is_noticed_before_latents_are_made() {
     let folder = TempDir::new().unwrap();

@@ -106,6 +106,16 @@ impl ModelConfig {
         places
     }
 
+    /// That of the built-in model.
+    ///
+    /// # Panics
+    /// Where the build was given a file that is no model.
+    pub fn nano() -> Self {
+        const NAME: &str = "the built-in model";
+        let file = Checkpoint::from_static(diffbir_nano::NANO, NAME);
+        file.and_then(|file| Self::of(&file, NAME)).expect("the model in the program is one")
+    }
+
     /// The configuration that a model file carries, or that of a published stage 1 by its tensors.
     pub fn of(checkpoint: &Checkpoint, file: &str) -> Result<Self, WeightError> {
         let fail = |reason: String| WeightError::File { file: file.into(), reason };

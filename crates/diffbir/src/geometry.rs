@@ -78,15 +78,15 @@ impl Geometry {
         }
     }
 
-    /// Whether the networks want a picture of this size larger.
-    pub(crate) fn enlarges(self, (width, height): (usize, usize)) -> bool {
-        self == Self::Reference && width.min(height) < SHORT_SIDE_PX
+    /// Whether the networks want a picture of this size larger, to a shorter side of `least_px`.
+    pub(crate) fn enlarges(self, (width, height): (usize, usize), least_px: usize) -> bool {
+        self == Self::Reference && width.min(height) < least_px
     }
 
     /// The picture with its right and lower edge filled up to a multiple.
     pub(crate) fn padded(self, picture: &Raster, multiple_px: usize) -> Raster {
         match self {
-            Self::Free => repeat_edges(picture, multiple_px),
+            Self::Free => picture.repeat_end(multiple_px),
             Self::Reference | Self::Article => picture.pad_end(multiple_px),
         }
     }
@@ -109,9 +109,9 @@ pub(crate) fn to_size(picture: Raster, (width, height): (usize, usize)) -> Raste
     resize::float(&picture, width, height, Filter::Bicubic)
 }
 
-/// The picture resized to the shorter side that the reference's networks get at least.
-pub(crate) fn to_short_side(picture: &Raster) -> Raster {
-    let (width, height) = short_side_to(SHORT_SIDE_PX, picture.width_px, picture.height_px);
+/// The picture resized to this shorter side.
+pub(crate) fn to_short_side(picture: &Raster, side_px: usize) -> Raster {
+    let (width, height) = short_side_to(side_px, picture.width_px, picture.height_px);
     resize::float(picture, width, height, Filter::Bicubic)
 }
 
@@ -120,22 +120,6 @@ fn resize_8_bit(picture: &Raster, (width, height): (usize, usize), filter: Filte
     let (size, channels) = ((picture.width_px, picture.height_px), picture.channels);
     let pixels = resize::pil(&picture.to_u8_truncating(), size, channels, (width, height), filter);
     Raster::from_u8(width, height, channels, &pixels)
-}
-
-/// The last column and row repeated up to a multiple.
-fn repeat_edges(picture: &Raster, multiple_px: usize) -> Raster {
-    let (width, height, channels) = (picture.width_px, picture.height_px, picture.channels);
-    let mut padded = picture.pad_end(multiple_px);
-    let length = padded.width_px * channels;
-    for y in 0..padded.height_px {
-        let source = y.min(height - 1);
-        for x in 0..padded.width_px {
-            let from = (source * width + x.min(width - 1)) * channels;
-            let to = y * length + x * channels;
-            padded.data[to..to + channels].copy_from_slice(&picture.data[from..from + channels]);
-        }
-    }
-    padded
 }
 
 #[cfg(test)]
@@ -155,9 +139,11 @@ mod tests {
 
     #[test]
     fn the_reference_enlarges_to_a_shorter_side_of_512() {
-        assert!(Geometry::Reference.enlarges((96, 80)) && !Geometry::Reference.enlarges((700, 512)));
-        assert!(!Geometry::Free.enlarges((96, 80)));
-        let picture = to_short_side(&Raster::new(96, 80, 3));
+        assert!(
+            Geometry::Reference.enlarges((96, 80), 512) && !Geometry::Reference.enlarges((700, 512), 512)
+        );
+        assert!(!Geometry::Free.enlarges((96, 80), 512));
+        let picture = to_short_side(&Raster::new(96, 80, 3), SHORT_SIDE_PX);
         assert_eq!((picture.width_px, picture.height_px), (614, 512));
     }
 

@@ -12,6 +12,7 @@ mod error;
 pub mod faces;
 mod full;
 pub mod geometry;
+mod guidance;
 pub mod model;
 mod official;
 mod published;

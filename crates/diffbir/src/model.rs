@@ -27,6 +27,8 @@ pub struct Model {
 
 pub(crate) struct Stage2 {
     pub autoencoder: Box<dyn Autoencoder>,
+    /// Its weights at rest, for who needs it in another form.
+    pub autoencoder_weights: Checkpoint,
     pub unet: Unet,
     pub control: ControlNet,
     pub text: Option<TextEncoder>,
@@ -221,6 +223,7 @@ impl Loading<'_> {
         });
         Ok(Stage2 {
             autoencoder,
+            autoencoder_weights: parts.autoencoder.clone(),
             unet: self.network(parts.unet.clone(), |params| config.unet.build(params))?,
             control: self.network(parts.control.clone(), |params| ControlNet::new(params, &config.unet))?,
             text: text.transpose()?,

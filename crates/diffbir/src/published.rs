@@ -2,6 +2,7 @@
 
 use crate::ModelConfig;
 use crate::geometry::Geometry;
+use diffbir_models::gfpgan::GfpganConfig;
 use diffbir_models::rrdb::{RrdbConfig, RrdbNames};
 use diffbir_models::scunet::ScuNetConfig;
 use diffbir_models::srvgg::SrvggConfig;
@@ -20,7 +21,7 @@ struct Published {
     geometry: Geometry,
 }
 
-fn all() -> [Published; 8] {
+fn all() -> [Published; 9] {
     let srvgg = |convolutions| SrvggConfig { convolutions, ..SrvggConfig::general_x4v3() };
     let rrdb = |names| RrdbConfig { names, ..RrdbConfig::official() };
     let of_diffbir = |name, origin, sizes| Published { name, origin, sizes, geometry: Geometry::Reference };
@@ -54,6 +55,7 @@ fn all() -> [Published; 8] {
             "SRVGGNetCompact, as Real-ESRGAN animevideov3 has it",
             Stage1Config::Srvgg(srvgg(16)),
         ),
+        others("gfpgan", "GFPGAN, for aligned faces", Stage1Config::Gfpgan(GfpganConfig::official())),
     ]
 }
 

@@ -1,14 +1,14 @@
 //! The restoration of one photograph.
 
 use crate::error::{Error, Stage};
-use crate::geometry::{Geometry, to_short_side};
+use crate::geometry::{Geometry, SHORT_SIDE_PX, to_short_side};
 use crate::model::{Model, Stage2};
 use crate::stage2::Latents;
 use crate::tiling::Tiling;
 use crate::{stage1, stage2};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::noise::Noise;
-use diffbir_diffusion::{Latent, Parameters, Sampler, StartPoint};
+use diffbir_diffusion::{Latent, Parameters, Restoration, Sampler, StartPoint};
 use diffbir_imaging::resize::Filter;
 use diffbir_imaging::{Photo, Raster, colour_fix};
 use std::ops::ControlFlow;
@@ -18,6 +18,10 @@ use std::ops::ControlFlow;
 pub struct Options {
     /// Size of the output over that of the input.
     pub upscale: f64,
+    /// The shorter side that the networks of an official model get at least, in pixels, instead of the reference's.
+    pub image_size_px: Option<usize>,
+    /// Whether results come back from the size that such networks saw to that which `upscale` says.
+    pub keep_size: bool,
     /// Whether stage 1 runs; without it stage 2 sees the enlarged input.
     pub stage1: bool,
     /// In which tiles each part works.
@@ -50,6 +54,8 @@ pub struct Options {
     pub strength: f64,
     /// Timestep of the noise that is laid on the condition, 0 for none.
     pub noise_aug: usize,
+    /// How the sampler's estimates are pulled towards stage 1, if they are: by [`Sampler::Spaced`] alone.
+    pub restoration: Option<Restoration>,
     /// How the colours of stage 1 come back.
     pub colour_fix: ColourFix,
 }
@@ -60,6 +66,8 @@ impl Options {
         let sampling = model.sampling();
         Self {
             upscale: 4.0,
+            image_size_px: None,
+            keep_size: true,
             stage1: true,
             tiling: Tiling::default(),
             sampler: sampling.sampler,
@@ -74,8 +82,17 @@ impl Options {
             negative_prompt: sampling.negative_prompt,
             strength: 1.0,
             noise_aug: 0,
+            restoration: None,
             colour_fix: ColourFix::Wavelet,
         }
+    }
+
+    /// The shorter side that networks get at least where pictures are sized in this way, in pixels.
+    fn least_px(&self, geometry: Geometry) -> usize {
+        self.image_size_px.unwrap_or(match geometry {
+            Geometry::Article => self.tiling.least_px(),
+            Geometry::Free | Geometry::Reference => SHORT_SIDE_PX,
+        })
     }
 }
 
@@ -189,13 +206,15 @@ impl Model {
     ) -> Result<Prepared, Error> {
         let geometry = self.config.geometry;
         let (size, _) = geometry.output_size(photo.width_px, photo.height_px, options.upscale);
+        let least_px = options.least_px(geometry);
         let stage1 = if options.stage1 {
-            stage1::clean(self, photo, size, options.tiling, watch)?
+            stage1::clean(self, photo, (size, least_px), options.tiling, watch)?
         } else {
-            let resized = geometry.resized(photo, size, options.tiling.least_px());
-            if geometry.enlarges(size) { to_short_side(&resized) } else { resized }
+            let resized = geometry.resized(photo, size, least_px);
+            if geometry.enlarges(size, least_px) { to_short_side(&resized, least_px) } else { resized }
         };
-        let inner = geometry.inner_size(&stage1, size, options.tiling.least_px());
+        let inner = geometry.inner_size(&stage1, size, least_px);
+        let size = if options.keep_size { size } else { inner };
         watch.value(Value::Stage1(&stage1));
         let condition = (stage2 && self.has_stage2())
             .then(|| stage2::latent_of(self, &stage1, options, watch))

@@ -5,6 +5,7 @@ use crate::geometry::{to_short_side, to_size};
 use crate::model::Model;
 use crate::restore::{Watch, report, to_raster, to_tensor};
 use crate::tiling::{Cut, Sliding, Tiling};
+use diffbir_imaging::resize::Filter;
 use diffbir_imaging::tiles::{Blend, VaeTile, Window, gaussian_weights, sliding_windows, vae_tiles};
 use diffbir_imaging::{Photo, Raster};
 use diffbir_models::stage1::Stage1Config;
@@ -13,18 +14,22 @@ use diffbir_models::stage1::Stage1Config;
 const SLIDING: Sliding = Sliding { tile_px: 512, stride_px: 256 };
 
 /// The photograph without its degradation, at the size that stage 2 sees: `size`, or larger where its
-/// networks want it so.
+/// networks want a shorter side of `least_px`.
 pub(crate) fn clean(
     model: &Model,
     photo: &Photo,
-    size: (usize, usize),
+    (size, least_px): ((usize, usize), usize),
     tiling: Tiling,
     watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
     let (config, geometry) = (&model.config.stage1, model.config.geometry);
+    if let Some(side) = config.side_px() {
+        let face = photo.resized(side, side, Filter::Bicubic);
+        return Ok(to_size(Cleaner { model, watch }.run(&face, 0, 1)?, size));
+    }
     // A network that enlarges sees the photograph as it is, one that does not sees it at the final size.
     let grows = config.upscale() > 1;
-    let mut input = if grows { photo.to_raster() } else { geometry.resized(photo, size, tiling.least_px()) };
+    let mut input = if grows { photo.to_raster() } else { geometry.resized(photo, size, least_px) };
     let (width, height) = (input.width_px, input.height_px);
     let fits = |tile_px: usize| width.min(height) >= tile_px;
     let tiles = tiling.cleaner;
@@ -37,8 +42,8 @@ pub(crate) fn clean(
     let out = match (sliding, config.reach_px()) {
         (None, _) => {
             // The reference enlarges before SwinIR and after the other networks.
-            if matches!(config, Stage1Config::SwinIr(_)) && geometry.enlarges((width, height)) {
-                input = to_short_side(&input);
+            if matches!(config, Stage1Config::SwinIr(_)) && geometry.enlarges((width, height), least_px) {
+                input = to_short_side(&input, least_px);
             }
             cleaner.run(&input, 0, 1)?
         }
@@ -47,8 +52,8 @@ pub(crate) fn clean(
         }
         (Some(sliding), _) => cleaner.blended(&input, sliding)?,
     };
-    Ok(if geometry.enlarges(if grows { size } else { (out.width_px, out.height_px) }) {
-        to_short_side(&out)
+    Ok(if geometry.enlarges(if grows { size } else { (out.width_px, out.height_px) }, least_px) {
+        to_short_side(&out, least_px)
     } else if grows {
         to_size(out, size)
     } else {

@@ -3,13 +3,17 @@
 use crate::article;
 use crate::error::{Error, Stage};
 use crate::geometry::{Geometry, REFERENCE_MULTIPLE_PX};
+use crate::guidance::Pull;
 use crate::model::{Model, Stage2};
 use crate::restore::{Options, Value, Watch, report, to_raster, to_tensor, values};
 use crate::tiling::{Cut, Sliding, Tiling};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::noise::Noise;
+use diffbir_diffusion::restoration::{Loss, Space};
 use diffbir_diffusion::schedule::LAST_T;
-use diffbir_diffusion::{Condition, Guidance, Latent, SampleError, Sampling, StartPoint, start, tiled};
+use diffbir_diffusion::{
+    Condition, Guidance, Latent, SampleError, Sampler, Sampling, StartPoint, start, tiled,
+};
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights, vae_tiles};
 use std::cell::{Cell, RefCell};
@@ -43,6 +47,11 @@ pub(crate) fn latent_of(
     options: &Options,
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
+    encode(model, &filled(model, picture, options), options.tiling.encoder, watch)
+}
+
+/// The picture with edges added, up to a size that the networks take.
+fn filled(model: &Model, picture: &Raster, options: &Options) -> Raster {
     let networks = model.networks();
     let cell_px = networks.autoencoder.downsampling();
     let in_tiles =
@@ -54,7 +63,7 @@ pub(crate) fn latent_of(
         Geometry::Reference | Geometry::Article => REFERENCE_MULTIPLE_PX,
         Geometry::Free => cell_px * networks.multiple,
     };
-    encode(model, &model.config.geometry.padded(picture, multiple_px), tiling.encoder, watch)
+    model.config.geometry.padded(picture, multiple_px)
 }
 
 /// Pictures with detail, of the size of `clean`, sampled in one batch.
@@ -74,6 +83,10 @@ pub(crate) fn detail(
         }
         _ => Vec::new(),
     };
+    let pull = options.restoration.map(|how| {
+        let clean = filled(model, clean, options);
+        Pull::new(model, how, &clean, (latents.condition, tiles.is_some()), latents.samples)
+    });
     let multiple = model.networks().multiple;
     let filled = |latent: &Latent| {
         let filled = if tiles.is_some() { latent.clone() } else { latent.pad_end(multiple) };
@@ -82,7 +95,8 @@ pub(crate) fn detail(
     let (condition, start) = (filled(latents.condition), latents.start.map(filled));
     let own: Vec<Latent> = own.iter().map(|latent| latent.repeat(latents.samples)).collect();
     let by_tile = !own.is_empty();
-    let latents = sample(model, Hint { condition, tiles, own }, start, options, noise, watch)?;
+    let hint = Hint { condition, tiles, own, pull: pull.transpose()? };
+    let latents = sample(model, hint, start, options, noise, watch)?;
     latents
         .items()
         .map(|latent| {
@@ -116,6 +130,8 @@ struct Hint {
     tiles: Option<Tiles>,
     /// The latent of each tile by itself, where a tile is not steered by its part of the whole latent.
     own: Vec<Latent>,
+    /// What pulls at the sampler's estimates, if anything does.
+    pull: Option<Pull>,
 }
 
 /// The denoiser's tiles, if it works in tiles.
@@ -242,6 +258,19 @@ fn settings<'a>(networks: &'a Stage2, options: &Options) -> Sampling<'a> {
 /// An error if a sampler cannot work so.
 pub(crate) fn check(networks: &Stage2, options: &Options) -> Result<(), Error> {
     let settings = settings(networks, options);
+    if let (Some(how), sampler) = (options.restoration, options.sampler) {
+        if sampler != Sampler::Spaced {
+            return Err(Error::Option(format!(
+                "restoration guidance goes with the sampler {} alone, not with {sampler}",
+                Sampler::Spaced
+            )));
+        }
+        if (how.loss, how.space) == (Loss::WeightedMse, Space::Latent) {
+            return Err(Error::Option(
+                "restoration guidance weighted by edges goes with pictures, not with latents".into(),
+            ));
+        }
+    }
     settings.check(options.sampler).map_err(|reason| {
         Error::Option(if settings.steps < options.steps {
             let (left, all, fidelity) = (settings.steps, options.steps, options.fidelity);
@@ -284,7 +313,7 @@ fn sample(
     // Every evaluation passes here: where a request to stop is heard.
     let tell = || report(*watch.borrow_mut(), Stage::Sample, done.get(), total);
     tell()?;
-    let mut denoise = |x: &Latent, t: f64, which: &[Condition]| -> Result<Vec<Latent>, Error> {
+    let predict = |x: &Latent, t: f64, which: &[Condition]| -> Result<Vec<Latent>, Error> {
         tell()?;
         match hint.tiles {
             Some(Tiles { tile, stride }) => {
@@ -299,7 +328,8 @@ fn sample(
             None => denoiser.predict(x, &condition, t, which),
         }
     };
-    let latent = settings.run(options.sampler, x_t, noise, &mut denoise, &mut |step| {
+    let mut network = Guided { predict, pull: hint.pull.as_ref() };
+    let latent = settings.run(options.sampler, x_t, noise, &mut network, &mut |step| {
         done.set(step.done);
         watch.borrow_mut().value(Value::Step { done: step.done, x: step.x, estimate: step.estimate });
     });
@@ -309,6 +339,27 @@ fn sample(
     })?;
     report(*watch.borrow_mut(), Stage::Sample, total, total)?;
     Ok(latent)
+}
+
+/// A denoiser whose estimates are pulled, if anything pulls at them.
+struct Guided<'a, F> {
+    predict: F,
+    pull: Option<&'a Pull>,
+}
+
+impl<F: FnMut(&Latent, f64, &[Condition]) -> Result<Vec<Latent>, Error>> diffbir_diffusion::Denoiser<Error>
+    for Guided<'_, F>
+{
+    fn predict(&mut self, x: &Latent, t: f64, conditions: &[Condition]) -> Result<Vec<Latent>, Error> {
+        (self.predict)(x, t, conditions)
+    }
+
+    fn guide(&mut self, x0: Latent, t: usize, share: f32, noise: &mut dyn Noise) -> Result<Latent, Error> {
+        match self.pull {
+            Some(pull) => pull.on(x0, t, share, noise),
+            None => Ok(x0),
+        }
+    }
 }
 
 /// UNet and control branch, with what stays the same from step to step.
@@ -365,14 +416,14 @@ impl Denoiser<'_> {
 }
 
 /// Channels-last cells as the samplers' channels-first latent.
-fn to_latent(cells: Tensor<4>, stage: Stage) -> Result<Latent, Error> {
+pub(crate) fn to_latent(cells: Tensor<4>, stage: Stage) -> Result<Latent, Error> {
     let [batch, height, width, channels] = cells.dims();
     let data = values(cells.permute([0, 3, 1, 2]), stage)?;
     Ok(Latent { batch, channels, height, width, data })
 }
 
 /// The inverse of [`to_latent`].
-fn latent_tensor(latent: &Latent, device: &Device) -> Tensor<4> {
+pub(crate) fn latent_tensor(latent: &Latent, device: &Device) -> Tensor<4> {
     let shape = [latent.batch, latent.channels, latent.height, latent.width];
     Tensor::from_data(TensorData::new(latent.data.clone(), shape), device).permute([0, 2, 3, 1])
 }

@@ -28,6 +28,8 @@ enum Manner {
     StallsAfter(usize),
     /// Breaks off after so many bytes of each answer.
     BreaksAfter(usize),
+    /// Does not say how long the file is when nothing of it is left.
+    IsSilentOfLength,
     /// Has no such file.
     Missing,
 }
@@ -72,7 +74,11 @@ fn answer(
     let length = content.len();
     match from {
         Some(from) if from >= length => {
-            return write!(stream, "HTTP/1.1 416 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            let whole = if matches!(manner, Manner::IsSilentOfLength) { "*" } else { &length.to_string() };
+            return write!(
+                stream,
+                "HTTP/1.1 416 No\r\nContent-Range: bytes */{whole}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
         }
         Some(from) => write!(
             stream,
@@ -212,18 +218,44 @@ fn a_broken_connection_is_taken_up_again() {
     assert_eq!(asked.lock().unwrap().len(), 4);
 }
 
+/// A pull that was stopped while the file was checked.
 #[test]
-fn a_partial_file_that_is_whole_already_is_got_anew() {
+fn a_partial_file_that_is_whole_already_is_not_got_again() {
+    for (manner, then) in
+        [(Manner::Good, vec![Some(3_000_000)]), (Manner::IsSilentOfLength, vec![Some(3_000_000), None])]
+    {
+        let folder = tempfile::TempDir::new().unwrap();
+        let store = Store::at(folder.path());
+        let (url, asked) = serve(content(), manner);
+        let file = file(Some(hash()), &[url]);
+        let stopped = pull(&store, &file, &mut |event| match event {
+            Download::Checking(..) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        assert!(matches!(stopped, Err(PullError::Stopped)));
+        assert_eq!(std::fs::read(pull(&store, &file, &mut all).unwrap()).unwrap(), content());
+        assert_eq!(asked.lock().unwrap()[1..], then);
+    }
+}
+
+/// What an earlier pull left is of a file that has changed since.
+#[test]
+fn a_half_of_another_file_costs_one_more_request() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = Store::at(folder.path());
     let (url, asked) = serve(content(), Manner::Good);
     let file = file(Some(hash()), &[url]);
     let _ = pull(&store, &file, &mut |event| match event {
-        Download::Bytes(done, Some(total)) if done == total => ControlFlow::Break(()),
+        Download::Bytes(done, _) if done > 1_000_000 => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
+    let partial = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    let partial =
+        partial.filter(|path| path.extension().is_some_and(|ending| ending == "partial")).last().unwrap();
+    let half = std::fs::metadata(&partial).unwrap().len() as usize;
+    std::fs::write(&partial, vec![7; half]).unwrap();
     assert_eq!(std::fs::read(pull(&store, &file, &mut all).unwrap()).unwrap(), content());
-    assert_eq!(*asked.lock().unwrap(), [None, Some(3_000_000), None]);
+    assert_eq!(*asked.lock().unwrap(), [None, Some(half), None]);
 }
 
 /// It is asked again as long as it brings anything, then the next one is.

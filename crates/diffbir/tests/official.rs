@@ -12,7 +12,8 @@ use diffbir::restore::{ColourFix, Value, Watch};
 use diffbir::tiling::{Cut, Sliding, Tiling};
 use diffbir::{Model, ModelConfig, Options, Progress};
 use diffbir_diffusion::noise::{Source, TorchNoise};
-use diffbir_diffusion::{Latent, Parameters, StartPoint};
+use diffbir_diffusion::restoration::{Loss, Space};
+use diffbir_diffusion::{Latent, Parameters, Restoration, StartPoint};
 use diffbir_imaging::{Encoded, Format, Metadata, Photo, Raster, Samples, decode_bytes};
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::controlnet::ControlNet;
@@ -141,6 +142,8 @@ impl Command {
     fn options(&self) -> Options {
         Options {
             upscale: self.get("upscale", 4.0),
+            image_size_px: None,
+            keep_size: true,
             stage1: self.get("disable_preprocess_model", "False".to_string()) == "False",
             tiling: Tiling {
                 cleaner: self.sliding("cleaner"),
@@ -166,6 +169,20 @@ impl Command {
             negative_prompt: self.get("neg_prompt", catalog::NEGATIVE_V21.to_string()),
             strength: self.get("strength", 1.0),
             noise_aug: self.get("noise_aug", 0),
+            restoration: self.has("guidance").then(|| Restoration {
+                loss: match self.get("g_loss", "w_mse".to_string()).as_str() {
+                    "mse" => Loss::Mse,
+                    _ => Loss::WeightedMse,
+                },
+                space: match self.get("g_space", "latent".to_string()).as_str() {
+                    "rgb" => Space::Rgb,
+                    _ => Space::Latent,
+                },
+                scale: self.get("g_scale", 0.0),
+                start: self.get("g_start", 1001),
+                stop: self.get("g_stop", -1),
+                repeat: self.get("g_repeat", 1),
+            }),
             colour_fix: match self.get("use_color_fix", "True".to_string()).as_str() {
                 "True" => ColourFix::Wavelet,
                 _ => ColourFix::None,
@@ -337,5 +354,23 @@ macro_rules! cases {
 cases! {
     v21_sr_x4 v21_sr_odd v21_sr_x2_spaced v21_tiled v21_tiled_small v21_denoise_noise_aug v21_face
     v21_start_cond v21_no_guidance v21_dpm v21_folder v2_sr_x4 v2_sr_x2 v2_sr_tiled v2_denoise v2_denoise_tiled
-    v2_face v1_sr v1_demo v1_demo_options v1_demo_tiled
+    v2_face v2_guidance_latent v2_guidance_rgb v1_sr v1_demo v1_demo_options v1_demo_tiled
+}
+
+/// The controls "Image size" and "Keep original size" of the demo of v1 at commit 30355a1.
+#[test]
+fn an_image_size_is_the_shorter_side_that_networks_see_and_results_may_keep_it() {
+    for geometry in [Geometry::Article, Geometry::Reference] {
+        let mut config = reduced(catalog::set("v1").expect("an official version").config(Task::Sr));
+        config.geometry = geometry;
+        let model = model(config, Precision::F32);
+        let size = |image_size_px, keep_size| {
+            let options = Options { upscale: 1.0, image_size_px, keep_size, ..Options::of(&model) };
+            let prepared = model.prepare(&photo(48, 60), &options, false, &mut |_| ControlFlow::Continue(()));
+            prepared.expect("a picture").clean().size()
+        };
+        assert_eq!(size(Some(128), true), (60, 48));
+        assert_eq!(size(Some(128), false), (160, 128), "{geometry:?}");
+        assert_eq!(size(Some(32), false), (60, 48), "nothing is made smaller");
+    }
 }

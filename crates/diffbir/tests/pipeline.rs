@@ -3,11 +3,12 @@
 use diffbir::config::{AutoencoderConfig, CONFIG_KEY, SamplingDefaults, Stage2Config};
 use diffbir::geometry::Geometry;
 use diffbir::model::Loading;
-use diffbir::restore::{ColourFix, Watch};
+use diffbir::restore::{ColourFix, Value, Watch};
 use diffbir::tiling::{Cut, Sliding, Tiling};
 use diffbir::{Error, Model, ModelConfig, Options, Progress, Stage};
 use diffbir_diffusion::noise::{Source as NoiseSource, Stacked, TorchNoise};
-use diffbir_diffusion::{Parameters, Prediction, Sampler, StartPoint, Terminal};
+use diffbir_diffusion::restoration::{Loss, Space};
+use diffbir_diffusion::{Parameters, Prediction, Restoration, Sampler, StartPoint, Terminal};
 use diffbir_imaging::{Encoded, Format, Metadata, Photo, Raster, Samples, decode_bytes};
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::controlnet::ControlNet;
@@ -124,6 +125,8 @@ fn photo(width: usize, height: usize) -> Photo {
 
 fn options() -> Options {
     Options {
+        image_size_px: None,
+        keep_size: true,
         upscale: 2.0,
         stage1: true,
         tiling: Tiling::default(),
@@ -139,6 +142,7 @@ fn options() -> Options {
         negative_prompt: String::new(),
         strength: 1.0,
         noise_aug: 0,
+        restoration: None,
         colour_fix: ColourFix::Wavelet,
     }
 }
@@ -187,6 +191,62 @@ fn every_option_acts_and_nothing_else_does() {
     differs(Options { colour_fix: ColourFix::None, ..options() });
     differs(Options { stage1: false, ..options() });
     assert_ne!(first, model.prepare(&small, &options(), false, &mut on).unwrap().clean().data);
+}
+
+/// Keeps the latent of stage 1 and that of the result.
+#[derive(Default)]
+struct Ends(Vec<f32>, Vec<f32>);
+
+impl Watch for Ends {
+    fn progress(&mut self, _: Progress) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn value(&mut self, value: Value) {
+        match value {
+            Value::Condition(latent) => self.0 = latent.data.clone(),
+            Value::Sampled(latent) => self.1 = latent.data.clone(),
+            _ => {}
+        }
+    }
+}
+
+/// Whatever is compared, the stronger the pull, the nearer to stage 1; and none is none.
+#[test]
+fn restoration_guidance_pulls_towards_stage_1() {
+    let (model, photo) = (model(1.0), photo(16, 16));
+    for (loss, space, scale) in [
+        (Loss::Mse, Space::Latent, 2e-3),
+        (Loss::Mse, Space::Rgb, 1e-3),
+        (Loss::WeightedMse, Space::Rgb, 1e-3),
+    ] {
+        let distance = |scale: f64, stop| {
+            let how = Restoration { loss, space, scale, start: 1001, stop, repeat: 1 };
+            let (sampler, colour_fix) = (Sampler::Spaced, ColourFix::None);
+            let options = Options { sampler, colour_fix, restoration: Some(how), ..options() };
+            let mut ends = Ends::default();
+            let prepared = model.prepare(&photo, &options, true, &mut ends).unwrap();
+            let mut noise = TorchNoise::new(NoiseSource::TorchCpu, 231);
+            let result = model.detail(&prepared, 1, &options, &mut noise, &mut ends).unwrap().remove(0);
+            let (of_stage1, of_result) = match space {
+                Space::Latent => (ends.0, ends.1),
+                Space::Rgb => (prepared.clean().data, result.data),
+            };
+            of_result.into_iter().zip(of_stage1).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+        };
+        let [none, never, weak, strong] = [(0.0, -1), (scale, 1001), (scale, -1), (4.0 * scale, -1)]
+            .map(|(scale, stop)| distance(scale, stop));
+        // The noise that stage 1 gives here is all edges, which are hardly pulled.
+        let nearer = if loss == Loss::Mse { strong < weak && weak < none } else { strong != none };
+        assert!(nearer, "{loss:?}, {space:?}: {strong}, {weak}, {none}");
+        if space == Space::Rgb {
+            assert_eq!(never, none);
+        }
+    }
+    let how =
+        Restoration { loss: Loss::Mse, space: Space::Rgb, scale: 1.0, start: 1001, stop: -1, repeat: 1 };
+    let refused = model.check(&Options { restoration: Some(how), ..options() }).unwrap_err().to_string();
+    assert!(refused.contains("spaced"), "{refused}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Diffusion on host floats: schedules, samplers, guidance, random numbers. The denoiser is a closure, so
-//! that nothing here knows of tensors or devices, and a sampler does the same arithmetic wherever the
+//! Diffusion on host floats: schedules, samplers, guidance, random numbers. The denoiser is a closure (or a
+//! [`Denoiser`] that guides as well), so that nothing here knows of tensors or devices, and a sampler does the same arithmetic wherever the
 //! network runs.
 
 pub mod ddim;
@@ -8,6 +8,7 @@ pub mod edm;
 pub mod guidance;
 pub mod latent;
 pub mod noise;
+pub mod restoration;
 pub mod sampler;
 mod scalar;
 pub mod schedule;
@@ -17,6 +18,7 @@ pub mod tiled;
 
 pub use guidance::{Condition, Guidance};
 pub use latent::Latent;
-pub use sampler::{Parameter, Parameters, SampleError, Sampler, Sampling, Step};
+pub use restoration::Restoration;
+pub use sampler::{Denoiser, Parameter, Parameters, SampleError, Sampler, Sampling, Step};
 pub use schedule::{Prediction, Schedule, Terminal};
 pub use start::StartPoint;

@@ -190,12 +190,36 @@ impl<E> SampleError<E> {
     }
 }
 
-/// The network: its predictions for one latent at a network time, one for each condition. A guided
-/// evaluation is one call with `[Positive, Negative]` in every sampler, any other one with `[Positive]`.
-///
-/// The reference does the same as two calls (`spaced`, EDM), as one batch (`ddim`), or as one batch in the
-/// other order (`dpm++_m2`); a batch does not mix its items, so the predictions are equal.
-pub type Denoise<'a, E> = dyn FnMut(&Latent, f64, &[Condition]) -> Result<Vec<Latent>, E> + 'a;
+/// The network, and who pulls at what it makes. A closure that predicts is one.
+pub trait Denoiser<E> {
+    /// Its predictions for one latent at a network time, one for each condition. A guided
+    /// evaluation is one call with `[Positive, Negative]` in every sampler, any other one with `[Positive]`.
+    ///
+    /// The reference does the same as two calls (`spaced`, EDM), as one batch (`ddim`), or as one batch in the
+    /// other order (`dpm++_m2`); a batch does not mix its items, so the predictions are equal.
+    fn predict(&mut self, x: &Latent, t: f64, conditions: &[Condition]) -> Result<Vec<Latent>, E>;
+
+    /// What to go on with in place of an estimate of the clean latent at a timestep; a pull counts `1 / share`-fold, as
+    /// the estimate has that share in the next latent. `spaced` alone asks.
+    fn guide(
+        &mut self,
+        estimate: Latent,
+        _t: usize,
+        _share: f32,
+        _noise: &mut dyn Noise,
+    ) -> Result<Latent, E> {
+        Ok(estimate)
+    }
+}
+
+impl<E, F: FnMut(&Latent, f64, &[Condition]) -> Result<Vec<Latent>, E>> Denoiser<E> for F {
+    fn predict(&mut self, x: &Latent, t: f64, conditions: &[Condition]) -> Result<Vec<Latent>, E> {
+        self(x, t, conditions)
+    }
+}
+
+/// A network of any kind.
+pub type Denoise<'a, E> = dyn Denoiser<E> + 'a;
 
 impl Sampling<'_> {
     /// Samples from `x_t`, a latent at `first_t`, to a clean latent.
@@ -273,7 +297,7 @@ impl Sampling<'_> {
     ) -> Result<Latent, SampleError<E>> {
         let conditions = [Condition::Positive, Condition::Negative];
         let conditions = if scale.is_some() { &conditions[..] } else { &conditions[..1] };
-        let predictions = denoise(x, t, conditions).map_err(SampleError::Network)?;
+        let predictions = denoise.predict(x, t, conditions).map_err(SampleError::Network)?;
         assert_eq!(predictions.len(), conditions.len(), "one prediction for each condition");
         let mut predictions = predictions.into_iter().map(convert);
         let positive = predictions.next().expect("counted");

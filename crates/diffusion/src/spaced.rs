@@ -70,6 +70,7 @@ pub fn sample<E>(
             Prediction::Eps => x.zip(&out, |x, eps| c.inverse_signal * x - c.inverse_spread * eps),
             Prediction::V => x.zip(&out, |x, v| c.signal * x - c.spread * v),
         };
+        let x0 = denoise.guide(x0, t, c.of_x0, noise).map_err(SampleError::Network)?;
         let mean = x0.zip(&x, |x0, x| c.of_x0 * x0 + c.of_x * x);
         // The reference draws at the last step too, and multiplies by 0.
         let drawn = noise.normal(x.data.len());

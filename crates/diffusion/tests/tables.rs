@@ -3,8 +3,9 @@
 
 use diffbir_diffusion::edm::Sigmas;
 use diffbir_diffusion::noise::{Noise, Source, TorchNoise};
+use diffbir_diffusion::restoration::{Loss, Space};
 use diffbir_diffusion::schedule::{LAST_T, TIMESTEPS};
-use diffbir_diffusion::{Guidance, Prediction, Schedule, Terminal, ddim, spaced};
+use diffbir_diffusion::{Guidance, Latent, Prediction, Restoration, Schedule, Terminal, ddim, spaced};
 use safetensors::SafeTensors;
 use std::sync::LazyLock;
 
@@ -98,6 +99,33 @@ fn rescaled_guidance_is_the_references() {
             let got = guidance.at(t as f64);
             assert!((got - known).abs() < 1e-12, "{scale} at {t}: {got} is not {known}");
         }
+    }
+}
+
+#[test]
+fn restoration_guidance_is_the_references() {
+    let latent = |value: &dyn Fn(usize) -> f32| Latent {
+        batch: 2,
+        channels: 3,
+        height: 6,
+        width: 8,
+        data: (0..288).map(value).collect(),
+    };
+    let target = latent(&|i| 0.02 * (0.37 * i as f32).sin() + if i % 8 > 3 { 1.0 } else { 0.0 });
+    let estimate = latent(&|i| 0.3 * (0.53 * i as f32).cos());
+    let pull = |loss| {
+        let how = Restoration { loss, space: Space::Rgb, scale: 0.5, start: 1001, stop: -1, repeat: 1 };
+        how.pull(&estimate, &target).data
+    };
+    let plain = pull(Loss::Mse);
+    close("mse", &plain, &floats("restoration mse"), 5e-5);
+    close("w_mse", &pull(Loss::WeightedMse), &floats("restoration w_mse"), 5e-5);
+    // One for each pixel, whatever the channel.
+    let weights = floats("restoration weights");
+    assert!(weights.iter().any(|&w| w > 0.9) && weights.iter().any(|&w| w < 1e-3), "{weights:?}");
+    for (index, pull) in pull(Loss::WeightedMse).into_iter().enumerate() {
+        let weight = weights[index / 144 * 48 + index % 48];
+        assert!((pull - weight * plain[index]).abs() < 5e-5, "{index}: {pull} of {}", plain[index]);
     }
 }
 

@@ -53,6 +53,22 @@ impl Raster {
         padded
     }
 
+    /// The last column and row repeated up to multiples of `multiple_px`.
+    pub fn repeat_end(&self, multiple_px: usize) -> Self {
+        let channels = self.channels;
+        let mut padded = self.pad_end(multiple_px);
+        let length = padded.width_px * channels;
+        for y in 0..padded.height_px {
+            let source = y.min(self.height_px - 1);
+            for x in 0..padded.width_px {
+                let from = (source * self.width_px + x.min(self.width_px - 1)) * channels;
+                let to = y * length + x * channels;
+                padded.data[to..to + channels].copy_from_slice(&self.data[from..from + channels]);
+            }
+        }
+        padded
+    }
+
     /// Writes `other` over this picture from column `x` and row `y` on.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 use diffbir_imaging::{Encoded, Format, Metadata, Samples, decode_bytes};
 use img_parts::jpeg::{Jpeg, JpegSegment};
 use img_parts::png::{Png, PngChunk};
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Read, Write};
 use tiff::decoder::Decoder;
 use tiff::encoder::{TiffEncoder, colortype};
 use tiff::tags::Tag;
@@ -226,4 +226,30 @@ fn the_density_of_a_bmp_is_read() {
     bytes[38..46].copy_from_slice(&[11811u32.to_le_bytes(), 5906u32.to_le_bytes()].concat());
     let density = read(&bytes).density.unwrap();
     assert!((density.x_dpi - 300.0).abs() < 0.01 && (density.y_dpi - 150.0).abs() < 0.02, "{density:?}");
+}
+
+/// So many zeros, packed.
+fn zeros(count: usize) -> Vec<u8> {
+    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::copy(&mut std::io::repeat(0).take(count as u64), &mut packed).unwrap();
+    packed.finish().unwrap()
+}
+
+#[test]
+fn packed_metadata_does_not_grow_without_end() {
+    let plain = picture(&Metadata::default(), Format::Png);
+    let bomb = zeros(200 << 20);
+    assert!(bomb.len() < 1 << 20);
+    let profile = with_chunk(plain.clone(), 1, *b"iCCP", [b"x\0\0", &bomb[..]].concat());
+    let xmp = with_chunk(plain.clone(), 1, *b"iTXt", [b"XML:com.adobe.xmp\0\x01\0\0\0", &bomb[..]].concat());
+    for file in [profile, xmp] {
+        assert_eq!(diffbir_imaging::size(&file, "test").unwrap(), (3, 2));
+        let metadata = read(&file);
+        assert!(metadata.icc.is_none() && metadata.xmp.is_none(), "it is left out");
+        assert_eq!(metadata.unread.len(), 1, "and said: {:?}", metadata.unread);
+    }
+    // Many small ones share what there is room for.
+    let text = [b"Raw profile type x\0\0", &zeros(8 << 20)[..]].concat();
+    let many = (0..6).fold(plain, |png, _| with_chunk(png, 1, *b"zTXt", text.clone()));
+    assert!(read(&many).unread.contains(&"a broken text"));
 }

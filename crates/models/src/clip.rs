@@ -39,12 +39,12 @@ impl ClipTextConfig {
         let width = self.width;
         let positions =
             model.in_full().tensor("positional_embedding", [self.tokens, width], Init::Normal(0.01))?;
-        model.unused("text_projection", &[width, width]);
-        model.unused("logit_scale", &[]);
+        model.unused("text_projection", &[width, width])?;
+        model.unused("logit_scale", &[])?;
         let place = model.at("transformer.resblocks");
         let used = self.blocks - 1;
         let blocks = (0..used).map(|index| Block::new(&place.at(index), self)).collect::<Result<_, _>>()?;
-        Block::unused(&place.at(used), width);
+        Block::unused(&place.at(used), width)?;
         Ok(ClipText {
             embedding: Embedding::new(&model.at("token_embedding"), self.vocabulary, width)?,
             positions,
@@ -118,7 +118,7 @@ impl Block {
     }
 
     /// The names of a block that is not in use.
-    fn unused(params: &Params, width: usize) {
+    fn unused(params: &Params, width: usize) -> Result<(), WeightError> {
         let tensors: [(&str, &[usize]); 12] = [
             ("ln_1.weight", &[width]),
             ("ln_1.bias", &[width]),
@@ -134,8 +134,9 @@ impl Block {
             ("mlp.c_proj.bias", &[width]),
         ];
         for (name, shape) in tensors {
-            params.unused(name, shape);
+            params.unused(name, shape)?;
         }
+        Ok(())
     }
 
     fn forward(&self, x: Tensor<3>, mask: Tensor<4>) -> Tensor<3> {

@@ -6,6 +6,7 @@
 pub mod autoencoder;
 pub mod clip;
 pub mod controlnet;
+pub mod gfpgan;
 pub mod kl;
 pub mod parsenet;
 pub mod patch;

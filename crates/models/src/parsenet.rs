@@ -49,8 +49,8 @@ impl ParseNetConfig {
             let level = self.levels - step;
             Block::new(&decoder.at(step), width(level), width(level - 1), Scale::Up)
         };
-        params.at("out_img_conv.conv2d").unused("weight", &[3, self.features, 3, 3]);
-        params.at("out_img_conv.conv2d").unused("bias", &[3]);
+        params.at("out_img_conv.conv2d").unused("weight", &[3, self.features, 3, 3])?;
+        params.at("out_img_conv.conv2d").unused("bias", &[3])?;
         Ok(ParseNet {
             first: conv(3, self.features, 1).build(&encoder.at("0.conv2d"))?,
             down: (0..self.levels).map(down).collect::<Result<_, _>>()?,

@@ -1,5 +1,6 @@
 //! Stage 1, the degradation remover: one of several networks behind one face.
 
+use crate::gfpgan::{Gfpgan, GfpganConfig};
 use crate::rrdb::{Rrdb, RrdbConfig};
 use crate::scunet::{ScuNet, ScuNetConfig};
 use crate::srvgg::{Srvgg, SrvggConfig};
@@ -21,6 +22,8 @@ pub enum Stage1Config {
     Rrdb(RrdbConfig),
     /// Works at the size of the output.
     ScuNet(ScuNetConfig),
+    /// Takes aligned faces of one size.
+    Gfpgan(GfpganConfig),
 }
 
 impl Stage1Config {
@@ -28,14 +31,14 @@ impl Stage1Config {
     pub fn skippable(&self) -> usize {
         match self {
             Self::SwinIr(config) => config.depths.iter().sum(),
-            Self::Srvgg(_) | Self::Rrdb(_) | Self::ScuNet(_) => 0,
+            Self::Srvgg(_) | Self::Rrdb(_) | Self::ScuNet(_) | Self::Gfpgan(_) => 0,
         }
     }
 
     /// How many times larger the network's output is than its input.
     pub fn upscale(&self) -> usize {
         match self {
-            Self::SwinIr(_) | Self::ScuNet(_) => 1,
+            Self::SwinIr(_) | Self::ScuNet(_) | Self::Gfpgan(_) => 1,
             Self::Srvgg(config) => config.upscale,
             Self::Rrdb(config) => config.upscale,
         }
@@ -47,15 +50,24 @@ impl Stage1Config {
             Self::SwinIr(config) => config.unshuffle * config.window,
             // It pads by itself, in its own way.
             Self::ScuNet(_) => 1,
-            Self::Srvgg(_) => 1,
+            // What it sees is brought to the one side that it takes.
+            Self::Srvgg(_) | Self::Gfpgan(_) => 1,
             Self::Rrdb(config) => config.unshuffle(),
+        }
+    }
+
+    /// The only side of a picture that the network takes, in pixels, if there is but one: that of an aligned face.
+    pub fn side_px(&self) -> Option<usize> {
+        match self {
+            Self::Gfpgan(config) => Some(config.side_px),
+            Self::SwinIr(_) | Self::Srvgg(_) | Self::Rrdb(_) | Self::ScuNet(_) => None,
         }
     }
 
     /// The longer side, in pixels of the input, up to which a picture in one piece takes about a gigabyte.
     pub fn whole_px(&self) -> usize {
         match self {
-            Self::SwinIr(_) | Self::Srvgg(_) | Self::ScuNet(_) => 1024,
+            Self::SwinIr(_) | Self::Srvgg(_) | Self::ScuNet(_) | Self::Gfpgan(_) => 1024,
             // Its widest layers work at the size of the output.
             Self::Rrdb(_) => 512,
         }
@@ -66,7 +78,7 @@ impl Stage1Config {
     /// worth.
     pub fn reach_px(&self) -> Option<usize> {
         match self {
-            Self::SwinIr(_) | Self::ScuNet(_) => None,
+            Self::SwinIr(_) | Self::ScuNet(_) | Self::Gfpgan(_) => None,
             Self::Srvgg(config) => Some(config.convolutions + 2),
             // 15 · blocks + 4: 349 for the official one.
             Self::Rrdb(_) => None,
@@ -80,6 +92,7 @@ impl Stage1Config {
             Self::Srvgg(config) => Stage1::Srvgg(config.build(params)?),
             Self::Rrdb(config) => Stage1::Rrdb(config.build(params)?),
             Self::ScuNet(config) => Stage1::ScuNet(config.build(params)?),
+            Self::Gfpgan(config) => Stage1::Gfpgan(config.build(params)?),
         })
     }
 }
@@ -96,6 +109,8 @@ pub enum Stage1 {
     Rrdb(Rrdb),
     /// See [`ScuNet`].
     ScuNet(ScuNet),
+    /// See [`Gfpgan`].
+    Gfpgan(Gfpgan),
 }
 
 impl Stage1 {
@@ -103,6 +118,7 @@ impl Stage1 {
     pub fn layers(&self) -> usize {
         match self {
             Self::Srvgg(network) => network.layers(),
+            Self::Gfpgan(network) => network.layers(),
             Self::SwinIr(_) | Self::Rrdb(_) | Self::ScuNet(_) => 1,
         }
     }
@@ -111,7 +127,7 @@ impl Stage1 {
     pub fn forward_skipping(&self, x: Tensor<4>, kept: Option<Tensor<4>>) -> Tensor<4> {
         match self {
             Self::SwinIr(network) => network.forward_skipping(x, kept),
-            Self::Srvgg(_) | Self::Rrdb(_) | Self::ScuNet(_) => self.forward(x),
+            Self::Srvgg(_) | Self::Rrdb(_) | Self::ScuNet(_) | Self::Gfpgan(_) => self.forward(x),
         }
     }
 
@@ -123,6 +139,7 @@ impl Stage1 {
     ) -> Result<Tensor<4>, E> {
         match self {
             Self::Srvgg(network) => network.forward_watched(x, before),
+            Self::Gfpgan(network) => network.forward_watched(x, before),
             Self::SwinIr(_) | Self::Rrdb(_) | Self::ScuNet(_) => before(0).map(|()| self.forward(x)),
         }
     }
@@ -134,6 +151,7 @@ impl Stage1 {
             Self::Srvgg(network) => network.forward(x),
             Self::Rrdb(network) => network.forward(x),
             Self::ScuNet(network) => network.forward(x),
+            Self::Gfpgan(network) => network.forward(x),
         }
     }
 }

@@ -224,7 +224,7 @@ impl Layer {
             let tokens = window * window;
             params.buffer("attn_mask", &[windows, tokens, tokens], move || {
                 TensorData::new(window::mask_values(grid, grid, window, MASKED), [windows, tokens, tokens])
-            });
+            })?;
         }
         Ok(Self {
             norm1: LayerNorm::new(&params.at("norm1"), embed)?,
@@ -277,7 +277,7 @@ impl WindowAttention {
         let tokens = window * window;
         params.buffer("relative_position_index", &[tokens, tokens], move || {
             TensorData::new(window::relative_index(window), [tokens, tokens])
-        });
+        })?;
         Ok(Self {
             bias_table,
             qkv: Linear::new(&params.at("qkv"), embed, 3 * embed)?,

@@ -11,6 +11,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::controlnet::ControlNet;
+use diffbir_models::gfpgan::GfpganConfig;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
@@ -44,6 +45,16 @@ fn swinir_is_the_references() {
     let (network, keys) = keyed(0, |params| SwinIrConfig::official().build(params));
     let x = given("full_swinir_512x512", [1, 3, 512, 512], picture);
     let out = measured("SwinIR 512x512", || golden.check_layers("layers", &keys, || network.forward(x)));
+    golden.check("out", out);
+}
+
+#[test]
+#[ignore = "official size: needs about 2 GB and some seconds"]
+fn gfpgan_is_its_authors() {
+    let golden = Golden::open("full_gfpgan");
+    let (network, keys) = keyed(0, |params| GfpganConfig::official().build(params));
+    let x = given("full_gfpgan_512x512", [1, 3, 512, 512], picture);
+    let out = measured("GFPGAN 512x512", || golden.check_layers("layers", &keys, || network.forward(x)));
     golden.check("out", out);
 }
 

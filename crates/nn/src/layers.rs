@@ -317,7 +317,7 @@ impl BatchNorm2d {
             running_mean: tensor("running_mean", 0.0)?,
             running_var: tensor("running_var", 1.0)?,
         };
-        params.unused("num_batches_tracked", &[]);
+        params.unused("num_batches_tracked", &[])?;
         Ok(layer)
     }
 

@@ -115,8 +115,11 @@ pub trait Source {
     /// The values of `key` in row-major order of `shape`.
     fn values(&mut self, key: &str, shape: &[usize], init: Init) -> Result<Vec<f32>, WeightError>;
 
-    /// Told of each tensor that files hold and that the network computes for itself or does not use.
-    fn skip(&mut self, _key: &str) {}
+    /// Told of each tensor that files hold and that the network computes for itself or does not use: an error if it is
+    /// there in another shape.
+    fn skip(&mut self, _key: &str, _shape: &[usize]) -> Result<(), WeightError> {
+        Ok(())
+    }
 }
 
 /// The names and shapes of a network's tensors, in the order in which it asked for them.
@@ -265,25 +268,31 @@ impl<'a> Params<'a> {
         self.weight(name, shape, init, Order::Same, PackedWeight::new)
     }
 
-    /// A tensor that official files hold but that we compute: accepted and ignored on loading, computed
+    /// A tensor that official files hold but that we compute: its values are not read, computed
     /// and written on saving.
-    pub fn buffer(&self, name: &str, shape: &[usize], values: impl Fn() -> TensorData + 'static) {
-        self.skip(name, shape, Kind::Buffer(Rc::new(values)));
+    pub fn buffer(
+        &self,
+        name: &str,
+        shape: &[usize],
+        values: impl Fn() -> TensorData + 'static,
+    ) -> Result<(), WeightError> {
+        self.skip(name, shape, Kind::Buffer(Rc::new(values)))
     }
 
-    /// A tensor that official files hold but that the network never uses: accepted and ignored on loading,
+    /// A tensor that official files hold but that the network never uses: its values are not read, it is
     /// missed by nobody, left out on saving.
-    pub fn unused(&self, name: &str, shape: &[usize]) {
-        self.skip(name, shape, Kind::Unused);
+    pub fn unused(&self, name: &str, shape: &[usize]) -> Result<(), WeightError> {
+        self.skip(name, shape, Kind::Unused)
     }
 
-    fn skip(&self, name: &str, shape: &[usize], kind: Kind) {
+    fn skip(&self, name: &str, shape: &[usize], kind: Kind) -> Result<(), WeightError> {
         let key = self.at(name).prefix;
         let mut shared = self.shared.borrow_mut();
         if let Some(source) = &mut shared.source {
-            source.skip(&key);
+            source.skip(&key, shape)?;
         }
         shared.keys.entries.push(Entry { key, shape: shape.to_vec(), kind });
+        Ok(())
     }
 
     fn weight<const D: usize>(

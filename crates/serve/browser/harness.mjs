@@ -47,7 +47,7 @@ export async function serve(test, ...words) {
 }
 
 /** Opens the page. What it says on the console, and every request to another place, fails the test. */
-export async function open(test, address, options = {}) {
+export async function open(test, address, { path = "", ...options } = {}) {
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"],
@@ -56,6 +56,8 @@ export async function open(test, address, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, acceptDownloads: true, ...options });
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   const page = await context.newPage();
+  // A machine may have other things to do.
+  page.setDefaultTimeout(120_000);
   const wrong = [];
   page.on("console", (message) => message.type() === "error" && wrong.push(message.text()));
   page.on("pageerror", (error) => wrong.push(String(error)));
@@ -64,15 +66,16 @@ export async function open(test, address, options = {}) {
     if (!url.startsWith(address) && !/^(blob|data):/.test(url)) wrong.push(`asks ${url}`);
   });
   page.wrong = wrong;
-  await page.goto(address);
+  await page.goto(address + path);
   await page.waitForFunction(() => document.body.dataset.ready === "true");
   return page;
 }
 
-/** Looks for what keeps people out (axe), in light and in dark. */
-export async function accessible(page, state) {
+/** Looks for what keeps people out (axe), in light and in dark; keeps how the page looks under a name, if there is one. */
+export async function accessible(page, state, name = null) {
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme });
+    if (name) await page.screenshot({ path: join(shots, `${name}-${colorScheme}.png`) });
     // By the debugger, which the page's own policy does not bind.
     const found = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ["violations"] })`);
     const told = found.violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);
@@ -81,9 +84,16 @@ export async function accessible(page, state) {
   await page.emulateMedia({ colorScheme: "light" });
 }
 
-/** Keeps how the page looks. */
-export async function shot(page, name) {
-  await page.screenshot({ path: join(shots, `${name}.png`) });
+/** Looks at a state of the page as phones, tablets and desks show it. */
+export async function look(page, state) {
+  const kept = page.viewportSize();
+  for (const [width, height] of [[360, 740], [820, 1180], [1440, 900]]) {
+    await page.setViewportSize({ width, height });
+    await page.evaluate(() => scrollTo(0, 0));
+    await fits(page);
+    await accessible(page, `${state} at ${width} px`, `${state}-${width}`);
+  }
+  await page.setViewportSize(kept);
 }
 
 /** Whether nothing sticks out to the right. */

@@ -1,10 +1,10 @@
 // The page as people use it.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { copyFileSync, readFileSync } from "node:fs";
+import { copyFileSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { accessible, diffbir, example, fits, folder, open, serve, shot } from "./harness.mjs";
+import { accessible, diffbir, example, fits, folder, look, open, serve } from "./harness.mjs";
 
 const CAT = example("chelsea-small.png");
 
@@ -23,19 +23,18 @@ async function set(page, options) {
 
 test("a picture is restored: progress, before and after, a download that equals the command line's", async (t) => {
   const page = await open(t, await serve(t));
-  await accessible(page, "idle");
-  await shot(page, "idle-1440");
-  await set(page, { steps: "200", fidelity: "0", seed: "7" });
+  await look(page, "idle");
+  await set(page, { steps: "1000", fidelity: "0", seed: "7" });
   await accessible(page, "advanced");
   await page.setInputFiles("#file", CAT);
   await page.waitForSelector("#chosen img");
   assert.match(await page.textContent("#chosen"), /112 × 75, will be 448 × 300/);
   await page.click("#go");
-  await page.waitForFunction(() => /Step [1-9]\d* of 200/.test(document.getElementById("eta").textContent));
+  await page.waitForFunction(() => /Step [1-9]\d* of 1000/.test(document.getElementById("eta").textContent));
   await page.waitForFunction(() => document.getElementById("preview").src.includes("/preview?step="));
   assert.ok((await page.getAttribute("#progress", "value")) > 0);
-  await accessible(page, "working");
-  await shot(page, "working-1440");
+  await page.click("#advanced summary");
+  await look(page, "working");
   await page.click("#cancel");
   await page.waitForSelector("#pick:not([hidden])");
   assert.equal(await page.locator("#history").isVisible(), false, "what was cancelled is gone");
@@ -43,14 +42,18 @@ test("a picture is restored: progress, before and after, a download that equals 
   await set(page, { steps: "5", fidelity: "" });
   await page.click("#advanced summary");
   await restore(page);
-  await accessible(page, "result");
-  await shot(page, "result-1440");
+  await look(page, "result");
   assert.match(await page.textContent(".facts"), /448 × 300.*seed 7/);
   const [download] = await Promise.all([page.waitForEvent("download"), page.click("a.main")]);
   assert.equal(download.suggestedFilename(), "chelsea-small_restored.png");
   const place = join(folder(t), "out.png");
   diffbir("restore", CAT, "-o", place, "--device", "cpu", "--seed", "7", "--steps", "5");
   assert.ok(readFileSync(await download.path()).equals(readFileSync(place)));
+  // The same picture again, with another seed.
+  assert.equal(await page.textContent("#go"), "Restore again");
+  await page.fill("#option-seed", "8");
+  await page.click("#go");
+  await page.waitForFunction(() => document.querySelector(".facts")?.textContent.includes("seed 8"));
   assert.deepEqual(page.wrong, []);
 });
 
@@ -93,8 +96,7 @@ test("what goes wrong is said, and the next picture works", async (t) => {
   await page.click("#go");
   await page.waitForSelector("#failed:not([hidden])");
   assert.match(await page.textContent("#reason"), /README.md: is not a picture/);
-  await accessible(page, "error");
-  await shot(page, "error-1440");
+  await look(page, "error");
   // Settings that do not go together are said in the command line's words, and can be changed.
   await page.click("#other");
   await set(page, { s_churn: "3" });
@@ -112,15 +114,25 @@ test("a phone: 360 pixels, a sample, nothing sticks out", async (t) => {
   const address = await serve(t);
   const page = await open(t, address, { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true });
   await fits(page);
-  await shot(page, "idle-360");
   await page.tap("#samples button");
   await page.waitForSelector("#chosen img");
   await fits(page);
   await page.tap("#go");
   await page.waitForSelector(".compare");
   await fits(page);
+  // Two fingers that part make it larger, around the place between them.
+  const { x, y, width, height } = await page.locator(".view").boundingBox();
+  const fingers = await page.context().newCDPSession(page);
+  const touch = (type, apart) => fingers.send("Input.dispatchTouchEvent", {
+    type, touchPoints: apart === null ? [] : [-apart, apart].map((by, id) => ({ id, x: x + width / 2 + by, y: y + height / 2 })),
+  });
+  const zoom = () => page.$eval(".zoom", (output) => parseInt(output.textContent));
+  const before = await zoom();
+  await touch("touchStart", 30);
+  for (const apart of [40, 60, 90]) await touch("touchMove", apart);
+  await touch("touchEnd", null);
+  assert.ok((await zoom()) > 1.8 * before, `${before} to ${await zoom()}`);
   await accessible(page, "result on a phone");
-  await shot(page, "result-360");
   await page.goto(`${address}api`);
   await page.waitForSelector("article");
   await fits(page);
@@ -148,7 +160,6 @@ test("the keyboard alone is enough", async (t) => {
   await tab("split");
   await page.keyboard.press("End");
   assert.equal(await page.inputValue(".split"), "100");
-  await shot(page, "result-820");
   await page.focus("#open-models");
   await page.keyboard.press("Enter");
   await accessible(page, "models");
@@ -162,6 +173,7 @@ test("several pictures wait in line, results are a gallery, a reload keeps them"
   await page.setInputFiles("#file", [CAT, example("coffee-small.png"), example("portrait-small.png")]);
   assert.equal(await page.textContent("#go"), "Restore 3 pictures");
   await page.click("#go");
+  assert.equal(await page.getAttribute("#jobs li:last-child .job", "aria-current"), "true", "the first is shown");
   await page.waitForFunction(() => [...document.querySelectorAll("#jobs .state")].filter((state) => state.textContent === "done").length === 3);
   assert.match(await page.textContent(".facts"), /seed 231/);
   await page.click(".gallery button:nth-child(2)");
@@ -199,6 +211,14 @@ test("the article's example is one click; a job can be had as a command", async 
   assert.equal(await page.inputValue("#option-prompt"), "a city with tall buildings, forest trees, snowy mountain background");
   assert.deepEqual([await page.inputValue("#option-steps"), await page.inputValue("#option-sampler")], ["50", "spaced"]);
   assert.match(await page.textContent("#hint"), /v1 are not here/);
+  await page.waitForFunction(() => /city.png, 512 × 384, will be 512 × 384/.test(document.getElementById("chosen").textContent));
+  await page.click("#go");
+  await page.waitForSelector(".compare");
+  assert.match(await page.textContent(".facts"), /512 × 384.*seed 231/);
+  await page.click("text=v2.1 page");
+  await page.locator("#advanced").evaluate((details) => (details.open = true));
+  await page.check("#option-cleaner_tiled");
+  assert.equal(await page.inputValue("#option-cleaner_tile_size"), "256", "as that page has it");
   await page.click("text=Defaults");
   await page.fill("#option-seed", "-1");
   await restore(page);
@@ -216,6 +236,29 @@ test("the article's example is one click; a job can be had as a command", async 
   assert.equal(ran.status, 0, ran.stderr);
   const [download] = await Promise.all([page.waitForEvent("download"), page.click("a.main")]);
   assert.ok(readFileSync(await download.path()).equals(readFileSync(join(place, "chelsea-small_restored.png"))));
+});
+
+test("several results of a strange name, behind a token, can be had as a command", async (t) => {
+  const token = "0123456789abcdef";
+  const page = await open(t, await serve(t, "--token", token), { path: `?token=${token}` });
+  const place = folder(t);
+  const name = `-a; "b",c'$d.png`;
+  copyFileSync(CAT, join(place, name));
+  await set(page, { steps: "2", samples: "2", prompt: "@/etc/hostname" });
+  await restore(page, join(place, name));
+  await page.click("text=Copy as curl");
+  await page.waitForFunction(() => document.getElementById("toast").textContent.includes("copied"));
+  const command = await page.evaluate(() => navigator.clipboard.readText());
+  const env = { ...process.env, DIFFBIR_TOKEN: token };
+  const ran = spawnSync("sh", ["-c", command], { cwd: place, encoding: "utf8", env });
+  assert.equal(ran.status, 0, `${command}\n${ran.stderr}`);
+  for (const button of ["1", "2"]) {
+    await page.click(`.gallery button:nth-child(${button})`);
+    const [download] = await Promise.all([page.waitForEvent("download"), page.click("a.main")]);
+    const kept = readdirSync(place).find((file) => file.endsWith(`_restored_${button - 1}.png`));
+    assert.ok(readFileSync(await download.path()).equals(readFileSync(join(place, kept))), kept);
+  }
+  assert.deepEqual(page.wrong, []);
 });
 
 test("a model is got with its licences, progress and end", async (t) => {

@@ -33,6 +33,7 @@ function table(of, caption, rows) {
 
 function fields(schema) {
   const found = schema?.$ref ? schemas[named(schema.$ref)] : schema;
+  if (found?.allOf) return found.allOf.flatMap(fields);
   return Object.entries(found?.properties ?? {}).map(([name, field]) => row(name, field, found.required?.includes(name)));
 }
 

@@ -1,13 +1,18 @@
 // The settings: made from what the server says of them.
-import { find, make, prose } from "./element.js";
+import { find, make, prose, toast } from "./element.js";
 
 /** Settings that people look for first; the rest is under "Advanced". */
 const FIRST = "Basic";
 
+/** Numbers that one types: any is as good as another, or there are few. */
+const PLAIN = ["seed", "samples"];
+
 export class Controls {
-  constructor({ options, presets }, models) {
+  /** `begin` is called with the name of the sample that a preset begins with. */
+  constructor({ options, presets }, models, begin) {
     this.options = options;
     this.models = models;
+    this.begin = begin;
     this.fields = new Map();
     const groups = new Map();
     for (const option of options) {
@@ -34,11 +39,11 @@ export class Controls {
     } else if (option.kind === "choice") {
       input = make("select", described, ...this.choices(option));
     } else if (option.kind === "text") {
-      input = make("textarea", { ...described, rows: 2 });
+      input = make("textarea", { ...described, rows: 1 });
     } else {
       const [min, max, step] = option.range;
       input = make("input", { ...described, type: "number", step: "any", inputmode: "decimal" });
-      if (option.name !== "seed") {
+      if (!PLAIN.includes(option.name)) {
         slider = make("input", { type: "range", min, max, step, tabindex: -1, "aria-hidden": "true" });
         slider.addEventListener("input", () => {
           input.value = slider.value;
@@ -114,14 +119,15 @@ export class Controls {
   /** Begins with a preset; a model that is not here is left to be pulled. */
   start(preset) {
     const wanted = this.models.find((model) => model.id === preset.options.model);
-    const options = { ...preset.options };
-    let hint = `${preset.help} Choose a picture and restore it.`;
+    const options = { ...preset.options, ...preset.prepared };
+    let hint = `${preset.help} ${preset.sample ? "Restore it." : "Choose a picture and restore it."}`;
     if (wanted && !wanted.present) {
       delete options.model;
       hint = `${preset.help} The files of ${wanted.id} are not here (see Models), so the best model that is here takes its place.`;
     }
     this.set(options);
     find("hint").textContent = hint;
+    if (preset.sample) this.begin(preset.sample).catch((error) => toast(error.message));
   }
 
   /** Sets all settings, those that are left out to their defaults. */

@@ -32,7 +32,8 @@ export class Jobs {
   /** Sends a file; the job is selected where nothing else is going on before it. */
   async send(file, options) {
     const job = this.add({ name: file.name, before: URL.createObjectURL(file), file });
-    this.select(job);
+    const goesOn = this.selected && !["done", "failed"].includes(this.selected.phase);
+    this.select(goesOn ? this.selected : job);
     try {
       job.shown = await submit(file, options, (said) => this.tell(job, said));
       this.keep();
@@ -134,7 +135,7 @@ export class Jobs {
   item(job) {
     const image = make("img", { alt: "", width: 96, height: 72, onerror: () => (image.style.visibility = "hidden"), onload: () => (image.style.visibility = "") });
     const open = make("button", { type: "button", class: "job", onclick: () => this.select(job) },
-      image, make("span", { class: "name" }, job.name), make("span", { class: "state" }));
+      make("span", { class: "thumb" }, image), make("span", { class: "name" }, job.name), make("span", { class: "state" }));
     const remove = make("button", { type: "button", class: "quiet remove", "aria-label": `Remove ${job.name}`, title: "Remove", onclick: () => this.remove(job) }, "×");
     const item = make("li", {}, open, remove);
     item.job = job;

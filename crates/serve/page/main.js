@@ -4,9 +4,10 @@ import { Controls } from "./controls.js";
 import { find, make, size, toast } from "./element.js";
 import { Jobs } from "./jobs.js";
 import { Models } from "./models.js";
-import { formatOf, pick } from "./pick.js";
+import { formatOf, pick, sample } from "./pick.js";
 import { ask } from "./server.js";
 
+let described;
 let controls;
 let files = [];
 let expectations = [];
@@ -48,7 +49,10 @@ function showChosen() {
 /** Shows a job, or what is to be restored next. */
 function show(job) {
   if (!job) return showChosen();
-  find("go").disabled = files.length === 0;
+  // The picture of a job that has ended can be restored again, with other settings.
+  const again = ["done", "failed"].includes(job.phase) && Boolean(job.file);
+  find("go").disabled = files.length === 0 && !again;
+  find("go").textContent = again ? "Restore again" : "Restore";
   if (job.phase === "done") return showResult(job);
   shown = null;
   if (job.phase === "failed") {
@@ -107,18 +111,28 @@ function showResult(job) {
   find("desk").focus({ preventScroll: true });
 }
 
-/** The request of a job for a shell. */
-function curl(job) {
+/** The request of a job for a shell, with all its results. */
+function curl({ name, shown }) {
   const quoted = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
-  const options = Object.entries(job.shown.options).map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`);
-  // An address in quotes, so that a shell leaves its question mark alone.
-  const address = quoted(`${location.origin}/v1/restorations?wait=600`);
-  return ["curl", "-F", quoted(`image=@${job.name}`), ...options, address, "-o", quoted(job.shown.results[0].file)].join(" ");
+  const call = ["curl", "-fsS", ...(described.token ? ['-H "Authorization: Bearer $DIFFBIR_TOKEN"'] : [])].join(" ");
+  // A text that begins with @ or < would be taken for a file's name, and a name with ; or , for more than a name.
+  const options = Object.entries(shown.options).map(([option, value]) => `--form-string ${quoted(`${option}=${value}`)}`);
+  const file = quoted(`image=@"${name.replaceAll(/["\\]/g, "\\$&")}"`);
+  const send = [call, "-F", file, ...options];
+  const jobs = `${location.origin}/v1/restorations`;
+  if (shown.results.length === 1 && shown.results[0].width * shown.results[0].height <= 4_194_304) {
+    return [...send, quoted(`${jobs}?wait=600`), "-o", quoted(shown.results[0].file)].join(" ");
+  }
+  // What is not waited for in one request: its events end when it does.
+  const job = `job=${quoted(location.origin)}$(${[...send, quoted(jobs)].join(" ")} | sed 's/.*"href":"\\([^"]*\\)","events".*/\\1/')`;
+  const fetched = shown.results.map((result, sample) => `${call} "$job/result?sample=${sample}" -o ${quoted(result.file)}`);
+  return [job, `${call} -N "$job/events" > /dev/null`, ...fetched].join(" && ");
 }
 
 async function restore(event) {
   event.preventDefault();
-  const [sent, values] = [files, controls.values()];
+  const sent = files.length ? files : [jobs.selected.file];
+  const values = controls.values();
   files = [];
   scrollTo({ top: 0 });
   for (const file of sent) {
@@ -138,8 +152,9 @@ async function start() {
   find("controls").addEventListener("input", () => expectations.forEach((expect) => expect()));
   pick(take);
   try {
-    const [described, list] = await Promise.all([ask("/v1/controls"), ask("/v1/models")]);
-    controls = new Controls(described, list);
+    let list;
+    [described, list] = await Promise.all([ask("/v1/controls"), ask("/v1/models")]);
+    controls = new Controls(described, list, (name) => sample(name).then((file) => take([file])));
     new Models(list, (changed) => controls.setModels(changed));
     document.body.dataset.ready = "true";
     showChosen();

@@ -1,7 +1,10 @@
 // Pictures come in: dropped, pasted, chosen, or one of ours.
 import { find, make, toast } from "./element.js";
 
-const SAMPLES = [["cat.png", "A cat, 112 × 75"], ["coffee.png", "A cup of coffee, 150 × 100"], ["portrait.png", "A portrait, 128 × 128"]];
+const SAMPLES = [
+  ["cat.png", "A cat, 112 × 75"], ["coffee.png", "A cup of coffee, 150 × 100"], ["portrait.png", "A portrait, 128 × 128"],
+  ["city.png", "A city, 512 × 384"],
+];
 
 /** Calls `take` with the files that somebody brings. */
 export function pick(take) {
@@ -32,13 +35,16 @@ export function pick(take) {
   addEventListener("paste", (event) => bring(event.clipboardData?.files ?? []));
   for (const [name, title] of SAMPLES) {
     const image = make("img", { src: `/samples/${name}`, alt: title, width: 64, height: 48 });
-    const use = async () => {
-      const answer = await fetch(`/samples/${name}`).catch(() => null);
-      if (!answer?.ok) return toast("The sample cannot be loaded.");
-      take([new File([await answer.blob()], name, { type: "image/png" })]);
-    };
+    const use = () => sample(name).then((file) => take([file]), (error) => toast(error.message));
     find("samples").append(make("button", { type: "button", title, onclick: use }, image));
   }
+}
+
+/** One of our pictures. */
+export async function sample(name) {
+  const answer = await fetch(`/samples/${name}`).catch(() => null);
+  if (!answer?.ok) throw new Error("The sample cannot be loaded.");
+  return new File([await answer.blob()], name, { type: "image/png" });
 }
 
 /** The format that a file is in by its first bytes, as the server calls it; PNG where it writes no such files. */

@@ -100,6 +100,8 @@ pub struct Plan {
     pub results: usize,
     /// Pixels of a result.
     pub pixels: u64,
+    /// Pixels at which networks see it, where that is more.
+    pub working_pixels: u64,
     /// Ending of the results' names.
     pub extension: &'static str,
 }
@@ -175,6 +177,12 @@ pub struct Preset {
     /// The options.
     #[schema(value_type = Object)]
     pub options: Options,
+    /// Where the page puts what does nothing before its switch is set.
+    #[schema(value_type = Object)]
+    pub prepared: Options,
+    /// The page's sample that they begin with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<&'static str>,
 }
 
 /// A model and whether it is here.

@@ -16,9 +16,13 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A picture that is being sent as base64 is held in memory.
 const MOST_JSON_BYTES: u64 = 24 << 20;
+
+/// The slowest upload, bytes a second over all of its time: one that drips would keep its place for ever.
+const SLOWEST: u64 = 4 << 10;
 
 /// Bytes of all options together.
 const MOST_OPTION_BYTES: usize = 64 << 10;
@@ -47,21 +51,29 @@ pub async fn take(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
     let request = request.map(|body| patient(body, silence, flag));
     let taken = by_kind(app, &kind, request).await;
     if taken.is_err() && stalled.load(Ordering::Relaxed) {
-        let detail = format!("no byte came for {} s", silence.as_secs());
+        let detail = format!("no byte came for {} s, or fewer than {SLOWEST} a second", silence.as_secs());
         return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
     }
     taken
 }
 
-/// A body that fails, and says so, when it brings nothing for so long.
+/// A body that fails, and says so, when it brings nothing for so long, or too little since it began.
 fn patient(body: Body, silence: Duration, stalled: Arc<AtomicBool>) -> Body {
-    let stream = body.into_data_stream();
-    Body::from_stream(stream::unfold((stream, stalled), move |(mut stream, stalled)| async move {
-        match tokio::time::timeout(silence, stream.next()).await {
-            Ok(next) => next.map(|next| (next, (stream, stalled))),
-            Err(_) => {
-                stalled.store(true, Ordering::Relaxed);
-                Some((Err(axum::Error::new("silent for too long")), (stream, stalled)))
+    let (stream, since) = (body.into_data_stream(), Instant::now());
+    Body::from_stream(stream::unfold((stream, 0), move |(mut stream, mut bytes)| {
+        let stalled = stalled.clone();
+        async move {
+            let due = since + silence + Duration::from_secs(bytes / SLOWEST);
+            match tokio::time::timeout_at(due.min(Instant::now() + silence), stream.next()).await {
+                Ok(next) => {
+                    bytes +=
+                        next.as_ref().map_or(0, |next| next.as_ref().map_or(0, |next| next.len() as u64));
+                    next.map(|next| (next, (stream, bytes)))
+                }
+                Err(_) => {
+                    stalled.store(true, Ordering::Relaxed);
+                    Some((Err(axum::Error::new("silent for too long")), (stream, bytes)))
+                }
             }
         }
     }))

@@ -106,13 +106,16 @@ fn the_same_request_with_a_key_is_one_job() {
 fn jobs_wait_in_line_and_can_be_taken_out_of_it() {
     let (server, data) = server(|settings| settings.limits.queue = 2);
     let to = server.address;
-    let running = id(&submit(to, &picture(), &[("ms", "60000")]));
+    let (key, keyed) = (("Idempotency-Key", "k"), form("a.png", &picture(), &[("ms", "60000")]));
+    let running = id(&send(to, "POST", "/v1/restorations", &[FORM, key], &keyed));
     until(|| (get(to, &format!("/v1/restorations/{running}")).json()["state"] == "running").then_some(()));
     let second = id(&submit(to, &picture(), &[("ms", "60000")]));
     let third = id(&submit(to, &picture(), &[]));
     assert_eq!(get(to, &format!("/v1/restorations/{third}")).json()["position"], 2);
     let refused = submit(to, &picture(), &[]);
     assert_eq!(refused.status, 429);
+    let known = send(to, "POST", "/v1/restorations", &[FORM, key], &keyed);
+    assert_eq!((known.status, id(&known)), (200, running.clone()), "what is there needs no room");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() > 0);
     assert_eq!(get(to, "/readyz").status, 429);
     assert_eq!(get(to, "/healthz").status, 200);

@@ -97,6 +97,7 @@ fn what_is_no_picture_or_too_large_is_refused_by_what_it_is() {
     assert_eq!(status(&vec![0; 100_001]), 413);
     let options = |options: &[(&str, &str)]| submit(to, &picture(), options);
     assert_eq!(options(&[("factor", "1000000")]).status, 413);
+    assert_eq!(options(&[("working", "1000001")]).status, 413);
     assert_eq!(options(&[("samples", "4")]).status, 413);
     assert_eq!(options(&[("x", &"x".repeat(70_000))]).status, 413);
     assert_eq!(options(&[("wrong", "1")]).status, 422);
@@ -202,4 +203,28 @@ fn uploads_that_stop_half_way_end_and_hold_nobody_up() {
         let names = std::fs::read_dir(data.path()).unwrap().map(|entry| entry.unwrap().file_name());
         (!names.into_iter().any(|name| name.to_string_lossy().ends_with(".partial"))).then_some(())
     });
+}
+
+#[test]
+fn an_upload_that_drips_is_given_up() {
+    let (server, _data) = server(|settings| settings.limits.silence = Duration::from_millis(800));
+    let to = server.address;
+    let head = format!(
+        "POST /v1/restorations HTTP/1.1\r\nHost: {to}\r\nContent-Type: {}\r\nContent-Length: 100000\r\n\r\n",
+        FORM.1
+    );
+    let begun = format!("{head}--B\r\nContent-Disposition: form-data; name=\"image\"\r\n\r\n");
+    let mut stream = half(to, &begun);
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let mut said = Vec::new();
+    // Never silent for long, and never done.
+    until(|| {
+        let _ = stream.write_all(b"x");
+        let mut answer = [0; 1024];
+        let read = stream.read(&mut answer).unwrap_or(0);
+        said.extend_from_slice(&answer[..read]);
+        (!said.is_empty()).then_some(())
+    });
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains(" 408 "), "{said}");
 }

@@ -1,9 +1,9 @@
 //! Training of an autoencoder (arXiv 2112.10752, section 3.1): the picture comes back, the latent stays near the
 //! standard normal distribution, and a discriminator of patches may judge.
 
-use crate::config::{AutoencoderLoss, AutoencoderTraining, Config, DegradationConfig, recipe};
+use crate::config::{AutoencoderLoss, AutoencoderTraining, Config};
 use crate::data::{ExampleConfig, LoadConfig, Pictures};
-use crate::degrade::{generator, normal};
+use crate::degrade::{Recipe, generator, normal};
 use crate::files::Part;
 use crate::held_out::HeldOut;
 use crate::losses::LossTerms;
@@ -42,6 +42,7 @@ pub fn train(
     let downsampling = 1 << (sizes.multipliers.len() - 1);
     let start = start(config)?;
     let pictures = Pictures::open(&config.data.folders, &config.data.open(), report)?;
+    pictures.fill(config.run.batch)?;
     let held_out = HeldOut::open(&config.validation, downsampling, device, report)?;
     let terms = LossTerms::open(&config.loss, config.run.accumulate, device)?;
     let (plain, device) = (device.clone(), device.clone().autodiff());
@@ -49,9 +50,9 @@ pub fn train(
     let run = Run::start(config, AutoencoderTraining::TRAINER, start, &device, |params| {
         trainee(params, sizes, judged)
     })?
-    .for_use(AUTOENCODER);
-    let recipe = recipe(&DegradationConfig::default().recipe)?;
-    let examples = ExampleConfig { augment: config.data.augment, ..ExampleConfig::new(recipe) };
+    .for_use(AUTOENCODER)
+    .apart(DISCRIMINATOR, config.latent.discriminator_start);
+    let examples = ExampleConfig { augment: config.data.augment, ..ExampleConfig::new(Recipe::nothing()) };
     let load = LoadConfig { seed: config.run.seed, batch: config.run.batch, workers: None };
     let mut position = run.batches();
     let mut batches = pictures.batches(&examples, &load, position)?;

@@ -53,12 +53,17 @@ impl Part {
         self.names().iter().find_map(|name| weights_of_run(path, name)).unwrap_or_else(|| path.into())
     }
 
+    /// All of the file in which it is found.
+    pub fn whole(self, path: &Path) -> Result<Checkpoint, WeightError> {
+        match is_built_in(path) {
+            true => Checkpoint::from_static(diffbir_nano::NANO, "the built-in model"),
+            false => Checkpoint::open(&self.file(path)),
+        }
+    }
+
     /// Its tensors under their official names.
     pub fn open(self, path: &Path) -> Result<Checkpoint, WeightError> {
-        let whole = match is_built_in(path) {
-            true => Checkpoint::from_static(diffbir_nano::NANO, "the built-in model")?,
-            false => Checkpoint::open(&self.file(path))?,
-        };
+        let whole = self.whole(path)?;
         let part = self.places().into_iter().map(|place| whole.part(place));
         Ok(part.into_iter().find(|part| part.entries().next().is_some()).unwrap_or(whole))
     }

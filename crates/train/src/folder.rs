@@ -95,7 +95,11 @@ impl Folder {
 
     fn last(&self) -> Result<Option<Saved>, TrainError> {
         let Some(step) = self.steps()?.pop() else { return Ok(None) };
-        let state = Checkpoint::open(&self.checkpoint(step))?;
+        let state = Checkpoint::open(&self.checkpoint(step)).map_err(|error| match error {
+            // Not that it must be got again.
+            WeightError::File { .. } => self.not_whole(step),
+            error => error,
+        })?;
         if state.metadata.get(STEP) != Some(&step.to_string()) {
             return Err(self.not_whole(step).into());
         }
@@ -109,7 +113,7 @@ impl Folder {
     fn not_whole(&self, step: u64) -> WeightError {
         WeightError::File {
             file: self.checkpoint(step).display().to_string(),
-            reason: "is no checkpoint of a training run: remove it to go on from the one before".into(),
+            reason: "is no whole checkpoint of a training run: remove it to go on from the one before".into(),
         }
     }
 

@@ -1,10 +1,10 @@
 //! Latents of training pictures, encoded once and kept in a folder, and the examples drawn from them.
 
+use crate::config::{TextConfig, Timesteps};
 use crate::data::{Crop, DataError, OpenConfig, Pictures};
 use crate::degrade::{Recipe, generator, normal};
 use crate::run::{Batch, Report, TrainError, to_tensor};
 use burn::tensor::{Device, Tensor, TensorData};
-use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::{Raster, remove_orphans, write_atomic_with};
 use diffbir_models::autoencoder::Autoencoder;
 use diffbir_nn::checkpoint::Checkpoint;
@@ -19,8 +19,8 @@ pub enum Kind<'a> {
     Truth,
     /// Of what stage 1 makes of the picture degraded, drawn by this number.
     Stage1 {
-        /// Stage 1: from a degraded picture to what it makes of it for a true picture of this width and height.
-        restore: &'a dyn Fn(&Raster, [usize; 2]) -> Raster,
+        /// Stage 1: from a degraded picture to what it makes of it at this size.
+        restore: &'a dyn Fn(&Raster, (usize, usize)) -> Raster,
         /// From which degradations are drawn.
         recipe: &'a Recipe,
         /// The latents of the true pictures.
@@ -37,8 +37,8 @@ pub struct Latent {
     columns: usize,
     channels: usize,
     data: Vec<f32>,
-    /// The picture's own prompt.
-    prompt: Option<String>,
+    /// The picture's own words, few and many.
+    captions: Option<[String; 2]>,
 }
 
 impl Latent {
@@ -59,7 +59,10 @@ impl Latent {
 const MADE_BY: &str = "made_by";
 
 /// Pictures are cut to whole multiples of this side.
-const MULTIPLE_PX: usize = 32;
+pub(crate) const MULTIPLE_PX: usize = 32;
+
+/// Of a longer side the middle is kept: networks go through a picture in one piece.
+const MOST_PX: usize = 1024;
 
 /// The pictures of some sources that latents with at least `side` cells a side can be made of.
 pub fn open(
@@ -139,9 +142,9 @@ pub fn encode_all(
                 if channels == autoencoder.latent_channels()
                     || is_truth && channels == 2 * autoencoder.latent_channels() =>
             {
-                let caption = || pictures.caption(index).map_err(|why| DataError::Changed { why });
-                let prompt = if is_truth { caption()? } else { None };
-                Latent { rows, columns, channels, data, prompt }
+                let captions = || pictures.captions(index).map_err(|why| DataError::Changed { why });
+                let captions = if is_truth { captions()? } else { None };
+                Latent { rows, columns, channels, data, captions }
             }
             _ => return Err(another().into()),
         };
@@ -183,8 +186,10 @@ fn encode(
     autoencoder: &dyn Autoencoder,
     device: &Device,
 ) -> Result<TensorData, DataError> {
-    let whole = |px: usize| px / MULTIPLE_PX * MULTIPLE_PX;
-    let truth = picture.crop(0, 0, whole(picture.width_px), whole(picture.height_px));
+    let whole = |px: usize| px.min(MOST_PX) / MULTIPLE_PX * MULTIPLE_PX;
+    let before = |px: usize| px.saturating_sub(MOST_PX) / 2;
+    let (width_px, height_px) = picture.size();
+    let truth = picture.crop(before(width_px), before(height_px), whole(width_px), whole(height_px));
     let latent = match kind {
         Kind::Truth => autoencoder.distribution(to_tensor([&truth], device)),
         Kind::Stage1 { restore, recipe, draw, .. } => {
@@ -201,14 +206,12 @@ fn encode(
 pub(crate) fn degraded_and_restored(
     truth: &Raster,
     (recipe, draw, stem): (&Recipe, usize, &str),
-    restore: &dyn Fn(&Raster, [usize; 2]) -> Raster,
+    restore: &dyn Fn(&Raster, (usize, usize)) -> Raster,
 ) -> Result<(Raster, Raster), DataError> {
     let drawn = recipe.draw(&mut generator(draw as u64, stem));
-    let [width_px, height_px] = [truth.width_px, truth.height_px];
-    let size_px = width_px.max(height_px);
+    let size_px = truth.width_px.max(truth.height_px);
     let degraded = drawn.apply(truth).map_err(|source| DataError::Degrade { size_px, source })?;
-    let restored = restore(&degraded, [width_px, height_px]);
-    let restored = resize::float(&restored, width_px, height_px, Filter::Bicubic);
+    let restored = restore(&degraded, truth.size());
     Ok((degraded, restored))
 }
 
@@ -256,8 +259,95 @@ pub struct Drawing<'a> {
     pub channels: usize,
     /// The condition gets the noise of a timestep below this; 0 for none.
     pub noise_aug_timestep: usize,
-    /// The prompt of a picture without its own, and the share of examples whose prompt is emptied.
-    pub prompt: (&'a str, f64),
+    /// How timesteps are drawn.
+    pub timesteps: Timesteps,
+    /// Which words the UNet reads.
+    pub text: &'a TextConfig,
+}
+
+impl Drawing<'_> {
+    /// The timestep of an example.
+    fn timestep(&self, index: usize, random: &mut ChaCha8Rng) -> usize {
+        match self.timesteps {
+            Timesteps::Independent => random.random_range(0..1000),
+            Timesteps::Stratified => {
+                let span = 1000.0 / self.count as f32;
+                let time = (index as f32 + random.random::<f32>()) * span;
+                (time as usize).min(999)
+            }
+        }
+    }
+
+    /// The timestep of the noise that a condition gets, if it gets any.
+    fn noise_aug(&self, random: &mut ChaCha8Rng) -> Option<usize> {
+        (self.noise_aug_timestep > 0).then(|| random.random_range(0..self.noise_aug_timestep))
+    }
+
+    fn is_emptied(&self, random: &mut ChaCha8Rng) -> bool {
+        random.random_bool(self.text.dropout)
+    }
+
+    /// A batch of latents that are there, `truth` and `condition` as `[batch, side, side, channels]`; what is left to
+    /// be drawn is noise.
+    fn batch(
+        &self,
+        (truth, condition): (Vec<f32>, Option<Vec<f32>>),
+        (timesteps, noise_aug): (Vec<usize>, Vec<usize>),
+        prompts: Vec<String>,
+        mut random: ChaCha8Rng,
+        device: &Device,
+    ) -> LatentBatch {
+        let shape = [self.count, self.side, self.side, self.channels];
+        let tensor = |data: Vec<f32>| Tensor::from_data(TensorData::new(data, shape), device);
+        let mut noise = || tensor((0..shape.iter().product()).map(|_: usize| normal(&mut random)).collect());
+        LatentBatch {
+            noise: noise(),
+            augmentation: (!noise_aug.is_empty()).then(|| (noise(), noise_aug)),
+            condition: condition.map(tensor),
+            truth: tensor(truth),
+            timesteps,
+            prompts,
+        }
+    }
+}
+
+/// A cell of a true latent, or one that is drawn from its distribution.
+fn cell(cell: &[f32], channels: usize, random: &mut ChaCha8Rng, out: &mut Vec<f32>) {
+    let (means, deviations) = cell.split_at(channels);
+    if deviations.is_empty() {
+        out.extend(means);
+    } else {
+        out.extend(means.iter().zip(deviations).map(|(m, d)| m + d * normal(random)));
+    }
+}
+
+/// Latents of the crops of a batch, before anything is drawn for them.
+pub(crate) struct Crops {
+    /// `[batch, side, side, channels]`, or of twice as many channels where they are to be drawn.
+    pub truth: Vec<f32>,
+    /// `[batch, side, side, channels]`
+    pub condition: Option<Vec<f32>>,
+    /// Captions; nothing where a picture has none.
+    pub prompts: Vec<String>,
+}
+
+impl Crops {
+    /// The batch of one backward pass.
+    pub fn drawn(self, drawing: &Drawing, mut random: ChaCha8Rng, device: &Device) -> LatentBatch {
+        let width = self.truth.len() / (drawing.count * drawing.side * drawing.side);
+        let mut truth = Vec::new();
+        for values in self.truth.chunks_exact(width) {
+            cell(values, drawing.channels, &mut random, &mut truth);
+        }
+        let (mut timesteps, mut noise_aug, mut prompts) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, own) in self.prompts.into_iter().enumerate() {
+            timesteps.push(drawing.timestep(index, &mut random));
+            noise_aug.extend(drawing.noise_aug(&mut random));
+            let prompt = if own.is_empty() { drawing.text.prompt.clone() } else { own };
+            prompts.push(if drawing.is_emptied(&mut random) { String::new() } else { prompt });
+        }
+        drawing.batch((truth, self.condition), (timesteps, noise_aug), prompts, random, device)
+    }
 }
 
 /// Draws the batch of one backward pass; `conditions` holds for each draw one latent a picture.
@@ -268,9 +358,9 @@ pub fn batch(
     mut random: ChaCha8Rng,
     device: &Device,
 ) -> LatentBatch {
-    let Drawing { side, count, channels, noise_aug_timestep, prompt: (prompt, dropout) } = *drawing;
-    let (mut truth, mut condition, mut timesteps) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut prompts, mut condition_times) = (Vec::new(), Vec::new());
+    let Drawing { side, count, channels, text, .. } = *drawing;
+    let (mut truth, mut condition) = (Vec::new(), Vec::new());
+    let (mut timesteps, mut noise_aug, mut prompts) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..count {
         let picture = random.random_range(0..truths.len());
         let latent = &truths[picture];
@@ -278,38 +368,23 @@ pub fn batch(
         let left = random.random_range(0..=latent.columns - side);
         let mut crop = Vec::new();
         latent.crop(top, left, side, &mut crop);
-        if latent.channels == channels {
-            truth.extend(crop);
-        } else {
-            for cell in crop.chunks_exact(2 * channels) {
-                let (means, deviations) = cell.split_at(channels);
-                truth.extend(means.iter().zip(deviations).map(|(m, d)| m + d * normal(&mut random)));
-            }
+        for values in crop.chunks_exact(latent.channels) {
+            cell(values, channels, &mut random, &mut truth);
         }
         if !conditions.is_empty() {
             let draw = random.random_range(0..conditions.len());
             conditions[draw][picture].crop(top, left, side, &mut condition);
         }
-        // One time from each of `count` equal spans: the loss of a batch varies less.
-        let span = 1000.0 / count as f32;
-        let time = (index as f32 + random.random::<f32>()) * span;
-        timesteps.push((time as usize).min(999));
-        if noise_aug_timestep > 0 {
-            condition_times.push(random.random_range(0..noise_aug_timestep));
-        }
-        let emptied = random.random_bool(dropout);
-        let own = latent.prompt.as_deref().unwrap_or(prompt);
-        prompts.push(if emptied { String::new() } else { own.to_string() });
+        timesteps.push(drawing.timestep(index, &mut random));
+        noise_aug.extend(drawing.noise_aug(&mut random));
+        let emptied = drawing.is_emptied(&mut random);
+        let own = latent.captions.as_ref().map(|[short, long]| {
+            // Nothing is drawn where there is nothing to choose, so that runs of earlier versions go on as they began.
+            let is_long = text.long_captions > 0.0 && random.random_bool(text.long_captions);
+            if is_long { long } else { short }
+        });
+        prompts.push(if emptied { String::new() } else { own.unwrap_or(&text.prompt).clone() });
     }
-    let shape = [count, side, side, channels];
-    let tensor = |data: Vec<f32>| Tensor::from_data(TensorData::new(data, shape), device);
-    let mut noise = || tensor((0..count * side * side * channels).map(|_| normal(&mut random)).collect());
-    LatentBatch {
-        noise: noise(),
-        augmentation: (noise_aug_timestep > 0).then(|| (noise(), condition_times)),
-        condition: (!conditions.is_empty()).then(|| tensor(condition)),
-        truth: tensor(truth),
-        timesteps,
-        prompts,
-    }
+    let condition = (!conditions.is_empty()).then_some(condition);
+    drawing.batch((truth, condition), (timesteps, noise_aug), prompts, random, device)
 }

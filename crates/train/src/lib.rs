@@ -1,5 +1,6 @@
 //! Degradations and the trainers of every part, on any device that can differentiate.
 
+mod anew;
 pub mod autoencoder;
 pub mod config;
 pub mod data;

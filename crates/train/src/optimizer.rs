@@ -10,7 +10,7 @@ use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::ops::optimizer::{self as ops, Moments, adamw, sum_of_squares};
 use diffbir_nn::params::{Init, Keys, Source};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Gradients of one step by parameter, each as one row; those of several backward passes add up.
 #[derive(Default)]
@@ -22,9 +22,9 @@ impl Summed {
         network.visit(&mut Gather { gradients, into: self });
     }
 
-    /// The norm of all gradients together.
-    fn norm<N: Module>(&self, network: &N) -> f64 {
-        let mut squares = Squares { gradients: self, sums: Vec::new() };
+    /// The norm of the gradients of these parameters together.
+    fn norm<N: Module>(&self, network: &N, counts: impl Fn(ParamId) -> bool) -> f64 {
+        let mut squares = Squares { gradients: self, counts, sums: Vec::new() };
         network.visit(&mut squares);
         if squares.sums.is_empty() {
             return 0.0;
@@ -40,6 +40,15 @@ pub struct AdamW {
     config: OptimizerConfig,
     state: HashMap<ParamId, Moments>,
     steps: u64,
+    apart: Apart,
+}
+
+/// Parameters that are stepped as by an optimizer of their own: with a norm and a count of steps of their own.
+#[derive(Default)]
+struct Apart {
+    parameters: HashSet<ParamId>,
+    /// Steps before their first gradient.
+    after: u64,
 }
 
 impl AdamW {
@@ -47,7 +56,12 @@ impl AdamW {
     pub fn new<N: Module>(config: OptimizerConfig, network: &N) -> Self {
         let mut start = Start { average: config.ema_decay > 0.0, state: HashMap::new() };
         network.visit(&mut start);
-        Self { config, state: start.state, steps: 0 }
+        Self { config, state: start.state, steps: 0, apart: Apart::default() }
+    }
+
+    /// With these parameters apart, which have gradients after so many steps.
+    pub fn with_apart(self, parameters: impl IntoIterator<Item = ParamId>, after: u64) -> Self {
+        Self { apart: Apart { parameters: parameters.into_iter().collect(), after }, ..self }
     }
 
     /// Steps taken so far.
@@ -56,18 +70,24 @@ impl AdamW {
     }
 
     /// One step at `rate` for every parameter that has a gradient, which is the sum's `share`; returns the network
-    /// and the norm of all gradients before clipping. Nothing changes where the norm is no number.
+    /// and the norm of the gradients before clipping, of those that are not apart. Nothing changes where a norm is no
+    /// number.
     pub fn step<N: Module>(&mut self, network: N, gradients: &Summed, share: f64, rate: f64) -> (N, f64) {
-        let norm = gradients.norm(&network) * share;
-        if !norm.is_finite() {
-            return (network, norm);
+        let is_apart = |id: ParamId| self.apart.parameters.contains(&id);
+        let norm = gradients.norm(&network, |id| !is_apart(id)) * share;
+        let apart = match self.apart.parameters.is_empty() {
+            true => 0.0,
+            false => gradients.norm(&network, is_apart) * share,
+        };
+        if let Some(wrong) = [norm, apart].into_iter().find(|norm| !norm.is_finite()) {
+            return (network, wrong);
         }
         self.steps += 1;
-        let scale = share * (self.config.clip_norm / norm.max(1e-12)).min(1.0);
+        let scales = [norm, apart].map(|norm| share * (self.config.clip_norm / norm.max(1e-12)).min(1.0));
         // The average follows quickly at first: otherwise it would remember the random start.
         let steps = self.steps as f64;
         let ema_decay = self.config.ema_decay.min((1.0 + steps) / (10.0 + steps));
-        let network = network.map(&mut Step { optimizer: self, gradients, rate, scale, ema_decay });
+        let network = network.map(&mut Step { optimizer: self, gradients, rate, scales, ema_decay });
         (network, norm)
     }
 
@@ -115,7 +135,7 @@ impl AdamW {
         for part in &parts {
             part.expect_all_used()?;
         }
-        Ok(Self { config, state, steps })
+        Ok(Self { config, state, steps, apart: Apart::default() })
     }
 }
 
@@ -156,14 +176,17 @@ impl ModuleVisitor for Gather<'_> {
     }
 }
 
-struct Squares<'a> {
+struct Squares<'a, C> {
     gradients: &'a Summed,
+    counts: C,
     sums: Vec<Tensor<1>>,
 }
 
-impl ModuleVisitor for Squares<'_> {
+impl<C: Fn(ParamId) -> bool> ModuleVisitor for Squares<'_, C> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.0.get(&param.id) {
+        if (self.counts)(param.id)
+            && let Some(gradient) = self.gradients.0.get(&param.id)
+        {
             self.sums.push(sum_of_squares(gradient.clone()));
         }
     }
@@ -187,7 +210,8 @@ struct Step<'a> {
     optimizer: &'a mut AdamW,
     gradients: &'a Summed,
     rate: f64,
-    scale: f64,
+    /// Of gradients, and of those that are apart.
+    scales: [f64; 2],
     ema_decay: f64,
 }
 
@@ -199,7 +223,12 @@ impl ModuleMapper for Step<'_> {
         };
         let OptimizerConfig { beta1, beta2, epsilon, weight_decay, .. } = self.optimizer.config;
         let shape = tensor.dims();
-        let steps = self.optimizer.steps as i32;
+        let Apart { parameters, after } = &self.optimizer.apart;
+        let (steps, scale) = match parameters.contains(&id) {
+            false => (self.optimizer.steps, self.scales[0]),
+            true => (self.optimizer.steps.saturating_sub(*after).max(1), self.scales[1]),
+        };
+        let steps = steps as i32;
         let step = ops::AdamW {
             beta1: beta1 as f32,
             beta2: beta2 as f32,
@@ -207,7 +236,7 @@ impl ModuleMapper for Step<'_> {
             epsilon: epsilon as f32,
             rate: self.rate as f32,
             weight_decay: weight_decay as f32,
-            scale: self.scale as f32,
+            scale: scale as f32,
             average_decay: Some(self.ema_decay as f32),
         };
         let moments = self.optimizer.state.remove(&id).expect("every parameter has moments from the start");
@@ -258,6 +287,48 @@ mod tests {
         assert!(rate(Shape::Cosine, 12).abs() < 1e-12);
         // A run that was made longer goes on at the end of the old one, not beyond.
         assert!(rate(Shape::Cosine, 20).abs() < 1e-12);
+    }
+
+    #[derive(Module, Debug)]
+    struct Two {
+        a: Param<Tensor<1>>,
+        b: Param<Tensor<1>>,
+    }
+
+    /// A network, a discriminator that is heard late, and the gradient of either so large that it is clipped.
+    #[test]
+    fn what_is_apart_is_stepped_as_by_an_optimizer_of_its_own() {
+        let device = Device::flex().autodiff();
+        let value = |values: [f32; 2]| Tensor::<1>::from_floats(values, &device).require_grad();
+        let two = || Two {
+            a: Param::initialized(ParamId::from(1), value([0.5, -0.3])),
+            b: Param::initialized(ParamId::from(2), value([0.2, 0.7])),
+        };
+        let config = OptimizerConfig { clip_norm: 0.5, weight_decay: 0.01, ..OptimizerConfig::default() };
+        let gradients = |network: &Two, parts: &[bool; 2]| {
+            let mut sum = Summed::default();
+            let factors =
+                [[3.0, 1.0], [-20.0, 0.1]].map(|factors| Tensor::<1>::from_floats(factors, &device));
+            let [a, b] = [&network.a, &network.b].map(|param| param.val());
+            let terms = [(a * factors[0].clone()).sum(), (b * factors[1].clone()).sum()];
+            let heard = terms.into_iter().zip(parts).filter(|(_, heard)| **heard).map(|(term, _)| term);
+            sum.add(network, &heard.reduce(|a, b| a + b).unwrap().backward());
+            sum
+        };
+        let train = |mut optimizer: AdamW, heard: &[[bool; 2]]| {
+            let mut network = two();
+            for parts in heard {
+                let sum = gradients(&network, parts);
+                network = optimizer.step(network, &sum, 1.0, 1e-2).0;
+            }
+            [network.a, network.b].map(|param| param.val().into_data().iter::<f32>().collect::<Vec<_>>())
+        };
+        let new = || AdamW::new(config, &two());
+        let late = [[true, false], [true, false], [true, true], [true, true]];
+        let [a, b] = train(new().with_apart([ParamId::from(2)], 2), &late);
+        assert_eq!(a, train(new(), &[[true, false]; 4])[0]);
+        assert_eq!(b, train(new(), &[[false, true]; 2])[1]);
+        assert_ne!([a, b], train(new(), &late), "otherwise they share norm and count");
     }
 
     #[test]

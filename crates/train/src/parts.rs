@@ -1,18 +1,21 @@
 //! Trained networks that a trainer uses and leaves as they are, and what they make of pictures and prompts.
 
+use crate::anew::Anew;
 use crate::config::{
-    AutoencoderSizes, ControlConfig, LatentData, LatentValidation, TextConfig, Trained, recipe,
+    AutoencoderSizes, ConfigError, ControlConfig, LatentData, LatentValidation, RunConfig, TextConfig,
+    Trained, recipe,
 };
-use crate::data::Pictures;
+use crate::data::{OpenConfig, Pictures};
 use crate::degrade::generator;
 use crate::files::{self, Part};
-use crate::latents::{self, Kind, Latent};
+use crate::latents::{self, Drawing, Kind, Latent, LatentBatch, MULTIPLE_PX};
 use crate::run::{Report, TrainError, to_tensor};
 use crate::shown::{From, Shown};
 use crate::stage1;
 use crate::stage2::Objective;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use diffbir_imaging::Raster;
+use diffbir_imaging::resize::{self, Filter};
 use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::clip::ClipText;
 use diffbir_models::stage1::{Stage1, Stage1Config};
@@ -20,6 +23,7 @@ use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
 use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -73,13 +77,18 @@ impl Cleaner {
         Ok(Self { sizes, network, mark: files::mark(Part::Stage1, &trained.path)?, device: device.clone() })
     }
 
-    /// From a degraded picture to what stage 1 makes of it for a true picture of this size.
-    pub(crate) fn restore(&self, degraded: &Raster, [width_px, height_px]: [usize; 2]) -> Raster {
+    /// From a degraded picture to what stage 1 makes of it at this width and height.
+    pub(crate) fn restore_to(&self, degraded: &Raster, (width_px, height_px): (usize, usize)) -> Raster {
         let picture = stage1::input(&self.sizes, degraded, width_px, height_px);
-        let out = self.network.forward(to_tensor([&picture], &self.device)).clamp(0.0, 1.0);
-        let [_, height_px, width_px, channels] = out.dims();
+        let padded = picture.repeat_end(self.sizes.multiple_px());
+        let out = self.network.forward(to_tensor([&padded], &self.device)).clamp(0.0, 1.0);
+        let [_, rows, columns, channels] = out.dims();
         let data = out.into_data().iter::<f32>().collect();
-        Raster { width_px, height_px, channels, data }
+        let (columns_inside, rows_inside) =
+            (picture.width_px * columns / padded.width_px, picture.height_px * rows / padded.height_px);
+        let restored = Raster { width_px: columns, height_px: rows, channels, data };
+        let restored = restored.crop(0, 0, columns_inside, rows_inside);
+        resize::float(&restored, width_px, height_px, Filter::Bicubic)
     }
 }
 
@@ -132,19 +141,60 @@ pub struct Pairs {
 }
 
 /// What a run trains on and what it is only measured on.
-pub(crate) struct Sets {
+pub(crate) struct Sets<'a> {
     /// To train on.
-    pub train: Pairs,
+    pub train: Source<'a>,
     /// To measure on.
     pub held_out: Pairs,
     /// To look at.
     pub shown: Option<Shown>,
 }
 
+/// Where batches come from.
+pub(crate) enum Source<'a> {
+    /// Latents that were made before, once for each degradation.
+    Kept(Pairs),
+    /// Pictures.
+    Anew(Anew<'a>),
+}
+
+impl Source<'_> {
+    /// The next batch, for a network on `device`; what is drawn of it is drawn from `random`.
+    pub fn next(
+        &mut self,
+        drawing: &Drawing,
+        random: ChaCha8Rng,
+        device: &Device,
+        report: &mut dyn FnMut(Report),
+    ) -> Result<LatentBatch, TrainError> {
+        match self {
+            Self::Kept(Pairs { truths, conditions }) => {
+                Ok(latents::batch(truths, conditions, drawing, random, device))
+            }
+            Self::Anew(anew) => anew.next(drawing, random, device, report),
+        }
+    }
+}
+
+/// Pictures of a run: to train on, and held out.
+pub(crate) struct Opened {
+    train: Pictures,
+    held_out: Option<Pictures>,
+}
+
+impl Opened {
+    /// How many there are to train on.
+    pub fn len(&self) -> usize {
+        self.train.len()
+    }
+}
+
 /// Makes the latents of a run.
 pub(crate) struct Encoder<'a> {
     pub(crate) data: &'a LatentData,
     pub(crate) held_out: &'a LatentValidation,
+    pub(crate) text: &'a TextConfig,
+    pub(crate) run: &'a RunConfig,
     pub(crate) autoencoder: Box<dyn Autoencoder>,
     /// What tells it from others.
     pub(crate) mark: String,
@@ -154,20 +204,38 @@ pub(crate) struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    /// `prompt` is that of pictures without a caption.
+    /// Finds the pictures: what can be wrong with a source is noticed before the first latent.
+    pub(crate) fn open(&self, report: &mut dyn FnMut(Report)) -> Result<Opened, TrainError> {
+        let (data, held_out) = (self.data, &self.held_out.folders);
+        let mut kept =
+            |sources: &[PathBuf]| latents::open(sources, data.side_cells, &*self.autoencoder, report);
+        let held_out = (!held_out.is_empty()).then(|| kept(held_out)).transpose()?;
+        if !data.makes_anew() {
+            return Ok(Opened { train: kept(&data.folders)?, held_out });
+        }
+        let side_px = data.side_cells * self.autoencoder.downsampling();
+        if !side_px.is_multiple_of(MULTIPLE_PX) {
+            let reason =
+                format!("makes crops of {side_px} pixels, which must be a multiple of {MULTIPLE_PX}");
+            return Err(ConfigError::Field { field: "data.side_cells", reason }.into());
+        }
+        let train = Pictures::open(&data.folders, &OpenConfig::new(data.crop, side_px), report)?;
+        train.fill(self.run.batch)?;
+        Ok(Opened { train, held_out })
+    }
+
+    /// What a run sees from the batch of number `first` on, counted from 0.
     pub(crate) fn sets(
         &self,
+        Opened { train, held_out }: Opened,
         objective: &Objective,
-        prompt: &str,
+        first: u64,
         report: &mut dyn FnMut(Report),
-    ) -> Result<Sets, TrainError> {
-        // What can be wrong with a source is noticed before the first latent.
-        let mut open =
-            |sources: &[PathBuf]| latents::open(sources, self.data.side_cells, &*self.autoencoder, report);
-        let train = open(&self.data.folders)?;
-        let LatentValidation { folders, shown } = self.held_out;
-        let held_out = (!folders.is_empty()).then(|| open(folders)).transpose()?;
-        let train = self.pairs(&train, "train", report)?;
+    ) -> Result<Sets<'_>, TrainError> {
+        let train = match self.data.makes_anew() {
+            true => Source::Anew(Anew::open(self, &train, self.text, self.run, first)?),
+            false => Source::Kept(self.pairs(&train, "train", report)?),
+        };
         let Some(pictures) = held_out else {
             return Ok(Sets { train, held_out: Pairs::default(), shown: None });
         };
@@ -176,13 +244,13 @@ impl Encoder<'_> {
         let recipe = conditions.map(|(_, control)| recipe(&control.recipe)).transpose()?;
         let from = From {
             pictures: &pictures,
-            count: *shown,
+            count: self.held_out.shown,
             side: self.data.side_cells,
             autoencoder: &*self.autoencoder,
             conditions: conditions
                 .zip(recipe.as_ref())
                 .map(|((cleaner, control), recipe)| (cleaner, recipe, control.noise_aug_timestep)),
-            prompt,
+            prompt: &self.text.prompt,
         };
         let shown = Shown::open(from, objective, &self.device)?;
         Ok(Sets { train, held_out, shown })
@@ -194,7 +262,11 @@ impl Encoder<'_> {
         name: &str,
         report: &mut dyn FnMut(Report),
     ) -> Result<Pairs, TrainError> {
-        let cache = self.data.latents.join(name);
+        // Those of held-out pictures are kept in any case.
+        let cache = match self.data.makes_anew() {
+            true => self.run.output.join("latents").join(name),
+            false => self.data.latents.join(name),
+        };
         let side = self.data.side_cells;
         let mut encode = |kind: &Kind, made_by: &str| {
             let autoencoder = (&*self.autoencoder, made_by);
@@ -203,7 +275,7 @@ impl Encoder<'_> {
         let truths = encode(&Kind::Truth, &self.mark)?;
         let mut conditions = Vec::new();
         if let Some((cleaner, ControlConfig { draws, recipe: name, .. })) = &self.cleaner {
-            let restore = |degraded: &Raster, size: [usize; 2]| cleaner.restore(degraded, size);
+            let restore = |degraded: &Raster, size_px| cleaner.restore_to(degraded, size_px);
             let recipe = recipe(name)?;
             let drawn_from: u64 = generator(0, &format!("{recipe:?}")).random();
             let made_by = format!("{} {} {drawn_from:016x}", self.mark, cleaner.mark);

@@ -122,7 +122,7 @@ pub struct Steps {
     pub terms: Vec<(&'static str, f64)>,
     /// Learning rate of the last one.
     pub rate: f64,
-    /// Norm of all gradients of the last one, before clipping.
+    /// Norm of all gradients of the last one, before clipping; a discriminator's are not among them.
     pub norm: f64,
     /// Seconds a step.
     pub seconds: f64,
@@ -244,6 +244,15 @@ impl<N: Module + Sync> Run<N> {
     /// With only the part of the network at this place as weights for use.
     pub fn for_use(self, place: &'static str) -> Self {
         Self { place: Some(place), ..self }
+    }
+
+    /// With the part of the network at this place stepped as by an optimizer of its own; it has gradients after so many
+    /// steps.
+    pub fn apart(self, place: &str, after: u64) -> Self {
+        let inside = |name: &str| name.strip_prefix(place).is_some_and(|rest| rest.starts_with('.'));
+        let parameters: Vec<_> =
+            self.keys.parameters().filter(|(_, name, _)| inside(name)).map(|(id, ..)| id).collect();
+        Self { optimizer: self.optimizer.with_apart(parameters, after), ..self }
     }
 
     /// The network with averaged weights, for validation and use.

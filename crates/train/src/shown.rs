@@ -45,7 +45,7 @@ pub(crate) struct From<'a> {
     pub autoencoder: &'a dyn Autoencoder,
     /// What makes conditions, from what, and the noise that they get.
     pub conditions: Option<(&'a Cleaner, &'a Recipe, usize)>,
-    /// Of a picture without a caption.
+    /// The prompt of a picture without a caption.
     pub prompt: &'a str,
 }
 
@@ -65,13 +65,13 @@ impl Shown {
             if let Some((cleaner, recipe, _)) = from.conditions {
                 let name = from.pictures.name(index);
                 let stem = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                let restore = |degraded: &Raster, size: [usize; 2]| cleaner.restore(degraded, size);
+                let restore = |degraded: &Raster, size_px| cleaner.restore_to(degraded, size_px);
                 let (low, clean) = degraded_and_restored(&truth, (recipe, 0, &stem), &restore)?;
                 degraded.push(low);
                 cleaned.push(clean);
             }
-            let caption = from.pictures.caption(index).ok().flatten();
-            prompts.push(caption.unwrap_or_else(|| from.prompt.into()));
+            let captions = from.pictures.captions(index).ok().flatten();
+            prompts.push(captions.map_or_else(|| from.prompt.into(), |[short, _]| short));
             truths.push(truth);
         }
         if truths.is_empty() {

@@ -36,6 +36,7 @@ pub fn train(
     let (sizes, crop_px) = (&config.network.sizes, config.data.crop_px);
     let recipe = recipe(&config.degradation.recipe)?;
     let pictures = Pictures::open(&config.data.folders, &config.data.open(), report)?;
+    pictures.fill(config.run.batch)?;
     // Pictures are reduced to a quarter.
     let held_out = HeldOut::open(&config.validation, sizes.multiple_px().max(4), device, report)?;
     let measured_by = if config.degradation.recipe == TRAINING { preset("medium") } else { recipe.clone() };

@@ -1,12 +1,12 @@
 //! Training of stage 2: the prior (a latent diffusion model) and, on it, the control branch (paper section 3.2;
 //! reference 5.2), on the latents of any autoencoder.
 
-use crate::config::{Config, DiffusionConfig, PriorTraining, RunConfig, Stage2Training};
+use crate::config::{Config, DiffusionConfig, PriorTraining, Stage2Training, Timesteps};
 use crate::degrade::generator;
 use crate::files::{self, Part};
 use crate::latents::{Drawing, LatentBatch, batch};
 use crate::optimizer::total;
-use crate::parts::{self, Cleaner, Encoder, Pairs, Sets, Texts};
+use crate::parts::{self, Cleaner, Encoder, Opened, Pairs, Sets, Texts};
 use crate::run::{Batch, Measured, Report, Run, TrainError};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -16,6 +16,7 @@ use diffbir_models::unet::{Control, Unet, UnetConfig};
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build;
 use rand::Rng;
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 /// What a denoiser is trained to say.
@@ -122,6 +123,8 @@ pub fn train_prior(
     let encoder = Encoder {
         data: &config.data,
         held_out: &config.validation,
+        text: &config.text,
+        run: &config.run,
         autoencoder: parts::autoencoder(&config.autoencoder, &plain)?,
         mark: files::mark(Part::Autoencoder, &config.autoencoder.path)?,
         cleaner: None,
@@ -129,21 +132,32 @@ pub fn train_prior(
     };
     let texts = Texts::open(&config.text, &plain)?;
     let objective = Objective::new(&config.diffusion);
+    let opened = encoder.open(report)?;
+    let pictures = opened.len();
     let run = Run::start(config, PriorTraining::TRAINER, start, &device, |params| sizes.build(params))?;
-    let Sets { train, held_out, shown } = encoder.sets(&objective, &config.text.prompt, report)?;
-    let drawing =
-        drawing(&config.run, config.data.side_cells, sizes, 0, (&config.text.prompt, config.text.dropout));
+    let Sets { mut train, held_out, shown } = encoder.sets(opened, &objective, run.batches(), report)?;
+    let drawing = Drawing {
+        side: config.data.side_cells,
+        count: config.run.batch,
+        channels: sizes.latent_channels,
+        noise_aug_timestep: 0,
+        timesteps: config.diffusion.timesteps,
+        text: &config.text,
+    };
+    // Both the loop and the loader tell of what happens.
+    let report = RefCell::new(report);
+    let tell = |told| (report.borrow_mut())(told);
     let mut position = run.batches();
     let loss = |unet: &Unet, batch: &LatentBatch| {
         let context = texts.context(&batch.prompts, &batch.truth.device());
         objective.loss(batch, |x, t| unet.forward(x, t, context, None))
     };
     run.train(
-        train.truths.len(),
+        pictures,
         || {
             position += 1;
             let random = generator(config.run.seed, &position.to_string());
-            Ok(batch(&train.truths, &[], &drawing, random, &device))
+            train.next(&drawing, random, &device, &mut { tell })
         },
         |unet, batch| loss(unet, batch).into(),
         |unet| {
@@ -154,7 +168,7 @@ pub fn train_prior(
                 unet.forward(x, t, context, None)
             }))
         },
-        report,
+        &mut { tell },
     )?;
     Ok(())
 }
@@ -184,6 +198,8 @@ pub fn train_control(
         encoder: Encoder {
             data: &config.data,
             held_out: &config.validation,
+            text: &config.text,
+            run: &config.run,
             autoencoder: parts::autoencoder(&config.autoencoder, &plain)?,
             mark: files::mark(Part::Autoencoder, &config.autoencoder.path)?,
             cleaner: Some((Cleaner::open(&config.stage1, &plain)?, &config.control)),
@@ -192,6 +208,7 @@ pub fn train_control(
         plain,
         device,
     };
+    let opened = task.encoder.open(report)?;
     match branch {
         None => {
             let start = init.map_or_else(|| control_start(&unet, sizes), Ok)?;
@@ -203,7 +220,12 @@ pub fn train_control(
                 ControlNet::new(params, sizes)
             })?;
             let unets = Some([&differentiating, &frozen]);
-            task.train(run, 0.0, unets, |control, unet| (unet.expect("it is given"), control), report)
+            task.train(
+                run,
+                opened,
+                (0.0, unets, |control, unet| (unet.expect("it is given"), control)),
+                report,
+            )
         }
         Some(branch) => {
             let mut start = Checkpoint::default();
@@ -214,7 +236,12 @@ pub fn train_control(
                 let unet = sizes.build(&params.at("unet"))?;
                 Ok(Both { unet, control: ControlNet::new(&params.at("control"), sizes)? })
             })?;
-            task.train(run, WITHOUT_CONTROL, None, |Both { unet, control }, _| (unet, control), report)
+            task.train(
+                run,
+                opened,
+                (WITHOUT_CONTROL, None, |Both { unet, control }, _| (unet, control)),
+                report,
+            )
         }
     }
 }
@@ -229,6 +256,9 @@ struct Both {
 
 /// Share of the examples that a UNet that learns too sees without its branch: what guidance compares with.
 const WITHOUT_CONTROL: f64 = 0.1;
+
+/// Picks what predicts, of what learns and a UNet that does not.
+type Networks<N> = for<'n> fn(&'n N, Option<&'n Unet>) -> (&'n Unet, &'n ControlNet);
 
 /// What stage 2 is trained on and with.
 struct Task<'a> {
@@ -252,31 +282,36 @@ impl Batch for Present {
 }
 
 impl Task<'_> {
-    /// `frozen` are UNets for steps and for validations that do not learn; `networks` picks those that predict.
+    /// `without` is the share of examples that do without the branch; `frozen` are UNets for steps and for validations
+    /// that do not learn; `networks` picks those that predict.
     fn train<N: Module + Sync>(
         &self,
         run: Run<N>,
-        without: f64,
-        frozen: Option<[&Unet; 2]>,
-        networks: for<'n> fn(&'n N, Option<&'n Unet>) -> (&'n Unet, &'n ControlNet),
+        opened: Opened,
+        (without, frozen, networks): (f64, Option<[&Unet; 2]>, Networks<N>),
         report: &mut dyn FnMut(Report),
     ) -> Result<(), TrainError> {
         let (config, objective) = (self.config, &self.objective);
-        let Sets { train, held_out, shown } = self.encoder.sets(objective, &config.text.prompt, report)?;
-        let drawing = drawing(
-            &config.run,
-            config.data.side_cells,
-            &config.network.sizes,
-            config.control.noise_aug_timestep,
-            (&config.text.prompt, config.text.dropout),
-        );
+        let pictures = opened.len();
+        let Sets { mut train, held_out, shown } =
+            self.encoder.sets(opened, objective, run.batches(), report)?;
+        let drawing = Drawing {
+            side: config.data.side_cells,
+            count: config.run.batch,
+            channels: config.network.sizes.latent_channels,
+            noise_aug_timestep: config.control.noise_aug_timestep,
+            timesteps: config.diffusion.timesteps,
+            text: &config.text,
+        };
+        let report = RefCell::new(report);
+        let tell = |told| (report.borrow_mut())(told);
         let loss = |(unet, control): (&Unet, &ControlNet), batch: &LatentBatch, present| {
             let context = self.texts.context(&batch.prompts, &batch.truth.device());
             control_loss(objective, unet, control, context, batch, present)
         };
         let mut position = run.batches();
         run.train(
-            train.truths.len(),
+            pictures,
             || {
                 position += 1;
                 let mut random = generator(config.run.seed, &position.to_string());
@@ -285,7 +320,7 @@ impl Task<'_> {
                     let present = (0..count).map(|_| f32::from(!random.random_bool(without))).collect();
                     Tensor::from_data(TensorData::new::<f32, _>(present, [count, 1, 1, 1]), &self.device)
                 });
-                Ok((batch(&train.truths, &train.conditions, &drawing, random, &self.device), present))
+                Ok((train.next(&drawing, random, &self.device, &mut { tell })?, present))
             },
             |network, (batch, present): &Present| {
                 loss(networks(network, frozen.map(|[unet, _]| unet)), batch, present.clone()).into()
@@ -301,7 +336,7 @@ impl Task<'_> {
                     steered(networks, x, condition, t, context, None)
                 }))
             },
-            report,
+            &mut { tell },
         )?;
         Ok(())
     }
@@ -344,16 +379,6 @@ fn is_narrower(a: &[usize], b: &[usize]) -> bool {
     a.len() == b.len() && a.len() > 1 && a[1] < b[1] && a[0] == b[0] && a[2..] == b[2..]
 }
 
-fn drawing<'a>(
-    run: &RunConfig,
-    side: usize,
-    unet: &UnetConfig,
-    noise_aug_timestep: usize,
-    prompt: (&'a str, f64),
-) -> Drawing<'a> {
-    Drawing { side, count: run.batch, channels: unet.latent_channels, noise_aug_timestep, prompt }
-}
-
 /// The loss on pictures that are not trained on, with the same crops, times and noise each time.
 fn validate(
     Pairs { truths, conditions }: &Pairs,
@@ -365,7 +390,8 @@ fn validate(
         return Measured { text: "no validation pictures".into(), ..Measured::default() };
     }
     const BATCHES: usize = 4;
-    let drawing = Drawing { count: 16, ..*drawing };
+    // Timesteps of equal spans, so that one validation compares with another.
+    let drawing = Drawing { count: 16, timesteps: Timesteps::Stratified, ..*drawing };
     let total: f32 = (0..BATCHES)
         .map(|index| {
             let random = generator(index as u64, "validation");

@@ -226,7 +226,7 @@ fn long_captions_and_none_come_by_their_chances() {
     config.columns.short = vec!["s".into()];
     config.columns.long = vec!["l".into()];
     let pictures = open_with(&[list], &config).0.unwrap();
-    assert_eq!(pictures.caption(1), Ok(Some("short 1".into())));
+    assert_eq!(pictures.captions(1), Ok(Some(["short 1", "long 1"].map(String::from))));
     for (long_caption, no_caption, start) in [(0.0, 0.0, "short "), (1.0, 0.0, "long "), (1.0, 1.0, "")] {
         let examples = examples(&pictures, &ExampleConfig { long_caption, no_caption, ..simple() }, 3);
         for Example { caption, .. } in examples.iter().flatten() {

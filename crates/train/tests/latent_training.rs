@@ -8,12 +8,14 @@ use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::stage1::Stage1Config;
+use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::taef2::Taef2Config;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{RandomInit, build};
 use diffbir_nn::{Device, Module, Params, WeightError};
 use diffbir_train::config::*;
+use diffbir_train::data::{Augment, Crop};
 use diffbir_train::run::{Report, TrainError};
 use diffbir_train::stage2;
 use pictures::{pictures, tensors};
@@ -69,7 +71,11 @@ fn prior(folder: &Path) -> PriorTraining {
     let start = PriorTraining::default();
     PriorTraining {
         network: unet(),
-        diffusion: DiffusionConfig { prediction: Prediction::Eps, terminal: Terminal::Plain },
+        diffusion: DiffusionConfig {
+            prediction: Prediction::Eps,
+            terminal: Terminal::Plain,
+            timesteps: Timesteps::Stratified,
+        },
         autoencoder: Trained {
             path: save(&folder.join("kl.safetensors"), 9, |params| kl_sizes.build(params)),
             network: kl(),
@@ -78,12 +84,14 @@ fn prior(folder: &Path) -> PriorTraining {
             encoder: Some(save(&folder.join("clip.safetensors"), 9, |params| clip.build(params))),
             network: Network { base: "sd2.1".into(), sizes: clip },
             prompt: "a picture".into(),
+            long_captions: 0.0,
             dropout: 0.3,
         },
         data: LatentData {
             folders: vec![folder.join("list.txt")],
             latents: folder.join("latents"),
             side_cells: 8,
+            ..start.data
         },
         validation: LatentValidation { folders: vec![data], ..LatentValidation::default() },
         optimizer: OptimizerConfig { rate: 2e-3, ..start.optimizer },
@@ -205,6 +213,74 @@ fn prior_and_branch_learn_and_go_on() {
     }
 }
 
+/// As the reference trains: crops are degraded, cleaned and encoded in the step that they are for.
+#[test]
+fn latents_that_are_made_anew_are_the_same_in_a_run_that_goes_on() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let folder = folder.path();
+    let device = Device::flex();
+    let mut prior = prior(folder);
+    prior.data = LatentData {
+        latents: PathBuf::new(),
+        crop: Crop::Center,
+        augment: Augment { mirror: true, ..Augment::default() },
+        ..prior.data
+    };
+    prior.diffusion.timesteps = Timesteps::Independent;
+    prior.text.long_captions = 0.2;
+    (prior.run.batch, prior.run.steps) = (2, 40);
+    let losses = validations(|report| stage2::train_prior(&prior, &device, report)).unwrap();
+    assert!(losses[2] < losses[0] - 0.02, "{losses:?}");
+
+    let mut whole = stage2(folder, &prior);
+    whole.run.steps = 8;
+    whole.run.checkpoint_every = 4;
+    // Its windows are larger than a crop.
+    let sizes = SwinIrConfig {
+        embed: 12,
+        depths: vec![2],
+        heads: vec![2],
+        upsampling_features: 8,
+        ..SwinIrConfig::official()
+    };
+    whole.stage1 = Trained {
+        path: save(&folder.join("swinir.safetensors"), 9, |params| sizes.build(params)),
+        network: Network { base: "swinir-official".into(), sizes: Stage1Config::SwinIr(sizes) },
+    };
+    whole.control = ControlConfig { recipe: "realesrgan".into(), by_batch: true, pool: 4, ..whole.control };
+    let mut parts = whole.clone();
+    validations(|report| stage2::train_control(&whole, &device, report)).unwrap();
+    parts.run.output = folder.join("parts");
+    let stopped = std::panic::catch_unwind(|| {
+        let _ = stage2::train_control(&parts, &Device::flex(), &mut |report| {
+            assert!(!matches!(report, Report::Validation { step: 4, .. }), "stop here");
+        });
+    });
+    assert!(stopped.is_err());
+    validations(|report| stage2::train_control(&parts, &device, report)).unwrap();
+    let state = |run: &Stage2Training| tensors(&run.run.output.join("checkpoints/0000008.safetensors"));
+    assert_eq!(state(&whole), state(&parts));
+    // Only those of held-out pictures are kept.
+    let kept = std::fs::read_dir(whole.run.output.join("latents")).unwrap();
+    assert_eq!(kept.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), ["valid"]);
+
+    parts.run.output = folder.join("none");
+    let refused = |config: &Stage2Training| {
+        let error = stage2::train_control(config, &device, &mut |_| {}).unwrap_err().to_string();
+        assert!(!config.run.output.exists());
+        error
+    };
+    parts.run.batch = 3;
+    assert!(refused(&parts).contains("control.pool: it must be a multiple of run.batch"));
+    parts.run.batch = 4;
+    assert!(refused(&parts).contains("there are 3 pictures for a batch of 4"));
+    parts.run.batch = 2;
+    parts.data.latents = folder.join("latents");
+    assert!(refused(&parts).contains("data.crop and data.augment are for latents that are made anew"));
+    (parts.data.crop, parts.data.augment) = (Crop::Inside, Augment::default());
+    assert!(refused(&parts).contains("control.by_batch and control.pool are for latents that are made anew"));
+}
+
 /// The mean of a latent is cached with its deviation, and prompts are read anew.
 #[test]
 fn what_does_not_fit_is_refused_before_the_first_step() {
@@ -218,6 +294,7 @@ fn what_does_not_fit_is_refused_before_the_first_step() {
     };
     refused(&|config| config.text.encoder = None, "text.encoder: a network without a learned token");
     refused(&|config| config.text.dropout = 1.5, "text.dropout");
+    refused(&|config| config.run.precision = Precision::Bf16, "run.precision: no device trains in bf16");
     refused(&|config| config.data.side_cells = 7, "data.side_cells: it must be a multiple of 2");
     refused(&|config| config.data.side_cells = 100, "no picture of at least");
     refused(

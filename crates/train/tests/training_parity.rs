@@ -12,7 +12,7 @@ use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::params::{Keys, build};
 use diffbir_nn::{Params, WeightError, recompute};
-use diffbir_train::config::{DiffusionConfig, OptimizerConfig, PictureLoss};
+use diffbir_train::config::{DiffusionConfig, OptimizerConfig, PictureLoss, Timesteps};
 use diffbir_train::latents::LatentBatch;
 use diffbir_train::losses::LossTerms;
 use diffbir_train::optimizer::{AdamW, Summed};
@@ -161,7 +161,8 @@ fn a_step_of_stage_2_is_the_references() {
         ("stage2 eps", Prediction::Eps, Terminal::Plain, 640, false),
         ("stage2 v", Prediction::V, Terminal::ZeroSnr, 999, true),
     ] {
-        let objective = Objective::new(&DiffusionConfig { prediction, terminal });
+        let objective =
+            Objective::new(&DiffusionConfig { prediction, terminal, timesteps: Timesteps::Independent });
         let batch = LatentBatch {
             truth: latent("train_z"),
             condition: Some(latent("train_c_img")),

@@ -1,6 +1,6 @@
 //! Flags of `--task face-background`.
 
-use super::not_negative;
+use super::{not_negative, share};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -20,6 +20,20 @@ pub struct Faces {
     #[arg(long, value_name = "FILE")]
     pub face_detector: Option<PathBuf>,
 
+    /// What restores faces in place of the model: gfpgan-v1.4 or another engine (see `diffbir models list`), or a file of
+    /// one.
+    #[arg(long, value_name = "NAME")]
+    pub face_engine: Option<String>,
+
+    /// How much of a face is --face-engine's, the rest being the model's own; 0..1 [default: 1].
+    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true, requires = "face_engine")]
+    pub face_blend: Option<f64>,
+
+    /// What restores the background in place of the model: an engine such as realesrgan-x2plus, or a file of one. The
+    /// reference's RealESRGAN is the engine that enlarges as --upscale does, its DiffBIR the model.
+    #[arg(long, value_name = "NAME", aliases = ["bg_upsampler", "bg-upsampler"])]
+    pub background_engine: Option<String>,
+
     /// Write faces as they were cut and as they were restored, and the background without them.
     #[arg(long, value_name = "DIR")]
     pub save_faces: Option<PathBuf>,
@@ -32,6 +46,9 @@ impl Faces {
             ("--faces", self.faces.is_some()),
             ("--min-face-px", self.min_face_px.is_some()),
             ("--face-detector", self.face_detector.is_some()),
+            ("--face-engine", self.face_engine.is_some()),
+            ("--face-blend", self.face_blend.is_some()),
+            ("--background-engine", self.background_engine.is_some()),
             ("--save-faces", self.save_faces.is_some()),
         ]
         .into_iter()

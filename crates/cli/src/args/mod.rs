@@ -2,6 +2,7 @@
 
 mod eval;
 mod faces;
+mod guidance;
 mod reference;
 mod restore;
 mod serve;
@@ -9,8 +10,9 @@ mod train;
 
 pub use eval::{Eval, TableFormat};
 pub use faces::{Faces, Which};
+pub use guidance::{Guidance, GuidanceLoss, GuidanceSpace};
 pub use reference::{Captioner, Reference, Version};
-pub use restore::{ColourFix, Precision, Restore, SeedMode, Task};
+pub use restore::{ColourFix, KeepSize, Precision, Restore, SeedMode, Task};
 pub use serve::Serve;
 pub use train::{Latents, Train, TrainPart, TrainRun};
 
@@ -114,12 +116,12 @@ pub enum ModelsCommand {
         /// v1, v2, v2.1, or the name of a file.
         name: Option<String>,
     },
-    /// Copy files that you have into the folder of weights, checking their hashes.
+    /// Copy files that you have into the folder of weights, checking their hashes. A model that `pack` made is then found by its name.
     Import {
         /// The files.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// The file's name in the catalog, if it is called otherwise.
+        /// The file's name in the catalog, if it is called otherwise; of a packed model another name for it.
         #[arg(long)]
         name: Option<String>,
     },
@@ -131,13 +133,14 @@ pub enum ModelsCommand {
 pub struct Pack {
     /// The folder of a run of `train stage1` or `train stage2`.
     pub run: PathBuf,
-    /// Where, between noise (0) and the stage-1 picture (1), the model's sampling starts best [default: 0].
+    /// Where, between noise (0) and the stage-1 picture (1), the model's sampling starts best [default: as the model it began
+    /// with].
     #[arg(long, value_parser = fidelity, allow_negative_numbers = true)]
     pub fidelity: Option<f64>,
-    /// The guidance scale that suits the model [default: 1].
+    /// The guidance scale that suits the model [default: as the model it began with].
     #[arg(long, value_parser = cfg_scale, allow_negative_numbers = true)]
     pub cfg_scale: Option<f64>,
-    /// Scale of the sampler's noise that suits the model [default: 1].
+    /// Scale of the sampler's noise that suits the model [default: as the model it began with].
     #[arg(long, value_parser = not_negative, allow_negative_numbers = true)]
     pub s_noise: Option<f64>,
     /// The model's name [default: the folder's].

@@ -44,18 +44,6 @@ pub struct Reference {
     /// Bits of llava's weights; not built.
     #[arg(long, alias = "llava_bit", value_parser = ["16", "8", "4"], hide = true)]
     pub llava_bit: Option<String>,
-
-    /// Restoration guidance; not built.
-    #[arg(long, hide = true)]
-    pub guidance: bool,
-
-    /// Loss of restoration guidance; not built.
-    #[arg(long, alias = "g_loss", value_parser = ["mse", "w_mse"], hide = true)]
-    pub g_loss: Option<String>,
-
-    /// Scale of restoration guidance; not built.
-    #[arg(long, alias = "g_scale", hide = true)]
-    pub g_scale: Option<f64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

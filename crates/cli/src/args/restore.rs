@@ -1,6 +1,6 @@
 //! Flags of `diffbir restore`.
 
-use super::{Existing, Faces, Reference, cfg_scale, fidelity, not_negative, positive, seed, share};
+use super::{Existing, Faces, Guidance, Reference, cfg_scale, fidelity, not_negative, positive, seed, share};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use diffbir::device::DeviceChoice;
@@ -57,6 +57,14 @@ pub struct Restore {
     /// Size of the output over that of the input; lowered, and said so, above 24 megapixels.
     #[arg(long, default_value_t = 4.0, value_parser = positive, allow_negative_numbers = true)]
     pub upscale: f64,
+
+    /// The shorter side in pixels that an official model works at, at least [default: 512].
+    #[arg(long, alias = "image_size", value_name = "PX", value_parser = clap::value_parser!(u16).range(64..=2048))]
+    pub image_size: Option<u16>,
+
+    /// Whether the result of an official model comes back to the size of the original times --upscale.
+    #[arg(long, alias = "keep_original_size", value_enum, default_value_t = KeepSize::Yes)]
+    pub keep_original_size: KeepSize,
 
     /// Steps of the sampler from noise to picture: more are slower and finer; --fidelity spares its share of
     /// them [default: what suits the model, often 10].
@@ -170,6 +178,9 @@ pub struct Restore {
     pub tiles: Tiles,
 
     #[command(flatten)]
+    pub guidance: Guidance,
+
+    #[command(flatten)]
     pub faces: Faces,
 
     #[command(flatten)]
@@ -181,7 +192,7 @@ pub struct Restore {
 }
 
 /// What only stage 2 heeds.
-const OF_STAGE2: [&str; 26] = [
+const OF_STAGE2: [&str; 27] = [
     "steps",
     "sampler",
     "s_churn",
@@ -199,6 +210,7 @@ const OF_STAGE2: [&str; 26] = [
     "negative_prompt",
     "strength",
     "noise_aug",
+    "guidance",
     "seed",
     "seed_mode",
     "noise",
@@ -209,6 +221,15 @@ const OF_STAGE2: [&str; 26] = [
     "vae_decoder_tiled",
     "cldm_tiled",
 ];
+
+/// What becomes of the size that the networks saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeepSize {
+    /// The result is as large as --upscale says.
+    Yes,
+    /// It stays as large as --image-size made it for the networks, where that is larger.
+    No,
+}
 
 impl Restore {
     /// Notes what was given for stage 2: a value alone does not say whether it was given.

@@ -57,7 +57,7 @@ pub enum TrainPart {
         /// frozen prior is what limits it. Writes one file with both.
         #[arg(long, value_name = "BRANCH")]
         together_with: Option<PathBuf>,
-        /// Degradations of each picture (control.draws) [default: 2].
+        /// Degradations of each picture whose latents are kept (control.draws) [default: 2].
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
         draws: Option<u16>,
         #[command(flatten)]
@@ -95,7 +95,7 @@ pub struct Latents {
     /// (autoencoder.path).
     #[arg(long, value_name = "PATH")]
     pub autoencoder: Option<PathBuf>,
-    /// Folder for latents, which are made once (data.latents).
+    /// Folder for latents, which are made once; without one they are made anew in each step (data.latents).
     #[arg(long, value_name = "DIR")]
     pub latents: Option<PathBuf>,
 }

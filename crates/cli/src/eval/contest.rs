@@ -220,7 +220,7 @@ fn hashes_of_model(name: &str, chosen: &Chosen) -> Result<Vec<String>> {
             let hashes: Result<Vec<_>> = files.iter().map(|file| hashes_of(file)).collect();
             Ok(hashes?.concat())
         }
-        (None, file) => hashes_of(Path::new(file)),
+        (None, name) => hashes_of(&choose::file_named(name)),
     }
 }
 

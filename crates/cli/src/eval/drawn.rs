@@ -4,7 +4,6 @@
 
 use super::sheet::SHEETS;
 use crate::outputs;
-use crate::paths::folder_of;
 use anyhow::{Context, Result, ensure};
 use diffbir_imaging::{Format, encode_rgb};
 use diffbir_metrics::Picture;
@@ -107,5 +106,5 @@ impl Drawn {
 fn name_of(key: &Path) -> String {
     let mut name = OsString::from(key.file_name().unwrap_or_default());
     name.push(".png");
-    key.parent().unwrap_or(folder_of(key)).join(name).to_string_lossy().into_owned()
+    key.with_file_name(name).to_string_lossy().into_owned()
 }

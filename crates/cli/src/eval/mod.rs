@@ -24,7 +24,7 @@ use drawn::Drawn;
 use ledger::Ledger;
 use measured::{Measured, Subject, measure};
 use meter::Meter;
-use pairs::{Files, Folder, together};
+use pairs::{Files, Folder, TRUTH, together};
 use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 use sheet::SHEETS;
@@ -51,7 +51,7 @@ pub fn run(arguments: &Eval) -> Result<ExitCode> {
     let sheets = output.as_ref().filter(|output| Drawn::is_in(output)).map(|output| output.join(SHEETS));
     let folders = Folder::search_all("--restored", &arguments.restored, sheets.as_deref())?;
     let truth = arguments.truth.as_ref();
-    let truth_folder = truth.map(|truth| Folder::search("--truth", "truth".into(), truth, sheets.as_deref()));
+    let truth_folder = truth.map(|truth| Folder::search("--truth", TRUTH.into(), truth, sheets.as_deref()));
     let truth_folder = truth_folder.transpose()?;
     if let Some(truth) = truth
         && arguments.restored.iter().any(|restored| place(restored) == place(truth))

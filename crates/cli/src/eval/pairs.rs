@@ -90,8 +90,8 @@ impl Folder {
             place(folder).file_name().map_or_else(|| "/".into(), |name| name.to_string_lossy().into_owned())
         };
         let names: Vec<String> = folders.iter().map(last).collect();
-        // What a table calls its rows of spreads is no folder's name.
-        let mut taken = HashSet::from([G_STD.to_string()]);
+        // What a table calls its rows of spreads and the truth is no folder of results.
+        let mut taken = HashSet::from([G_STD, TRUTH].map(String::from));
         let mut search = |(folder, name): (&PathBuf, &String)| {
             let alone = names.iter().filter(|other| *other == name).count() == 1;
             let given = folder.display().to_string();
@@ -108,6 +108,8 @@ impl Folder {
     }
 }
 
+/// What the truth is called.
+pub const TRUTH: &str = "truth";
 /// What the rows are called that tell how much repeated samples vary.
 pub const G_STD: &str = "G-STD";
 
@@ -197,7 +199,7 @@ mod tests {
     #[test]
     fn folders_are_never_called_alike() {
         let place = tempfile::TempDir::new().unwrap();
-        let names = ["a/x", "b/x", "y", "a/G-STD"].map(|name| {
+        let names = ["a/x", "b/x", "y", "a/G-STD", "a/truth"].map(|name| {
             let folder = place.path().join(name);
             std::fs::create_dir_all(&folder).unwrap();
             // A picture, as far as its first bytes say.
@@ -207,6 +209,6 @@ mod tests {
         let found = Folder::search_all("--restored", &names, None).unwrap();
         let called: Vec<&str> = found.iter().map(|folder| folder.name.as_str()).collect();
         let whole = names.each_ref().map(|folder| folder.to_str().unwrap());
-        assert_eq!(called, [whole[0], whole[1], "y", whole[3]]);
+        assert_eq!(called, [whole[0], whole[1], "y", whole[3], whole[4]]);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::measured::{Measured, Row, Subject};
 use super::metric::Metric;
+use super::pairs::TRUTH;
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_metrics::Picture;
 use font8x8::{BASIC_FONTS, UnicodeFonts};
@@ -71,7 +72,7 @@ pub fn sheet(subject: &Subject, measured: &Measured) -> Option<Picture> {
         panels.push(Panel { name: method.clone(), numbers: numbers(row), picture });
     }
     panels.extend(truth.map(|picture| Panel {
-        name: "truth".into(),
+        name: TRUTH.into(),
         numbers: String::new(),
         picture: picture.as_ref().map_err(String::clone),
     }));

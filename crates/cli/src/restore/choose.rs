@@ -32,26 +32,44 @@ pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Resu
     let loading = loading(arguments, device);
     let mut chosen = chosen(arguments, task, loading)?;
     if let Some(name) = &arguments.stage1 {
-        let (path, doubt) = match catalog::engine(name) {
-            Some(engine) => file_of(engine, engine.file)?,
-            None if Path::new(name).is_file() => (name.into(), doubts::of_file(Path::new(name))?),
-            None => bail!("--stage1 {name}: is neither an engine (see `diffbir models list`) nor a file"),
-        };
+        let (path, doubt) = engine_or_file("--stage1", name)?;
         chosen.model = chosen.model.behind(&path, loading).context("--stage1")?;
+        if chosen.model.config.stage1.side_px().is_some() {
+            bail!("--stage1 {name}: restores aligned faces by itself: it goes with --model or --face-engine");
+        }
         chosen.doubts.extend(doubt);
     }
     Ok(chosen)
 }
 
+/// The file of an engine, or a file, that `flag` names, and what speaks against it.
+fn engine_or_file(flag: &str, name: &str) -> Result<(PathBuf, Option<String>)> {
+    match catalog::engine(name) {
+        Some(engine) => file_of(engine, engine.file),
+        None if Path::new(name).is_file() => Ok((name.into(), doubts::of_file(Path::new(name))?)),
+        None => bail!("{flag} {name}: is neither an engine (see `diffbir models list`) nor a file"),
+    }
+}
+
+/// The engine that `flag` names, which works beside a model, and what speaks against its file.
+pub fn engine(flag: &str, name: &str, loading: Loading) -> Result<(Model, Option<String>)> {
+    let (path, doubt) = engine_or_file(flag, name)?;
+    let model = Model::open(&path, Loading { stages: Stages::First, ..loading }).context(flag.to_string())?;
+    if model.config.stage2.is_some() {
+        bail!("{flag} {name}: has a stage 2, so it is no engine: it goes with --model");
+    }
+    Ok((model, doubt))
+}
+
 fn chosen(arguments: &Restore, task: catalog::Task, loading: Loading) -> Result<Chosen> {
+    if let Some(share) = arguments.denoise {
+        return denoising(&arguments.model, share as f32, loading);
+    }
     if let Some(set) = named_version(arguments)? {
         return official(set, task, loading);
     }
     if let Some(ckpt) = &arguments.reference.ckpt {
         return from_files(ckpt, &arguments.reference, loading);
-    }
-    if let Some(share) = arguments.denoise {
-        return denoising(&arguments.model, share as f32, loading);
     }
     named("--model", &arguments.model, task, loading)
 }
@@ -119,11 +137,23 @@ pub fn named(flag: &str, name: &str, task: catalog::Task, loading: Loading) -> R
         folder if Path::new(folder).is_dir() => bail!(
             "{flag} {folder}: is no folder of a training run: it has no config.toml, which `diffbir train` writes"
         ),
-        name => bail!(
-            "{flag} {name}: is neither auto, nano, v1, v2, v2.1 nor an engine (see `diffbir models list`) nor a file nor \
-            the folder of a training run"
-        ),
+        name => match store().ok().and_then(|store| crate::own::find(&store, name)) {
+            Some(file) => own(Model::open(&file, loading)?),
+            None => bail!(
+                "{flag} {name}: is neither auto, nano, v1, v2, v2.1 nor another model of `diffbir models list` nor a \
+                file nor the folder of a training run"
+            ),
+        },
     }
+}
+
+/// The file of an engine or of a model of one's own, and otherwise the path that a name is.
+pub fn file_named(name: &str) -> PathBuf {
+    let found = store().ok().and_then(|store| match catalog::engine(name) {
+        Some(engine) => store.find(engine.file),
+        None => crate::own::find(&store, name).filter(|_| !Path::new(name).exists()),
+    });
+    found.unwrap_or_else(|| name.into())
 }
 
 /// The best official model that is present, if there is one.
@@ -216,11 +246,6 @@ pub fn task(arguments: &Restore) -> Result<catalog::Task> {
             "--captioner: only `none` is built: describe the picture by --prompt",
         ),
         (reference.llava_bit.is_some(), "--llava-bit: the captioner llava is not built: leave it out"),
-        (reference.guidance, "--guidance: restoration guidance is not built yet: leave it out"),
-        (
-            reference.g_loss.is_some() || reference.g_scale.is_some(),
-            "--g-loss and --g-scale: restoration guidance is not built yet: leave them out",
-        ),
     ];
     if let Some((_, message)) = not_built.into_iter().find(|(asked, _)| *asked) {
         bail!("{message}");

@@ -12,6 +12,7 @@ use diffbir::catalog::{DETECTORS, PARSER, Store};
 use diffbir::faces::{self, Detector, Finder, Manner, Parser, Rules, Scene};
 use diffbir::restore::Watch;
 use diffbir::{Model, Options, Progress};
+use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::{Format, Photo, Raster};
 use diffbir_nn::Device;
 use std::collections::HashSet;
@@ -24,10 +25,14 @@ const LEAST_PX: f64 = 16.0;
 /// What is the same for the faces of all pictures of a run.
 pub struct Faces {
     finder: Finder,
-    /// What restores them, where it is not what restores the background.
+    /// What restores them, where it is not the model of the run.
     model: Option<Model>,
     /// Whether its stage 2 runs.
     stage2: bool,
+    /// What restores them besides, and its share.
+    engine: Option<(Model, f32)>,
+    /// What restores the background, where it is not the model of the run.
+    background: Option<Model>,
     rules: Rules,
 }
 
@@ -81,7 +86,12 @@ pub fn plan(arguments: &Restore) -> Result<()> {
 
 impl Faces {
     /// Nothing where no faces are to be looked for.
-    pub fn new(arguments: &Restore, chosen: &Chosen, device: &Device) -> Result<Option<Self>> {
+    pub fn new(
+        arguments: &Restore,
+        chosen: &Chosen,
+        (device, options): (&Device, &Options),
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Option<Self>> {
         if !asked(arguments)? {
             return Ok(None);
         }
@@ -97,7 +107,25 @@ impl Faces {
         let loading = choose::loading(arguments, device);
         let parser = store.as_ref().and_then(|store| store.find(PARSER));
         let parser = parser.map(|file| Parser::open(&file, loading.precision, device)).transpose()?;
+        let mut beside = |flag: &str, name: &str| -> Result<Model> {
+            let (model, doubt) = choose::engine(flag, name, loading)?;
+            doubt.iter().for_each(|doubt| say(doubt));
+            model.check(options).with_context(|| format!("{flag} {name}"))?;
+            Ok(model)
+        };
+        let engine = flags.face_engine.as_deref().map(|name| beside("--face-engine", name)).transpose()?;
+        let engine = engine.map(|model| (model, flags.face_blend.unwrap_or(1.0) as f32));
+        let background = background_of(flags.background_engine.as_deref(), options.upscale);
+        let background = background.map(|name| beside("--background-engine", name)).transpose()?;
+        if let Some(model) = background.as_ref().filter(|model| model.config.stage1.side_px().is_some()) {
+            bail!(
+                "--background-engine: {} restores aligned faces alone: it goes with --face-engine",
+                model.config.name
+            );
+        }
         let model = match (chosen.set, &store) {
+            // Nobody asks for its faces.
+            _ if matches!(engine, Some((_, 1.0))) => None,
             (Some(set), Some(store)) => Some(chosen.model.official_faces(set, store, loading)?),
             _ => None,
         };
@@ -114,11 +142,21 @@ impl Faces {
             model,
             // The built-in stage 2 breaks eyes: it is for those who ask for it.
             stage2: !arguments.stage1_only && (chosen.model.config.name != "nano" || asked_for),
+            engine,
+            background,
             rules: Rules { which, least_px: flags.min_face_px.unwrap_or(least_px) as f32, manner },
         }))
     }
 
-    /// Finds and restores the faces of a photograph whose background `model` restores.
+    /// What restores the background, and how, where `model` with `options` restores all else.
+    pub fn background<'a>(&'a self, (model, options): (&'a Model, &Options)) -> (&'a Model, Options) {
+        match &self.background {
+            Some(engine) => (engine, Options { stage1: true, ..options.clone() }),
+            None => (model, options.clone()),
+        }
+    }
+
+    /// Finds and restores the faces of a photograph that `model` restores.
     pub fn restore(
         &self,
         (model, options): (&Model, &Options),
@@ -127,23 +165,45 @@ impl Faces {
         seeds: &mut Seeds,
         follow: &mut dyn Follow,
     ) -> Result<Restored, diffbir::Error> {
-        let geometry = model.config.geometry;
+        let geometry = self.background((model, options)).0.config.geometry;
         let scene = self.finder.look(photo, geometry, options.upscale, self.rules, &mut Quiet(follow))?;
         let count = scene.count();
         follow.faces(scene.found, count);
         let model = self.model.as_ref().unwrap_or(model);
+        let share = self.engine.as_ref().map_or(0.0, |(_, share)| *share);
         let (mut cut, mut results) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for index in 0..count {
             follow.face(index + 1, count);
-            let (photo, upscale) = scene.cut(index, &model.config);
-            let options = Options { upscale, ..options.clone() };
-            let prepared = model.prepare(&photo, &options, self.stage2, &mut Quiet(follow))?;
+            let mut seen = None;
             let mut samples = Vec::new();
-            for batch in batches {
-                let noise = seeds.batch(batch);
-                samples.extend(model.detail(&prepared, batch.len(), &options, noise, &mut Quiet(follow))?);
+            if share < 1.0 {
+                let (photo, upscale) = scene.cut(index, &model.config);
+                let options = Options { upscale, ..options.clone() };
+                let prepared = model.prepare(&photo, &options, self.stage2, &mut Quiet(follow))?;
+                for batch in batches {
+                    let noise = seeds.batch(batch);
+                    samples.extend(model.detail(
+                        &prepared,
+                        batch.len(),
+                        &options,
+                        noise,
+                        &mut Quiet(follow),
+                    )?);
+                }
+                seen = Some(photo);
             }
-            cut.push(photo);
+            if let Some((engine, _)) = self.engine.as_ref().filter(|_| share > 0.0) {
+                let (photo, upscale) = scene.cut(index, &engine.config);
+                let options = Options { upscale, stage1: true, ..options.clone() };
+                let face = engine.prepare(&photo, &options, false, &mut Quiet(follow))?.clean();
+                if samples.is_empty() {
+                    samples = vec![face; batches.iter().map(|batch| batch.len()).sum()];
+                } else {
+                    samples.iter_mut().for_each(|own| blend(own, &face, share));
+                }
+                seen = seen.or(Some(photo));
+            }
+            cut.extend(seen);
             results.push(samples);
         }
         Ok(Restored { scene, cut, results })
@@ -159,6 +219,26 @@ impl Faces {
         let of_sample: Vec<&Raster> = faces.results.iter().map(|samples| &samples[index]).collect();
         faces.scene.paste(background.clone(), &of_sample, self.finder.parser.as_ref())
     }
+}
+
+/// The engine that `--background-engine` names: by the reference's names, where they are given, that which enlarges as
+/// asked, or none.
+fn background_of(name: Option<&str>, upscale: f64) -> Option<&str> {
+    match name? {
+        "DiffBIR" => None,
+        // As the reference has it: whole factors of four, else two.
+        "RealESRGAN" if upscale as u32 == 4 => Some("realesrgan-x4plus"),
+        "RealESRGAN" => Some("realesrgan-x2plus"),
+        name => Some(name),
+    }
+}
+
+/// Mixes into a face this share of another picture of it, brought to its size.
+fn blend(face: &mut Raster, other: &Raster, share: f32) {
+    let (width, height) = face.size();
+    let resized = (other.size() != face.size()).then(|| resize::float(other, width, height, Filter::Bicubic));
+    let other = resized.as_ref().unwrap_or(other);
+    face.data.iter_mut().zip(&other.data).for_each(|(own, other)| *own += share * (other - *own));
 }
 
 /// Passes on how far a face is, and not what comes about on its way.
@@ -222,5 +302,29 @@ impl Restored {
     /// How many faces were restored.
     pub fn count(&self) -> usize {
         self.results.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faces_are_blended_by_share_at_the_size_of_the_first() {
+        let of = |side: usize, value: f32| {
+            let data = vec![value; side * side * 3];
+            Raster { width_px: side, height_px: side, channels: 3, data }
+        };
+        let mut face = of(6, 0.2);
+        blend(&mut face, &of(4, 0.6), 0.25);
+        assert!(face.size() == (6, 6) && face.data.iter().all(|value| (value - 0.3).abs() < 1e-6));
+    }
+
+    #[test]
+    fn the_references_background_is_the_engine_that_enlarges_so() {
+        assert_eq!(background_of(Some("RealESRGAN"), 4.5), Some("realesrgan-x4plus"));
+        assert_eq!(background_of(Some("RealESRGAN"), 3.0), Some("realesrgan-x2plus"));
+        assert_eq!(background_of(Some("DiffBIR"), 2.0), None);
+        assert_eq!(background_of(Some("mine.pth"), 2.0), Some("mine.pth"));
     }
 }

@@ -86,7 +86,7 @@ impl<'a> Restorer<'a> {
         let model = &chosen.model;
         let options = settings::options(arguments, model, task, say)?;
         let seeds = Seeds::new(arguments, chosen.set, task)?;
-        let faces = Faces::new(arguments, chosen, device)?;
+        let faces = Faces::new(arguments, chosen, (device, &options), say)?;
         Ok(Self { model, options, format, arguments, seeds, faces })
     }
 
@@ -107,8 +107,12 @@ impl<'a> Restorer<'a> {
         if !lost.is_empty() {
             follow.say(&format!("  {} cannot carry {}: left out", self.format.name(), lost.join(" and ")));
         }
+        let (background, options) = match &self.faces {
+            Some(faces) => faces.background((self.model, &self.options)),
+            None => (self.model, self.options.clone()),
+        };
         let size = (photo.width_px, photo.height_px);
-        let (_, upscale) = self.model.config.geometry.output_size(size.0, size.1, self.options.upscale);
+        let (_, upscale) = background.config.geometry.output_size(size.0, size.1, self.options.upscale);
         if upscale < self.options.upscale {
             follow.say(&format!("  {}", lowered(self.options.upscale, upscale, size)));
         }
@@ -116,7 +120,7 @@ impl<'a> Restorer<'a> {
         let (format, quality) = (self.format, self.arguments.quality);
         let depth = match photo.is_deep() && format.is_deep() {
             true => Depth::Sixteen,
-            false => self.model.config.geometry.depth(),
+            false => background.config.geometry.depth(),
         };
         let batches: Vec<&[u64]> = samples.chunks(usize::from(self.arguments.batch_size)).collect();
         self.seeds.picture();
@@ -129,7 +133,7 @@ impl<'a> Restorer<'a> {
             None => None,
         };
         let stage2 = !self.arguments.stage1_only;
-        let prepared = self.model.prepare(photo, &self.options, stage2, follow)?;
+        let prepared = background.prepare(photo, &options, stage2, follow)?;
         let alpha = prepared.alpha.as_ref();
         let encode = |picture: &Raster| {
             let alpha = alpha.filter(|alpha| alpha.size() == picture.size());
@@ -139,7 +143,7 @@ impl<'a> Restorer<'a> {
         let mut done = 0;
         for batch in batches {
             let noise = self.seeds.batch(batch);
-            let details = self.model.detail(&prepared, batch.len(), &self.options, noise, follow)?;
+            let details = background.detail(&prepared, batch.len(), &options, noise, follow)?;
             let seconds = started.elapsed().as_secs_f64() / details.len() as f64;
             for (&sample, background) in batch.iter().zip(&details) {
                 let pasted = match (&self.faces, &found) {

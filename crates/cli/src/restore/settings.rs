@@ -1,12 +1,14 @@
 //! From flags and model to the settings of a run.
 
-use crate::args::{ColourFix, Restore};
+use crate::args::{self, ColourFix, Guidance, GuidanceLoss, GuidanceSpace, KeepSize, Restore};
 use anyhow::{Result, bail};
 use diffbir::catalog::{NEGATIVE_V21, PROMPT_V21, Task};
 use diffbir::config::SamplingDefaults;
+use diffbir::geometry::Geometry;
 use diffbir::tiling::{Cut, Sliding, Tiling};
 use diffbir::{Model, Options, restore};
-use diffbir_diffusion::{Parameter, Parameters, Sampler, StartPoint, Terminal};
+use diffbir_diffusion::restoration::{Loss, Space};
+use diffbir_diffusion::{Parameter, Parameters, Restoration, Sampler, StartPoint, Terminal};
 
 /// The reference's guidance scale where none is given, for all its models.
 const REFERENCE_CFG_SCALE: f64 = 6.0;
@@ -22,6 +24,12 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
                 "--task denoise: {name} has one network for all: use --task sr, with --upscale 1 to keep the size"
             ),
         }
+    }
+    if model.config.stage1.side_px().is_some() && task != Task::Face {
+        bail!(
+            "--model {name}: restores one aligned face that fills the picture: use --task face, or, for a photograph, \
+             --task face-background with --face-engine {name}"
+        );
     }
     let own_start = arguments.start_point_type == Some(StartPoint::Cond) || arguments.better_start;
     let terminal = model.config.stage2.as_ref().map(|stage2| stage2.terminal);
@@ -47,6 +55,20 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
     if !model.has_stage2() && !arguments.stage1_only {
         say(&format!("{name} has no stage 2: it cleans and enlarges, and adds no detail"));
     }
+    let sized = [
+        ("--image-size", arguments.image_size.is_some()),
+        ("--keep-original-size no", arguments.keep_original_size == KeepSize::No),
+    ];
+    for (flag, _) in sized.into_iter().filter(|(_, given)| *given) {
+        if arguments.task == args::Task::FaceBackground {
+            bail!(
+                "{flag}: faces are laid back at sizes of their own, so it does not go with --task face-background"
+            );
+        }
+        if model.config.geometry == Geometry::Free {
+            unheeded(arguments, format!("{flag}: changes nothing: {name} takes pictures of any size"), say)?;
+        }
+    }
     let defaults = if as_reference(arguments) { reference_defaults() } else { model.sampling() };
     let sampler = arguments.sampler.unwrap_or(defaults.sampler);
     if arguments.fidelity.is_some_and(|fidelity| fidelity > 0.0) && !sampler.starts_midway() {
@@ -69,6 +91,8 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
     }
     let options = Options {
         upscale: arguments.upscale,
+        image_size_px: arguments.image_size.map(usize::from),
+        keep_size: arguments.keep_original_size == KeepSize::Yes,
         stage1: !arguments.no_stage1,
         tiling: tiling(arguments, say)?,
         sampler,
@@ -83,6 +107,7 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
         negative_prompt: arguments.negative_prompt.clone().unwrap_or(defaults.negative_prompt),
         strength: arguments.strength,
         noise_aug: usize::from(arguments.noise_aug),
+        restoration: restoration(&arguments.guidance, arguments, say)?,
         colour_fix: match arguments.color_fix {
             ColourFix::Wavelet => restore::ColourFix::Wavelet,
             ColourFix::Adain => restore::ColourFix::Adain,
@@ -91,6 +116,35 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
     };
     model.check(&options)?;
     Ok(options)
+}
+
+/// How the sampler's estimates are pulled towards stage 1, if they are.
+fn restoration(
+    given: &Guidance,
+    arguments: &Restore,
+    say: &mut dyn FnMut(&str),
+) -> Result<Option<Restoration>> {
+    if !given.guidance {
+        return Ok(None);
+    }
+    if given.g_scale == 0.0 {
+        unheeded(arguments, "--guidance: changes nothing without --g-scale, such as .5".into(), say)?;
+    }
+    let loss = match given.g_loss {
+        GuidanceLoss::Mse => Loss::Mse,
+        GuidanceLoss::WMse => Loss::WeightedMse,
+    };
+    let space = match (given.g_space, loss) {
+        (Some(GuidanceSpace::Latent), Loss::WeightedMse) => {
+            bail!(
+                "--g-space latent: the loss w_mse looks for edges in pictures: give --g-loss mse, or --g-space rgb"
+            )
+        }
+        (Some(GuidanceSpace::Latent), _) | (None, Loss::Mse) => Space::Latent,
+        (Some(GuidanceSpace::Rgb), _) | (None, Loss::WeightedMse) => Space::Rgb,
+    };
+    let Guidance { g_scale: scale, g_start: start, g_stop: stop, g_repeat: repeat, .. } = *given;
+    Ok(Some(Restoration { loss, space, scale, start, stop, repeat: usize::from(repeat) }))
 }
 
 /// Whether what is left out is as in the reference's `inference.py`. The article's demo has its own defaults,

@@ -4,7 +4,7 @@
 use crate::args::Arguments;
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, CommandFactory};
-use diffbir::catalog::SETS;
+use diffbir::catalog::{ENGINES, SETS};
 use diffbir_diffusion::Sampler;
 use diffbir_serve::engine::{Choice, Control, Controls, Kind, Options, Preset};
 use serde_json::json;
@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 struct Shown(&'static str, &'static str, &'static str, Option<[f64; 3]>, Option<&'static str>);
 
 /// What a server takes. Nothing here names files of the server, and nothing may.
-const SHOWN: [Shown; 38] = [
+const SHOWN: [Shown; 51] = [
     Shown("task", "Task", BASIC, None, None),
     Shown("model", "Model", BASIC, None, None),
     Shown("upscale", "Upscale", BASIC, Some([1.0, 8.0, 0.5]), None),
@@ -27,6 +27,8 @@ const SHOWN: [Shown; 38] = [
     Shown("quality", "Quality", FILE, Some([1.0, 100.0, 1.0]), None),
     Shown("stage1_only", "Stop after stage 1", STAGES, None, None),
     Shown("no_stage1", "Skip stage 1", STAGES, None, None),
+    Shown("image_size", "Image size", STAGES, Some([256.0, 768.0, 64.0]), None),
+    Shown("keep_original_size", "Keep original size", STAGES, None, None),
     Shown("fidelity", "Fidelity", STAGES, Some([0.0, 0.95, 0.05]), None),
     Shown("strength", "Control strength", STAGES, Some([0.0, 2.0, 0.01]), None),
     Shown("noise_aug", "Noise level of condition", STAGES, Some([0.0, 199.0, 1.0]), None),
@@ -44,8 +46,19 @@ const SHOWN: [Shown; 38] = [
     Shown("order", "order", SAMPLER, Some([1.0, 8.0, 1.0]), None),
     Shown("start_point_type", "Start from", SAMPLER, None, None),
     Shown("better_start", "Better start", SAMPLER, None, None),
+    Shown("guidance", "Restoration guidance", SAMPLER, None, None),
+    Shown("g_loss", "Its loss", SAMPLER, None, Some("guidance")),
+    Shown("g_scale", "Its scale", SAMPLER, Some([0.0, 2.0, 0.05]), Some("guidance")),
+    Shown("g_start", "From timestep", SAMPLER, Some([1.0, 1001.0, 1.0]), Some("guidance")),
+    Shown("g_stop", "Down to timestep", SAMPLER, Some([-1.0, 999.0, 1.0]), Some("guidance")),
+    Shown("g_space", "Compared as", SAMPLER, None, Some("guidance")),
+    Shown("g_repeat", "Pulls a step", SAMPLER, Some([1.0, 10.0, 1.0]), Some("guidance")),
     Shown("seed_mode", "Seeds", SAMPLER, None, None),
     Shown("batch_size", "Results at once", SAMPLER, Some([1.0, 12.0, 1.0]), None),
+    Shown("faces", "Which faces", FACES, None, None),
+    Shown("face_engine", "Face engine", FACES, None, None),
+    Shown("face_blend", "Its share", FACES, Some([0.0, 1.0, 0.05]), None),
+    Shown("background_engine", "Background engine", FACES, None, None),
     Shown("cleaner_tiled", "Tiled stage 1", TILES, None, None),
     Shown("cleaner_tile_size", "Its tile size", TILES, Some([256.0, 1024.0, 64.0]), Some("cleaner_tiled")),
     Shown("cleaner_tile_stride", "Its tile stride", TILES, Some([128.0, 512.0, 32.0]), Some("cleaner_tiled")),
@@ -72,7 +85,9 @@ const STRIDE: Shown =
     Shown("cldm_tile_stride", "Its tile stride", TILES, Some([256.0, 512.0, 32.0]), Some("cldm_tiled"));
 
 /// What holds on a command line alone.
-const OF_COMMANDS: [&str; 3] = [
+const OF_COMMANDS: [&str; 5] = [
+    " or another engine (see `diffbir models list`), or a file of one",
+    ", or a file of one. The reference's RealESRGAN is the engine that enlarges as --upscale does, its DiffBIR the model",
     ", an engine without stage 2 such as realesrgan-x4plus (see `diffbir models list`), or a model file",
     " (a wrong name lists them)",
     "; 1 is --stage1-only",
@@ -82,6 +97,7 @@ const BASIC: &str = "Basic";
 const FILE: &str = "File";
 const STAGES: &str = "Stages";
 const SAMPLER: &str = "Guidance and sampler";
+const FACES: &str = "Faces in photographs";
 const TILES: &str = "Tiles";
 
 static CONTROLS: LazyLock<Vec<Control>> = LazyLock::new(|| {
@@ -141,6 +157,7 @@ fn choices(name: &str, flag: &Arg) -> Vec<Choice> {
     let word = |value: &str| Choice { value: value.into(), help: String::new() };
     match name {
         "model" => ["auto", "nano"].into_iter().chain(SETS.iter().map(|set| set.name)).map(word).collect(),
+        "face_engine" | "background_engine" => ENGINES.iter().map(|engine| word(engine.name)).collect(),
         "sampler" => Sampler::ALL.into_iter().map(|sampler| word(sampler.name())).collect(),
         "start_point_type" => ["noise", "cond"].map(word).into(),
         "format" => ["png", "jpeg", "webp", "tiff"].map(word).into(),
@@ -175,16 +192,27 @@ fn presets() -> Vec<Preset> {
     };
     let negative =
         |name: &str| SETS.iter().find(|set| set.name == name).map(|set| set.habits.negative_prompt);
+    let v1 = |prompt: &str| {
+        options(json!({
+            "model": "v1", "task": "sr", "upscale": 1, "steps": 50, "sampler": "spaced", "cfg_scale": 1,
+            "strength": 1, "seed": 231, "samples": 1, "color_fix": "wavelet",
+            "prompt": prompt, "negative_prompt": negative("v1"),
+        }))
+    };
     vec![
         Preset {
             name: "Article's example",
-            help: "Model v1 as its page begins, with the article's prompt: a city before mountains.",
-            options: options(json!({
-                "model": "v1", "task": "sr", "upscale": 1, "steps": 50, "sampler": "spaced", "cfg_scale": 1,
-                "strength": 1, "seed": 231, "samples": 1, "color_fix": "wavelet",
-                "prompt": "a city with tall buildings, forest trees, snowy mountain background",
-                "negative_prompt": negative("v1"),
-            })),
+            help: "Model v1 as its page begins, the article's prompt, and a city of ours in place of the article's.",
+            options: v1("a city with tall buildings, forest trees, snowy mountain background"),
+            prepared: Options::new(),
+            sample: Some("city.png"),
+        },
+        Preset {
+            name: "v1 page",
+            help: "Model v1 as the page of the article begins.",
+            options: v1(""),
+            prepared: Options::new(),
+            sample: None,
         },
         Preset {
             name: "v2.1 page",
@@ -194,6 +222,11 @@ fn presets() -> Vec<Preset> {
                 "strength": 1, "noise_aug": 0, "seed": 231, "cldm_tiled": true, "cldm_tile_size": 512,
                 "cldm_tile_stride": 256,
             })),
+            prepared: options(json!({
+                "cleaner_tile_size": 256, "cleaner_tile_stride": 128,
+                "vae_encoder_tile_size": 256, "vae_decoder_tile_size": 256,
+            })),
+            sample: None,
         },
     ]
 }
@@ -236,6 +269,8 @@ mod tests {
         for preset in presets() {
             let read = crate::serve::request::read(&preset.options);
             assert!(read.is_ok(), "{}: {:?}", preset.name, read.err());
+            let waits = |(name, _): (&String, _)| named(name).is_some_and(|control| control.needs.is_some());
+            assert!(preset.prepared.iter().all(waits), "{}", preset.name);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::restorer::OnDevice;
 use super::{controls, models, request};
-use crate::args::Precision;
+use crate::args::{KeepSize, Precision};
 use crate::restore::choose;
 use anyhow::Result;
 use diffbir::catalog;
@@ -40,11 +40,18 @@ impl Engine for Restoring {
         if let Some(set) = catalog::set(&arguments.model) {
             models::check_present(set, request.task, stages)?;
         }
-        let ((width, height), _) =
-            Geometry::Free.output_size(width as usize, height as usize, arguments.upscale);
+        let (size, _) = Geometry::Free.output_size(width as usize, height as usize, arguments.upscale);
+        // Which model `auto` is is settled when the job begins.
+        let enlarges = arguments.model != "nano" && choose::best(request.task, stages).is_some();
+        let (width, height) = match arguments.keep_original_size {
+            KeepSize::No if enlarges => working_size(size, arguments.image_size),
+            _ => size,
+        };
+        let seen = if enlarges { working_size(size, arguments.image_size) } else { size };
         Ok(Plan {
             results: if arguments.stage1_only { 1 } else { arguments.samples.into() },
             pixels: (width * height) as u64,
+            working_pixels: (seen.0 as u64).saturating_mul(seen.1 as u64),
             extension: request.format.extension(),
             command: request.flags,
             options: request.options,
@@ -56,7 +63,7 @@ impl Engine for Restoring {
     }
 
     fn restorer(&self, device: usize) -> Box<dyn Restorer> {
-        Box::new(OnDevice::new(self.devices[device], self.precision))
+        Box::new(OnDevice::new(self.devices[device], self.precision, self.devices.len()))
     }
 
     fn models(&self) -> Vec<Model> {
@@ -65,5 +72,24 @@ impl Engine for Restoring {
 
     fn pull(&self, model: &str, watch: &mut dyn FnMut(Pull) -> ControlFlow<()>) -> Result<(), Problem> {
         models::pull(model, watch)
+    }
+}
+
+/// The size at which an official model sees a picture of this size: long thin ones become large.
+fn working_size((width, height): (usize, usize), image_size_px: Option<u16>) -> (usize, usize) {
+    let least_px = image_size_px.map_or(512.0, f64::from);
+    let larger = (least_px / width.min(height) as f64).max(1.0);
+    ((width as f64 * larger).ceil() as usize, (height as f64 * larger).ceil() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thin_picture_is_large_for_an_official_model() {
+        assert_eq!(working_size((20_000, 1), None), (10_240_000, 512));
+        assert_eq!(working_size((300, 200), Some(256)), (384, 256));
+        assert_eq!(working_size((3000, 2000), Some(256)), (3000, 2000));
     }
 }

@@ -74,6 +74,16 @@ pub fn read(given: &Options) -> Result<Request, Problem> {
         );
         return Err(Problem::refused(detail));
     }
+    let faces = &arguments.faces;
+    for (name, given) in
+        [("face_engine", &faces.face_engine), ("background_engine", &faces.background_engine)]
+    {
+        if let Some(engine) = given.as_ref().filter(|engine| catalog::engine(engine).is_none()) {
+            return Err(Problem::refused(format!(
+                "{name}: there is no engine {engine}; /v1/controls lists them"
+            )));
+        }
+    }
     let told = |error: anyhow::Error| Problem::refused(format!("{error:#}"));
     let task = choose::task(&arguments).map_err(told)?;
     let format = output_format(&arguments, &Target::Beside).map_err(told)?;
@@ -171,6 +181,10 @@ mod tests {
             "device",
         ] {
             assert!(of(json!({name: "x"})).err().unwrap().contains("no such option"), "{name}");
+        }
+        for name in ["face_engine", "background_engine"] {
+            let options = json!({"task": "face-background", name: "/etc/passwd"});
+            assert!(of(options).err().unwrap().contains("there is no engine"), "{name}");
         }
         assert!(of(json!({"model": "/etc/passwd"})).err().unwrap().contains("there is no model"));
     }

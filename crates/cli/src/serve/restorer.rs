@@ -38,10 +38,13 @@ struct Loaded {
 }
 
 impl OnDevice {
-    /// Takes the threads of this device's arithmetic for itself.
-    pub fn new(choice: DeviceChoice, precision: Option<Precision>) -> Self {
-        // A pool of its own, which this thread belongs to. Where it has one already, that is the one.
-        let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build();
+    /// Takes the threads of this device's arithmetic for itself: its share where `devices` work side by side.
+    pub fn new(choice: DeviceChoice, precision: Option<Precision>, devices: usize) -> Self {
+        let threads = (rayon::current_num_threads() / devices).max(1);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build();
+        // A pool of its own, which this thread belongs to until it ends: dropped, it would end all its other threads.
+        // Where this thread has one already, that is the one.
+        std::mem::forget(pool);
         Self { choice, precision, opened: None, loaded: None }
     }
 
@@ -217,5 +220,38 @@ impl Follow for Follower<'_> {
         let size = picture.size();
         let kept = self.follow.result(&encoded(bytes)?, size, seed);
         kept.map_err(|failed| self.fail(failed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    #[test]
+    fn a_device_has_threads_that_live() {
+        let alone = || {
+            OnDevice::new(DeviceChoice::Cpu, None, 1);
+            // The one half waits for the other, which only another thread can do meanwhile.
+            let (send, receive) = channel();
+            let others = rayon::current_num_threads() > 1;
+            let (heard, _) = rayon::join(
+                move || !others || receive.recv_timeout(Duration::from_secs(20)).is_ok(),
+                move || send.send(()),
+            );
+            heard
+        };
+        // The second is made as after a panic of the first.
+        let twice = std::thread::spawn(move || alone() && alone());
+        assert!(twice.join().unwrap());
+        let share = |devices| {
+            let of = move || {
+                OnDevice::new(DeviceChoice::Cpu, None, devices);
+                rayon::current_num_threads()
+            };
+            std::thread::spawn(of).join().unwrap()
+        };
+        assert_eq!((share(2), share(1000)), ((rayon::current_num_threads() / 2).max(1), 1));
     }
 }

@@ -130,6 +130,7 @@ pub fn pull_within(
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_connect(Some(Duration::from_secs(30)))
         .timeout_recv_response(Some(Duration::from_secs(60)))
+        .http_status_as_error(false)
         .build()
         .into();
     let mut last = None;
@@ -188,40 +189,61 @@ fn from(
     let place = &store.place(file);
     let mark = url.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
     let partial = place.with_file_name(format!("{}.{mark:08x}.partial", file.name));
-    let mut retries = RETRIES;
-    loop {
-        let before = size_of(&partial);
-        match continue_from((agent, patience), url, &partial, watch) {
-            Ok(()) => break,
-            Err(PullError::Server { .. }) if retries > 0 && size_of(&partial) > before => retries -= 1,
-            Err(error) => return Err(error),
-        }
+    let is_of_before = size_of(&partial) > 0;
+    fetch((agent, patience), url, &partial, watch)?;
+    let mut checked = check(file, url, &partial, watch);
+    if is_of_before && matches!(checked, Err(PullError::Hash { .. } | PullError::NotThese { .. })) {
+        // What an earlier pull left may be of another file than the address has today.
+        fetch((agent, patience), url, &partial, watch)?;
+        checked = check(file, url, &partial, watch);
     }
-    let write = |reason| PullError::Write { file: partial.clone(), reason };
-    let total = Some(size_of(&partial));
-    let mut checking = |done| watch(Download::Checking(done, total));
-    if let Some(expected) = file.sha256 {
-        let found = sha256_of(&partial, &mut checking).map_err(|error| {
-            if error.kind() == io::ErrorKind::Interrupted { PullError::Stopped } else { write(error) }
-        })?;
-        if found != expected {
-            std::fs::remove_file(&partial).map_err(write)?;
-            return Err(PullError::Hash { url: url.into(), expected: expected.into(), found });
-        }
-    } else {
-        match looks_right(file, &partial, &mut checking) {
-            Ok(ControlFlow::Continue(())) => {}
-            Ok(ControlFlow::Break(())) => return Err(PullError::Stopped),
-            // Without a known hash a page that says "not found" would pass for the file.
-            Err(reason) => {
-                std::fs::remove_file(&partial).map_err(write)?;
-                return Err(PullError::NotThese { url: url.into(), reason });
-            }
-        }
-    }
+    checked?;
     std::fs::rename(&partial, place).map_err(|reason| PullError::Write { file: place.into(), reason })?;
     if let Some(sha256) = file.sha256 {
         store.remember(place, sha256);
+    }
+    Ok(())
+}
+
+/// Makes `partial` whole; a connection that broke is taken up again as long as it brings anything.
+fn fetch(
+    (agent, patience): (&ureq::Agent, Duration),
+    url: &str,
+    partial: &Path,
+    watch: &mut WatchDownload,
+) -> Result<(), PullError> {
+    let mut retries = RETRIES;
+    loop {
+        let before = size_of(partial);
+        match continue_from((agent, patience), url, partial, watch) {
+            Err(PullError::Server { .. }) if retries > 0 && size_of(partial) > before => retries -= 1,
+            end => return end,
+        }
+    }
+}
+
+/// Whether what came is the file; it is removed if not.
+fn check(file: &WeightFile, url: &str, partial: &Path, watch: &mut WatchDownload) -> Result<(), PullError> {
+    let write = |reason| PullError::Write { file: partial.to_path_buf(), reason };
+    let total = Some(size_of(partial));
+    let mut checking = |done| watch(Download::Checking(done, total));
+    let Some(expected) = file.sha256 else {
+        return match looks_right(file, partial, &mut checking) {
+            Ok(ControlFlow::Continue(())) => Ok(()),
+            Ok(ControlFlow::Break(())) => Err(PullError::Stopped),
+            // Without a known hash a page that says "not found" would pass for the file.
+            Err(reason) => {
+                std::fs::remove_file(partial).map_err(write)?;
+                Err(PullError::NotThese { url: url.into(), reason })
+            }
+        };
+    };
+    let found = sha256_of(partial, &mut checking).map_err(|error| {
+        if error.kind() == io::ErrorKind::Interrupted { PullError::Stopped } else { write(error) }
+    })?;
+    if found != expected {
+        std::fs::remove_file(partial).map_err(write)?;
+        return Err(PullError::Hash { url: url.into(), expected: expected.into(), found });
     }
     Ok(())
 }
@@ -242,22 +264,27 @@ fn continue_from(
     let mut done = size_of(partial);
     let request = agent.get(url).header("User-Agent", concat!("diffbir/", env!("CARGO_PKG_VERSION")));
     let request = if done > 0 { request.header("Range", format!("bytes={done}-")) } else { request };
-    let response = match request.call() {
-        Ok(response) => response,
-        // Nothing is left to send: the partial file is whole, or longer than what is there now.
-        Err(ureq::Error::StatusCode(416)) => {
+    let response = request.call().map_err(|error| server(error.to_string()))?;
+    let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_string);
+    match response.status().as_u16() {
+        200..300 => {}
+        // Nothing is left to send.
+        416 if header("Content-Range").is_some_and(|range| range == format!("bytes */{done}")) => {
+            return Ok(());
+        }
+        // The partial file is longer than what is there now, or the server does not say.
+        416 if done > 0 => {
             std::fs::remove_file(partial).map_err(write)?;
             return continue_from((agent, patience), url, partial, watch);
         }
-        Err(ureq::Error::StatusCode(404)) => return Err(server("there is no such file (404)".into())),
-        Err(ureq::Error::StatusCode(code @ (401 | 403))) => {
+        404 => return Err(server("there is no such file (404)".into())),
+        code @ (401 | 403) => {
             return Err(server(format!(
                 "wants a login ({code}): download it with a browser and use `diffbir models import`"
             )));
         }
-        Err(error) => return Err(server(error.to_string())),
-    };
-    let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_string);
+        code => return Err(server(format!("answered {code} instead of the file"))),
+    }
     let length = header("Content-Length").and_then(|text| text.parse::<u64>().ok());
     let resumed = response.status().as_u16() == 206;
     if resumed {

@@ -1,4 +1,5 @@
-//! Networks that enlarge and clean by themselves, without a stage 2: Real-ESRGAN (arXiv 2107.10833).
+//! Networks that restore by themselves, without a stage 2: Real-ESRGAN (arXiv 2107.10833), and GFPGAN for faces
+//! (arXiv 2101.04061).
 
 use super::files::untried;
 use super::{Address, Network, WeightFile};
@@ -24,7 +25,7 @@ impl Engine {
 }
 
 /// Every one that we know of.
-pub static ENGINES: [Engine; 6] = [
+pub static ENGINES: [Engine; 8] = [
     Engine {
         name: "realesrgan-x4plus",
         about: "Real-ESRGAN for photographs",
@@ -59,6 +60,18 @@ pub static ENGINES: [Engine; 6] = [
         name: "realesr-animevideov3",
         about: "Real-ESRGAN for drawn films, small and quick",
         file: &ANIMEVIDEO,
+        less_denoising: None,
+    },
+    Engine {
+        name: "gfpgan-v1.3",
+        about: "GFPGAN for aligned faces: more natural than v1.4, less sharp",
+        file: &GFPGAN_V13,
+        less_denoising: None,
+    },
+    Engine {
+        name: "gfpgan-v1.4",
+        about: "GFPGAN for aligned faces: a little more detail, nearer to who it is",
+        file: &GFPGAN_V14,
         less_denoising: None,
     },
 ];
@@ -146,4 +159,45 @@ pub(super) static ANIMEVIDEO: WeightFile = WeightFile {
     sha256: None,
     licence: BSD,
     addresses: release!("v0.2.5.0", "realesr-animevideov3.pth"),
+};
+
+/// What GFPGAN's LICENSE says.
+const TENCENT: &str = "Apache-2.0 (Tencent); its LICENSE names parts under other terms: StyleGAN2 (NVIDIA, research and \
+    evaluation only) and DFDNet (CC BY-NC-SA 4.0): check whether your use is allowed";
+
+/// A file of GFPGAN at its authors' and in a collection.
+macro_rules! gfpgan {
+    ($($version:literal)+, $file:literal) => {
+        &[
+            $(untried(concat!("https://github.com/TencentARC/GFPGAN/releases/download/", $version, "/", $file)),)+
+            untried(concat!(
+                "https://huggingface.co/datasets/Gourieff/ReActor/resolve/main/models/facerestore_models/",
+                $file
+            )),
+            untried(concat!(
+                "https://hf-mirror.com/datasets/Gourieff/ReActor/resolve/main/models/facerestore_models/",
+                $file
+            )),
+        ] as &[Address]
+    };
+}
+
+pub(super) static GFPGAN_V13: WeightFile = WeightFile {
+    name: "GFPGANv1.3.pth",
+    holds: "GFPGAN v1.3, which restores aligned faces",
+    network: Network::Stage1,
+    about: "349 MB",
+    sha256: Some("c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70"),
+    licence: TENCENT,
+    addresses: gfpgan!("v1.3.0", "GFPGANv1.3.pth"),
+};
+
+pub(super) static GFPGAN_V14: WeightFile = WeightFile {
+    name: "GFPGANv1.4.pth",
+    holds: "GFPGAN v1.4, which restores aligned faces",
+    network: Network::Stage1,
+    about: "349 MB",
+    sha256: Some("e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad"),
+    licence: TENCENT,
+    addresses: gfpgan!("v1.3.0" "v1.3.4", "GFPGANv1.4.pth"),
 };

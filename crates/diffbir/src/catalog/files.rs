@@ -68,6 +68,20 @@ pub(super) static SWINIR_REALESRGAN: WeightFile = WeightFile {
     ],
 };
 
+/// In no set: for who trains a stage 2 as v1 and v2 were trained.
+pub(super) static SWINIR_CODEFORMER: WeightFile = WeightFile {
+    name: "codeformer_swinir.ckpt",
+    holds: "stage 1 (SwinIR) with which the stage 2 of v1 and v2 was trained",
+    network: Network::SwinIr,
+    about: "90 MB",
+    sha256: None,
+    licence: DIFFBIR,
+    addresses: &[
+        hub!("lxq007/DiffBIR-v2", "codeformer_swinir.ckpt"),
+        hub_mirror!("lxq007/DiffBIR-v2", "codeformer_swinir.ckpt"),
+    ],
+};
+
 pub(super) static BSRNET: WeightFile = WeightFile {
     name: "BSRNet.pth",
     holds: "stage 1 (RRDBNet) of v2",
@@ -212,10 +226,11 @@ pub(super) static FULL_V1_FACE: WeightFile = WeightFile {
 };
 
 /// All files that we know of.
-pub static FILES: [&WeightFile; 29] = [
+pub static FILES: [&WeightFile; 32] = [
     &SWINIR_GENERAL,
     &SWINIR_FACE,
     &SWINIR_REALESRGAN,
+    &SWINIR_CODEFORMER,
     &BSRNET,
     &SCUNET,
     &CONTROL_V1,
@@ -237,6 +252,8 @@ pub static FILES: [&WeightFile; 29] = [
     &engines::GENERAL,
     &engines::GENERAL_WDN,
     &engines::ANIMEVIDEO,
+    &engines::GFPGAN_V13,
+    &engines::GFPGAN_V14,
     &metrics::ALEXNET,
     &metrics::LPIPS_ALEX,
     &metrics::VGG16,

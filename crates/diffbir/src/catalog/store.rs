@@ -42,8 +42,11 @@ impl Store {
             _ => dirs::cache_dir()?.join("diffbir").join("models"),
         };
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        // In the order in which the hub's own library looks.
         let hub = variable("HF_HUB_CACHE")
+            .or_else(|| variable("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(variable("HF_HOME")?.join("hub")))
+            .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("huggingface").join("hub")))
             .or_else(|| Some(dirs::home_dir()?.join(".cache").join("huggingface").join("hub")));
         Some(Self { folder, hub })
     }

@@ -191,9 +191,9 @@ impl Scene {
     /// networks gets and gives 512 pixels, one that takes any size gets it at its own size.
     pub fn cut(&self, index: usize, model: &ModelConfig) -> (Photo, f64) {
         let to_face = self.faces[index].to_face;
-        let (side, upscale) = match model.geometry {
-            Geometry::Reference | Geometry::Article => (SIDE_PX as f64, 1.0),
-            Geometry::Free => {
+        let (side, upscale) = match (model.geometry, model.stage1.side_px()) {
+            (Geometry::Reference | Geometry::Article, _) | (_, Some(_)) => (SIDE_PX as f64, 1.0),
+            (Geometry::Free, None) => {
                 let own = (SIDE_PX as f64 / to_face.scale()).round().max(LEAST_CUT_PX);
                 let wanted = own * self.enlarging();
                 let restored = wanted.clamp(SIDE_PX as f64, MOST_RESTORED_PX);

@@ -1,4 +1,5 @@
-"""A check that the reference of v2 gives what the newest gives with the models of v2; writes nothing.
+"""The reference of v2: that it gives what the newest gives with the models of v2, and goldens of restoration guidance,
+which the newest lost.
 
     python v2.py DIFFBIR [NAME...]
 
@@ -14,7 +15,7 @@ import time
 import numpy as np
 import torch
 from common import (
-    HERE, in_folders, patched, photo, quiet, recorded, small_cleaner, small_latent_diffusion, start,
+    HERE, PHOTO, in_folders, patched, photo, quiet, recorded, small_cleaner, small_latent_diffusion, start, write,
 )  # fmt: skip
 
 COMMIT = "9fb21078cdc11890a6cef01a4beceba6cf594e2c"
@@ -23,6 +24,15 @@ CASES = {
     "v2_sr_x4": (150, 200, ["--task", "sr", "--upscale", "4", "--steps", "4"]),
     "v2_face": (256, 256, ["--task", "fr", "--upscale", "2", "--steps", "4"]),
 }
+# What the newest would be given for the same.
+V2 = ["--version", "v2", "--sampler", "spaced", "--cfg_scale", "4", "--pos_prompt", "", "--neg_prompt",
+      "low quality, blurry, low-resolution, noisy, unsharp, weird textures"]  # fmt: skip
+GUIDED = {
+    "v2_guidance_latent": (96, 80, ["--upscale", "4", "--steps", "4", "--guidance", "--g_loss", "mse", "--g_scale", "0.5",
+                                    "--g_space", "latent", "--g_repeat", "2"]),
+    "v2_guidance_rgb": (96, 80, ["--upscale", "4", "--steps", "4", "--guidance", "--g_loss", "w_mse", "--g_scale", "0.5",
+                                 "--g_space", "rgb", "--g_start", "700"]),
+}  # fmt: skip
 
 
 def loop_of(inference, checkout, args):
@@ -96,7 +106,10 @@ def check_same(name, results):
 
 
 def make(inference, checkout, name):
-    height, width, command = CASES[name]
+    is_guided = name in GUIDED
+    height, width, command = (GUIDED if is_guided else CASES)[name]
+    if is_guided:
+        command = ["--task", "sr", *command]
 
     def run(tape):
         def within(source, target):
@@ -110,7 +123,15 @@ def make(inference, checkout, name):
 
     since = time.time()
     results = recorded(run, False)
-    check_same(name, results)
+    if is_guided:
+        facts = {
+            "reference": COMMIT,
+            "photo": f"{height}x{width}; {PHOTO}",
+            "command": "\x1f".join([*V2, *command]),
+        }
+        write(name, results, facts)
+    else:
+        check_same(name, results)
     print(f"{name}: {time.time() - since:.0f} s", flush=True)
 
 
@@ -119,7 +140,7 @@ def main():
     start(checkout)
     with quiet():
         import inference
-    for name in sys.argv[2:] or CASES:
+    for name in sys.argv[2:] or [*CASES, *GUIDED]:
         make(inference, checkout, name)
 
 

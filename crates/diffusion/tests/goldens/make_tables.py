@@ -69,9 +69,24 @@ def random_numbers(module, sigmas, out):
     out["brownian"] = torch.stack(fields)
 
 
+def restoration(module, out):
+    # Samplers need its name alone; the file itself needs nothing.
+    del sys.modules["diffbir.utils.cond_fn"]
+    guidance = module("utils.cond_fn")
+    index = torch.arange(2 * 3 * 6 * 8).reshape(2, 3, 6, 8)
+    target, estimate = torch.sin(0.37 * index), torch.cos(0.53 * index)
+    # Steps between pixels small enough for weights other than 0.
+    target, estimate = target * 0.02 + (index % 8 > 3), estimate * 0.3
+    weighted = guidance.WeightedMSEGuidance(0.5, 1001, -1, "rgb", 1)
+    out["restoration weights"] = weighted._get_weight((target + 1) / 2)
+    out["restoration w_mse"] = weighted(target, estimate, 10)[0]
+    out["restoration mse"] = guidance.MSEGuidance(0.5, 1001, -1, "rgb", 1)(target, estimate, 10)[0]
+
+
 @torch.no_grad()
 def main(checkout):
     module, out = load(checkout), {}
+    restoration(module, out)
     random_numbers(module, schedules(module, out), out)
     out = {key: tensor.contiguous().clone() for key, tensor in out.items()}
     file = os.path.join(HERE, "tables.safetensors")

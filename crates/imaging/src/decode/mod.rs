@@ -12,9 +12,7 @@ use crate::error::DecodeError;
 use crate::metadata::{EXIF_SIGNATURE, Metadata};
 use crate::photo::{Photo, Samples};
 use crate::profile::{Profile, Reading};
-use image::codecs::{
-    bmp::BmpDecoder, jpeg::JpegDecoder, png::PngDecoder, tiff::TiffDecoder, webp::WebPDecoder,
-};
+use image::codecs::{bmp::BmpDecoder, jpeg::JpegDecoder, tiff::TiffDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, Limits};
 use std::io::Cursor;
@@ -85,7 +83,7 @@ pub fn size(bytes: &[u8], file: &str) -> Result<(u32, u32), DecodeError> {
     let format = picture_format(bytes, file)?;
     let reader = Cursor::new(bytes);
     let size = match format {
-        ImageFormat::Png => PngDecoder::new(reader).map(|decoder| decoder.dimensions()),
+        ImageFormat::Png => png::decoder(bytes).map(|decoder| decoder.dimensions()),
         ImageFormat::Jpeg => JpegDecoder::new(reader).map(|decoder| decoder.dimensions()),
         ImageFormat::WebP => WebPDecoder::new(reader).map(|decoder| decoder.dimensions()),
         ImageFormat::Tiff => match tiff::GreyWithOpacity::of(bytes) {
@@ -140,7 +138,7 @@ pub fn decode_bytes(bytes: &[u8], file: &str) -> Result<Photo, DecodeError> {
     let reader = Cursor::new(bytes);
     let failed = |error| Refusal::of(error).in_file(file);
     let mut photo = match format {
-        ImageFormat::Png => read(PngDecoder::new(reader).map_err(failed)?, facts, file),
+        ImageFormat::Png => read(png::decoder(bytes).map_err(failed)?, facts, file),
         ImageFormat::Jpeg => read(JpegDecoder::new(reader).map_err(failed)?, facts, file),
         ImageFormat::WebP => read(WebPDecoder::new(reader).map_err(failed)?, facts, file),
         ImageFormat::Tiff => match tiff::GreyWithOpacity::of(bytes) {

@@ -3,13 +3,25 @@
 use super::{Facts, Refusal};
 use crate::metadata::{Density, Metadata, XMP_SIGNATURE, iptc_resource};
 use crate::profile;
-use std::io::Read;
+use image::codecs::png::PngDecoder;
+use image::{ImageResult, Limits};
+use std::io::{Cursor, Read};
 
-/// Bytes that a compressed text may grow to.
-const TEXT_LIMIT: u64 = 64 << 20;
+/// Bytes that all compressed metadata of a file may grow to: a megabyte can hold a thousand times as much.
+const UNPACKED_LIMIT: u64 = 32 << 20;
+
+/// A decoder that does not unpack an endless profile, whatever it is asked for.
+pub(super) fn decoder(bytes: &[u8]) -> ImageResult<PngDecoder<Cursor<&[u8]>>> {
+    let row_bytes = long(bytes, 16).map_or(0, |width_px| u64::from(width_px) * 8);
+    let mut limits = Limits::no_limits();
+    // Chunks as they lie in the file, copied as they grow, and two rows of pixels.
+    limits.max_alloc = Some(UNPACKED_LIMIT + 4 * bytes.len() as u64 + 2 * row_bytes);
+    PngDecoder::with_limits(Cursor::new(bytes), limits)
+}
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {
     let mut facts = Facts::default();
+    let mut room = UNPACKED_LIMIT;
     let metadata = &mut facts.metadata;
     let mut colours = Colours::default();
     for (kind, contents) in chunks(bytes) {
@@ -22,7 +34,14 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {
             b"acTL" => {
                 return Err(Refusal::unsupported("an animated PNG", "save one of its frames as a picture"));
             }
-            b"iCCP" | b"sRGB" => colours.told = true,
+            b"iCCP" => {
+                colours.told = true;
+                match profile_of(contents, &mut room) {
+                    Some(profile) => colours.profile = colours.profile.take().or(Some(profile)),
+                    None => metadata.unread("a broken colour profile"),
+                }
+            }
+            b"sRGB" => colours.told = true,
             b"gAMA" => colours.gamma = long(contents, 0).filter(|&gamma| gamma > 0).map(per_100_000),
             b"cHRM" => {
                 let xy: Option<Vec<f32>> = (0..8).map(|i| long(contents, 4 * i).map(per_100_000)).collect();
@@ -35,23 +54,26 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {
                 metadata.density = across_down.and_then(|(x, y)| Density::per_metre(x, y));
             }
             b"eXIf" => metadata.exif = Some(contents.to_vec()),
-            b"tEXt" | b"zTXt" | b"iTXt" => match text(kind, contents) {
+            b"tEXt" | b"zTXt" | b"iTXt" => match text(kind, contents, &mut room) {
                 Some((keyword, text)) => keep(metadata, keyword, text),
                 None => metadata.unread("a broken text"),
             },
             _ => {}
         }
     }
+    let profile = colours.profile.take();
     colours.into_profile(metadata)?;
+    metadata.icc = metadata.icc.take().or(profile);
     Ok(facts)
 }
 
-/// What the file says of its colours, beside a profile.
+/// What the file says of its colours.
 #[derive(Default)]
 struct Colours {
     grey: bool,
     /// Whether a profile tells them, or the words that they are sRGB.
     told: bool,
+    profile: Option<Vec<u8>>,
     /// The power from light to stored values.
     gamma: Option<f32>,
     /// x and y of white, red, green and blue.
@@ -123,7 +145,7 @@ fn long(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// The keyword and the text of any of the three kinds of chunks for text.
-fn text(kind: [u8; 4], contents: &[u8]) -> Option<(&[u8], Vec<u8>)> {
+fn text<'a>(kind: [u8; 4], contents: &'a [u8], room: &mut u64) -> Option<(&'a [u8], Vec<u8>)> {
     let cut = |bytes: &'_ [u8]| bytes.iter().position(|&byte| byte == 0);
     let (keyword, rest) = contents.split_at_checked(cut(contents)?)?;
     let mut rest = rest.get(1..)?;
@@ -145,9 +167,22 @@ fn text(kind: [u8; 4], contents: &[u8]) -> Option<(&[u8], Vec<u8>)> {
     if !packed {
         return Some((keyword, rest.to_vec()));
     }
-    let mut text = Vec::new();
-    flate2::read::ZlibDecoder::new(rest).take(TEXT_LIMIT).read_to_end(&mut text).ok()?;
-    Some((keyword, text))
+    Some((keyword, unpacked(rest, room)?))
+}
+
+/// The colour profile: behind its name and the method, of which there is one.
+fn profile_of(contents: &[u8], room: &mut u64) -> Option<Vec<u8>> {
+    let name = contents.iter().position(|&byte| byte == 0)?;
+    unpacked(contents.get(name + 2..)?, room)
+}
+
+/// What was compressed, where there is room for it.
+fn unpacked(packed: &[u8], room: &mut u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = flate2::read::ZlibDecoder::new(packed).take(*room).read_to_end(&mut bytes);
+    *room -= bytes.len() as u64;
+    read.ok().filter(|_| *room > 0)?;
+    Some(bytes)
 }
 
 /// Takes a text as the block of metadata that it holds.

@@ -57,7 +57,7 @@ def fill(module, salt=0):
             continue
         u = torch.from_numpy(filler(key, tensor.numel(), salt)).reshape(tensor.shape)
         name, _, kind = key.rpartition(".")
-        norm = name + ".weight" in state and state[name + ".weight"].dim() == 1
+        norm = tensor.dim() == 1 and name + ".weight" in state and state[name + ".weight"].dim() == 1
         if key.endswith("logit_scale"):
             value = torch.tensor(2.6592)
         elif key.endswith(TABLES):
@@ -66,6 +66,10 @@ def fill(module, salt=0):
             value = 0.1 * u
         elif isinstance(module.get_submodule(name), torch.nn.PReLU):
             value = 0.25 + 0.2 * u
+        elif key.endswith("modulation.bias"):
+            value = 1 + 0.2 * u
+        elif key.endswith("constant_input.weight") or ".noises." in key:
+            value = u * ROOT3
         elif norm:
             value = 1 + 0.2 * u if kind in ("weight", "running_var") else 0.1 * u
         elif kind.endswith("bias"):

@@ -1,6 +1,6 @@
 """Goldens of the networks at official size, once each.
 
-    python full.py DIFFBIR [swinir|clip|vae|unet ...]
+    python full.py DIFFBIR [swinir|clip|vae|unet|gfpgan ...]
 
 As make.py, whose checkout, formula and layout it shares (README.md), but with the reference's own configurations and,
 but for SwinIR and the text encoder, in float32 alone. Prints time and peak memory; `unet` needs 8 GB.
@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 
+import faces
 import sources
 import torch
 from formula import check_filler, fill, latent, picture
@@ -76,6 +77,7 @@ def main():
     check_filler()
     module = sources.load(sys.argv[1])
     makers = {"swinir": make_swinir, "clip": make_clip, "vae": make_vae, "unet": make_unet}
+    makers["gfpgan"] = lambda module: faces.make_full_gfpgan()
     for name in sys.argv[2:] or makers:
         since = time.time()
         results = makers[name](module)

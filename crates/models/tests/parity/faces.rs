@@ -1,7 +1,8 @@
-//! The networks for faces against facexlib's.
+//! The networks for faces against facexlib's and GFPGAN's.
 
 use crate::support::{Golden, given, keyed, picture};
 use burn::tensor::Tensor;
+use diffbir_models::gfpgan::GfpganConfig;
 use diffbir_models::parsenet::ParseNetConfig;
 use diffbir_models::retinaface::{Predictions, RetinaFaceConfig};
 use diffbir_nn::params::keys_of;
@@ -48,4 +49,21 @@ fn parsenet_is_facexlibs() {
         let parts = golden.check_layers(&format!("layers@{height}x{width}"), &keys, || network.forward(x));
         golden.check(&format!("parts@{height}x{width}"), parts);
     }
+}
+
+#[test]
+fn gfpgan_is_its_authors() {
+    let golden = Golden::open("gfpgan");
+    golden.check_keys("gfpgan", &keys_of(|params| GfpganConfig::official().build(params)).unwrap());
+    let config = GfpganConfig { side_px: 128, features: 32, style: 32, ..GfpganConfig::official() };
+    let (network, keys) = keyed(0, |params| config.build(params));
+    let x = given("gfpgan_128x128", [1, 3, 128, 128], picture);
+    let mut parts = Vec::new();
+    let mut before = |part| {
+        parts.push(part);
+        Ok::<(), ()>(())
+    };
+    let out = golden.check_layers("layers", &keys, || network.forward_watched(x, &mut before)).unwrap();
+    golden.check("out", out);
+    assert_eq!(parts, (0..network.layers()).collect::<Vec<_>>());
 }

@@ -51,6 +51,10 @@ impl Source for Formula {
         let factor = key.ends_with(".weight") || key.ends_with(".running_var");
         Ok(if HALF.iter().any(|end| key.ends_with(end)) {
             scale(0.5, 0.0)
+        } else if key.ends_with("modulation.bias") {
+            scale(0.2, 1.0)
+        } else if key.ends_with("constant_input.weight") || key.contains(".noises.") {
+            scale(3f32.sqrt(), 0.0)
         } else if key.ends_with("positional_embedding") {
             scale(0.1, 0.0)
         } else if norm && factor {

@@ -131,7 +131,8 @@ fn safetensors(
             integers.push(name);
             continue;
         };
-        tensors.insert(name, Stored { shape: info.shape.clone(), format, read: read(start, end) });
+        tensors
+            .insert(name, Stored { shape: info.shape.clone(), format, read: read(start, end), name: None });
     }
     integers.sort();
     let metadata = metadata.metadata().clone().unwrap_or_default();
@@ -153,7 +154,7 @@ fn pytorch(path: &Path) -> Result<Checkpoint, String> {
         };
         let (_, _, shape, read) = tensor.into_parts();
         let read: Read = Arc::new(move || read().map(Cow::Owned));
-        tensors.insert(name, Stored { shape, format, read });
+        tensors.insert(name, Stored { shape, format, read, name: None });
     }
     integers.sort();
     Ok(Checkpoint { tensors, integers, ..Default::default() })

@@ -40,6 +40,8 @@ struct Stored {
     shape: Vec<usize>,
     format: Float,
     read: Read,
+    /// Its whole name in the file where it goes by another one.
+    name: Option<Arc<str>>,
 }
 
 /// Gives a tensor's bytes, little-endian in row-major order.
@@ -89,7 +91,7 @@ impl Checkpoint {
                 let shape = data.shape().to_vec();
                 let bytes: Arc<Vec<u8>> = Arc::new(data.iter::<f32>().flat_map(f32::to_le_bytes).collect());
                 let read: Read = Arc::new(move || Ok(Cow::Owned(bytes.to_vec())));
-                (name, Stored { shape, format: Float::F32, read })
+                (name, Stored { shape, format: Float::F32, read, name: None })
             })
             .collect();
         Checkpoint { tensors, file: "memory".into(), ..Default::default() }
@@ -120,9 +122,10 @@ impl Checkpoint {
         let tensors = self
             .tensors
             .iter()
-            .filter_map(|(name, tensor)| {
-                let (name, shape) = rule(name, &tensor.shape)?;
-                Some((name, Stored { shape, ..tensor.clone() }))
+            .filter_map(|(old, tensor)| {
+                let (new, shape) = rule(old, &tensor.shape)?;
+                let name = if new == *old { tensor.name.clone() } else { Some(self.whole(old).into()) };
+                Some((new, Stored { shape, name, ..tensor.clone() }))
             })
             .collect();
         Checkpoint { tensors, ..self.without_use() }
@@ -135,8 +138,8 @@ impl Checkpoint {
     }
 
     /// Puts tensors together into one, along their first dimension. Does nothing where one is missing or
-    /// they do not fit: the network that asks for `name` will say so.
-    pub fn join(&mut self, name: String, from: &[String]) {
+    /// they do not fit: the network that asks for `joined` will say so.
+    pub fn join(&mut self, joined: String, from: &[String]) {
         let Some(parts) = from.iter().map(|name| self.tensors.get(name).cloned()).collect::<Option<Vec<_>>>()
         else {
             return;
@@ -149,6 +152,7 @@ impl Checkpoint {
         let mut shape = first.shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
         let format = first.format;
+        let name = Some(from.iter().map(|name| self.whole(name)).collect::<Vec<_>>().join("`, `").into());
         from.iter().for_each(|name| _ = self.tensors.remove(name));
         let read: Read = Arc::new(move || {
             let mut bytes = Vec::new();
@@ -157,7 +161,7 @@ impl Checkpoint {
             }
             Ok(Cow::Owned(bytes))
         });
-        self.tensors.insert(name, Stored { shape, format, read });
+        self.tensors.insert(joined, Stored { shape, format, read, name });
     }
 
     /// `share` of every tensor and the rest of the same of `other`, which is an error where there is none of this shape.
@@ -210,7 +214,13 @@ impl Checkpoint {
 
     /// An error if these are not the tensors of a network by name and shape. No values are read.
     pub fn expect(&self, network: &Keys) -> Result<(), WeightError> {
-        self.expect_parameters(network)?;
+        for entry in network.entries() {
+            if entry.is_read() {
+                self.of_shape(&entry.key, &entry.shape)?;
+            } else {
+                self.of_shape_if_there(&entry.key, &entry.shape)?;
+            }
+        }
         let known: BTreeSet<&str> = network.entries().iter().map(|entry| entry.key.as_str()).collect();
         self.expect_known(|name| known.contains(name))
     }
@@ -239,13 +249,23 @@ impl Checkpoint {
 
     /// A tensor's name in the file.
     fn whole(&self, name: &str) -> String {
-        format!("{}{name}", self.place)
+        match self.tensors.get(name).and_then(|stored| stored.name.as_ref()) {
+            Some(name) => name.to_string(),
+            None => format!("{}{name}", self.place),
+        }
+    }
+
+    fn of_shape_if_there(&self, key: &str, shape: &[usize]) -> Result<(), WeightError> {
+        if self.contains(key) { self.of_shape(key, shape).map(drop) } else { Ok(()) }
     }
 
     fn of_shape(&self, key: &str, shape: &[usize]) -> Result<&Stored, WeightError> {
         let file = || self.file.to_string();
         let Some(stored) = self.tensors.get(key) else {
-            return Err(WeightError::Missing { file: file(), key: self.whole(key), shape: shape.to_vec() });
+            // What is not there has no name of its own.
+            let is_renamed = self.tensors.values().any(|stored| stored.name.is_some());
+            let file = if is_renamed { format!("{}, by the original names", self.file) } else { file() };
+            return Err(WeightError::Missing { file, key: self.whole(key), shape: shape.to_vec() });
         };
         if stored.shape != shape {
             let (expected, found) = (shape.to_vec(), stored.shape.clone());
@@ -322,8 +342,9 @@ impl Source for Checkpoint {
         Ok(values)
     }
 
-    fn skip(&mut self, key: &str) {
+    fn skip(&mut self, key: &str, shape: &[usize]) -> Result<(), WeightError> {
         self.used.insert(key.into());
+        self.of_shape_if_there(key, shape)
     }
 }
 
@@ -379,7 +400,9 @@ mod tests {
         checkpoint.values("a.weight", &[2, 2], Init::FanIn).unwrap();
         let unknown = checkpoint.expect_all_used().unwrap_err().to_string();
         assert!(unknown.contains("b.weight"), "{unknown}");
-        checkpoint.skip("b.weight");
+        let shape = checkpoint.skip("b.weight", &[4]).unwrap_err().to_string();
+        assert!(shape.contains("b.weight") && shape.contains("[2, 2]"), "{shape}");
+        checkpoint.skip("b.weight", &[2, 2]).unwrap();
         checkpoint.expect_all_used().unwrap();
     }
 
@@ -397,7 +420,7 @@ mod tests {
     fn names_and_shapes_are_compared_without_reading_values() {
         let network = |names: [(&str, usize); 2]| {
             let keys = crate::params::keys_of(|params| {
-                params.unused("u", &[7]);
+                params.unused("u", &[7])?;
                 names.into_iter().try_for_each(|(name, side)| {
                     params.at(name).tensor("weight", [side, 2], Init::FanIn).map(drop)
                 })
@@ -424,6 +447,10 @@ mod tests {
         let joined = renamed.get("c").unwrap().unwrap();
         assert_eq!(joined, (vec![4, 2, 1], vec![0.0, 0.0, 0.0, 0.0, 1.0, -2.5, 0.125, 3e4]));
         assert!(!renamed.contains("a"));
+        // Errors name what is in the file, under the names of the file.
+        let ask = |key| renamed.clone().values(key, &[2, 2], Init::FanIn).unwrap_err().to_string();
+        assert!(ask("c").contains("`b.weight`, `a.weight`"), "{}", ask("c"));
+        assert!(ask("d").starts_with("memory, by the original names: lacks the tensor `d`"), "{}", ask("d"));
     }
 
     #[test]

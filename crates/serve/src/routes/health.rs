@@ -7,15 +7,26 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// What a client has to know of a server.
+#[derive(Serialize, ToSchema)]
+pub struct Described {
+    #[serde(flatten)]
+    controls: Controls,
+    /// Whether requests carry a token.
+    token: bool,
+}
 
 /// The options of a restoration, and sets of them.
 #[utoipa::path(
     get, path = "/v1/controls", tag = "Restorations",
-    responses((status = 200, description = "Names, ranges, defaults, a sentence each.", body = Controls)),
+    responses((status = 200, description = "Names, ranges, defaults, a sentence each.", body = Described)),
 )]
-pub async fn controls(State(app): State<Arc<App>>) -> Json<Controls> {
-    Json(app.engine.controls())
+pub async fn controls(State(app): State<Arc<App>>) -> Json<Described> {
+    Json(Described { controls: app.engine.controls(), token: app.settings.token.is_some() })
 }
 
 /// Whether the server lives.

@@ -26,6 +26,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
     ("/api.js", SCRIPT, include_bytes!("../../page/api.js")),
     ("/samples/cat.png", "image/png", include_bytes!("../../../../examples/chelsea-small.png")),
     ("/samples/coffee.png", "image/png", include_bytes!("../../../../examples/coffee-small.png")),
+    ("/samples/city.png", "image/png", include_bytes!("../../../../examples/city-small.png")),
     ("/samples/portrait.png", "image/png", include_bytes!("../../../../examples/portrait-small.png")),
 ];
 

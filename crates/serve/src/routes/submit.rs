@@ -118,8 +118,6 @@ async fn finished(app: &Arc<App>, job: &Job) -> Result<Response, Problem> {
 
 /// The job of a request, and whether it is new.
 async fn accept(app: &Arc<App>, request: Request) -> Result<(Arc<Job>, bool), Problem> {
-    // Told before the picture is sent.
-    app.jobs.check_room()?;
     let _slot = app.uploads.try_acquire().map_err(|_| Problem::busy("too many uploads at once", 2))?;
     let key = match request.headers().get("idempotency-key").map(HeaderValue::to_str) {
         None => None,
@@ -130,6 +128,10 @@ async fn accept(app: &Arc<App>, request: Request) -> Result<(Arc<Job>, bool), Pr
         }
     };
     let reserved = key.as_deref().map(|key| app.jobs.reserve(key)).transpose()?;
+    // Told before the picture is sent; a job that is there already needs no room.
+    if !matches!(reserved, Some(Reserved::Known(_))) {
+        app.jobs.check_room()?;
+    }
     let upload = upload::take(app, request).await?;
     if let Some(Reserved::Known(job)) = reserved {
         let same = job.record().key.as_ref().is_some_and(|(_, digest)| *digest == upload.digest);
@@ -158,6 +160,9 @@ fn settle(app: &App, upload: Upload, key: Option<String>) -> Result<Arc<Job>, Pr
     let plan = app.engine.plan(&options, size)?;
     if plan.pixels > limits.output_pixels {
         return Err(too_many_pixels("the result would have", plan.pixels, limits.output_pixels));
+    }
+    if plan.working_pixels > limits.output_pixels {
+        return Err(too_many_pixels("the networks would see", plan.working_pixels, limits.output_pixels));
     }
     if plan.results > limits.results {
         return Err(Problem::too_large(format!("samples: at most {} are made here", limits.results)));

@@ -115,7 +115,9 @@ pub fn file_name(name: &str, sample: usize, samples: usize, extension: &str) -> 
 
 /// A line for a shell.
 fn command(name: &str, arguments: &[String]) -> String {
-    let words = ["diffbir", "restore"].into_iter().chain([name]).chain(arguments.iter().map(String::as_str));
+    // What begins with a dash would be a flag.
+    let name = if name.starts_with('-') { format!("./{name}") } else { name.into() };
+    let words = ["diffbir", "restore", &name].into_iter().chain(arguments.iter().map(String::as_str));
     words.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
@@ -135,6 +137,7 @@ mod tests {
     fn a_command_survives_a_shell() {
         let line = command("it's $HOME.png", &["--prompt=a b".into(), "--steps=5".into()]);
         assert_eq!(line, "diffbir restore 'it'\\''s $HOME.png' '--prompt=a b' --steps=5");
+        assert_eq!(command("--json", &[]), "diffbir restore ./--json");
     }
 
     #[test]

@@ -40,6 +40,7 @@ impl Engine for Mirror {
             command: Vec::new(),
             results: number(options, "samples").max(1) as usize,
             pixels: u64::from(width) * u64::from(height) * number(options, "factor").max(1),
+            working_pixels: number(options, "working"),
             extension: "png",
         })
     }

@@ -123,6 +123,7 @@ impl Sizes for Stage1Config {
             Self::Srvgg(_) => "srvgg",
             Self::Rrdb(_) => "rrdb",
             Self::ScuNet(_) => "scunet",
+            Self::Gfpgan(_) => "gfpgan",
         })
     }
 }

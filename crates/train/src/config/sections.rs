@@ -23,6 +23,8 @@ pub struct RunConfig {
     pub batch: usize,
     /// Backward passes a step; their gradients are averaged.
     pub accumulate: u64,
+    /// Numbers of the computation; `bf16` is refused, since no device has it in training.
+    pub precision: Precision,
     /// Compute the insides of SwinIR's groups, the UNet's and AutoencoderKL's blocks twice instead of keeping them for the way back.
     pub recompute: bool,
     /// From which examples and first weights follow.
@@ -36,6 +38,16 @@ pub struct RunConfig {
     /// Weights to start from instead of random ones: a file, the folder of a run, or [`super::BUILT_IN`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
+}
+
+/// Numbers that a step computes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    F32,
+    /// 16 bits.
+    Bf16,
 }
 
 /// AdamW and what belongs to it.
@@ -160,6 +172,18 @@ pub struct DiffusionConfig {
     pub prediction: Prediction,
     /// `plain` or `zero-snr`.
     pub terminal: Terminal,
+    /// `stratified` or `independent`.
+    pub timesteps: Timesteps,
+}
+
+/// How the timesteps of a batch are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Timesteps {
+    /// One from each of as many equal spans as there are examples: the loss of a batch varies less.
+    Stratified,
+    /// Each by itself, as the reference does.
+    Independent,
 }
 
 /// Pictures whose latents are trained on.
@@ -168,10 +192,14 @@ pub struct DiffusionConfig {
 pub struct LatentData {
     /// Folders, lists, shards, patterns: whatever [`crate::data::Pictures::open`] takes.
     pub folders: Vec<PathBuf>,
-    /// Folder for latents, which are made once.
+    /// Folder for latents, which are made once; without one they are made anew in each step, of crops that are degraded anew.
     pub latents: PathBuf,
     /// Side of a latent crop, cells.
     pub side_cells: usize,
+    /// How crops are taken where latents are made anew.
+    pub crop: Crop,
+    /// How they vary there.
+    pub augment: Augment,
 }
 
 /// Pictures whose latents are measured on.
@@ -208,6 +236,8 @@ pub struct TextConfig {
     pub network: Network<ClipTextConfig>,
     /// Of a picture that has no caption.
     pub prompt: String,
+    /// Share of examples that get the long caption of a picture that has two.
+    pub long_captions: f64,
     /// Share of examples whose prompt is emptied.
     pub dropout: f64,
 }
@@ -221,10 +251,14 @@ pub struct ControlConfig {
     /// A trained branch: go on with it and let the UNet learn too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub together_with: Option<PathBuf>,
-    /// Degradations of each picture.
+    /// Degradations of each picture whose latents are kept.
     pub draws: usize,
     /// What they are drawn from: the name of a preset, a recipe in a TOML file, or `training`.
     pub recipe: String,
+    /// Whether pictures of a batch share what Real-ESRGAN's training shares, where latents are made anew.
+    pub by_batch: bool,
+    /// Pairs in the pool that mixes batches there, a multiple of the batch; 0 for none.
+    pub pool: usize,
     /// The condition gets the noise of a timestep below this; 0 for none.
     pub noise_aug_timestep: usize,
 }
@@ -236,6 +270,7 @@ impl Default for RunConfig {
             steps: 5000,
             batch: 4,
             accumulate: 1,
+            precision: Precision::F32,
             recompute: false,
             seed: 1,
             log_every: 50,
@@ -315,7 +350,13 @@ pub(crate) fn recipe(name: &str) -> Result<Recipe, ConfigError> {
 
 impl Default for TextConfig {
     fn default() -> Self {
-        Self { encoder: None, network: Network::of("sd2.1"), prompt: String::new(), dropout: 0.0 }
+        Self {
+            encoder: None,
+            network: Network::of("sd2.1"),
+            prompt: String::new(),
+            long_captions: 0.0,
+            dropout: 0.0,
+        }
     }
 }
 
@@ -328,7 +369,8 @@ impl Default for LatentValidation {
 
 impl Default for LatentData {
     fn default() -> Self {
-        Self { folders: Vec::new(), latents: PathBuf::new(), side_cells: 16 }
+        let (crop, augment) = (Crop::Inside, Augment::default());
+        Self { folders: Vec::new(), latents: PathBuf::new(), side_cells: 16, crop, augment }
     }
 }
 
@@ -352,6 +394,8 @@ pub(super) fn check_common(
     want(run.log_every > 0, "run.log_every", at_least_1)?;
     want(run.checkpoint_every > 0, "run.checkpoint_every", at_least_1)?;
     want(run.keep > 0, "run.keep", at_least_1)?;
+    let reason = "no device trains in bf16 here: use f32, with run.recompute where memory is short";
+    want(run.precision == Precision::F32, "run.precision", reason)?;
     let rate = optimizer.rate;
     want(rate > 0.0 && rate.is_finite(), "optimizer.rate", "it must be larger than 0")?;
     let share = |value: f64| (0.0..1.0).contains(&value);
@@ -361,6 +405,10 @@ pub(super) fn check_common(
     want(optimizer.epsilon > 0.0, "optimizer.epsilon", "it must be larger than 0")?;
     want(optimizer.weight_decay >= 0.0, "optimizer.weight_decay", "it must not be negative")?;
     want(optimizer.clip_norm > 0.0, "optimizer.clip_norm", "it must be larger than 0; inf for no limit")
+}
+
+pub(super) fn check_pool(pool: usize, run: &RunConfig, field: &'static str) -> Result<(), ConfigError> {
+    want(pool.is_multiple_of(run.batch), field, "it must be a multiple of run.batch")
 }
 
 impl PictureLoss {
@@ -382,8 +430,19 @@ impl PictureLoss {
 }
 
 impl LatentData {
+    /// Whether latents are made in the step that they are for.
+    pub(crate) fn makes_anew(&self) -> bool {
+        self.latents.as_os_str().is_empty()
+    }
+
     pub(super) fn check(&self, network: &UnetConfig) -> Result<(), ConfigError> {
-        want(!self.latents.as_os_str().is_empty(), "data.latents", "latents need a folder: give --latents")?;
+        let anew = self.makes_anew();
+        let whole = anew || self.crop == Crop::Inside && self.augment == Augment::default();
+        want(
+            whole,
+            "data.latents",
+            "data.crop and data.augment are for latents that are made anew: leave it out",
+        )?;
         let fits = self.side_cells > 0 && self.side_cells.is_multiple_of(network.multiple());
         let reason = format!("it must be a multiple of {}", network.multiple());
         want(fits, "data.side_cells", &reason)
@@ -407,5 +466,7 @@ pub(super) fn check_denoiser(
     want(text.encoder.is_none() || network.context_channels == width, "network.context_channels", &reason)?;
     let reads = network.learned_context || text.encoder.is_some();
     want(reads, "text.encoder", "a network without a learned token needs a text encoder")?;
-    want((0.0..=1.0).contains(&text.dropout), "text.dropout", "it must be from 0 to 1")
+    let share = |share| (0.0..=1.0).contains(&share);
+    want(share(text.long_captions), "text.long_captions", "it must be from 0 to 1")?;
+    want(share(text.dropout), "text.dropout", "it must be from 0 to 1")
 }

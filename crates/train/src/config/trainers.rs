@@ -145,7 +145,11 @@ impl Default for PriorTraining {
     fn default() -> Self {
         Self {
             network: Network::of("nano"),
-            diffusion: DiffusionConfig { prediction: Prediction::V, terminal: Terminal::ZeroSnr },
+            diffusion: DiffusionConfig {
+                prediction: Prediction::V,
+                terminal: Terminal::ZeroSnr,
+                timesteps: Timesteps::Stratified,
+            },
             autoencoder: Trained { path: PathBuf::new(), network: Network::of("taef2") },
             text: TextConfig::default(),
             data: LatentData::default(),
@@ -178,6 +182,8 @@ impl Default for Stage2Training {
                 together_with: None,
                 draws: 2,
                 recipe: TRAINING.into(),
+                by_batch: false,
+                pool: 0,
                 noise_aug_timestep: 0,
             },
             autoencoder,
@@ -207,6 +213,7 @@ impl Config for Stage1Training {
     fn check(&self) -> Result<(), ConfigError> {
         check_common(&self.run, &self.optimizer, &self.data.folders)?;
         self.loss.check()?;
+        check_pool(self.degradation.pool, &self.run, "degradation.pool")?;
         let (share, layers) = (self.regularization.stochastic_depth, self.network.sizes.skippable());
         want((0.0..1.0).contains(&share), "regularization.stochastic_depth", "it must be from 0 to below 1")?;
         let has_layers = share == 0.0 || layers > 0;
@@ -288,6 +295,10 @@ impl Config for Stage2Training {
         want(!self.stage1.path.as_os_str().is_empty(), "stage1.path", "give --stage1 or this field")?;
         want(!self.control.unet.as_os_str().is_empty(), "control.unet", "give --unet or this field")?;
         recipe(&self.control.recipe)?;
+        let kept = !self.data.makes_anew() && (self.control.by_batch || self.control.pool > 0);
+        let reason = "control.by_batch and control.pool are for latents that are made anew: leave it out";
+        want(!kept, "data.latents", reason)?;
+        check_pool(self.control.pool, &self.run, "control.pool")?;
         want((1..=100).contains(&self.control.draws), "control.draws", "it must be from 1 to 100")?;
         let times = self.control.noise_aug_timestep <= 1000;
         want(times, "control.noise_aug_timestep", "it must be from 0 to 1000")

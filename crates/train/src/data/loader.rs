@@ -73,9 +73,7 @@ impl Pictures {
     ) -> Result<Batches, DataError> {
         let batch = load.batch;
         assert!(batch > 0, "a batch has at least one example");
-        if self.len() < batch {
-            return Err(DataError::FewerThanBatch { pictures: self.len(), batch });
-        }
+        self.fill(batch)?;
         let pool = match config.pool {
             0 => None,
             pool => Some(self.pool_at(config, load, first, pool)?),

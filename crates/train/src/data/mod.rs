@@ -149,10 +149,18 @@ impl Pictures {
         self.stored(index).map(|stored| Raster::from_u8(stored.width_px, stored.height_px, 3, &stored.rgb))
     }
 
-    /// The usual caption of a picture, or why it cannot be read, with its file's name.
-    pub fn caption(&self, index: usize) -> Result<Option<String>, String> {
-        let captions = self.0.entries[index].captions(&self.0.config.columns)?;
-        Ok(captions.short.map(String::from))
+    /// The usual caption of a picture and its long one, each in the other's place where that is missing, or why they
+    /// cannot be read, with the file's name.
+    pub fn captions(&self, index: usize) -> Result<Option<[String; 2]>, String> {
+        let Captions { short, long } = self.0.entries[index].captions(&self.0.config.columns)?;
+        let both = short.clone().or(long.clone()).zip(long.or(short));
+        Ok(both.map(|(short, long)| [short.into(), long.into()]))
+    }
+
+    /// An error where there are fewer than a batch has examples.
+    pub(crate) fn fill(&self, batch: usize) -> Result<(), DataError> {
+        let pictures = self.len();
+        if pictures < batch { Err(DataError::FewerThanBatch { pictures, batch }) } else { Ok(()) }
     }
 
     fn stored(&self, index: usize) -> Result<Arc<Stored>, String> {

@@ -72,6 +72,11 @@ pub struct DegradeError {
 }
 
 impl Recipe {
+    /// Leaves a picture as it is.
+    pub fn nothing() -> Self {
+        Self::Chain(Chain { factor: limits::one(), sharpen: false, steps: Vec::new() })
+    }
+
     /// Reads a recipe: docs/degradations.md.
     pub fn from_toml(text: &str) -> Result<Self, RecipeError> {
         let recipe: Self = toml::from_str(text).map_err(|error| {

@@ -15,18 +15,16 @@ pub fn pictures(folder: &Path) {
                 [x * 5, y * 5, (x / (4 + number) + y / 6) % 2 * 200].map(|v| v as u8)
             })
             .collect();
-        let bytes = Encoded {
-            width_px: 48,
-            height_px: 48,
-            channels: 3,
-            samples: &Samples::U8(rgb),
-            alpha: None,
-            metadata: &Metadata::default(),
-        }
-        .to_bytes(Format::Png, None)
-        .unwrap();
-        write_atomic(&folder.join(format!("{number}.png")), &bytes).unwrap();
+        save_picture(&folder.join(format!("{number}.png")), (48, 48), rgb);
     }
+}
+
+/// A PNG of RGB pixels.
+pub fn save_picture(file: &Path, (width_px, height_px): (usize, usize), rgb: Vec<u8>) {
+    let samples = &Samples::U8(rgb);
+    let metadata = &Metadata::default();
+    let picture = Encoded { width_px, height_px, channels: 3, samples, alpha: None, metadata };
+    write_atomic(file, &picture.to_bytes(Format::Png, None).unwrap()).unwrap();
 }
 
 /// The tensors of a checkpoint; beside them it has the configuration, which names the folder.

@@ -1,0 +1,82 @@
+//! How soon the networks at official size are left when nobody waits for their end any more.
+//!
+//!     cargo test --release --workspace --test full_size_stop -- --ignored --nocapture --test-threads 1
+//!
+//! Each prints how long it runs, and how long it goes on after it was told to stop at five points of its way.
+
+#[path = "parity/support.rs"]
+mod support;
+
+use burn::tensor::{Device, Tensor};
+use diffbir_models::autoencoder::Autoencoder;
+use diffbir_models::controlnet::ControlNet;
+use diffbir_models::kl::KlConfig;
+use diffbir_models::swinir::SwinIrConfig;
+use diffbir_models::unet::UnetConfig;
+use diffbir_nn::stop;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+use support::{context, given, made, picture, root3};
+
+/// Runs it to its end, then tells it five times to stop.
+fn measure<R>(name: &str, run: impl Fn() -> R) {
+    let since = Instant::now();
+    assert!(stop::unless(|| false, &run).is_some());
+    let whole = since.elapsed();
+    let after: Vec<f64> = [0.1, 0.3, 0.5, 0.7, 0.9]
+        .map(|share| {
+            let told = Arc::new(AtomicBool::new(false));
+            let asked = told.clone();
+            let (begin, begun) = mpsc::channel::<()>();
+            let teller = thread::spawn(move || {
+                begun.recv().expect("it begins");
+                thread::sleep(whole.mul_f64(share));
+                told.store(true, Ordering::SeqCst);
+                Instant::now()
+            });
+            let left = stop::unless(
+                move || asked.load(Ordering::SeqCst),
+                || {
+                    begin.send(()).expect("somebody waits");
+                    run()
+                },
+            );
+            let end = Instant::now();
+            assert!(left.is_none(), "{name} is left at {share}");
+            end.saturating_duration_since(teller.join().expect("it told")).as_secs_f64()
+        })
+        .into();
+    let most = Duration::from_secs_f64(after.iter().copied().fold(0.0, f64::max));
+    println!("{name}: {whole:.2?} whole, {most:.2?} at most after being told: {after:.2?} s");
+}
+
+#[test]
+#[ignore = "official size: needs about 6 GB and 2 minutes"]
+fn a_guided_step_is_left_between_layers() {
+    let config = UnetConfig::official();
+    let batch = |key: &str| Tensor::cat(vec![given(key, [1, 4, 64, 64], root3); 2], 0);
+    let (x, hint) = (batch("full_x"), batch("full_c_img"));
+    let tokens = Tensor::cat(vec![context("full_context", [1, 77, 1024]); 2], 0);
+    let time = Tensor::from_floats([499.0, 499.0], &Device::flex());
+    let (control, unet) =
+        (made(|params| ControlNet::new(params, &config)), made(|params| config.build(params)));
+    measure("a guided step at 64x64", || {
+        let extra = control.forward(x.clone(), hint.clone(), Tensor::clone(&time), tokens.clone(), 1.0);
+        unet.forward(x.clone(), Tensor::clone(&time), Some(tokens.clone()), Some(extra))
+    });
+}
+
+#[test]
+#[ignore = "official size: needs about 3 GB and 2 minutes"]
+fn autoencoder_and_stage_1_are_left_between_layers() {
+    let network = made(|params| KlConfig::official().build(params));
+    let x = given("full_vae_512x512", [1, 3, 512, 512], picture);
+    measure("encoding 512x512", || network.moments(x.clone()));
+    let z = given("full_vae_latent_64x64", [1, 4, 64, 64], root3);
+    measure("decoding to 512x512", || network.decode(z.clone()));
+    let network = made(|params| SwinIrConfig::official().build(params));
+    let x = given("full_swinir_512x512", [1, 3, 512, 512], picture);
+    measure("SwinIR at 512x512", || network.forward(x.clone()));
+}
