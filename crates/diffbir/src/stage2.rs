@@ -16,6 +16,7 @@ use diffbir_diffusion::{
 };
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights, vae_tiles};
+use diffbir_nn::on_workers;
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 
@@ -373,6 +374,16 @@ struct Denoiser<'a> {
 impl Denoiser<'_> {
     /// The predictions for `x` under each of `which`.
     fn predict(
+        &self,
+        x: &Latent,
+        condition: &Latent,
+        t: f64,
+        which: &[Condition],
+    ) -> Result<Vec<Latent>, Error> {
+        on_workers(&self.model.device, || self.predict_here(x, condition, t, which))
+    }
+
+    fn predict_here(
         &self,
         x: &Latent,
         condition: &Latent,

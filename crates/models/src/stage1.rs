@@ -7,7 +7,7 @@ use crate::srvgg::{Srvgg, SrvggConfig};
 use crate::swinir::{SwinIr, SwinIrConfig};
 use burn::module::Module;
 use burn::tensor::Tensor;
-use diffbir_nn::{Params, WeightError};
+use diffbir_nn::{Params, WeightError, on_workers};
 use serde::{Deserialize, Serialize};
 
 /// Which network, and its sizes.
@@ -146,12 +146,12 @@ impl Stage1 {
 
     /// RGB in 0..1 `[b, h, w, 3]` to the same, [`Stage1Config::upscale`] times as large, not clamped.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        match self {
+        on_workers(&x.device(), move || match self {
             Self::SwinIr(network) => network.forward(x),
             Self::Srvgg(network) => network.forward(x),
             Self::Rrdb(network) => network.forward(x),
             Self::ScuNet(network) => network.forward(x),
             Self::Gfpgan(network) => network.forward(x),
-        }
+        })
     }
 }

@@ -6,7 +6,7 @@
 
 use burn::tensor::{DType, Tensor};
 use diffbir_nn::layers::{Conv2d, GroupNorm};
-use diffbir_nn::ops;
+use diffbir_nn::{on_workers, ops};
 use std::ops::ControlFlow;
 
 /// What follows a norm.
@@ -23,7 +23,7 @@ pub enum Activation {
 /// One step over `[b, h, w, c]`.
 pub enum Step<'a> {
     /// Any function that looks at neighbouring pixels at most.
-    Map(Box<dyn Fn(Tensor<4>) -> Tensor<4> + 'a>),
+    Map(Box<dyn Fn(Tensor<4>) -> Tensor<4> + Sync + 'a>),
     /// A group norm and what follows it; pooled over tiles.
     Norm(&'a GroupNorm, Activation),
     /// Remembers the activations.
@@ -36,7 +36,7 @@ pub enum Step<'a> {
 
 impl<'a> Step<'a> {
     /// A step of one function.
-    pub fn map(f: impl Fn(Tensor<4>) -> Tensor<4> + 'a) -> Self {
+    pub fn map(f: impl Fn(Tensor<4>) -> Tensor<4> + Sync + 'a) -> Self {
         Self::Map(Box::new(f))
     }
 
@@ -55,6 +55,11 @@ struct State {
 impl State {
     fn new(x: Tensor<4>) -> Self {
         Self { x, kept: Vec::new() }
+    }
+
+    /// Through steps that are no pooled norms.
+    fn through(self, steps: &[Step]) -> Self {
+        on_workers(&self.x.device(), || steps.iter().fold(self, Self::advance))
     }
 
     /// One step that is not a pooled norm.
@@ -82,7 +87,7 @@ impl State {
 
 /// Runs all steps on a whole picture.
 pub fn run(steps: &[Step], x: Tensor<4>) -> Tensor<4> {
-    steps.iter().fold(State::new(x), State::advance).x
+    State::new(x).through(steps).x
 }
 
 /// Runs all steps on tiles that share the statistics of their norms, and hands each result, by its
@@ -102,7 +107,7 @@ pub fn run_tiled(
     let mut rest = steps;
     while let Some(at) = rest.iter().position(|step| matches!(step, Step::Norm(..))) {
         let Step::Norm(norm, after) = &rest[at] else { unreachable!("found as a norm") };
-        states = states.into_iter().map(|state| rest[..at].iter().fold(state, State::advance)).collect();
+        states = states.into_iter().map(|state| state.through(&rest[..at])).collect();
         let pooled = Pooled::over(states.iter().map(|state| &state.x), norm);
         for state in &mut states {
             let y = pooled.apply(state.x.clone(), norm);
@@ -115,7 +120,7 @@ pub fn run_tiled(
         rest = &rest[at + 1..];
     }
     for (index, state) in states.into_iter().enumerate() {
-        if done(index, rest.iter().fold(state, State::advance).x).is_break() {
+        if done(index, state.through(rest).x).is_break() {
             return;
         }
     }

@@ -20,8 +20,12 @@ pub use diffbir_kernels::conv::Rectifier;
 pub use params::{Params, Precision, WeightError};
 pub use weight::Weight;
 
-/// Does a training step's work where it goes fastest: for the CPU on one of the threads that kernels share their work
-/// among, for other devices here.
+/// Does a network's work where it goes fastest: for the CPU on one of the threads that kernels share their work among, for
+/// other devices here. Within [`stop::unless`] it is left there as it would be here.
 pub fn on_workers<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
-    if ops::on_cpu(device) { diffbir_kernels::on_workers(work) } else { work() }
+    if !ops::on_cpu(device) || observe::is_on() || recompute::is_on() {
+        return work();
+    }
+    let asked = stop::asked();
+    diffbir_kernels::on_workers(|| stop::with(asked, work))
 }

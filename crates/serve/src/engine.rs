@@ -57,7 +57,7 @@ pub trait Follow {
     /// How far a stage is; says whether to go on.
     fn progress(&mut self, stage: &str, done: usize, total: usize) -> ControlFlow<()>;
     /// Says, whenever it is asked, whether nobody waits for the end any more.
-    fn stopped(&self) -> Box<dyn Fn() -> bool>;
+    fn stopped(&self) -> Box<dyn Fn() -> bool + Send + Sync>;
     /// Something that a person should know.
     fn note(&mut self, text: &str);
     /// How the result looks after a step, as JPEG.

@@ -106,7 +106,7 @@ impl Follow for Following<'_> {
         if self.stopped()() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn stopped(&self) -> Box<dyn Fn() -> bool> {
+    fn stopped(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         let (job, leaving) = (self.job.clone(), self.jobs.leaving.clone());
         let (since, limit) = (self.since, self.jobs.limits.job);
         Box::new(move || {

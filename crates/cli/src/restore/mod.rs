@@ -227,7 +227,7 @@ impl Watch for Follower<'_> {
 }
 
 impl Follow for Follower<'_> {
-    fn stopped(&self) -> Box<dyn Fn() -> bool> {
+    fn stopped(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         let stop = self.stop.clone();
         Box::new(move || stop.load(Ordering::SeqCst))
     }

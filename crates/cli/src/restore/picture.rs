@@ -54,7 +54,7 @@ pub struct Finished<'a> {
 /// Whoever follows the restoration of a picture.
 pub trait Follow: Watch {
     /// Says, after any layer of a network, whether nobody waits for the end any more.
-    fn stopped(&self) -> Box<dyn Fn() -> bool>;
+    fn stopped(&self) -> Box<dyn Fn() -> bool + Send + Sync>;
 
     /// Told what a person should know.
     fn say(&mut self, text: &str);

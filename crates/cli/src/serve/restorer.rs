@@ -199,7 +199,7 @@ impl Watch for Follower<'_> {
 }
 
 impl Follow for Follower<'_> {
-    fn stopped(&self) -> Box<dyn Fn() -> bool> {
+    fn stopped(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         self.follow.stopped()
     }
 
