@@ -159,7 +159,7 @@ def main():
     parser.add_argument("--only", default="", help="rows whose names contain this")
     arguments = parser.parse_args()
     peer = {"torch": on_torch, "openvino": on_openvino, "onnxruntime": on_onnxruntime}[arguments.peer]
-    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
     environment = {**os.environ, **kept, "RAYON_NUM_THREADS": str(arguments.threads)}
     print(f"| | f32 | bf16 | {arguments.peer} {arguments.precision} | ratio of f32 | of bf16 |\n|---|---|---|---|---|---|")
 

@@ -117,7 +117,7 @@ def main():
     if arguments.device:
         torch.set_default_device("cuda")
         rows, flags = [trainers, official], ["--device", arguments.device]
-    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
     environment = {**os.environ, **kept, "RAYON_NUM_THREADS": str(arguments.threads)}
     print(f"| {arguments.threads} threads | here | PyTorch | ratio |\n|---|---|---|---|")
     for name, step in (row for source in rows for row in source(module)):

@@ -73,12 +73,14 @@ fn is_no_fault_of_the_command(error: &anyhow::Error) -> bool {
 
 /// Tensors come and go by tens of megabytes. Given back to the system and asked for again, each page of them would be
 /// cleared anew, which took a seventh of a run's time; the most that is held at once is the same.
+/// All threads take from one heap, whichever of them a network runs on: each with its own would keep its own.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn keep_freed_memory() {
-    // SAFETY: sets two numbers of the allocator, before there are other threads.
+    // SAFETY: sets numbers of the allocator, before there are other threads.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
