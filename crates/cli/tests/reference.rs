@@ -233,6 +233,7 @@ fn all_flags_of_the_reference_are_known() {
     run("--task denoise --version v2").code(2).stderr(contains("scunet_color_real_psnr.pth"));
     run("--task face --version v1").code(2).stderr(contains("face_swinir_v1.ckpt"));
     run("--version custom").code(2).stderr(contains("--train-cfg and --ckpt"));
+    run("--task sr --g_loss w_mse --g_scale 0.0").code(2).stderr(contains("diffbir models pull v2.1"));
     // What is not built says so.
     run("--captioner llava").code(2).stderr(contains("--captioner"));
     run("--captioner ram").code(2).stderr(contains("--captioner"));

@@ -30,6 +30,10 @@ enum Manner {
     BreaksAfter(usize),
     /// Does not say how long the file is when nothing of it is left.
     IsSilentOfLength,
+    /// Sends another part than was asked for.
+    AnotherPart,
+    /// Has nothing to send.
+    NothingLeft,
     /// Has no such file.
     Missing,
 }
@@ -70,6 +74,12 @@ fn answer(
     if matches!(manner, Manner::Missing) {
         return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
+    if matches!(manner, Manner::NothingLeft) {
+        return write!(
+            stream,
+            "HTTP/1.1 416 No\r\nContent-Range: bytes */0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
     let from = if matches!(manner, Manner::IgnoresRanges) { None } else { from };
     let length = content.len();
     match from {
@@ -79,6 +89,12 @@ fn answer(
                 stream,
                 "HTTP/1.1 416 No\r\nContent-Range: bytes */{whole}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             );
+        }
+        Some(_) if matches!(manner, Manner::AnotherPart) => {
+            write!(
+                stream,
+                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-9/{length}\r\nContent-Length: 10\r\n"
+            )?;
         }
         Some(from) => write!(
             stream,
@@ -275,6 +291,37 @@ fn a_server_that_falls_silent_is_left() {
     });
     assert_eq!(std::fs::read(place.unwrap()).unwrap(), content());
     assert!(failures.len() == 1 && failures[0].contains("nothing came for 0.2 s"), "{failures:?}");
+}
+
+#[test]
+fn a_server_that_resumes_elsewhere_is_asked_for_all() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path());
+    let (url, asked) = serve(content(), Manner::AnotherPart);
+    let file = file(Some(hash()), &[url]);
+    let _ = pull(&store, &file, &mut |event| match event {
+        Download::Bytes(done, _) if done > 1_000_000 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert_eq!(std::fs::read(pull(&store, &file, &mut all).unwrap()).unwrap(), content());
+    let asked = asked.lock().unwrap();
+    assert!(asked.len() == 3 && asked[1].is_some() && asked[2].is_none(), "{asked:?}");
+}
+
+/// And leave nothing of what the first had given.
+#[test]
+fn a_mirror_takes_over_from_a_server_that_has_nothing_left() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Store::at(folder.path());
+    let (empty, _) = serve(content(), Manner::NothingLeft);
+    let (breaks, _) = serve(content(), Manner::StallsAfter(400_000));
+    let (good, _) = serve(content(), Manner::Good);
+    let file = file(Some(hash()), &[empty, breaks, good]);
+    let place = pull_within(Duration::from_millis(200), &store, &file, &mut all).unwrap();
+    assert_eq!(std::fs::read(place).unwrap(), content());
+    let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().ends_with(".partial")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

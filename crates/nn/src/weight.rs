@@ -47,6 +47,7 @@ impl<const D: usize> Weight<D> {
 
 impl Weight<4> {
     /// [`Weight::convolve`], or [`Weight::convolve_doubled`], and what follows it as one operation, where there is one.
+    #[allow(clippy::result_large_err, reason = "what could not be done goes on as it came")]
     pub(crate) fn convolve_then(
         &self,
         x: Tensor<4>,
@@ -95,6 +96,7 @@ impl Weight<4> {
 
 impl Weight<2> {
     /// [`Weight::multiply`] added to `rest` as one operation, where there is one.
+    #[allow(clippy::result_large_err, reason = "what could not be done goes on as it came")]
     pub(crate) fn multiply_onto<const D: usize>(
         &self,
         x: Tensor<D>,

@@ -11,36 +11,31 @@ pub struct Guidance {
     #[arg(long)]
     pub guidance: bool,
 
-    /// What is to become small: the mean square of the difference, or the same with less weight on edges.
-    #[arg(long, alias = "g_loss", value_enum, default_value_t = GuidanceLoss::WMse, requires = "guidance")]
-    pub g_loss: GuidanceLoss,
+    /// What is to become small: the mean square of the difference, or the same with less weight on edges
+    /// [default: w_mse].
+    #[arg(long, alias = "g_loss", value_enum)]
+    pub g_loss: Option<GuidanceLoss>,
 
-    /// How hard to pull, such as .5; the larger, the closer to stage 1.
-    #[arg(long, alias = "g_scale", default_value_t = 0.0, value_parser = not_negative, allow_negative_numbers = true, requires = "guidance")]
-    pub g_scale: f64,
+    /// How hard to pull, such as .5; the larger, the closer to stage 1, until it goes too far [default: 0].
+    #[arg(long, alias = "g_scale", value_parser = not_negative, allow_negative_numbers = true)]
+    pub g_scale: Option<f64>,
 
-    /// Pull at timesteps below this, 1 to 1001.
-    #[arg(
-        long,
-        alias = "g_start",
-        default_value_t = 1001,
-        allow_negative_numbers = true,
-        requires = "guidance"
-    )]
-    pub g_start: i32,
+    /// Pull at timesteps below this, counted from 1 to 1000 [default: 1001].
+    #[arg(long, alias = "g_start", allow_negative_numbers = true)]
+    pub g_start: Option<i32>,
 
-    /// Pull at timesteps above this.
-    #[arg(long, alias = "g_stop", default_value_t = -1, allow_negative_numbers = true, requires = "guidance")]
-    pub g_stop: i32,
+    /// Pull at timesteps above this [default: -1].
+    #[arg(long, alias = "g_stop", allow_negative_numbers = true)]
+    pub g_stop: Option<i32>,
 
     /// Where the difference is taken; between pictures is slower, as the way goes back through the decoder, and
     /// needs gigabytes more with official models [default: rgb with w_mse, latent with mse].
-    #[arg(long, alias = "g_space", value_enum, requires = "guidance")]
+    #[arg(long, alias = "g_space", value_enum)]
     pub g_space: Option<GuidanceSpace>,
 
-    /// Pulls a step.
-    #[arg(long, alias = "g_repeat", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100), requires = "guidance")]
-    pub g_repeat: u8,
+    /// Pulls a step [default: 1].
+    #[arg(long, alias = "g_repeat", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub g_repeat: Option<u8>,
 }
 
 /// What restoration guidance makes small.

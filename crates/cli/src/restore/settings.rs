@@ -125,14 +125,26 @@ fn restoration(
     say: &mut dyn FnMut(&str),
 ) -> Result<Option<Restoration>> {
     if !given.guidance {
+        let flags = [
+            ("--g-loss", given.g_loss.is_some()),
+            ("--g-scale", given.g_scale.is_some()),
+            ("--g-start", given.g_start.is_some()),
+            ("--g-stop", given.g_stop.is_some()),
+            ("--g-space", given.g_space.is_some()),
+            ("--g-repeat", given.g_repeat.is_some()),
+        ];
+        for (flag, _) in flags.into_iter().filter(|(_, given)| *given) {
+            unheeded(arguments, format!("{flag}: changes nothing without --guidance"), say)?;
+        }
         return Ok(None);
     }
-    if given.g_scale == 0.0 {
+    let scale = given.g_scale.unwrap_or(0.0);
+    if scale == 0.0 {
         unheeded(arguments, "--guidance: changes nothing without --g-scale, such as .5".into(), say)?;
     }
     let loss = match given.g_loss {
-        GuidanceLoss::Mse => Loss::Mse,
-        GuidanceLoss::WMse => Loss::WeightedMse,
+        Some(GuidanceLoss::Mse) => Loss::Mse,
+        Some(GuidanceLoss::WMse) | None => Loss::WeightedMse,
     };
     let space = match (given.g_space, loss) {
         (Some(GuidanceSpace::Latent), Loss::WeightedMse) => {
@@ -143,8 +155,9 @@ fn restoration(
         (Some(GuidanceSpace::Latent), _) | (None, Loss::Mse) => Space::Latent,
         (Some(GuidanceSpace::Rgb), _) | (None, Loss::WeightedMse) => Space::Rgb,
     };
-    let Guidance { g_scale: scale, g_start: start, g_stop: stop, g_repeat: repeat, .. } = *given;
-    Ok(Some(Restoration { loss, space, scale, start, stop, repeat: usize::from(repeat) }))
+    let (start, stop) = (given.g_start.unwrap_or(1001), given.g_stop.unwrap_or(-1));
+    let repeat = given.g_repeat.map_or(1, usize::from);
+    Ok(Some(Restoration { loss, space, scale, start, stop, repeat }))
 }
 
 /// Whether what is left out is as in the reference's `inference.py`. The article's demo has its own defaults,

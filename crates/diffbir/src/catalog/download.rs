@@ -137,7 +137,12 @@ pub fn pull_within(
     for address in file.addresses {
         tell(watch, Download::Asking(address))?;
         match from(store, (&agent, patience), address.url, file, watch) {
-            Ok(()) => return Ok(place),
+            Ok(()) => {
+                // What other addresses gave of it is not needed any more; one that stays is in nobody's way.
+                let others = file.addresses.iter().map(|address| partial_of(&place, address.url));
+                others.for_each(|partial| _ = std::fs::remove_file(partial));
+                return Ok(place);
+            }
             Err(error @ (PullError::Stopped | PullError::Write { .. })) => return Err(error),
             Err(error) => {
                 tell(watch, Download::Failed(address.url, &error))?;
@@ -178,6 +183,14 @@ fn tell(watch: &mut WatchDownload, event: Download) -> Result<(), PullError> {
     }
 }
 
+/// What a download from an address has at hand.
+fn partial_of(place: &Path, url: &str) -> PathBuf {
+    let mark = url.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    let mut name = place.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{mark:08x}.partial"));
+    place.with_file_name(name)
+}
+
 /// Downloads from one address, checks, and puts the file in its place.
 fn from(
     store: &Store,
@@ -187,8 +200,7 @@ fn from(
     watch: &mut WatchDownload,
 ) -> Result<(), PullError> {
     let place = &store.place(file);
-    let mark = url.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    let partial = place.with_file_name(format!("{}.{mark:08x}.partial", file.name));
+    let partial = partial_of(place, url);
     let is_of_before = size_of(&partial) > 0;
     fetch((agent, patience), url, &partial, watch)?;
     let mut checked = check(file, url, &partial, watch);
@@ -264,19 +276,18 @@ fn continue_from(
     let mut done = size_of(partial);
     let request = agent.get(url).header("User-Agent", concat!("diffbir/", env!("CARGO_PKG_VERSION")));
     let request = if done > 0 { request.header("Range", format!("bytes={done}-")) } else { request };
+    let mut anew = || {
+        std::fs::remove_file(partial).map_err(write)?;
+        continue_from((agent, patience), url, partial, watch)
+    };
     let response = request.call().map_err(|error| server(error.to_string()))?;
     let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_string);
     match response.status().as_u16() {
         200..300 => {}
         // Nothing is left to send.
-        416 if header("Content-Range").is_some_and(|range| range == format!("bytes */{done}")) => {
-            return Ok(());
-        }
+        416 if done > 0 && header("Content-Range") == Some(format!("bytes */{done}")) => return Ok(()),
         // The partial file is longer than what is there now, or the server does not say.
-        416 if done > 0 => {
-            std::fs::remove_file(partial).map_err(write)?;
-            return continue_from((agent, patience), url, partial, watch);
-        }
+        416 if done > 0 => return anew(),
         404 => return Err(server("there is no such file (404)".into())),
         code @ (401 | 403) => {
             return Err(server(format!(
@@ -290,6 +301,9 @@ fn continue_from(
     if resumed {
         let range = header("Content-Range").unwrap_or_default();
         if !range.starts_with(&format!("bytes {done}-")) {
+            if done > 0 {
+                return anew();
+            }
             return Err(server(format!("sent another part of the file than was asked for ({range})")));
         }
     } else {
