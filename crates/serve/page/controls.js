@@ -98,7 +98,11 @@ export class Controls {
         input.placeholder = suits ?? option.default ?? "";
         this.slide(option);
       }
-      if (option.kind === "text") input.placeholder = model.prompts ? suits ?? "" : `${model.id} reads no text`;
+      if (option.kind === "text") {
+        input.placeholder = model.prompts ? suits ?? "" : "";
+        const help = model.prompts ? prose(sentence(option.help)) : [`${model.id} reads no text, so this is left out.`];
+        find(`${input.id}-help`)?.replaceChildren(...help);
+      }
       if (option.needs) input.closest(".field").hidden = !this.fields.get(option.needs).input.checked;
     }
     for (const choice of this.fields.get("model").input.options) {
@@ -149,6 +153,7 @@ export class Controls {
     for (const option of this.options) {
       const { input } = this.fields.get(option.name);
       if (option.needs && !this.fields.get(option.needs).input.checked) continue;
+      if (option.kind === "text" && !this.model().prompts) continue;
       if (option.kind === "switch") {
         if (input.checked) values[option.name] = true;
       } else if (input.value !== "" && input.value !== option.default) {
