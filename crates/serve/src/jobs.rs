@@ -291,7 +291,7 @@ impl Jobs {
         }
     }
 
-    /// Removes a job. One that is being restored stops at its next step and frees its files then.
+    /// Removes a job. One that is being restored stops soon and frees its files then.
     pub fn remove(&self, id: &str) -> Result<(), Problem> {
         let mut all = self.lock();
         let job = all.jobs.remove(id).ok_or_else(|| Problem::missing("such restoration"))?;

@@ -33,7 +33,7 @@ pub async fn read(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result
 
 /// Remove a job and its files.
 ///
-/// One that waits or is being restored is cancelled, the latter at its next step.
+/// One that waits or is being restored is cancelled, the latter after the layer that is being computed.
 #[utoipa::path(
     delete, path = "/v1/restorations/{id}", tag = "Restorations",
     params(("id" = String, Path)),
