@@ -10,10 +10,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-const EXTENSION: &str = "safetensors";
+fn folder(store: &Store) -> PathBuf {
+    store.folder().join("own")
+}
 
 fn place(store: &Store, name: &str) -> PathBuf {
-    store.folder().join("own").join(format!("{name}.{EXTENSION}"))
+    folder(store).join(format!("{name}.safetensors"))
 }
 
 /// The file of the model of this name.
@@ -23,7 +25,7 @@ pub fn find(store: &Store, name: &str) -> Option<PathBuf> {
 
 /// All names, sorted.
 pub fn names(store: &Store) -> Vec<String> {
-    let entries = fs::read_dir(store.folder().join("own")).into_iter().flatten().flatten();
+    let entries = fs::read_dir(folder(store)).into_iter().flatten().flatten();
     let stem = |entry: fs::DirEntry| Some(entry.path().file_stem()?.to_str()?.to_string());
     let mut names: Vec<String> =
         entries.filter_map(stem).filter(|name| find(store, name).is_some()).collect();
@@ -55,7 +57,7 @@ pub fn import(store: &Store, file: &Path, name: Option<&str>) -> Result<PathBuf>
         bail!("{}: exists already: give another name by --name, or remove it first", place.display());
     }
     let mut source = File::open(file).with_context(|| format!("{}: cannot be read", file.display()))?;
-    let folder = store.folder().join("own");
+    let folder = folder(store);
     fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be written", folder.display()))?;
     write_atomic_with(&place, |out| io::copy(&mut source, out).map(|_| ()))?;
     Ok(place)

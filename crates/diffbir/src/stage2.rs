@@ -323,10 +323,10 @@ fn sample(
                     tell()?;
                     let part = || condition.crop(window.y0, window.x0, tile, tile);
                     let condition = own.next().map_or_else(part, Latent::clone);
-                    denoiser.predict(x, &condition, t, which)
+                    on_workers(&model.device, || denoiser.predict(x, &condition, t, which))
                 })
             }
-            None => denoiser.predict(x, &condition, t, which),
+            None => on_workers(&model.device, || denoiser.predict(x, &condition, t, which)),
         }
     };
     let mut network = Guided { predict, pull: hint.pull.as_ref() };
@@ -374,16 +374,6 @@ struct Denoiser<'a> {
 impl Denoiser<'_> {
     /// The predictions for `x` under each of `which`.
     fn predict(
-        &self,
-        x: &Latent,
-        condition: &Latent,
-        t: f64,
-        which: &[Condition],
-    ) -> Result<Vec<Latent>, Error> {
-        on_workers(&self.model.device, || self.predict_here(x, condition, t, which))
-    }
-
-    fn predict_here(
         &self,
         x: &Latent,
         condition: &Latent,

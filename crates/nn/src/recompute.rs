@@ -82,9 +82,18 @@ fn noted<const D: usize>(
 
 /// The value of `loss` and what `take` gets: gradients in several parts, whose sum over the parts is each parameter's.
 pub fn backward(loss: impl FnOnce() -> Tensor<1>, mut take: impl FnMut(&Gradients)) -> Tensor<1> {
+    /// Also where `loss` is left in the middle: a network that comes later has nothing to note.
+    struct Off;
+    impl Drop for Off {
+        fn drop(&mut self) {
+            BLOCKS.set(None);
+        }
+    }
     BLOCKS.set(Some(Vec::new()));
+    let off = Off;
     let value = loss();
     let mut blocks = BLOCKS.take().unwrap_or_default();
+    drop(off);
     let mut waiting: Vec<Option<Tensor<1>>> = blocks.iter().map(|_| None).collect();
     let mut spread = |gradients: Gradients, blocks: &[Block], waiting: &mut [Option<Tensor<1>>]| {
         for (block, waiting) in blocks.iter().zip(waiting) {
@@ -114,4 +123,15 @@ pub fn backward(loss: impl FnOnce() -> Tensor<1>, mut take: impl FnMut(&Gradient
         spread(products.backward(), &blocks, &mut waiting);
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_is_left_leaves_nothing_on() {
+        let left = std::panic::catch_unwind(|| backward(|| panic!("left"), |_| ()));
+        assert!(left.is_err() && !is_on());
+    }
 }
