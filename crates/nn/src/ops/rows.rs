@@ -32,7 +32,7 @@ pub fn window_attention(
     ))
 }
 
-/// Whether there is a [`window_attention`]; elsewhere tokens are moved together by [`windows`] first.
+/// Whether there is a [`window_attention`]; elsewhere tokens are moved together by [`windows`](super::windows) first.
 pub fn attends_in_windows(device: &Device) -> bool {
     fuses(device)
 }
