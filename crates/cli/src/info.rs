@@ -5,7 +5,7 @@ use crate::talk::{self, say};
 use crate::trained;
 use anyhow::{Context, Result, bail};
 use diffbir::ModelConfig;
-use diffbir::catalog::is_beside_networks;
+use diffbir::catalog::{fault, fault_of_diffusers, is_beside_networks};
 use diffbir::diffusers;
 use diffbir::faces::Detector;
 use diffbir_imaging::DecodeError;
@@ -87,9 +87,13 @@ fn describe_folder(folder: &Path) -> Result<String> {
         );
     };
     let mut text = String::from("Stable Diffusion as the diffusers library keeps it");
-    for file in files {
-        let within = file.strip_prefix(folder).unwrap_or(&file).display().to_string();
-        text += &format!("\n  {within}: {}", describe_weights(&Checkpoint::open(&file)?, &within)?);
+    for (place, file) in files.iter().enumerate() {
+        let within = file.strip_prefix(folder).unwrap_or(file).display().to_string();
+        let weights = Checkpoint::open(file)?.named(&within);
+        text += &format!("\n  {within}: {}", describe_weights(&weights, &within)?);
+        if let Some(fault) = fault_of_diffusers(place, &weights) {
+            text += &format!("\n  not as it is published: {fault}");
+        }
     }
     Ok(text)
 }
@@ -142,7 +146,10 @@ const NETWORKS: [(&str, &str); 19] = [
 ];
 
 fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
-    let (tensors, parameters) = checkpoint.entries().fold((0, 0), |(tensors, parameters), (_, shape, _)| {
+    let whole_numbers: Vec<&str> =
+        checkpoint.entries().filter(|(.., format)| format.is_none()).map(|(name, ..)| name).collect();
+    let weights = checkpoint.entries().filter(|(.., format)| format.is_some());
+    let (tensors, parameters) = weights.fold((0, 0), |(tensors, parameters), (_, shape, _)| {
         (tensors + 1, parameters + shape.iter().product::<usize>())
     });
     let s = if tensors == 1 { "" } else { "s" };
@@ -150,7 +157,7 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     let (config, fault) = match ModelConfig::of(checkpoint, name) {
         Ok(config) => (Some(config), None),
         // It holds no network at all.
-        Err(WeightError::File { .. }) => (None, None),
+        Err(WeightError::File { .. }) => (None, fault(checkpoint)),
         Err(fault) => (None, Some(fault)),
     };
     let known: Vec<&str> = NETWORKS
@@ -189,8 +196,8 @@ fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
     if unused > 0 {
         text += &format!("\n  unused of the text encoder: {unused} tensors, its last block and projection");
     }
-    if !checkpoint.integers.is_empty() {
-        let which = some_of(&checkpoint.integers);
+    if !whole_numbers.is_empty() {
+        let which = some_of(&whole_numbers);
         text += &format!("\n  in formats that are no weights, as whole numbers are, and not read: {which}");
     }
     if !checkpoint.extras.is_empty() {

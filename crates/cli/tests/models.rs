@@ -165,7 +165,17 @@ fn info_describes_folders_and_files_of_several_networks() {
     info(&library).success().stdout(
         contains("library: Stable Diffusion as the diffusers library keeps it\n")
             .and(contains("vae/diffusion_pytorch_model.safetensors: weights of autoencoder in the names"))
-            .and(contains("text_encoder/model.safetensors: weights of text encoder")),
+            .and(contains("text_encoder/model.safetensors: weights of text encoder"))
+            .and(contains(
+                "unet/diffusion_pytorch_model.safetensors: lacks the tensor `time_embedding.linear_1.bias`",
+            ))
+            .and(contains("text_encoder/model.safetensors: lacks the tensor `text_model.embeddings")),
+    );
+    let original = here.join("original.ckpt");
+    write(&original, &["model.diffusion_model.time_embed.0.weight"]);
+    let told = "not as it is published: ";
+    info(&original).success().stdout(
+        contains(told).and(contains("`model.diffusion_model.time_embed.0.weight` has shape [1] where")),
     );
     let all = here.join("all.safetensors");
     write(&all, &[unet, vae]);
@@ -185,6 +195,40 @@ fn info_tells_what_is_wrong_with_a_network() {
     let fault = "not as it is published: ";
     let told = contains(fault).and(contains("mine.safetensors: lacks the tensor `body.3.weight`"));
     diffbir().arg("info").arg(&file).assert().success().stdout(told);
+    // Whole numbers where weights are needed, and where nothing is needed.
+    for (key, told) in [
+        ("body.3.weight", "`body.3.weight` is stored in numbers that are no weights"),
+        ("strange", "holds 1 tensors that the network does not know, first `strange`"),
+    ] {
+        let names = keys.entries().iter().map(|entry| (entry.key.clone(), entry.shape.clone()));
+        let names = names
+            .chain([("strange".to_string(), vec![2])])
+            .filter(|(name, _)| key == "strange" || name != "strange");
+        let tensors = names.map(|(name, shape)| {
+            let zeros = vec![0f32; shape.iter().product()];
+            (name, TensorData::new(zeros, shape))
+        });
+        let mut bytes = Checkpoint::from_tensors(tensors.collect()).to_safetensors(false).unwrap();
+        let find = |bytes: &[u8], text: &str| {
+            bytes.windows(text.len()).position(|at| at == text.as_bytes()).unwrap()
+        };
+        let at = find(&bytes, &format!("\"{key}\""));
+        let at = at + find(&bytes[at..], "F32");
+        bytes[at] = b'I';
+        std::fs::write(&file, bytes).unwrap();
+        diffbir().arg("info").arg(&file).assert().success().stdout(contains(told));
+        let output = folder.path().join("out.png");
+        let restore = diffbir()
+            .arg("restore")
+            .arg(save(folder.path(), "a.png"))
+            .arg("--model")
+            .arg(&file)
+            .arg("-o")
+            .arg(&output)
+            .assert();
+        restore.code(2).stderr(contains(told));
+        assert!(!output.exists());
+    }
     let strange = Checkpoint::from_tensors([("a".into(), TensorData::new(vec![0f32], [1]))].into());
     std::fs::write(&file, strange.to_safetensors(true).unwrap()).unwrap();
     diffbir().arg("info").arg(&file).assert().success().stdout(contains(fault).not());

@@ -3,11 +3,14 @@
 
 use diffbir_nn::checkpoint::Checkpoint;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Residual blocks a level on the way down; one more on the way up.
 const BLOCKS: usize = 2;
-/// Levels of the autoencoder, less one: its decoder counts from the other end.
-const DEEPEST: usize = 3;
+/// Levels of the UNet and of the autoencoder.
+const LEVELS: usize = 4;
+/// Layers of the text encoder; copies without the last, which no prompt needs, have one less.
+const TEXT_LAYERS: usize = 24;
 /// The text encoder's projections, in the order in which the original has them in one tensor.
 const PROJECTIONS: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
 
@@ -32,16 +35,21 @@ pub fn files(folder: &Path) -> Option<[PathBuf; 3]> {
 
 /// The UNet under its original names. A name that is not known stays, so that it is refused as it is.
 pub(crate) fn unet(file: &Checkpoint) -> Checkpoint {
-    file.renamed(|name, shape| Some((unet_name(name).unwrap_or_else(|| name.into()), shape.to_vec())))
+    file.renamed(|name, shape| Some((renamed(&UNET, name), shape.to_vec())))
+        .missing_as(|name, shape| Some((vec![UNET.library(name)?], shape.to_vec())))
 }
 
 /// The autoencoder under its original names; linear maps of its attention become convolutions again.
 pub(crate) fn autoencoder(file: &Checkpoint) -> Checkpoint {
+    let is_map = |name: &str, dimensions| name.contains(".attn_1.") && dimensions == 2;
     file.renamed(|name, shape| {
-        let name = autoencoder_name(name).unwrap_or_else(|| name.into());
-        let is_map = name.contains(".attn_1.") && shape.len() == 2;
-        let shape = if is_map { [shape, &[1, 1]].concat() } else { shape.to_vec() };
+        let name = renamed(&AUTOENCODER, name);
+        let shape = if is_map(&name, shape.len()) { [shape, &[1, 1]].concat() } else { shape.to_vec() };
         Some((name, shape))
+    })
+    .missing_as(|name, shape| {
+        let sides = if name.contains(".attn_1.") { shape.len().min(2) } else { shape.len() };
+        Some((vec![AUTOENCODER.library(name)?], shape[..sides].to_vec()))
     })
 }
 
@@ -50,7 +58,7 @@ pub(crate) fn text(file: &Checkpoint) -> Checkpoint {
     let mut parts = file.renamed(|name, shape| {
         // A list of numbers that old versions of the library keep.
         let known = !name.ends_with("embeddings.position_ids");
-        known.then(|| (text_name(name).unwrap_or_else(|| name.into()), shape.to_vec()))
+        known.then(|| (renamed(&TEXT, name), shape.to_vec()))
     });
     let first = format!(".{}.", PROJECTIONS[0]);
     let joined: Vec<(String, [String; 3])> = parts
@@ -64,127 +72,201 @@ pub(crate) fn text(file: &Checkpoint) -> Checkpoint {
     for (name, from) in joined {
         parts.join(name, &from);
     }
-    parts
-}
-
-fn number(text: &str) -> Option<usize> {
-    text.parse().ok()
-}
-
-fn unet_name(name: &str) -> Option<String> {
-    let parts: Vec<&str> = name.split('.').collect();
-    let level = 1 + BLOCKS;
-    Some(match parts[..] {
-        ["time_embedding", "linear_1", kind] => format!("time_embed.0.{kind}"),
-        ["time_embedding", "linear_2", kind] => format!("time_embed.2.{kind}"),
-        ["conv_in", kind] => format!("input_blocks.0.0.{kind}"),
-        ["conv_norm_out", kind] => format!("out.0.{kind}"),
-        ["conv_out", kind] => format!("out.2.{kind}"),
-        ["down_blocks", i, "downsamplers", "0", "conv", kind] => {
-            format!("input_blocks.{}.0.op.{kind}", level * (number(i)? + 1))
-        }
-        ["down_blocks", i, "resnets", j, ref rest @ ..] => {
-            format!("input_blocks.{}.0.{}", level * number(i)? + number(j)? + 1, res_block(rest)?)
-        }
-        ["down_blocks", i, "attentions", j, ref rest @ ..] => {
-            format!("input_blocks.{}.1.{}", level * number(i)? + number(j)? + 1, rest.join("."))
-        }
-        ["mid_block", "resnets", j, ref rest @ ..] => {
-            format!("middle_block.{}.{}", 2 * number(j)?, res_block(rest)?)
-        }
-        ["mid_block", "attentions", "0", ref rest @ ..] => format!("middle_block.1.{}", rest.join(".")),
-        ["up_blocks", i, "resnets", j, ref rest @ ..] => {
-            format!("output_blocks.{}.0.{}", level * number(i)? + number(j)?, res_block(rest)?)
-        }
-        ["up_blocks", i, "attentions", j, ref rest @ ..] => {
-            format!("output_blocks.{}.1.{}", level * number(i)? + number(j)?, rest.join("."))
-        }
-        ["up_blocks", i, "upsamplers", "0", "conv", kind] => {
-            // The deepest level has no attention before it.
-            let place = if i == "0" { 1 } else { 2 };
-            format!("output_blocks.{}.{place}.conv.{kind}", level * number(i)? + BLOCKS)
-        }
-        _ => return None,
+    parts.missing_as(|name, shape| {
+        let library = TEXT.library(name)?;
+        let Some((place, kind)) = library.split_once("in_proj_") else {
+            return Some((vec![library], shape.to_vec()));
+        };
+        let names = PROJECTIONS.map(|projection| format!("{place}{projection}.{kind}"));
+        Some((names.to_vec(), [&[shape[0] / names.len()], &shape[1..]].concat()))
     })
 }
 
-fn res_block(parts: &[&str]) -> Option<String> {
-    let &[part, kind] = parts else { return None };
-    let part = match part {
-        "norm1" => "in_layers.0",
-        "conv1" => "in_layers.2",
-        "time_emb_proj" => "emb_layers.1",
-        "norm2" => "out_layers.0",
-        "conv2" => "out_layers.3",
-        "conv_shortcut" => "skip_connection",
-        _ => return None,
+/// Beginnings of names, each with its dot: the library's, and the original.
+struct Names(LazyLock<Vec<(String, String)>>);
+
+static UNET: Names = Names(LazyLock::new(unet_names));
+static AUTOENCODER: Names = Names(LazyLock::new(autoencoder_names));
+static TEXT: Names = Names(LazyLock::new(text_names));
+
+impl Names {
+    fn original(&self, name: &str) -> Option<String> {
+        exchanged(name, self.0.iter().map(|(library, original)| (library, original)))
+    }
+
+    /// The newest of the library's names.
+    fn library(&self, name: &str) -> Option<String> {
+        exchanged(name, self.0.iter().map(|(library, original)| (original, library)))
+    }
+}
+
+/// A name with another beginning, the first of the longest that fit.
+fn exchanged<'a>(name: &str, names: impl Iterator<Item = (&'a String, &'a String)>) -> Option<String> {
+    let fitting = names.filter_map(|(from, to)| Some((from.len(), to, name.strip_prefix(from)?)));
+    let longest = fitting.reduce(|best, other| if other.0 > best.0 { other } else { best });
+    longest.map(|(_, to, rest)| format!("{to}{rest}"))
+}
+
+fn renamed(names: &Names, name: &str) -> String {
+    names.original(name).unwrap_or_else(|| name.into())
+}
+
+fn unet_names() -> Vec<(String, String)> {
+    let mut names = pairs([
+        ("time_embedding.linear_1.", "time_embed.0."),
+        ("time_embedding.linear_2.", "time_embed.2."),
+        ("conv_in.", "input_blocks.0.0."),
+        ("conv_norm_out.", "out.0."),
+        ("conv_out.", "out.2."),
+        ("mid_block.attentions.0.", "middle_block.1."),
+    ]);
+    let mut block = |library: String, original: String| {
+        for (part, originally) in [
+            ("norm1", "in_layers.0"),
+            ("conv1", "in_layers.2"),
+            ("time_emb_proj", "emb_layers.1"),
+            ("norm2", "out_layers.0"),
+            ("conv2", "out_layers.3"),
+            ("conv_shortcut", "skip_connection"),
+        ] {
+            names.push((format!("{library}.{part}."), format!("{original}.{originally}.")));
+        }
     };
-    Some(format!("{part}.{kind}"))
+    for j in 0..2 {
+        block(format!("mid_block.resnets.{j}"), format!("middle_block.{}", 2 * j));
+    }
+    for level in 0..LEVELS {
+        for j in 0..BLOCKS {
+            let place = (1 + BLOCKS) * level + j + 1;
+            block(format!("down_blocks.{level}.resnets.{j}"), format!("input_blocks.{place}.0"));
+        }
+        for j in 0..=BLOCKS {
+            let place = (1 + BLOCKS) * level + j;
+            block(format!("up_blocks.{level}.resnets.{j}"), format!("output_blocks.{place}.0"));
+        }
+    }
+    for level in 0..LEVELS {
+        for j in 0..=BLOCKS {
+            let [down, up] = [j + 1, j].map(|block| (1 + BLOCKS) * level + block);
+            if j < BLOCKS {
+                names.push((
+                    format!("down_blocks.{level}.attentions.{j}."),
+                    format!("input_blocks.{down}.1."),
+                ));
+            }
+            names.push((format!("up_blocks.{level}.attentions.{j}."), format!("output_blocks.{up}.1.")));
+        }
+        let (down, up) = ((1 + BLOCKS) * (level + 1), (1 + BLOCKS) * level + BLOCKS);
+        names.push((
+            format!("down_blocks.{level}.downsamplers.0.conv."),
+            format!("input_blocks.{down}.0.op."),
+        ));
+        // The deepest level has no attention before it.
+        let place = if level == 0 { 1 } else { 2 };
+        names.push((
+            format!("up_blocks.{level}.upsamplers.0.conv."),
+            format!("output_blocks.{up}.{place}.conv."),
+        ));
+    }
+    names
 }
 
-fn autoencoder_name(name: &str) -> Option<String> {
-    let parts: Vec<&str> = name.split('.').collect();
-    let block = |part: &str| if part == "conv_shortcut" { "nin_shortcut".to_string() } else { part.into() };
-    Some(match parts[..] {
-        ["quant_conv" | "post_quant_conv", _] => name.into(),
-        [coder, part @ ("conv_in" | "conv_out"), kind] => format!("{coder}.{part}.{kind}"),
-        [coder, "conv_norm_out", kind] => format!("{coder}.norm_out.{kind}"),
-        [coder, "mid_block", "resnets", j, part, kind] => {
-            format!("{coder}.mid.block_{}.{part}.{kind}", number(j)? + 1)
+fn autoencoder_names() -> Vec<(String, String)> {
+    let mut names = pairs([("quant_conv.", "quant_conv."), ("post_quant_conv.", "post_quant_conv.")]);
+    let block = |library: String, original: String| {
+        [
+            ("norm1", "norm1"),
+            ("conv1", "conv1"),
+            ("norm2", "norm2"),
+            ("conv2", "conv2"),
+            ("conv_shortcut", "nin_shortcut"),
+        ]
+        .map(|(part, originally)| (format!("{library}.{part}."), format!("{original}.{originally}.")))
+    };
+    for coder in ["encoder", "decoder"] {
+        let ends = [("conv_in", "conv_in"), ("conv_out", "conv_out"), ("conv_norm_out", "norm_out")];
+        names.extend(ends.map(|(library, end)| (format!("{coder}.{library}."), format!("{coder}.{end}."))));
+        for j in 0..2 {
+            names.extend(block(
+                format!("{coder}.mid_block.resnets.{j}"),
+                format!("{coder}.mid.block_{}", j + 1),
+            ));
         }
-        [coder, "mid_block", "attentions", "0", ref rest @ .., kind] => {
-            // In the names of old and new versions of the library.
-            let part = match rest {
-                ["group_norm"] => "norm",
-                ["query"] | ["to_q"] => "q",
-                ["key"] | ["to_k"] => "k",
-                ["value"] | ["to_v"] => "v",
-                ["proj_attn"] | ["to_out", "0"] => "proj_out",
-                _ => return None,
-            };
-            format!("{coder}.mid.attn_1.{part}.{kind}")
+        // In the names of new and old versions of the library.
+        for (library, part) in [
+            ("group_norm", "norm"),
+            ("to_q", "q"),
+            ("to_k", "k"),
+            ("to_v", "v"),
+            ("to_out.0", "proj_out"),
+            ("query", "q"),
+            ("key", "k"),
+            ("value", "v"),
+            ("proj_attn", "proj_out"),
+        ] {
+            let library = format!("{coder}.mid_block.attentions.0.{library}.");
+            names.push((library, format!("{coder}.mid.attn_1.{part}.")));
         }
-        ["encoder", "down_blocks", i, "resnets", j, part, kind] => {
-            format!("encoder.down.{i}.block.{j}.{}.{kind}", block(part))
+    }
+    for level in 0..LEVELS {
+        // The decoder counts from the other end.
+        let up = LEVELS - 1 - level;
+        for j in 0..BLOCKS {
+            names.extend(block(
+                format!("encoder.down_blocks.{level}.resnets.{j}"),
+                format!("encoder.down.{level}.block.{j}"),
+            ));
         }
-        ["encoder", "down_blocks", i, "downsamplers", "0", "conv", kind] => {
-            format!("encoder.down.{i}.downsample.conv.{kind}")
+        for j in 0..=BLOCKS {
+            names.extend(block(
+                format!("decoder.up_blocks.{level}.resnets.{j}"),
+                format!("decoder.up.{up}.block.{j}"),
+            ));
         }
-        ["decoder", "up_blocks", i, "resnets", j, part, kind] => {
-            format!("decoder.up.{}.block.{j}.{}.{kind}", DEEPEST.checked_sub(number(i)?)?, block(part))
-        }
-        ["decoder", "up_blocks", i, "upsamplers", "0", "conv", kind] => {
-            format!("decoder.up.{}.upsample.conv.{kind}", DEEPEST.checked_sub(number(i)?)?)
-        }
-        _ => return None,
-    })
+        names.push((
+            format!("encoder.down_blocks.{level}.downsamplers.0.conv."),
+            format!("encoder.down.{level}.downsample.conv."),
+        ));
+        names.push((
+            format!("decoder.up_blocks.{level}.upsamplers.0.conv."),
+            format!("decoder.up.{up}.upsample.conv."),
+        ));
+    }
+    names
 }
 
-fn text_name(name: &str) -> Option<String> {
-    let parts: Vec<&str> = name.strip_prefix("text_model.")?.split('.').collect();
-    Some(match parts[..] {
-        ["embeddings", "token_embedding", "weight"] => "model.token_embedding.weight".into(),
-        ["embeddings", "position_embedding", "weight"] => "model.positional_embedding".into(),
-        ["final_layer_norm", kind] => format!("model.ln_final.{kind}"),
-        ["encoder", "layers", n, ref rest @ ..] => {
-            let part = match rest {
-                ["layer_norm1", kind] => format!("ln_1.{kind}"),
-                ["layer_norm2", kind] => format!("ln_2.{kind}"),
-                ["mlp", "fc1", kind] => format!("mlp.c_fc.{kind}"),
-                ["mlp", "fc2", kind] => format!("mlp.c_proj.{kind}"),
-                ["self_attn", rest @ ..] => format!("attn.{}", rest.join(".")),
-                _ => return None,
-            };
-            format!("model.transformer.resblocks.{n}.{part}")
+fn text_names() -> Vec<(String, String)> {
+    let mut names = pairs([
+        ("text_model.embeddings.token_embedding.", "model.token_embedding."),
+        ("text_model.embeddings.position_embedding.weight", "model.positional_embedding"),
+        ("text_model.final_layer_norm.", "model.ln_final."),
+    ]);
+    for layer in 0..TEXT_LAYERS {
+        for (library, original) in [
+            ("layer_norm1", "ln_1"),
+            ("layer_norm2", "ln_2"),
+            ("mlp.fc1", "mlp.c_fc"),
+            ("mlp.fc2", "mlp.c_proj"),
+            ("self_attn", "attn"),
+        ] {
+            names.push((
+                format!("text_model.encoder.layers.{layer}.{library}."),
+                format!("model.transformer.resblocks.{layer}.{original}."),
+            ));
         }
-        _ => return None,
-    })
+    }
+    names
+}
+
+fn pairs<const N: usize>(names: [(&str, &str); N]) -> Vec<(String, String)> {
+    names.map(|(library, original)| (library.into(), original.into())).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::tensor::TensorData;
+    use diffbir_nn::params::{Init, Source};
     use std::collections::BTreeMap;
 
     /// What the reference's converter brings each name to (`tests/goldens/make_diffusers.py`).
@@ -239,6 +321,59 @@ mod tests {
         check("unet", "", unet);
         check("vae", "", autoencoder);
         check("text", "model.", text);
+    }
+
+    #[test]
+    fn original_names_lead_back() {
+        for line in PAIRS.lines() {
+            let line: Vec<&str> = line.split('\t').collect();
+            let names = match line[0] {
+                "unet" => &UNET,
+                "vae" => &AUTOENCODER,
+                _ => continue,
+            };
+            assert_eq!(names.library(line[1]).as_deref(), Some(line[2]));
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_as_the_file_would() {
+        let told = |part: &Checkpoint, key: &str, shape: &[usize]| {
+            part.clone().values(key, shape, Init::FanIn).unwrap_err().to_string()
+        };
+        let projections = [("q_proj", 2), ("v_proj", 2)].map(|(name, side)| {
+            let name = format!("text_model.encoder.layers.3.self_attn.{name}.weight");
+            (name, TensorData::new(vec![0f32; side], [1, side]))
+        });
+        let text = text(&Checkpoint::from_tensors(projections.into()));
+        let told_text = told(&text, "model.transformer.resblocks.3.attn.in_proj_weight", &[3, 2]);
+        assert!(
+            told_text.contains("`text_model.encoder.layers.3.self_attn.k_proj.weight` of shape [1, 2]"),
+            "{told_text}"
+        );
+        let none = Checkpoint::default();
+        let told_unet = told(&unet(&none), "output_blocks.2.1.conv.weight", &[1]);
+        assert!(told_unet.contains("`up_blocks.0.upsamplers.0.conv.weight`"), "{told_unet}");
+        let told_vae = told(&autoencoder(&none), "decoder.mid.attn_1.q.weight", &[4, 4, 1, 1]);
+        assert!(
+            told_vae.contains("`decoder.mid_block.attentions.0.to_q.weight` of shape [4, 4]"),
+            "{told_vae}"
+        );
+    }
+
+    #[test]
+    fn what_comes_to_the_place_of_another_is_refused_by_name() {
+        let data = TensorData::new(vec![1f32], [1]);
+        for (first, second) in [
+            ("down_blocks.0.downsamplers.0.conv.weight", "down_blocks.0.resnets.3.conv1.weight"),
+            ("down_blocks.1.resnets.0.conv1.weight", "down_blocks.0.resnets.3.conv1.weight"),
+        ] {
+            let names = [first, second].map(|name| (name.to_string(), data.clone()));
+            assert!(unet(&Checkpoint::from_tensors(names.into())).contains(second));
+        }
+        let both = ["to_q", "query"].map(|part| format!("encoder.mid_block.attentions.0.{part}.bias"));
+        let file = Checkpoint::from_tensors(both.iter().map(|name| (name.clone(), data.clone())).collect());
+        assert!(autoencoder(&file).contains(&both[0]));
     }
 
     #[test]

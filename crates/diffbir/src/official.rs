@@ -94,18 +94,50 @@ fn text(base: &Checkpoint) -> Checkpoint {
 
 /// An error if a file does not hold what the catalog says, by names and shapes of its tensors.
 pub(crate) fn expect(network: Network, path: &Path) -> Result<(), WeightError> {
-    if network == Network::Detector {
-        return faces::expect_detector(path);
+    match network {
+        Network::Detector => faces::expect_detector(path),
+        _ => expect_tensors(network, &Checkpoint::open(path)?),
     }
-    let file = Checkpoint::open(path)?;
+}
+
+/// What is wrong with the official networks of a file, whose names tell which they should be; nothing if it holds none.
+pub fn fault(file: &Checkpoint) -> Option<WeightError> {
+    let has = |place: &str| file.entries().any(|(name, ..)| name.starts_with(place));
+    let network = if has("control_model.") {
+        Network::Full
+    } else if has("model.diffusion_model.") {
+        Network::Base
+    } else if has("zero_convs.") {
+        Network::Control
+    } else {
+        return None;
+    };
+    expect_tensors(network, file).err()
+}
+
+/// What is wrong with a file of Stable Diffusion in the names of the diffusers library, `place` being that of
+/// [`diffusers::files`].
+pub fn fault_of_diffusers(place: usize, file: &Checkpoint) -> Option<WeightError> {
+    let compared = match place {
+        0 => keys_of(|params| UnetConfig::official().build(params))
+            .and_then(|keys| diffusers::unet(file).expect(&keys)),
+        1 => keys_of(|params| KlConfig::official().build(params))
+            .and_then(|keys| diffusers::autoencoder(file).expect(&keys)),
+        _ => keys_of(|params| ClipTextConfig::official().build(params))
+            .and_then(|keys| diffusers::text(file).expect(&keys)),
+    };
+    compared.err()
+}
+
+fn expect_tensors(network: Network, file: &Checkpoint) -> Result<(), WeightError> {
     let sizes = UnetConfig::official();
     let stage1 =
-        |part: Checkpoint, config: Stage1Config| part.expect(&keys_of(|params| config.build(params))?);
-    let control = |part: Checkpoint| part.expect(&keys_of(|params| ControlNet::new(params, &sizes))?);
+        |part: &Checkpoint, config: Stage1Config| part.expect(&keys_of(|params| config.build(params))?);
+    let control = |part: &Checkpoint| part.expect(&keys_of(|params| ControlNet::new(params, &sizes))?);
     let base = || {
         file.part(UNET).expect(&keys_of(|params| sizes.build(params))?)?;
         file.part(AUTOENCODER).expect(&keys_of(|params| KlConfig::official().build(params))?)?;
-        text(&file).expect(&keys_of(|params| ClipTextConfig::official().build(params))?)
+        text(file).expect(&keys_of(|params| ClipTextConfig::official().build(params))?)
     };
     match network {
         Network::SwinIr => stage1(file, Stage1Config::SwinIr(SwinIrConfig::official())),
@@ -114,15 +146,15 @@ pub(crate) fn expect(network: Network, path: &Path) -> Result<(), WeightError> {
         Network::Control => control(file),
         Network::Base => base(),
         Network::Full => {
-            stage1(file.part("preprocess_model"), Stage1Config::SwinIr(SwinIrConfig::official()))?;
-            control(file.part("control_model"))?;
+            stage1(&file.part("preprocess_model"), Stage1Config::SwinIr(SwinIrConfig::official()))?;
+            control(&file.part("control_model"))?;
             base()
         }
         Network::Parser => file.expect(&keys_of(|params| ParseNetConfig::official().build(params))?),
-        Network::Stage1 => match published::stage1_of(&file) {
+        Network::Stage1 => match published::stage1_of(file) {
             Ok(_) => Ok(()),
             Err(closest) => Err(closest.unwrap_or_else(|| WeightError::File {
-                file: path.display().to_string(),
+                file: file.name().into(),
                 reason: "holds no stage 1 that is known: is it the right file?".into(),
             })),
         },

@@ -62,7 +62,7 @@ fn all() -> [Published; 9] {
 /// The model, of a stage 1 alone, that these tensors are by their names and shapes.
 ///
 /// # Errors
-/// When they are those of no network: what is wrong with them for one that shares most of its names with them, if there
+/// When they are those of no network: what is wrong with them for one that shares many of its names with them, if there
 /// is one.
 pub(crate) fn stage1_of(file: &Checkpoint) -> Result<ModelConfig, Option<WeightError>> {
     let mut closest = None;
@@ -78,8 +78,8 @@ pub(crate) fn stage1_of(file: &Checkpoint) -> Result<ModelConfig, Option<WeightE
             });
         };
         let shared = keys.parameters().filter(|(_, key, _)| file.contains(key)).count();
-        let is_most = 2 * shared > keys.parameters().count();
-        if is_most && closest.as_ref().is_none_or(|(most, _)| shared > *most) {
+        let is_many = 4 * shared > keys.parameters().count();
+        if is_many && closest.as_ref().is_none_or(|(most, _)| shared > *most) {
             closest = Some((shared, error));
         }
     }

@@ -244,7 +244,16 @@ impl Model {
         };
         let clean = &prepared.stage1;
         let latents = Latents { condition, start: prepared.start.as_ref(), samples };
-        let details = stage2::detail(self, clean, latents, options, noise, watch)?;
+        let details = stage2::detail(self, clean, latents, options, noise, watch).map_err(|error| {
+            match (error, options.restoration) {
+                // No network's fault.
+                (Error::NotFinite(_), Some(how)) => Error::Option(format!(
+                    "restoration guidance of scale {} pulls so hard that no numbers are left: give a smaller --g-scale",
+                    how.scale
+                )),
+                (error, _) => error,
+            }
+        })?;
         Ok(details.iter().map(|detailed| prepared.finished(detailed)).collect())
     }
 

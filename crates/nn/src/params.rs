@@ -43,6 +43,16 @@ pub enum WeightError {
         /// The shape in the file.
         found: Vec<usize>,
     },
+    /// A tensor is stored in numbers that no weights have, such as whole ones.
+    #[error(
+        "{file}: the tensor `{key}` is stored in numbers that are no weights: floating point of 16, 32 or 64 bits is needed"
+    )]
+    Numbers {
+        /// Which file.
+        file: String,
+        /// Official name.
+        key: String,
+    },
     /// Tensors that the network has no place for.
     #[error("{file}: holds {} tensors that the network does not know, first `{}`: is this file for another network?", .names.len(), .names[0])]
     Unknown {

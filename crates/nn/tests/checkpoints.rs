@@ -2,6 +2,7 @@
 
 use diffbir_nn::TensorData;
 use diffbir_nn::checkpoint::{Checkpoint, Float, check_sums};
+use diffbir_nn::params::{Init, Source};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,8 @@ fn every_form_of_a_file_gives_the_same_tensors() {
         parameters strided shared legacy_shared every_second protocol_4 deflated without_sums cuda lightning forbidden";
     for form in forms.split_whitespace() {
         let found = Checkpoint::open(&file(&format!("{form}.pth"))).unwrap();
-        assert_eq!(found.entries().map(|(name, ..)| name).collect::<Vec<_>>(), names, "{form}");
+        let weights = found.entries().filter(|(.., format)| format.is_some());
+        assert_eq!(weights.map(|(name, ..)| name).collect::<Vec<_>>(), names, "{form}");
         for name in names {
             assert_eq!(found.get(name).unwrap(), expected.get(name).unwrap(), "{form}: {name}");
         }
@@ -27,10 +29,33 @@ fn every_form_of_a_file_gives_the_same_tensors() {
 #[test]
 fn what_lies_beside_the_weights_is_told_and_never_run() {
     let open = |name: &str| Checkpoint::open(&file(name)).unwrap();
-    assert_eq!(open("bf16.pth").entries().map(|(_, _, format)| format).collect::<Vec<_>>(), [Float::Bf16; 2]);
+    let formats = |name: &str| open(name).entries().map(|(.., format)| format).collect::<Vec<_>>();
+    assert_eq!(formats("bf16.pth"), [Some(Float::Bf16); 2]);
     assert_eq!(open("nested_state_dict.pth").extras, ["optimizer_states"]);
     open("forbidden.pth");
     assert!(!std::path::Path::new("pickle-was-run").exists());
+}
+
+#[test]
+fn whole_numbers_are_compared_and_never_read() {
+    let mut found = Checkpoint::open(&file("integers.pth")).unwrap();
+    let whole = found.entries().filter(|(.., format)| format.is_none());
+    assert_eq!(
+        whole.map(|(name, shape, _)| (name, shape)).collect::<Vec<_>>(),
+        [("mask", &[2][..]), ("position_ids", &[4]), ("steps", &[])]
+    );
+    assert!(found.get("position_ids").unwrap().is_none());
+    let told = found.values("position_ids", &[4], Init::FanIn).unwrap_err().to_string();
+    assert!(told.contains("integers.pth: the tensor `position_ids` is stored in numbers"), "{told}");
+    let told = found.skip("position_ids", &[5]).unwrap_err().to_string();
+    assert!(told.contains("`position_ids` has shape [4] where [5]"), "{told}");
+    found.skip("position_ids", &[4]).unwrap();
+    found.values("a.weight", &[3, 4], Init::FanIn).unwrap();
+    found.values("b.bias", &[5], Init::FanIn).unwrap();
+    let told = found.expect_all_used().unwrap_err().to_string();
+    assert!(told.contains("2 tensors that the network does not know, first `mask`"), "{told}");
+    let kept = Checkpoint::from_static(found.to_safetensors(false).unwrap().leak(), "kept").unwrap();
+    assert_eq!(kept.entries().map(|(name, ..)| name).collect::<Vec<_>>(), ["a.weight", "b.bias"]);
 }
 
 #[test]

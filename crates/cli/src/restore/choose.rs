@@ -87,7 +87,8 @@ fn file_of(engine: &Engine, file: &'static WeightFile) -> Result<(PathBuf, Optio
 fn denoising(name: &str, share: f32, loading: Loading) -> Result<Chosen> {
     let engine = catalog::engine(name).filter(|engine| engine.less_denoising.is_some());
     let Some((engine, other)) = engine.and_then(|engine| Some((engine, engine.less_denoising?))) else {
-        bail!("--denoise: {name} has one strength only: it goes with --model realesr-general-x4v3");
+        let other = if name == "auto" { "the model" } else { name };
+        bail!("--denoise: {other} has one strength only: it goes with --model realesr-general-x4v3");
     };
     let ((path, doubt), (other, others_doubt)) = (file_of(engine, engine.file)?, file_of(engine, other)?);
     let mut model = Model::between(&path, &other, share, loading)?;

@@ -8,7 +8,7 @@ use diffbir::geometry::Geometry;
 use diffbir::tiling::{Cut, Sliding, Tiling};
 use diffbir::{Model, Options, restore};
 use diffbir_diffusion::restoration::{Loss, Space};
-use diffbir_diffusion::{Parameter, Parameters, Restoration, Sampler, StartPoint, Terminal};
+use diffbir_diffusion::{Parameter, Parameters, Restoration, Sampler, StartPoint, Terminal, spaced, start};
 
 /// The reference's guidance scale where none is given, for all its models.
 const REFERENCE_CFG_SCALE: f64 = 6.0;
@@ -115,6 +115,9 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
         },
     };
     model.check(&options)?;
+    if let Some(reason) = never_pulled(&options) {
+        unheeded(arguments, reason, say)?;
+    }
     Ok(options)
 }
 
@@ -158,6 +161,23 @@ fn restoration(
     let (start, stop) = (given.g_start.unwrap_or(1001), given.g_stop.unwrap_or(-1));
     let repeat = given.g_repeat.map_or(1, usize::from);
     Ok(Some(Restoration { loss, space, scale, start, stop, repeat }))
+}
+
+/// Why restoration guidance would never act, if so.
+fn never_pulled(options: &Options) -> Option<String> {
+    let guidance = options.restoration?;
+    let (steps, first_t) = start::way(options.steps, options.fidelity);
+    let visited = spaced::timesteps(first_t, steps);
+    if visited.iter().any(|t| guidance.acts_at(*t)) {
+        return None;
+    }
+    let visited: Vec<String> = visited.iter().rev().map(|t| (t + 1).to_string()).collect();
+    Some(format!(
+        "--guidance: no step lies below --g-start {} and above --g-stop {}, so that it would never act; the steps are at {}",
+        guidance.start,
+        guidance.stop,
+        visited.join(", ")
+    ))
 }
 
 /// Whether what is left out is as in the reference's `inference.py`. The article's demo has its own defaults,

@@ -18,7 +18,7 @@ use diffbir_diffusion::{Sampler, edm};
 use diffbir_nn::WeightError;
 use std::path::Path;
 
-pub use crate::official::is_beside_networks;
+pub use crate::official::{fault, fault_of_diffusers, is_beside_networks};
 pub use download::{Download, PullError, pull, pull_within};
 pub use engines::{ENGINES, Engine, engine};
 pub use faces::{DETECTORS, FACES, PARSER};

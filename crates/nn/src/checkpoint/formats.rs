@@ -117,7 +117,7 @@ fn safetensors(
     read: impl Fn(usize, usize) -> Read,
 ) -> Result<Checkpoint, String> {
     let metadata: Metadata = serde_json::from_slice(header).map_err(not_whole)?;
-    let (mut tensors, mut integers) = (BTreeMap::new(), Vec::new());
+    let mut tensors = BTreeMap::new();
     for (name, info) in metadata.tensors() {
         let (start, end) = info.data_offsets;
         if end as u64 > data_bytes {
@@ -127,16 +127,12 @@ fn safetensors(
         if bits.is_none_or(|bits| bits.div_ceil(8) != end.saturating_sub(start)) {
             return Err(not_whole(format!("`{name}` has another length than its shape says")));
         }
-        let Some(format) = Float::of_safetensors(info.dtype) else {
-            integers.push(name);
-            continue;
-        };
+        let format = Float::of_safetensors(info.dtype);
         tensors
             .insert(name, Stored { shape: info.shape.clone(), format, read: read(start, end), name: None });
     }
-    integers.sort();
     let metadata = metadata.metadata().clone().unwrap_or_default();
-    Ok(Checkpoint { tensors, metadata, integers, ..Default::default() })
+    Ok(Checkpoint { tensors, metadata, ..Default::default() })
 }
 
 fn not_whole(reason: impl std::fmt::Display) -> String {
@@ -146,18 +142,14 @@ fn not_whole(reason: impl std::fmt::Display) -> String {
 fn pytorch(path: &Path) -> Result<Checkpoint, String> {
     let reader = pytorch_reader::PytorchReader::new(path)
         .map_err(|error| format!("is neither safetensors nor a whole PyTorch checkpoint ({error})"))?;
-    let (mut tensors, mut integers) = (BTreeMap::new(), Vec::new());
+    let mut tensors = BTreeMap::new();
     for (name, tensor) in reader.into_tensors() {
-        let Some(format) = Float::of_pytorch(tensor.dtype()) else {
-            integers.push(name);
-            continue;
-        };
+        let format = Float::of_pytorch(tensor.dtype());
         let (_, _, shape, read) = tensor.into_parts();
         let read: Read = Arc::new(move || read().map(Cow::Owned));
         tensors.insert(name, Stored { shape, format, read, name: None });
     }
-    integers.sort();
-    Ok(Checkpoint { tensors, integers, ..Default::default() })
+    Ok(Checkpoint { tensors, ..Default::default() })
 }
 
 /// See [`super::check_sums`].
@@ -198,7 +190,7 @@ fn unwrapped(mut checkpoint: Checkpoint) -> Checkpoint {
                 .filter_map(|name| name.split('.').next().filter(|place| *place != nest).map(str::to_string))
                 .collect();
             extras.dedup();
-            checkpoint = Checkpoint { extras, integers: checkpoint.integers, ..inner };
+            checkpoint = Checkpoint { extras, ..inner };
             break;
         }
     }

@@ -30,15 +30,16 @@ pub struct Checkpoint {
     pub metadata: HashMap<String, String>,
     /// What the file holds beside the tensors of networks, such as an optimizer's state: names of places.
     pub extras: Vec<String>,
-    /// Names of tensors of whole numbers, which networks compute for themselves: they are never read.
-    pub integers: Vec<String>,
+    /// What its tensors are called in the file, where they have been renamed: for errors about those that are missing.
+    origin: Option<Origin>,
 }
 
 /// A tensor at rest.
 #[derive(Clone)]
 struct Stored {
     shape: Vec<usize>,
-    format: Float,
+    /// None for whole numbers and the like: networks compute those for themselves, they are compared and never read.
+    format: Option<Float>,
     read: Read,
     /// Its whole name in the file where it goes by another one.
     name: Option<Arc<str>>,
@@ -46,6 +47,9 @@ struct Stored {
 
 /// Gives a tensor's bytes, little-endian in row-major order.
 type Read = Arc<dyn Fn() -> io::Result<Cow<'static, [u8]>> + Send + Sync>;
+
+/// From a tensor's name and shape to those that it has in the file, in parts where it is joined from several.
+type Origin = fn(&str, &[usize]) -> Option<(Vec<String>, Vec<usize>)>;
 
 /// Told the bytes read so far, may stop the reading.
 pub type WatchRead<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
@@ -91,10 +95,15 @@ impl Checkpoint {
                 let shape = data.shape().to_vec();
                 let bytes: Arc<Vec<u8>> = Arc::new(data.iter::<f32>().flat_map(f32::to_le_bytes).collect());
                 let read: Read = Arc::new(move || Ok(Cow::Owned(bytes.to_vec())));
-                (name, Stored { shape, format: Float::F32, read, name: None })
+                (name, Stored { shape, format: Some(Float::F32), read, name: None })
             })
             .collect();
         Checkpoint { tensors, file: "memory".into(), ..Default::default() }
+    }
+
+    /// Its name in errors.
+    pub fn name(&self) -> &str {
+        &self.file
     }
 
     /// The same under another name in errors.
@@ -119,16 +128,21 @@ impl Checkpoint {
     /// The tensors under other names and in other shapes of as many values; those for which `rule` gives
     /// none are left out.
     pub fn renamed(&self, rule: impl Fn(&str, &[usize]) -> Option<(String, Vec<usize>)>) -> Self {
-        let tensors = self
-            .tensors
-            .iter()
-            .filter_map(|(old, tensor)| {
-                let (new, shape) = rule(old, &tensor.shape)?;
-                let name = if new == *old { tensor.name.clone() } else { Some(self.whole(old).into()) };
-                Some((new, Stored { shape, name, ..tensor.clone() }))
-            })
-            .collect();
+        let mut tensors = BTreeMap::new();
+        for (old, tensor) in &self.tensors {
+            let Some((new, shape)) = rule(old, &tensor.shape) else { continue };
+            // A place that is taken is no place for another: that stays where it is refused by name.
+            let new = if tensors.contains_key(&new) { old.clone() } else { new };
+            let name = if new == *old { tensor.name.clone() } else { Some(self.whole(old).into()) };
+            tensors.insert(new, Stored { shape, name, ..tensor.clone() });
+        }
         Checkpoint { tensors, ..self.without_use() }
+    }
+
+    /// The same, knowing what a tensor that is missing is called in the file: `origin` gives the names and the shape
+    /// of the parts that it would be joined from, or of itself.
+    pub fn missing_as(self, origin: fn(&str, &[usize]) -> Option<(Vec<String>, Vec<usize>)>) -> Self {
+        Self { origin: Some(origin), ..self }
     }
 
     /// What parts and renamed copies have of it.
@@ -167,7 +181,7 @@ impl Checkpoint {
     /// `share` of every tensor and the rest of the same of `other`, which is an error where there is none of this shape.
     pub fn mixed(&self, other: &Checkpoint, share: f32) -> Result<Self, WeightError> {
         let mut tensors = BTreeMap::new();
-        for name in self.tensors.keys() {
+        for (name, ..) in self.weights() {
             let (Some((shape, mut values)), Some((others_shape, others))) =
                 (self.get(name)?, other.get(name)?)
             else {
@@ -192,9 +206,14 @@ impl Checkpoint {
             .extend(other.tensors.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
     }
 
-    /// Names, shapes and number formats.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &[usize], Float)> {
+    /// Names, shapes and number formats, which whole numbers and the like have none of.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &[usize], Option<Float>)> {
         self.tensors.iter().map(|(name, stored)| (name.as_str(), stored.shape.as_slice(), stored.format))
+    }
+
+    /// The tensors that are written again: what networks compute for themselves comes from them.
+    fn weights(&self) -> impl Iterator<Item = (&String, &Stored, Float)> {
+        self.tensors.iter().filter_map(|(name, stored)| Some((name, stored, stored.format?)))
     }
 
     /// Whether there is a tensor of this name.
@@ -202,21 +221,22 @@ impl Checkpoint {
         self.tensors.contains_key(name)
     }
 
-    /// Reads one tensor, if it is there.
+    /// Reads one tensor, if it is there and its numbers are those of weights.
     pub fn get(&self, name: &str) -> Result<Option<Values>, WeightError> {
         let Some(stored) = self.tensors.get(name) else { return Ok(None) };
+        let Some(format) = stored.format else { return Ok(None) };
         let bytes = (stored.read)().map_err(|error| WeightError::File {
             file: self.file.to_string(),
             reason: format!("the tensor `{name}` cannot be read ({error}): is the file whole?"),
         })?;
-        Ok(Some((stored.shape.clone(), stored.format.decode(&bytes))))
+        Ok(Some((stored.shape.clone(), format.decode(&bytes))))
     }
 
     /// An error if these are not the tensors of a network by name and shape. No values are read.
     pub fn expect(&self, network: &Keys) -> Result<(), WeightError> {
         for entry in network.entries() {
             if entry.is_read() {
-                self.of_shape(&entry.key, &entry.shape)?;
+                self.of_weights(&entry.key, &entry.shape)?;
             } else {
                 self.of_shape_if_there(&entry.key, &entry.shape)?;
             }
@@ -242,7 +262,7 @@ impl Checkpoint {
     /// An error if a parameter of a network is missing or has another shape; nothing is read.
     pub fn expect_parameters(&self, keys: &Keys) -> Result<(), WeightError> {
         for (_, key, shape) in keys.parameters() {
-            self.of_shape(key, shape)?;
+            self.of_weights(key, shape)?;
         }
         Ok(())
     }
@@ -261,17 +281,28 @@ impl Checkpoint {
 
     fn of_shape(&self, key: &str, shape: &[usize]) -> Result<&Stored, WeightError> {
         let file = || self.file.to_string();
-        let Some(stored) = self.tensors.get(key) else {
-            // What is not there has no name of its own.
-            let is_renamed = self.tensors.values().any(|stored| stored.name.is_some());
-            let file = if is_renamed { format!("{}, by the original names", self.file) } else { file() };
-            return Err(WeightError::Missing { file, key: self.whole(key), shape: shape.to_vec() });
-        };
+        let Some(stored) = self.tensors.get(key) else { return Err(self.missing(key, shape)) };
         if stored.shape != shape {
             let (expected, found) = (shape.to_vec(), stored.shape.clone());
             return Err(WeightError::Shape { file: file(), key: self.whole(key), expected, found });
         }
         Ok(stored)
+    }
+
+    /// As [`Checkpoint::of_shape`], of numbers that weights can have.
+    fn of_weights(&self, key: &str, shape: &[usize]) -> Result<Float, WeightError> {
+        let numbers = || WeightError::Numbers { file: self.file.to_string(), key: self.whole(key) };
+        self.of_shape(key, shape)?.format.ok_or_else(numbers)
+    }
+
+    fn missing(&self, key: &str, shape: &[usize]) -> WeightError {
+        let file = self.file.to_string();
+        let Some((names, shape)) = self.origin.and_then(|origin| origin(key, shape)) else {
+            return WeightError::Missing { file, key: self.whole(key), shape: shape.to_vec() };
+        };
+        let is_here = |name: &String| self.tensors.keys().any(|key| self.whole(key) == *name);
+        let key = names.iter().find(|name| !is_here(name)).unwrap_or(&names[0]).clone();
+        WeightError::Missing { file, key, shape }
     }
 
     /// An error if any tensor lies outside these places.
@@ -295,7 +326,7 @@ impl Checkpoint {
             index.insert("__metadata__".into(), serde_json::json!(sorted));
         }
         let mut offset = 0;
-        for (name, stored) in &self.tensors {
+        for (name, stored, _) in self.weights() {
             let end = offset + stored.shape.iter().product::<usize>() * width;
             let entry =
                 serde_json::json!({ "dtype": dtype, "shape": stored.shape, "data_offsets": [offset, end] });
@@ -307,8 +338,8 @@ impl Checkpoint {
         index.resize(index.len().next_multiple_of(8), b' ');
         out.write_all(&(index.len() as u64).to_le_bytes())?;
         out.write_all(&index)?;
-        for stored in self.tensors.values() {
-            let values = stored.format.decode(&(stored.read)()?);
+        for (_, stored, format) in self.weights() {
+            let values = format.decode(&(stored.read)()?);
             let bytes: Vec<u8> = if half {
                 values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()
             } else {
@@ -329,7 +360,7 @@ impl Checkpoint {
 
 impl Source for Checkpoint {
     fn values(&mut self, key: &str, shape: &[usize], _: Init) -> Result<Vec<f32>, WeightError> {
-        self.of_shape(key, shape)?;
+        self.of_weights(key, shape)?;
         self.used.insert(key.into());
         let values = self.get(key)?.expect("found above").1;
         if has_no_number(&values) {
@@ -450,7 +481,12 @@ mod tests {
         // Errors name what is in the file, under the names of the file.
         let ask = |key| renamed.clone().values(key, &[2, 2], Init::FanIn).unwrap_err().to_string();
         assert!(ask("c").contains("`b.weight`, `a.weight`"), "{}", ask("c"));
-        assert!(ask("d").starts_with("memory, by the original names: lacks the tensor `d`"), "{}", ask("d"));
+        assert!(ask("d").starts_with("memory: lacks the tensor `d`"), "{}", ask("d"));
+        let named = renamed.missing_as(|name, shape| {
+            Some((vec![format!("{name}.q"), format!("{name}.k")], shape[1..].to_vec()))
+        });
+        let told = named.clone().values("d", &[4, 2], Init::FanIn).unwrap_err().to_string();
+        assert!(told.contains("lacks the tensor `d.q` of shape [2]"), "{told}");
     }
 
     #[test]

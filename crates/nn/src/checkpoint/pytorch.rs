@@ -49,8 +49,8 @@ impl Checkpoint {
         };
         file("data.pkl", &self.pickle(nest))?;
         file("byteorder", b"little")?;
-        for (index, (name, stored)) in self.tensors.iter().enumerate() {
-            let values = stored.format.decode(&(stored.read)()?);
+        for (index, (name, stored, format)) in self.weights().enumerate() {
+            let values = format.decode(&(stored.read)()?);
             file(&format!("data/{index}"), &Storage::of(name).bytes(&values))?;
         }
         file("version", b"3\n")?;
@@ -66,7 +66,7 @@ impl Checkpoint {
         }
         pickle.ordered_dict();
         pickle.0.push(b'(');
-        for (index, (name, stored)) in self.tensors.iter().enumerate() {
+        for (index, (name, stored, _)) in self.weights().enumerate() {
             pickle.text(name);
             pickle.tensor(index, Storage::of(name), &stored.shape);
         }
