@@ -2,7 +2,7 @@
 
 use crate::args::{Degrade, Existing};
 use crate::inputs;
-use crate::outputs::{self, Job, Target, stays};
+use crate::outputs::{self, Job, Target, Variant, stays};
 use crate::progress::{counter, summary};
 use crate::recipe;
 use crate::talk::{data, ended, say};
@@ -42,7 +42,8 @@ pub fn run(arguments: &Degrade) -> Result<ExitCode> {
     }
     let source = Source::open(arguments)?;
     let found = inputs::find(&arguments.inputs, arguments.recursive, &target);
-    let (jobs, skipped) = outputs::plan(&found, &target, Format::Png, (1, false), arguments.existing)?;
+    let (jobs, skipped) =
+        outputs::plan(&found, &target, Format::Png, (&[Variant::default()], &[]), arguments.existing)?;
     for problem in &found.problems {
         say(format_args!("error: {}", problem.message));
     }

@@ -16,6 +16,7 @@ mod progress;
 mod recipe;
 mod restore;
 mod serve;
+mod sheet;
 mod stop;
 mod talk;
 mod train;

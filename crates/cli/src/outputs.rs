@@ -43,8 +43,21 @@ pub struct Job {
     pub input: PathBuf,
     /// The folder below the searched one in which it was found.
     pub below: PathBuf,
-    /// The results' files with the number of the sample.
-    pub outputs: Vec<(PathBuf, u64)>,
+    /// The results' files.
+    pub outputs: Vec<(PathBuf, Variant)>,
+    /// What is written of all results together, in the order asked for; nothing where it is there and stays.
+    pub together: Vec<Option<PathBuf>>,
+}
+
+/// Which of several results of a picture one is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variant {
+    /// Behind the stem of its name.
+    pub suffix: String,
+    /// The number of its sample.
+    pub sample: u64,
+    /// The number of its settings.
+    pub setting: usize,
 }
 
 impl Job {
@@ -95,12 +108,12 @@ impl Target {
         Self::Folder(upwards_resolved(output))
     }
 
-    /// The file of a result; `sample` is its number if there are several.
-    fn path(&self, input: &Input, format: Format, sample: Option<u64>) -> PathBuf {
+    /// The file of a result, `variant` being behind the stem of its name.
+    fn path(&self, input: &Input, format: Format, variant: &str) -> PathBuf {
         let name = |stem: Option<&OsStr>, suffix: &str, extension: &OsStr| {
             let mut name = stem.unwrap_or_default().to_os_string();
             name.push(suffix);
-            name.push(sample.map(|sample| format!("_{sample}")).unwrap_or_default());
+            name.push(variant);
             name.push(".");
             name.push(extension);
             name
@@ -122,15 +135,15 @@ fn upwards_resolved(path: &Path) -> PathBuf {
     if goes_up { place(path) } else { path.to_path_buf() }
 }
 
-/// Plans all outputs before any work, so many results of each input, their names with the number of the sample if
-/// `numbered`; returns the jobs and how many results were left as they are.
+/// Plans all outputs before any work: of each input the results of these variants, and PNG files of all of them `together`,
+/// called so behind the stem; returns the jobs and how many results were left as they are.
 ///
 /// Fails where a result would lie over an input, another result or what must stay, or cannot be written.
 pub fn plan(
     found: &Found,
     target: &Target,
     format: Format,
-    (samples, numbered): (u64, bool),
+    (variants, together): (&[Variant], &[String]),
     existing: Existing,
 ) -> Result<(Vec<Job>, usize)> {
     if let Target::File(file, _) = target {
@@ -147,10 +160,8 @@ pub fn plan(
     let mut jobs = Vec::new();
     let mut skipped = 0;
     for input in &found.inputs {
-        let mut outputs = Vec::new();
-        for sample in 0..samples {
-            let path = target.path(input, format, numbered.then_some(sample));
-            let own = place(&path);
+        let mut claim = |path: &Path| -> Result<bool> {
+            let own = place(path);
             if sources.contains(&own) {
                 bail!("{}: the result would lie over an input: choose another output", path.display());
             }
@@ -162,17 +173,32 @@ pub fn plan(
                     path.display()
                 );
             }
-            if stays(&path, existing)? {
-                skipped += 1;
-                continue;
+            if stays(path, existing)? {
+                return Ok(false);
             }
-            if folders.insert(folder_of(&path).to_path_buf()) {
-                ensure_writable(folder_of(&path))?;
+            if folders.insert(folder_of(path).to_path_buf()) {
+                ensure_writable(folder_of(path))?;
             }
-            outputs.push((path, sample));
+            Ok(true)
+        };
+        let mut outputs = Vec::new();
+        for variant in variants {
+            let path = target.path(input, format, &variant.suffix);
+            match claim(&path)? {
+                true => outputs.push((path, variant.clone())),
+                false => skipped += 1,
+            }
         }
+        let together: Result<Vec<Option<PathBuf>>> = together
+            .iter()
+            .map(|name| {
+                let path = target.path(input, format, name).with_extension(Format::Png.extension());
+                Ok(claim(&path)?.then_some(path))
+            })
+            .collect();
+        let together = together?;
         if !outputs.is_empty() {
-            jobs.push(Job { input: input.path.clone(), below: input.below.clone(), outputs });
+            jobs.push(Job { input: input.path.clone(), below: input.below.clone(), outputs, together });
         }
     }
     for (own, input) in &taken {

@@ -79,6 +79,16 @@ pub enum Event<'a> {
         height: usize,
         seconds: f64,
     },
+    /// What is made of all results of a picture was written: a contact sheet, or, with the mean deviation of samples
+    /// (L-STD), a map of it.
+    Together {
+        #[serde(serialize_with = "lossy")]
+        input: &'a Path,
+        #[serde(serialize_with = "lossy")]
+        output: &'a Path,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stability: Option<f64>,
+    },
     /// A picture could not be restored.
     Error {
         #[serde(serialize_with = "lossy")]
@@ -208,6 +218,12 @@ impl Reporter {
             Event::Done { output, width, height, seconds, .. } => {
                 self.say(&format!("  {} ({width} x {height}) in {seconds:.1} s", output.display()));
             }
+            Event::Together { output, stability: None, .. } => self.say(&format!("  {}", output.display())),
+            Event::Together { output, stability: Some(mean), .. } => self.say(&format!(
+                "  {}: samples differ by {:.2} of 255 levels on average (L-STD {mean:.4})",
+                output.display(),
+                mean * 255.0
+            )),
             Event::Faces { found: 0, .. } => self.say("  no face found: all is restored as background"),
             Event::Faces { found, restored, .. } => {
                 let left = found - restored;

@@ -32,4 +32,4 @@ pub use niqe::Niqe;
 pub use picture::{Channels, Luma, Picture};
 pub use pixels::{colour_difference, psnr};
 pub use ssim::{ms_ssim, ssim};
-pub use stability::{global_deviation, local_deviation};
+pub use stability::{deviations, global_deviation, local_deviation};

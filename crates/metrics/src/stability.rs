@@ -18,17 +18,35 @@ pub fn global_deviation(values: &[f64]) -> f64 {
 /// When the samples differ in size, or when there is none.
 pub fn local_deviation(samples: &[&Picture]) -> Result<f64, MetricError> {
     let Some(first) = samples.first() else { return Ok(0.0) };
-    first.at_least(1, "L-STD")?;
-    samples.iter().try_for_each(|sample| first.same_size(sample))?;
+    let total: f64 = scaled_deviations(samples)?.sum();
+    Ok(total / (samples.len() as f64 * first.rgb.len() as f64 * 255.0))
+}
+
+/// Where samples differ: of each pixel the mean of its channels' deviations (over n), values 0..1. Their mean is
+/// [`local_deviation`].
+///
+/// # Errors
+/// As there.
+pub fn deviations(samples: &[&Picture]) -> Result<Vec<f64>, MetricError> {
+    let each: Vec<f64> = scaled_deviations(samples)?.collect();
+    let scale = samples.len() as f64 * 3.0 * 255.0;
+    Ok(each.chunks_exact(3).map(|pixel| pixel.iter().sum::<f64>() / scale).collect())
+}
+
+/// The deviation of each channel of each pixel times the number of samples, in levels.
+fn scaled_deviations(samples: &[&Picture]) -> Result<impl Iterator<Item = f64>, MetricError> {
+    if let Some(first) = samples.first() {
+        first.at_least(1, "L-STD")?;
+        samples.iter().try_for_each(|sample| first.same_size(sample))?;
+    }
     let count = samples.len() as i64;
     // n² times the variance is n Σx² - (Σx)², exactly.
-    let deviation = |i: usize| {
+    let deviation = move |i: usize| {
         let values = samples.iter().map(|sample| i64::from(sample.rgb[i]));
         let (sum, squares) = values.fold((0, 0), |(sum, squares), x| (sum + x, squares + x * x));
         ((count * squares - sum * sum) as f64).sqrt()
     };
-    let total: f64 = (0..first.rgb.len()).map(deviation).sum();
-    Ok(total / (count as f64 * first.rgb.len() as f64 * 255.0))
+    Ok((0..samples.first().map_or(0, |first| first.rgb.len())).map(deviation))
 }
 
 #[cfg(test)]
@@ -44,6 +62,8 @@ mod tests {
         // Deviations of 5, 25.5 and 0 levels.
         let found = local_deviation(&[&a, &b]).unwrap();
         assert!((found - 30.5 / 3.0 / 255.0).abs() < 1e-15, "{found}");
+        let map = deviations(&[&a, &b]).unwrap();
+        assert!(map.len() == 1 && (map[0] - found).abs() < 1e-15, "{map:?}");
         assert_eq!(local_deviation(&[&a, &a, &a]).unwrap(), 0.0);
         let other = Picture { width_px: 2, height_px: 1, rgb: vec![0; 6] };
         assert!(local_deviation(&[&a, &other]).is_err());

@@ -1,6 +1,7 @@
 //! Flags of `diffbir restore`.
 
 use super::{Existing, Faces, Guidance, Reference, cfg_scale, fidelity, not_negative, positive, seed, share};
+use crate::restore::sweep::Sweep;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
 use diffbir::device::DeviceChoice;
@@ -136,6 +137,19 @@ pub struct Restore {
     #[arg(long, aliases = ["n_samples", "n-samples"], default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub samples: u16,
 
+    /// Also write a contact sheet of each picture: input, stage 1, all results, and parts of them twice as large.
+    #[arg(long)]
+    pub sheet: bool,
+
+    /// Restore each picture under several settings, such as `--sweep steps=10,20 cfg=1,4`, and write a contact sheet of
+    /// them.
+    #[arg(long, value_name = "NAME=VALUES", num_args = 1.., conflicts_with_all = ["save_intermediates", "save_faces", "stage1_only", "seed_mode"])]
+    pub sweep: Vec<Sweep>,
+
+    /// Write a map of how much the samples of a picture differ, and tell the mean (L-STD); white from 32 levels.
+    #[arg(long)]
+    pub stability: bool,
+
     /// Results of a picture that are computed at once: faster where there is memory.
     #[arg(long, alias = "batch_size", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub batch_size: u16,
@@ -192,7 +206,7 @@ pub struct Restore {
 }
 
 /// What only stage 2 heeds.
-const OF_STAGE2: [&str; 27] = [
+const OF_STAGE2: [&str; 28] = [
     "steps",
     "sampler",
     "s_churn",
@@ -215,6 +229,7 @@ const OF_STAGE2: [&str; 27] = [
     "seed_mode",
     "noise",
     "samples",
+    "stability",
     "batch_size",
     "color_fix",
     "vae_encoder_tiled",

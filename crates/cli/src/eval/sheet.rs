@@ -3,46 +3,13 @@
 use super::measured::{Measured, Row, Subject};
 use super::metric::Metric;
 use super::pairs::TRUTH;
-use diffbir_imaging::resize::{self, Filter};
+use crate::sheet::{Panel, draw, magnified, of_size};
 use diffbir_metrics::Picture;
-use font8x8::{BASIC_FONTS, UnicodeFonts};
 
 /// The folder of sheets in the output's folder.
 pub const SHEETS: &str = "sheets";
-/// Width that pictures are shown in: larger ones are reduced, smaller ones enlarged by whole numbers.
-const SHOWN_PX: usize = 512;
-/// Room that one has at least.
-const LEAST_PX: usize = 160;
-/// Height above which they are reduced, however narrow they are.
-const MOST_HIGH_PX: usize = 4 * SHOWN_PX;
-/// How much the crops are enlarged.
-const ZOOM: usize = 2;
-const GAP_PX: usize = 12;
-const GLYPH_PX: usize = 8;
-const LINE_PX: usize = 2 * GLYPH_PX + 6;
-const GROUND: [u8; 3] = [32; 3];
-/// In the place of a picture that cannot be had.
-const EMPTY: [u8; 3] = [56; 3];
-const INK: [u8; 3] = [235; 3];
-const FRAME: [u8; 3] = [255, 205, 40];
 /// Numbers that stand beside the names.
 const TOLD: [Metric; 3] = [Metric::Psnr, Metric::Lpips, Metric::Niqe];
-
-/// One of the pictures, or why it cannot be had.
-struct Panel<'a> {
-    name: String,
-    numbers: String,
-    picture: Result<&'a Picture, String>,
-}
-
-/// Part of a picture.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Region {
-    x: usize,
-    y: usize,
-    width: usize,
-    height: usize,
-}
 
 /// The sheet of a picture; nothing where no picture could be had, neither the truth nor a version. What only enlarges
 /// is left out for what it started from.
@@ -53,7 +20,7 @@ pub fn sheet(subject: &Subject, measured: &Measured) -> Option<Picture> {
     let reference = truth.and_then(|truth| truth.as_ref().ok()).or_else(first)?;
     let size = (reference.width_px, reference.height_px);
     let input = subject.input.as_ref();
-    let whole_input = input.map(|input| nearest(input, whole(input), size));
+    let whole_input = input.map(|input| magnified(input, size));
     let mut panels = Vec::new();
     panels.extend(whole_input.iter().zip(input).map(|(picture, input)| Panel {
         name: "input".into(),
@@ -76,74 +43,7 @@ pub fn sheet(subject: &Subject, measured: &Measured) -> Option<Picture> {
         numbers: String::new(),
         picture: picture.as_ref().map_err(String::clone),
     }));
-    Some(draw(&measured.picture, &panels, reference))
-}
-
-fn of_size(picture: &Picture) -> String {
-    format!("{} x {}", picture.width_px, picture.height_px)
-}
-
-fn draw(name: &str, panels: &[Panel], reference: &Picture) -> Picture {
-    let (width, height) = shown(reference.width_px, reference.height_px);
-    let region = most_detailed(reference, width);
-    // A narrow picture has room beside it, for what is written and for its crop.
-    let panel_px = width.max(LEAST_PX);
-    let crop = (panel_px, (region.height * panel_px).div_ceil(region.width));
-    let top = 2 * GAP_PX + LINE_PX;
-    let (below_names, column) = (top + 2 * LINE_PX, panel_px + GAP_PX);
-    let crops = below_names + height + GAP_PX;
-    let reasons: Vec<Vec<String>> =
-        panels.iter().map(|panel| wrapped(panel, panel_px - 2 * GAP_PX)).collect();
-    let most_lines = reasons.iter().map(Vec::len).max().unwrap_or(0);
-    let bottom = (crops + crop.1).max(below_names + most_lines * LINE_PX + 2 * GAP_PX);
-    let size = (GAP_PX + panels.len() * column, bottom + GAP_PX);
-    let mut sheet = Picture { width_px: size.0, height_px: size.1, rgb: GROUND.repeat(size.0 * size.1) };
-    write(&mut sheet, name, (GAP_PX, GAP_PX), size.0 - 2 * GAP_PX);
-    for (index, (panel, reason)) in panels.iter().zip(&reasons).enumerate() {
-        let x = GAP_PX + index * column;
-        write(&mut sheet, &panel.name, (x, top), panel_px);
-        write(&mut sheet, &panel.numbers, (x, top + LINE_PX), panel_px);
-        let Ok(picture) = panel.picture else {
-            let empty =
-                Picture { width_px: panel_px, height_px: height, rgb: EMPTY.repeat(panel_px * height) };
-            paste(&mut sheet, &empty, (x, below_names));
-            for (line, text) in reason.iter().enumerate() {
-                let place = (x + GAP_PX, below_names + GAP_PX + line * LINE_PX);
-                write(&mut sheet, text, place, panel_px - 2 * GAP_PX);
-            }
-            continue;
-        };
-        paste(&mut sheet, &scaled(picture, (width, height)), (x, below_names));
-        frame(
-            &mut sheet,
-            region,
-            (reference.width_px, reference.height_px),
-            (width, height),
-            (x, below_names),
-        );
-        paste(&mut sheet, &nearest(picture, region, crop), (x, crops));
-    }
-    sheet
-}
-
-/// Why there is no picture, in lines of large letters that fit into `room` pixels.
-fn wrapped(panel: &Panel, room: usize) -> Vec<String> {
-    let letters = (room / (2 * GLYPH_PX)).max(1);
-    let mut lines: Vec<String> = Vec::new();
-    for word in panel.picture.as_ref().err().into_iter().flat_map(|reason| reason.split_whitespace()) {
-        let word: Vec<char> = word.chars().collect();
-        // A path may be longer than a line.
-        for part in word.chunks(letters) {
-            match lines.last_mut() {
-                Some(line) if line.chars().count() + 1 + part.len() <= letters => {
-                    line.push(' ');
-                    line.extend(part);
-                }
-                _ => lines.push(part.iter().collect()),
-            }
-        }
-    }
-    lines
+    Some(draw(&measured.picture, &[&panels], reference))
 }
 
 fn numbers(row: &Row) -> String {
@@ -157,138 +57,13 @@ fn numbers(row: &Row) -> String {
     told.collect::<Vec<_>>().join(" ")
 }
 
-/// The size that a picture is shown in. Narrow ones are not enlarged beyond what can be looked at.
-fn shown(width: usize, height: usize) -> (usize, usize) {
-    if width > SHOWN_PX || height > MOST_HIGH_PX {
-        let of = (SHOWN_PX as f64 / width as f64).min(MOST_HIGH_PX as f64 / height as f64);
-        let reduced = |side: usize| ((side as f64 * of) as usize).max(1);
-        (reduced(width), reduced(height))
-    } else {
-        let times = (SHOWN_PX / width).min(MOST_HIGH_PX / height).max(1);
-        (width * times, height * times)
-    }
-}
-
-fn whole(picture: &Picture) -> Region {
-    Region { x: 0, y: 0, width: picture.width_px, height: picture.height_px }
-}
-
-fn scaled(picture: &Picture, to: (usize, usize)) -> Picture {
-    if to.0 >= picture.width_px {
-        return nearest(picture, whole(picture), to);
-    }
-    let from = (picture.width_px, picture.height_px);
-    Picture { width_px: to.0, height_px: to.1, rgb: resize::pil(&picture.rgb, from, 3, to, Filter::Lanczos) }
-}
-
-/// A region at another size, as it is, pixel by pixel.
-fn nearest(picture: &Picture, region: Region, (width_px, height_px): (usize, usize)) -> Picture {
-    let mut rgb = Vec::with_capacity(3 * width_px * height_px);
-    for y in 0..height_px {
-        let row = (region.y + y * region.height / height_px) * picture.width_px + region.x;
-        for x in 0..width_px {
-            let at = 3 * (row + x * region.width / width_px);
-            rgb.extend_from_slice(&picture.rgb[at..at + 3]);
-        }
-    }
-    Picture { width_px, height_px, rgb }
-}
-
-/// Where neighbouring pixels differ most, of the size that fills `shown_px` when it is shown [`ZOOM`] times as large as
-/// the picture, or, where that is enlarged itself, as in the picture above.
-fn most_detailed(picture: &Picture, shown_px: usize) -> Region {
-    let (columns, rows) = (picture.width_px, picture.height_px);
-    let width = (shown_px.min(columns) / ZOOM).max(1);
-    let height = (width * 3 / 4).clamp(1, rows);
-    let green = |x: usize, y: usize| u64::from(picture.rgb[3 * (y * columns + x) + 1]);
-    // Sums of differences over the rectangle from the upper left corner.
-    let mut sums = vec![0; (columns + 1) * (rows + 1)];
-    for y in 0..rows {
-        let mut row = 0;
-        for x in 0..columns {
-            let here = green(x, y);
-            row += here.abs_diff(green((x + 1).min(columns - 1), y))
-                + here.abs_diff(green(x, (y + 1).min(rows - 1)));
-            sums[(y + 1) * (columns + 1) + x + 1] = sums[y * (columns + 1) + x + 1] + row;
-        }
-    }
-    let sum = |x: usize, y: usize| sums[y * (columns + 1) + x];
-    let detail =
-        |x: usize, y: usize| sum(x + width, y + height) + sum(x, y) - sum(x + width, y) - sum(x, y + height);
-    let places = (0..=rows - height).flat_map(|y| (0..=columns - width).map(move |x| (x, y)));
-    let (x, y) = places.max_by_key(|&(x, y)| detail(x, y)).unwrap_or((0, 0));
-    Region { x, y, width, height }
-}
-
-fn paste(sheet: &mut Picture, picture: &Picture, (x, y): (usize, usize)) {
-    for (row, line) in picture.rgb.chunks_exact(3 * picture.width_px).enumerate() {
-        let at = 3 * ((y + row) * sheet.width_px + x);
-        sheet.rgb[at..at + line.len()].copy_from_slice(line);
-    }
-}
-
-/// Marks a region of a picture of size `of` that is shown in size `shown` at `place`.
-fn frame(
-    sheet: &mut Picture,
-    region: Region,
-    of: (usize, usize),
-    shown: (usize, usize),
-    place: (usize, usize),
-) {
-    let across = |x: usize| x * shown.0 / of.0;
-    let down = |y: usize| y * shown.1 / of.1;
-    let (left, right) = (across(region.x), across(region.x + region.width).max(1) - 1);
-    let (top, bottom) = (down(region.y), down(region.y + region.height).max(1) - 1);
-    for y in top..=bottom {
-        for x in left..=right {
-            if x < left + 2 || x + 2 > right || y < top + 2 || y + 2 > bottom {
-                dot(sheet, (place.0 + x, place.1 + y), FRAME);
-            }
-        }
-    }
-}
-
-fn dot(sheet: &mut Picture, (x, y): (usize, usize), colour: [u8; 3]) {
-    let at = 3 * (y * sheet.width_px + x);
-    sheet.rgb[at..at + 3].copy_from_slice(&colour);
-}
-
-/// Writes what fits into `room` pixels, in large letters if all of it does.
-fn write(sheet: &mut Picture, text: &str, (left, top): (usize, usize), room: usize) {
-    let times = if text.chars().count() * 2 * GLYPH_PX <= room { 2 } else { 1 };
-    for (index, letter) in text.chars().take(room / (times * GLYPH_PX)).enumerate() {
-        let glyph = BASIC_FONTS.get(letter).or_else(|| BASIC_FONTS.get('?')).unwrap_or_default();
-        for y in 0..GLYPH_PX * times {
-            for x in 0..GLYPH_PX * times {
-                if glyph[y / times] >> (x / times) & 1 == 1 {
-                    dot(sheet, (left + index * GLYPH_PX * times + x, top + y), INK);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sheet::{GAP_PX, INK, LINE_PX};
 
     fn flat(width_px: usize, height_px: usize) -> Picture {
         Picture { width_px, height_px, rgb: vec![90; 3 * width_px * height_px] }
-    }
-
-    #[test]
-    fn the_region_is_where_the_detail_is() {
-        let mut picture = flat(600, 400);
-        for i in 0..40 {
-            picture.rgb[3 * ((300 + i) * 600 + 500 + i % 7) + 1] = 255;
-        }
-        let Region { x, y, width, height } = most_detailed(&picture, 512);
-        assert_eq!((width, height), (256, 192));
-        assert!(x <= 500 && x + width >= 507 && y <= 300 && y + height >= 340, "{x} {y}");
-        // Crops of pictures that are enlarged themselves are enlarged further.
-        for width in [512, 300, 256, 200, 50, 2] {
-            assert_eq!(most_detailed(&flat(width, 40), shown(width, 40).0).width, width / 2);
-        }
     }
 
     #[test]
@@ -319,32 +94,5 @@ mod tests {
         assert_eq!(drawn(&subject).width_px, short.width_px);
         subject.versions.pop();
         assert_eq!(sheet(&subject, &measured), None);
-    }
-
-    #[test]
-    fn reasons_are_wrapped_within_their_room() {
-        let panel = |reason: &str| Panel {
-            name: String::new(),
-            numbers: String::new(),
-            picture: Err(reason.to_string()),
-        };
-        assert_eq!(wrapped(&panel("ab cd abcdefgh i"), 5 * 16), ["ab cd", "abcde", "fgh i"]);
-        assert!(wrapped(&Panel { picture: Ok(&flat(1, 1)), ..panel("") }, 80).is_empty());
-    }
-
-    #[test]
-    fn any_size_gives_a_sheet() {
-        for (width, height) in [(1, 1), (3, 700), (700, 3), (1, 900), (511, 20), (1030, 514)] {
-            let picture = flat(width, height);
-            let panel =
-                |name: &str| Panel { name: name.into(), numbers: "PSNR 12.00".into(), picture: Ok(&picture) };
-            let sheet = draw(
-                "a/name",
-                &[panel("one"), panel("a name that is far too long for it — Übung")],
-                &picture,
-            );
-            assert_eq!(sheet.rgb.len(), 3 * sheet.width_px * sheet.height_px);
-            assert!(sheet.rgb.contains(&INK[0]) && sheet.rgb.chunks(3).any(|pixel| pixel == FRAME));
-        }
     }
 }

@@ -41,7 +41,6 @@ pub struct Save {
     folder: PathBuf,
     existing: Existing,
     /// Whether names carry the number of the sample.
-    numbered: bool,
     manner: Manner,
     /// What nothing is written over.
     kept: HashSet<PathBuf>,
@@ -252,11 +251,10 @@ impl Watch for Quiet<'_> {
 
 impl Save {
     /// Nothing where nobody wants them.
-    pub fn new(arguments: &Restore, jobs: &[Job], (existing, numbered): (Existing, bool)) -> Option<Self> {
+    pub fn new(arguments: &Restore, jobs: &[Job], existing: Existing) -> Option<Self> {
         folder(arguments).map(|folder| Self {
             folder: folder.to_path_buf(),
             existing,
-            numbered,
             manner: manner(arguments),
             kept: jobs.iter().flat_map(|job| job.files().chain([job.input.as_path()])).map(place).collect(),
         })
@@ -265,9 +263,7 @@ impl Save {
     /// Writes the faces of a picture and its backgrounds, one a sample.
     pub fn write(&self, job: &Job, found: &Found, format: Format) -> Result<()> {
         let Found { restored: faces, backgrounds, depth } = found;
-        let number =
-            |(_, sample): &(PathBuf, u64)| if self.numbered { format!("_{sample}") } else { String::new() };
-        let numbers: Vec<String> = job.outputs.iter().map(number).collect();
+        let numbers: Vec<&str> = job.outputs.iter().map(|(_, variant)| variant.suffix.as_str()).collect();
         let stem = job.input.file_stem().unwrap_or_default().to_string_lossy();
         let put = |kind: &str, name: String, picture: &Raster| {
             let name = format!("{name}.{}", format.extension());
@@ -288,7 +284,7 @@ impl Save {
             let name = format!("{stem}_face_{index}");
             // The reference names it after the last sample.
             let last = if self.manner == Manner::Reference { numbers.last() } else { None };
-            let last = last.map_or("", String::as_str);
+            let last = last.copied().unwrap_or_default();
             put("cropped_faces", format!("{name}{last}"), &cut.to_raster())?;
             for (number, face) in numbers.iter().zip(samples) {
                 put("restored_faces", format!("{name}{number}"), face)?;

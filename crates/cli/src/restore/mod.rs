@@ -8,10 +8,12 @@ pub mod picture;
 mod prompts;
 mod seeds;
 mod settings;
+pub mod sweep;
+mod together;
 
 use crate::args::{Existing, Restore, SeedMode};
 use crate::inputs;
-use crate::outputs::{self, Job, Target};
+use crate::outputs::{self, Job, Target, Variant};
 use crate::progress::{Event, Reporter};
 use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk;
@@ -19,15 +21,18 @@ use anyhow::{Result, bail};
 use diffbir::device::Opened;
 use diffbir::restore::{Value, Watch};
 use diffbir::{Error, Progress};
-use diffbir_imaging::{EncodeError, Format, decode};
+use diffbir_imaging::{EncodeError, Format, Raster, decode};
 use intermediates::Intermediates;
 use memory::Memory;
 use picture::{Finished, Follow, Restorer};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use sweep::Setting;
+use together::{Gathered, Wanted};
 
 pub fn run(arguments: &Restore) -> Result<ExitCode> {
     let mut reporter = Reporter::new(arguments.json);
@@ -50,7 +55,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         None => &arguments.inputs,
     };
     let found = inputs::find(named, arguments.recursive, &target);
-    let samples = u64::from(arguments.samples);
+    let choices = sweep::settings(arguments)?;
     let existing = match arguments.existing {
         Some(existing) => existing,
         None if settings::as_reference(arguments) => Existing::Overwrite,
@@ -62,8 +67,14 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         );
     }
     // The reference numbers samples always where it looks for faces.
-    let numbered = samples > 1 || faces::asked(arguments)? && settings::as_reference(arguments);
-    let (jobs, skipped) = outputs::plan(&found, &target, format, (samples, numbered), existing)?;
+    let numbered = arguments.samples > 1 || faces::asked(arguments)? && settings::as_reference(arguments);
+    if arguments.stability && arguments.samples < 2 {
+        bail!("--stability: compares samples: give --samples 2 or more");
+    }
+    let wanted = Wanted::new(arguments);
+    let together = wanted.map(|wanted| wanted.names(&choices)).unwrap_or_default();
+    let variants = variants(&choices, u64::from(arguments.samples), numbered);
+    let (jobs, skipped) = outputs::plan(&found, &target, format, (&variants, &together), existing)?;
     faces::plan(arguments)?;
     if found.results > 0 {
         reporter.say(&format!("{} found as results of an earlier run: left out", found.results));
@@ -94,9 +105,24 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     let Opened { device, name: device_name, instead } = arguments.device.open()?;
     instead.iter().for_each(|why| reporter.say(&format!("--device: {why}")));
     let chosen = choose::choose(arguments, task, &device)?;
+    let mut told = HashSet::new();
+    let mut say = |text: &str| {
+        if told.insert(text.to_string()) {
+            reporter.say(text);
+        }
+    };
+    let restorers: Result<Vec<Restorer>> = choices
+        .iter()
+        .map(|choice| {
+            let arguments = choice.arguments.as_deref().unwrap_or(arguments);
+            Restorer::new((arguments, task, format), &chosen, &device, &mut say)
+        })
+        .collect();
     let mut run = Run {
-        restorer: Restorer::new((arguments, task, format), &chosen, &device, &mut |text| reporter.say(text))?,
-        save: faces::Save::new(arguments, &jobs, (existing, numbered)),
+        restorers: restorers?,
+        choices: &choices,
+        wanted,
+        save: faces::Save::new(arguments, &jobs, existing),
         arguments,
         stop: on_ctrl_c("stopping; press Ctrl-C again to leave at once", None)?,
         memory: arguments.memory.then(Memory::watch),
@@ -135,9 +161,24 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     })
 }
 
+/// The results of a picture: of each choice of settings its samples.
+fn variants(choices: &[Setting], samples: u64, numbered: bool) -> Vec<Variant> {
+    let each = choices.iter().enumerate().flat_map(|(setting, choice)| {
+        (0..samples).map(move |sample| {
+            let number = if numbered { format!("_{sample}") } else { String::new() };
+            Variant { suffix: format!("{}{number}", choice.suffix), sample, setting }
+        })
+    });
+    each.collect()
+}
+
 /// The pictures of a command.
 struct Run<'a> {
-    restorer: Restorer<'a>,
+    /// One for each choice of settings.
+    restorers: Vec<Restorer<'a>>,
+    choices: &'a [Setting],
+    /// What is made of all results of a picture.
+    wanted: Option<Wanted>,
     /// Where faces go, if somebody wants them.
     save: Option<faces::Save>,
     arguments: &'a Restore,
@@ -158,32 +199,55 @@ impl Run<'_> {
             stop: self.stop.clone(),
             memory: self.memory.as_ref(),
             intermediates: self.arguments.save_intermediates.as_ref().map(|_| Intermediates::default()),
+            gathered: self.wanted.map(|_| Gathered::default()),
             results: 0,
         };
-        let samples: Vec<u64> = job.outputs.iter().map(|(_, sample)| *sample).collect();
-        let found = self.restorer.restore(&photo, &samples, &mut follower).map_err(|error| {
-            // A stop is nobody's fault and names no picture; what concerns folders names them.
-            let of_picture = match error.downcast_ref() {
-                Some(error) => !matches!(error, Error::Stopped),
-                None => error.is::<EncodeError>(),
+        let mut found = None;
+        for (setting, (restorer, choice)) in self.restorers.iter_mut().zip(self.choices).enumerate() {
+            let own = job.outputs.iter().filter(|(_, variant)| variant.setting == setting);
+            let samples: Vec<u64> = own.map(|(_, variant)| variant.sample).collect();
+            if samples.is_empty() {
+                continue;
+            }
+            if !choice.label.is_empty() {
+                follower.reporter.say(&format!("  {}", choice.label));
+            }
+            found = restorer.restore(&photo, &samples, &mut follower).map_err(|error| {
+                // A stop is nobody's fault and names no picture; what concerns folders names them.
+                let of_picture = match error.downcast_ref() {
+                    Some(error) => !matches!(error, Error::Stopped),
+                    None => error.is::<EncodeError>(),
+                };
+                if of_picture { error.context(job.input.display().to_string()) } else { error }
+            })?;
+        }
+        let (intermediates, gathered) = (follower.intermediates, follower.gathered);
+        if let (Some(wanted), Some(gathered)) = (self.wanted, gathered) {
+            // Where there are rows of one setting, the other one's values are beneath each other.
+            let columns = match &self.arguments.sweep[..] {
+                [_, .., last] => Some(last.count() * usize::from(self.arguments.samples)),
+                _ => None,
             };
-            if of_picture { error.context(job.input.display().to_string()) } else { error }
-        })?;
-        let intermediates = follower.intermediates;
+            let written =
+                wanted.write(job, &gathered, (&photo.to_raster(), self.choices, columns), &mut |event| {
+                    self.reporter.event(event)
+                });
+            self.beside(job, written);
+        }
         if let (Some(values), Some(folder)) = (intermediates, &self.arguments.save_intermediates) {
             let written = values.write(folder, job);
             let written = written.map(|path| self.reporter.say(&format!("  {}", path.display())));
             self.beside(job, written);
         }
         if let (Some(save), Some(found)) = (&self.save, &found) {
-            self.beside(job, save.write(job, found, self.restorer.format));
+            self.beside(job, save.write(job, found, self.restorers[0].format));
         }
         if settings::as_reference(self.arguments) {
             let stem = job.input.file_stem().unwrap_or_default().to_string_lossy();
             let count = found.as_ref().map_or(0, |found| found.restored.count());
             let faces = (0..count).map(|face| format!("{stem}_face_{face}"));
             for name in faces.chain([stem.to_string()]) {
-                let options = &self.restorer.options;
+                let options = &self.restorers[0].options;
                 self.beside(job, prompts::append(&self.arguments.output, &name, options));
             }
         }
@@ -206,6 +270,7 @@ struct Follower<'a> {
     stop: Arc<AtomicBool>,
     memory: Option<&'a Memory>,
     intermediates: Option<Intermediates>,
+    gathered: Option<Gathered>,
     /// Results that are done.
     results: usize,
 }
@@ -236,6 +301,11 @@ impl Follow for Follower<'_> {
         self.reporter.say(text);
     }
 
+    fn stage1(&mut self, clean: &dyn Fn() -> Raster, _: &dyn Fn() -> Result<Vec<u8>>) -> Result<()> {
+        self.gathered.iter_mut().for_each(|gathered| gathered.clean(&clean()));
+        Ok(())
+    }
+
     fn faces(&mut self, found: usize, restored: usize) {
         self.reporter.event(&Event::Faces { input: &self.job.input, found, restored });
     }
@@ -245,8 +315,11 @@ impl Follow for Follower<'_> {
     }
 
     fn result(&mut self, _sample: u64, Finished { picture, bytes, seed, seconds }: Finished) -> Result<()> {
-        let output = &self.job.outputs[self.results].0;
+        let (output, variant) = &self.job.outputs[self.results];
         outputs::write(output, &bytes)?;
+        if let Some(gathered) = &mut self.gathered {
+            gathered.result(picture, variant.setting, seed);
+        }
         self.results += 1;
         self.reporter.event(&Event::Done {
             input: &self.job.input,

@@ -59,8 +59,8 @@ pub trait Follow: Watch {
     /// Told what a person should know.
     fn say(&mut self, text: &str);
 
-    /// Told that stage 1 is done; `encoded` gives the file of what it made.
-    fn stage1(&mut self, _encoded: &dyn Fn() -> Result<Vec<u8>>) -> Result<()> {
+    /// Told that stage 1 is done; `clean` gives what it made, `encoded` its file.
+    fn stage1(&mut self, _clean: &dyn Fn() -> Raster, _encoded: &dyn Fn() -> Result<Vec<u8>>) -> Result<()> {
         Ok(())
     }
 
@@ -139,7 +139,7 @@ impl<'a> Restorer<'a> {
             let alpha = alpha.filter(|alpha| alpha.size() == picture.size());
             encode(picture, alpha, photo, (format, depth, quality))
         };
-        follow.stage1(&|| encode(&prepared.clean()))?;
+        follow.stage1(&|| prepared.clean(), &|| encode(&prepared.clean()))?;
         let mut done = 0;
         for batch in batches {
             let noise = self.seeds.batch(batch);

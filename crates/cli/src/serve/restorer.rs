@@ -207,7 +207,7 @@ impl Follow for Follower<'_> {
         self.follow.note(text.trim_start());
     }
 
-    fn stage1(&mut self, encode: &dyn Fn() -> Result<Vec<u8>>) -> Result<()> {
+    fn stage1(&mut self, _: &dyn Fn() -> Raster, encode: &dyn Fn() -> Result<Vec<u8>>) -> Result<()> {
         let kept = self.follow.stage1(&encoded(encode()?)?);
         kept.map_err(|failed| self.fail(failed))
     }

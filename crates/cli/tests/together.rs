@@ -1,0 +1,86 @@
+//! What several results of a picture give together: contact sheets, maps of how much samples differ, sweeps.
+
+mod common;
+
+use common::{diffbir, names, save};
+use diffbir_metrics::{Picture, local_deviation};
+use predicates::prelude::*;
+use predicates::str::contains;
+use std::path::Path;
+use tempfile::TempDir;
+
+fn restore(input: &Path, flags: &str) -> assert_cmd::assert::Assert {
+    let output = input.with_file_name("out");
+    diffbir().arg("restore").arg(input).arg("-o").arg(output).args(flags.split_whitespace()).assert()
+}
+
+#[test]
+fn samples_have_a_sheet_and_a_map_of_where_they_differ() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    let flags = "--samples 2 --sheet --stability --steps 1 --fidelity 0 --json";
+    let done = restore(&input, flags).success();
+    let out = folder.path().join("out");
+    assert_eq!(names(&out), ["a_0.png", "a_1.png", "a_sheet.png", "a_stability.png"]);
+    let open = |name: &str| Picture::open(&out.join(name)).unwrap();
+    let (first, second, map) = (open("a_0.png"), open("a_1.png"), open("a_stability.png"));
+    assert_eq!((map.width_px, map.height_px), (first.width_px, first.height_px));
+    // Where there is no colour at all the samples are the same.
+    for ((a, b), heat) in first.rgb.chunks(3).zip(second.rgb.chunks(3)).zip(map.rgb.chunks(3)) {
+        assert_eq!(a == b, heat == [0; 3]);
+    }
+    let told = local_deviation(&[&first, &second]).unwrap();
+    assert!(told > 0.0);
+    done.stdout(contains(format!("\"stability\":{told}")).and(contains("a_sheet.png")));
+    // Input, stage 1 and two samples of less than 512 pixels each, shown as large as whole numbers allow.
+    let sheet = open("a_sheet.png");
+    assert!(sheet.width_px > 4 * 256, "{}", sheet.width_px);
+    restore(&input, flags).code(2).stderr(contains("exists already"));
+    std::fs::remove_file(out.join("a_0.png")).unwrap();
+    std::fs::remove_file(out.join("a_sheet.png")).unwrap();
+    restore(&input, &format!("{flags} --existing skip")).success();
+    assert_eq!(names(&out), ["a_0.png", "a_1.png", "a_sheet.png", "a_stability.png"]);
+    assert_eq!(open("a_0.png"), first);
+}
+
+#[test]
+fn a_sweep_gives_what_the_settings_give_by_themselves() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    restore(&input, "--fidelity 0 --sweep steps=1,2 cfg=1,2")
+        .success()
+        .stderr(contains("steps 2, cfg-scale 1"));
+    let out = folder.path().join("out");
+    assert_eq!(
+        names(&out),
+        [
+            "a_sheet.png",
+            "a_steps-1_cfg-scale-1.png",
+            "a_steps-1_cfg-scale-2.png",
+            "a_steps-2_cfg-scale-1.png",
+            "a_steps-2_cfg-scale-2.png"
+        ]
+    );
+    restore(&input, "--fidelity 0 --steps 2 --cfg-scale 1").success();
+    let read = |name: &str| std::fs::read(out.join(name)).unwrap();
+    assert_eq!(read("a.png"), read("a_steps-2_cfg-scale-1.png"));
+    assert_ne!(read("a.png"), read("a_steps-2_cfg-scale-2.png"));
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused_before_any_work() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    for (flags, told) in [
+        ("--stability", "--stability: compares samples: give --samples 2 or more"),
+        ("--sweep steps=0,2", "--sweep: invalid value '0' for '--steps"),
+        ("--sweep model=a,b", "there is no such setting to sweep"),
+        ("--sweep steps=1,2 --steps 3", "cannot be used multiple times"),
+        ("--sweep steps=1,2 --save-intermediates x", "cannot be used with"),
+        ("--sweep steps=1,2 --stage1-only", "cannot be used with"),
+        ("--sweep sampler=ddim,spaced eta=.5", "--eta: ddim does not heed it"),
+    ] {
+        restore(&input, flags).code(2).stderr(contains(told));
+        assert!(!folder.path().join("out").exists(), "{flags}");
+    }
+}
