@@ -84,3 +84,32 @@ fn what_cannot_be_compared_is_refused_before_any_work() {
         assert!(!folder.path().join("out").exists(), "{flags}");
     }
 }
+
+#[test]
+fn a_mask_keeps_parts_of_a_picture_as_stage_1_made_them() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    let mask = folder.path().join("mask.png");
+    // Twice as large as the picture, of the same shape.
+    let light = |x| if x < 16 { 255 } else { 0 };
+    image::GrayImage::from_fn(32, 24, |x, _| image::Luma([light(x)])).save(&mask).unwrap();
+    let flags = format!("--steps 2 --mask {}", mask.display());
+    restore(&input, &flags).success();
+    let out = folder.path().join("out/a.png");
+    let found = image::open(&out).unwrap().into_rgb8();
+    restore(&input, "--stage1-only --existing overwrite").success();
+    let clean = image::open(&out).unwrap().into_rgb8();
+    let differing = |from: u32, to: u32| {
+        found
+            .enumerate_pixels()
+            .filter(|(x, y, pixel)| (from..to).contains(x) && *pixel != clean.get_pixel(*x, *y))
+            .count()
+    };
+    assert_eq!(differing(0, 28), 0);
+    assert!(differing(36, 64) > 100, "{}", differing(36, 64));
+    image::GrayImage::new(30, 12).save(&mask).unwrap();
+    restore(&input, &flags)
+        .code(1)
+        .stderr(contains("--mask: has another shape (30 x 12) than the picture (16 x 12)"));
+    restore(&input, &format!("{flags} --fidelity .3")).code(2).stderr(contains("cannot be used with"));
+}

@@ -16,6 +16,7 @@ mod guidance;
 pub mod model;
 mod official;
 mod published;
+mod regions;
 pub mod restore;
 mod stage1;
 mod stage2;

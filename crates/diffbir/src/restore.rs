@@ -5,13 +5,14 @@ use crate::geometry::{Geometry, SHORT_SIDE_PX, to_short_side};
 use crate::model::{Model, Stage2};
 use crate::stage2::Latents;
 use crate::tiling::Tiling;
-use crate::{stage1, stage2};
+use crate::{regions, stage1, stage2};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::noise::Noise;
 use diffbir_diffusion::{Latent, Parameters, Restoration, Sampler, StartPoint};
 use diffbir_imaging::resize::Filter;
 use diffbir_imaging::{Photo, Raster, colour_fix};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// How a photograph is restored.
 #[derive(Clone, Debug)]
@@ -38,6 +39,9 @@ pub struct Options {
     /// Share of the sampler's way that is spared by starting from the latent of stage 1 under that much less
     /// noise: 0 draws from noise, near 1 stays near stage 1.
     pub fidelity: f64,
+    /// A fidelity of its own for each region instead: a mask of one channel from 0 to 1, 1 being stage 1 itself, of the
+    /// shape of the photograph. With samplers that start from stage 1.
+    pub regions: Option<Arc<Raster>>,
     /// Steps of the sampler for the whole way.
     pub steps: usize,
     /// How far to go from the unguided prediction to the guided one, and beyond: from that for the negative
@@ -75,6 +79,7 @@ impl Options {
             start: StartPoint::Noise,
             better_start: false,
             fidelity: sampling.fidelity,
+            regions: None,
             steps: sampling.steps,
             cfg_scale: sampling.cfg_scale,
             rescale_cfg: false,
@@ -85,6 +90,11 @@ impl Options {
             restoration: None,
             colour_fix: ColourFix::Wavelet,
         }
+    }
+
+    /// The fidelity of the region that is freest.
+    pub fn least_fidelity(&self) -> f64 {
+        self.regions.as_ref().map_or(self.fidelity, |mask| regions::least(mask))
     }
 
     /// The shorter side that networks get at least where pictures are sized in this way, in pixels.
@@ -243,7 +253,8 @@ impl Model {
             return Ok(vec![prepared.clean(); samples]);
         };
         let clean = &prepared.stage1;
-        let latents = Latents { condition, start: prepared.start.as_ref(), samples };
+        let mask = options.regions.as_ref().map(|mask| regions::resized(mask, prepared.inner));
+        let latents = Latents { condition, start: prepared.start.as_ref(), samples, mask: mask.as_ref() };
         let details = stage2::detail(self, clean, latents, options, noise, watch).map_err(|error| {
             match (error, options.restoration) {
                 // No network's fault.

@@ -5,6 +5,7 @@ use crate::error::{Error, Stage};
 use crate::geometry::{Geometry, REFERENCE_MULTIPLE_PX};
 use crate::guidance::Pull;
 use crate::model::{Model, Stage2};
+use crate::regions::{self, Held};
 use crate::restore::{Options, Value, Watch, report, to_raster, to_tensor, values};
 use crate::tiling::{Cut, Sliding, Tiling};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -39,6 +40,8 @@ pub(crate) struct Latents<'a> {
     pub start: Option<&'a Latent>,
     /// How many results.
     pub samples: usize,
+    /// The fidelity of each pixel, if they have their own.
+    pub mask: Option<&'a Raster>,
 }
 
 /// The latent of a picture of the size of stage 1's.
@@ -96,20 +99,28 @@ pub(crate) fn detail(
     let (condition, start) = (filled(latents.condition), latents.start.map(filled));
     let own: Vec<Latent> = own.iter().map(|latent| latent.repeat(latents.samples)).collect();
     let by_tile = !own.is_empty();
-    let hint = Hint { condition, tiles, own, pull: pull.transpose()? };
+    let cell_px = model.networks().autoencoder.downsampling();
+    let held = latents.mask.map(|mask| Held::new(mask, condition.clone(), cell_px));
+    let hint = Hint { condition, tiles, own, pull: pull.transpose()?, held };
+    let mask = latents.mask;
     let latents = sample(model, hint, start, options, noise, watch)?;
     latents
         .items()
         .map(|latent| {
             let latent = latent.crop(0, 0, height, width);
             watch.value(Value::Sampled(&latent));
-            if let (true, Some(tiles)) = (by_tile, tiles) {
-                return article::decoded(model, clean, &latent, tiles, options, watch);
-            }
-            let decoded = decode(model, &latent, options.tiling.decoder, watch)?;
-            let decoded = decoded.crop(0, 0, clean.width_px, clean.height_px);
-            watch.value(Value::Decoded(&decoded));
-            Ok(options.colour_fix.apply(decoded, clean))
+            let detailed = if let (true, Some(tiles)) = (by_tile, tiles) {
+                article::decoded(model, clean, &latent, tiles, options, watch)?
+            } else {
+                let decoded = decode(model, &latent, options.tiling.decoder, watch)?;
+                let decoded = decoded.crop(0, 0, clean.width_px, clean.height_px);
+                watch.value(Value::Decoded(&decoded));
+                options.colour_fix.apply(decoded, clean)
+            };
+            Ok(match mask {
+                Some(mask) => regions::with_pixels(detailed, clean, mask),
+                None => detailed,
+            })
         })
         .collect()
 }
@@ -133,6 +144,8 @@ struct Hint {
     own: Vec<Latent>,
     /// What pulls at the sampler's estimates, if anything does.
     pull: Option<Pull>,
+    /// What holds cells at stage 1 for a while.
+    held: Option<Held>,
 }
 
 /// The denoiser's tiles, if it works in tiles.
@@ -244,7 +257,7 @@ pub(crate) fn decode(
 
 /// How the sampler works, and from which timestep.
 fn settings<'a>(networks: &'a Stage2, options: &Options) -> Sampling<'a> {
-    let (steps, first_t) = start::way(options.steps, options.fidelity);
+    let (steps, first_t) = start::way(options.steps, options.least_fidelity());
     Sampling {
         schedule: &networks.schedule,
         prediction: networks.prediction,
@@ -272,9 +285,15 @@ pub(crate) fn check(networks: &Stage2, options: &Options) -> Result<(), Error> {
             ));
         }
     }
+    if options.regions.is_some() && !options.sampler.starts_midway() {
+        return Err(Error::Option(format!(
+            "a fidelity for each region goes with the samplers spaced and edm_*, not with {}",
+            options.sampler
+        )));
+    }
     settings.check(options.sampler).map_err(|reason| {
         Error::Option(if settings.steps < options.steps {
-            let (left, all, fidelity) = (settings.steps, options.steps, options.fidelity);
+            let (left, all, fidelity) = (settings.steps, options.steps, options.least_fidelity());
             format!("{reason}; a fidelity of {fidelity} leaves {left} of {all} steps")
         } else {
             reason
@@ -329,7 +348,7 @@ fn sample(
             None => on_workers(&model.device, || denoiser.predict(x, &condition, t, which)),
         }
     };
-    let mut network = Guided { predict, pull: hint.pull.as_ref() };
+    let mut network = Guided { predict, pull: hint.pull.as_ref(), held: hint.held.as_ref() };
     let latent = settings.run(options.sampler, x_t, noise, &mut network, &mut |step| {
         done.set(step.done);
         watch.borrow_mut().value(Value::Step { done: step.done, x: step.x, estimate: step.estimate });
@@ -342,10 +361,11 @@ fn sample(
     Ok(latent)
 }
 
-/// A denoiser whose estimates are pulled, if anything pulls at them.
+/// A denoiser whose estimates are pulled or held, if anything does that.
 struct Guided<'a, F> {
     predict: F,
     pull: Option<&'a Pull>,
+    held: Option<&'a Held>,
 }
 
 impl<F: FnMut(&Latent, f64, &[Condition]) -> Result<Vec<Latent>, Error>> diffbir_diffusion::Denoiser<Error>
@@ -359,6 +379,13 @@ impl<F: FnMut(&Latent, f64, &[Condition]) -> Result<Vec<Latent>, Error>> diffbir
         match self.pull {
             Some(pull) => pull.on(x0, t, share, noise),
             None => Ok(x0),
+        }
+    }
+
+    fn hold(&self, x0: Latent, t: f64) -> Latent {
+        match self.held {
+            Some(held) => held.on(x0, t),
+            None => x0,
         }
     }
 }

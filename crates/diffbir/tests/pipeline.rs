@@ -21,6 +21,7 @@ use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{Init, RandomInit, Source, build};
 use diffbir_nn::{Device, Module, Params, WeightError};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Random numbers also where training starts at zero: a zero convolution would hide what is behind it.
 struct Lively(f32);
@@ -126,6 +127,7 @@ fn photo(width: usize, height: usize) -> Photo {
 fn options() -> Options {
     Options {
         image_size_px: None,
+        regions: None,
         keep_size: true,
         upscale: 2.0,
         stage1: true,
@@ -247,6 +249,33 @@ fn restoration_guidance_pulls_towards_stage_1() {
         Restoration { loss: Loss::Mse, space: Space::Rgb, scale: 1.0, start: 1001, stop: -1, repeat: 1 };
     let refused = model.check(&Options { restoration: Some(how), ..options() }).unwrap_err().to_string();
     assert!(refused.contains("spaced"), "{refused}");
+}
+
+#[test]
+fn regions_have_their_own_fidelity() {
+    let (model, photo) = (model(1.0), photo(24, 16));
+    let mask = |fidelity: fn(usize) -> f32| {
+        let data = (0..24 * 16).map(|at| fidelity(at % 24)).collect();
+        Some(Arc::new(Raster { width_px: 24, height_px: 16, channels: 1, data }))
+    };
+    for sampler in [Sampler::Spaced, Sampler::DEFAULT] {
+        let options = Options { sampler, steps: 4, fidelity: 0.5, ..options() };
+        // A mask of one value is that fidelity; what is wholly faithful is stage 1 itself.
+        let even = Options { regions: mask(|_| 0.5), fidelity: 0.0, ..options.clone() };
+        assert_eq!(run(&model, &photo, &even), run(&model, &photo, &options), "{sampler}");
+        let prepared = model.prepare(&photo, &options, true, &mut on).unwrap();
+        let clean = prepared.clean().data;
+        assert_eq!(run(&model, &photo, &Options { regions: mask(|_| 1.0), ..options.clone() }), clean);
+        let half = Options { regions: mask(|x| if x < 12 { 1.0 } else { 0.0 }), ..options.clone() };
+        let found = run(&model, &photo, &half);
+        let row = 3 * 48;
+        for (y, (found, clean)) in found.chunks(row).zip(clean.chunks(row)).enumerate() {
+            assert_eq!(found[..3 * 20], clean[..3 * 20], "{sampler}, row {y}");
+            assert_ne!(found[3 * 28..], clean[3 * 28..], "{sampler}, row {y}");
+        }
+    }
+    let ddim = Options { regions: mask(|_| 0.5), sampler: Sampler::Ddim, ..options() };
+    assert!(model.check(&ddim).unwrap_err().to_string().contains("spaced and edm_*, not with ddim"));
 }
 
 #[test]

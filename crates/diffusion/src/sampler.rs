@@ -210,6 +210,12 @@ pub trait Denoiser<E> {
     ) -> Result<Latent, E> {
         Ok(estimate)
     }
+
+    /// What to go on with in place of an estimate of the clean latent at a timestep, at last. Samplers that can start
+    /// midway ask.
+    fn hold(&self, estimate: Latent, _t: f64) -> Latent {
+        estimate
+    }
 }
 
 impl<E, F: FnMut(&Latent, f64, &[Condition]) -> Result<Vec<Latent>, E>> Denoiser<E> for F {

@@ -71,6 +71,7 @@ pub fn sample<E>(
             Prediction::V => x.zip(&out, |x, v| c.signal * x - c.spread * v),
         };
         let x0 = denoise.guide(x0, t, c.of_x0, noise).map_err(SampleError::Network)?;
+        let x0 = denoise.hold(x0, t as f64);
         let mean = x0.zip(&x, |x0, x| c.of_x0 * x0 + c.of_x * x);
         // The reference draws at the last step too, and multiplies by 0.
         let drawn = noise.normal(x.data.len());

@@ -113,6 +113,11 @@ pub struct Restore {
     #[arg(long, value_parser = fidelity, allow_negative_numbers = true)]
     pub fidelity: Option<f64>,
 
+    /// A picture that gives each region its own fidelity, for one input of the same shape: white stays as stage 1 made it,
+    /// black is drawn freely, grey lies between as --fidelity has it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fidelity", "start_point_type", "better_start"])]
+    pub mask: Option<PathBuf>,
+
     /// How strongly the stage-1 picture steers stage 2: 1 as trained, 0 not at all.
     #[arg(long, default_value_t = 1.0, value_parser = not_negative, allow_negative_numbers = true)]
     pub strength: f64,
@@ -206,7 +211,7 @@ pub struct Restore {
 }
 
 /// What only stage 2 heeds.
-const OF_STAGE2: [&str; 28] = [
+const OF_STAGE2: [&str; 29] = [
     "steps",
     "sampler",
     "s_churn",
@@ -218,6 +223,7 @@ const OF_STAGE2: [&str; 28] = [
     "start_point_type",
     "better_start",
     "fidelity",
+    "mask",
     "cfg_scale",
     "rescale_cfg",
     "prompt",

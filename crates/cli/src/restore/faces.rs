@@ -94,6 +94,9 @@ impl Faces {
         if !asked(arguments)? {
             return Ok(None);
         }
+        if options.regions.is_some() {
+            bail!("--mask: does not go with faces that are restored by themselves: use --task sr");
+        }
         let store = Store::of_user();
         let flags = &arguments.faces;
         let found = || store.as_ref().and_then(|store| DETECTORS.iter().find_map(|file| store.find(file)));

@@ -71,6 +71,9 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     if arguments.stability && arguments.samples < 2 {
         bail!("--stability: compares samples: give --samples 2 or more");
     }
+    if arguments.mask.is_some() && found.inputs.len() > 1 {
+        bail!("--mask: is for one picture, and there are {}", found.inputs.len());
+    }
     let wanted = Wanted::new(arguments);
     let together = wanted.map(|wanted| wanted.names(&choices)).unwrap_or_default();
     let variants = variants(&choices, u64::from(arguments.samples), numbered);

@@ -5,7 +5,7 @@ use super::faces::{Faces, Restored};
 use super::seeds::Seeds;
 use super::settings;
 use crate::args::Restore;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use diffbir::catalog::Task;
 use diffbir::geometry::MAX_OUTPUT_PIXELS;
 use diffbir::restore::Watch;
@@ -103,6 +103,16 @@ impl<'a> Restorer<'a> {
     }
 
     fn run(&mut self, photo: &Photo, samples: &[u64], follow: &mut dyn Follow) -> Result<Option<Found>> {
+        let shape = (photo.width_px, photo.height_px);
+        if let Some(mask) = self.options.regions.as_ref().filter(|mask| !has_shape(mask.size(), shape)) {
+            bail!(
+                "--mask: has another shape ({} x {}) than the picture ({} x {})",
+                mask.width_px,
+                mask.height_px,
+                shape.0,
+                shape.1
+            );
+        }
         let lost = photo.metadata.lost_in(self.format);
         if !lost.is_empty() {
             follow.say(&format!("  {} cannot carry {}: left out", self.format.name(), lost.join(" and ")));
@@ -185,6 +195,13 @@ pub(super) fn encode(
         metadata: &photo.metadata,
     };
     Ok(encoded.to_bytes(format, quality)?)
+}
+
+/// Whether a picture has the shape of another, but for what rounding to whole pixels does.
+fn has_shape(size: (usize, usize), of: (usize, usize)) -> bool {
+    let [(width, height), (of_width, of_height)] = [size, of].map(|(x, y)| (x as f64, y as f64));
+    let scale = width / of_width;
+    (height - of_height * scale).abs() <= 1.0 + scale
 }
 
 /// Why a result is not enlarged as asked.

@@ -1,7 +1,7 @@
 //! From flags and model to the settings of a run.
 
 use crate::args::{self, ColourFix, Guidance, GuidanceLoss, GuidanceSpace, KeepSize, Restore};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use diffbir::catalog::{NEGATIVE_V21, PROMPT_V21, Task};
 use diffbir::config::SamplingDefaults;
 use diffbir::geometry::Geometry;
@@ -9,6 +9,9 @@ use diffbir::tiling::{Cut, Sliding, Tiling};
 use diffbir::{Model, Options, restore};
 use diffbir_diffusion::restoration::{Loss, Space};
 use diffbir_diffusion::{Parameter, Parameters, Restoration, Sampler, StartPoint, Terminal, spaced, start};
+use diffbir_imaging::{Raster, decode};
+use std::path::Path;
+use std::sync::Arc;
 
 /// The reference's guidance scale where none is given, for all its models.
 const REFERENCE_CFG_SCALE: f64 = 6.0;
@@ -100,6 +103,7 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
         start: arguments.start_point_type.unwrap_or_default(),
         better_start: arguments.better_start,
         fidelity: arguments.fidelity.unwrap_or(fidelity),
+        regions: arguments.mask.as_deref().map(mask).transpose()?,
         steps: arguments.steps.map_or(defaults.steps, usize::from),
         cfg_scale,
         rescale_cfg: arguments.rescale_cfg,
@@ -119,6 +123,15 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
         unheeded(arguments, reason, say)?;
     }
     Ok(options)
+}
+
+/// The fidelity of each region: how light a picture is.
+fn mask(file: &Path) -> Result<Arc<Raster>> {
+    let picture = decode(file).context("--mask")?.to_raster();
+    let channels = picture.channels;
+    let light = |pixel: &[f32]| (pixel.iter().sum::<f32>() / channels as f32).clamp(0.0, 1.0);
+    let data = picture.data.chunks_exact(channels).map(light).collect();
+    Ok(Arc::new(Raster { channels: 1, data, ..picture }))
 }
 
 /// How the sampler's estimates are pulled towards stage 1, if they are.
@@ -166,7 +179,7 @@ fn restoration(
 /// Why restoration guidance would never act, if so.
 fn never_pulled(options: &Options) -> Option<String> {
     let guidance = options.restoration?;
-    let (steps, first_t) = start::way(options.steps, options.fidelity);
+    let (steps, first_t) = start::way(options.steps, options.least_fidelity());
     let visited = spaced::timesteps(first_t, steps);
     if visited.iter().any(|t| guidance.acts_at(*t)) {
         return None;

@@ -140,9 +140,11 @@ impl<E> Run<'_, '_, E> {
         let t = self.sigmas.time_of(sigma) as f64;
         // Unlike `spaced`, the configured scale decides whether the negative prompt is evaluated.
         let scale = settings.is_guided(settings.guidance.scale).then(|| settings.guidance.at(t));
-        Sampling::evaluate(&x.map(|value| value * (1.0 / root)), t, scale, self.denoise, |prediction| {
+        let scaled = x.map(|value| value * (1.0 / root));
+        let estimate = Sampling::evaluate(&scaled, t, scale, self.denoise, |prediction| {
             prediction.zip(x, |prediction, x| prediction * out + skip * x)
-        })
+        })?;
+        Ok(self.denoise.hold(estimate, t))
     }
 
     /// The next field of normal numbers, scaled by `s_noise`.
