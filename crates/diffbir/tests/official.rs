@@ -142,6 +142,7 @@ impl Command {
     fn options(&self) -> Options {
         Options {
             upscale: self.get("upscale", 4.0),
+            regions: None,
             image_size_px: None,
             keep_size: true,
             stage1: self.get("disable_preprocess_model", "False".to_string()) == "False",
