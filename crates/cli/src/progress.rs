@@ -79,6 +79,15 @@ pub enum Event<'a> {
         height: usize,
         seconds: f64,
     },
+    /// Of so many parts of the result that is next some are further from the input than stage 1 is; `kept` if stage 1 took
+    /// their place.
+    Harm {
+        #[serde(serialize_with = "lossy")]
+        input: &'a Path,
+        parts: usize,
+        harmed: usize,
+        kept: bool,
+    },
     /// What is made of all results of a picture was written: a contact sheet, or, with the mean deviation of samples
     /// (L-STD), a map of it.
     Together {
@@ -217,6 +226,13 @@ impl Reporter {
             }
             Event::Done { output, width, height, seconds, .. } => {
                 self.say(&format!("  {} ({width} x {height}) in {seconds:.1} s", output.display()));
+            }
+            Event::Harm { harmed: 0, .. } => {}
+            Event::Harm { parts, harmed, kept, .. } => {
+                let kept = if *kept { "stage 1 is kept there" } else { "--safe keeps stage 1 there" };
+                self.say(&format!(
+                    "  {harmed} of {parts} parts are further from the input than stage 1 is: {kept}"
+                ));
             }
             Event::Together { output, stability: None, .. } => self.say(&format!("  {}", output.display())),
             Event::Together { output, stability: Some(mean), .. } => self.say(&format!(

@@ -13,6 +13,7 @@ pub mod faces;
 mod full;
 pub mod geometry;
 mod guidance;
+pub mod harm;
 pub mod model;
 mod official;
 mod published;

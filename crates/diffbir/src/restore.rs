@@ -274,6 +274,11 @@ impl Model {
 }
 
 impl Prepared {
+    /// Whether stage 2 makes its results.
+    pub fn is_detailed(&self) -> bool {
+        self.condition.is_some()
+    }
+
     /// What stage 1 made of the photograph, at the size of the output.
     pub fn clean(&self) -> Raster {
         self.finished(&self.stage1)

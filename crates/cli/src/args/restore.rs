@@ -177,6 +177,10 @@ pub struct Restore {
     #[arg(long)]
     pub no_stage1: bool,
 
+    /// Keep stage 1 in parts whose result, reduced to the size of the input, is further from it than stage 1 is.
+    #[arg(long)]
+    pub safe: bool,
+
     /// How the colours of stage 1 are brought back into the result.
     #[arg(long, value_enum, default_value_t = ColourFix::Wavelet)]
     pub color_fix: ColourFix,
@@ -211,7 +215,7 @@ pub struct Restore {
 }
 
 /// What only stage 2 heeds.
-const OF_STAGE2: [&str; 29] = [
+const OF_STAGE2: [&str; 30] = [
     "steps",
     "sampler",
     "s_churn",
@@ -224,6 +228,7 @@ const OF_STAGE2: [&str; 29] = [
     "better_start",
     "fidelity",
     "mask",
+    "safe",
     "cfg_scale",
     "rescale_cfg",
     "prompt",

@@ -19,6 +19,7 @@ use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk;
 use anyhow::{Result, bail};
 use diffbir::device::Opened;
+use diffbir::harm::Harm;
 use diffbir::restore::{Value, Watch};
 use diffbir::{Error, Progress};
 use diffbir_imaging::{EncodeError, Format, Raster, decode};
@@ -203,6 +204,7 @@ impl Run<'_> {
             memory: self.memory.as_ref(),
             intermediates: self.arguments.save_intermediates.as_ref().map(|_| Intermediates::default()),
             gathered: self.wanted.map(|_| Gathered::default()),
+            safe: self.arguments.safe,
             results: 0,
         };
         let mut found = None;
@@ -274,6 +276,7 @@ struct Follower<'a> {
     memory: Option<&'a Memory>,
     intermediates: Option<Intermediates>,
     gathered: Option<Gathered>,
+    safe: bool,
     /// Results that are done.
     results: usize,
 }
@@ -315,6 +318,12 @@ impl Follow for Follower<'_> {
 
     fn face(&mut self, face: usize, faces: usize) {
         self.reporter.event(&Event::Face { input: &self.job.input, face, faces });
+    }
+
+    fn harm(&mut self, harm: &Harm) {
+        let (parts, harmed) = (harm.parts(), harm.harmed());
+        let kept = self.safe && harmed > 0;
+        self.reporter.event(&Event::Harm { input: &self.job.input, parts, harmed, kept });
     }
 
     fn result(&mut self, _sample: u64, Finished { picture, bytes, seed, seconds }: Finished) -> Result<()> {

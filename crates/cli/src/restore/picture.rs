@@ -8,6 +8,7 @@ use crate::args::Restore;
 use anyhow::{Result, bail};
 use diffbir::catalog::Task;
 use diffbir::geometry::MAX_OUTPUT_PIXELS;
+use diffbir::harm::Harm;
 use diffbir::restore::Watch;
 use diffbir::{Error, Model, Options};
 use diffbir_imaging::{Depth, Encoded, Format, Photo, Raster, Samples};
@@ -69,6 +70,9 @@ pub trait Follow: Watch {
 
     /// Told that this face, counted from 1, is next.
     fn face(&mut self, _face: usize, _faces: usize) {}
+
+    /// Told, before each result of stage 2, where it contradicts the photograph.
+    fn harm(&mut self, _harm: &Harm) {}
 
     /// Handed the result of the sample of this number.
     fn result(&mut self, sample: u64, result: Finished) -> Result<()>;
@@ -153,7 +157,17 @@ impl<'a> Restorer<'a> {
         let mut done = 0;
         for batch in batches {
             let noise = self.seeds.batch(batch);
-            let details = background.detail(&prepared, batch.len(), &options, noise, follow)?;
+            let mut details = background.detail(&prepared, batch.len(), &options, noise, follow)?;
+            if prepared.is_detailed() {
+                let (input, clean) = (photo.to_raster(), prepared.clean());
+                for detail in &mut details {
+                    let harm = Harm::of(detail, &clean, &input);
+                    if self.arguments.safe && harm.harmed() > 0 {
+                        *detail = harm.undone(detail, &clean);
+                    }
+                    follow.harm(&harm);
+                }
+            }
             let seconds = started.elapsed().as_secs_f64() / details.len() as f64;
             for (&sample, background) in batch.iter().zip(&details) {
                 let pasted = match (&self.faces, &found) {
