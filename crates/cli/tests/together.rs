@@ -113,3 +113,27 @@ fn a_mask_keeps_parts_of_a_picture_as_stage_1_made_them() {
         .stderr(contains("--mask: has another shape (30 x 12) than the picture (16 x 12)"));
     restore(&input, &format!("{flags} --fidelity .3")).code(2).stderr(contains("cannot be used with"));
 }
+
+#[test]
+fn parts_that_contradict_the_photograph_are_told_and_kept_as_stage_1_made_them() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    let out = folder.path().join("out/a.png");
+    let distance = |a: &image::RgbImage, b: &image::RgbImage| -> i64 {
+        a.iter().zip(b.iter()).map(|(a, b)| (i64::from(*a) - i64::from(*b)).pow(2)).sum()
+    };
+    let open = || image::open(&out).unwrap().into_rgb8();
+    // One step from noise with far too much guidance is no picture any more.
+    let wild = "--fidelity 0 --steps 1 --cfg-scale 40 --color-fix none --existing overwrite";
+    restore(&input, wild).success().stderr(contains("1 of 1 parts are further from the input than stage 1 is: --safe"));
+    let without = open();
+    restore(&input, &format!("{wild} --safe --json"))
+        .success()
+        .stdout(contains("\"parts\":1,\"harmed\":1,\"kept\":true"));
+    let with = open();
+    restore(&input, "--stage1-only --existing overwrite").success();
+    let clean = open();
+    assert!(distance(&without, &clean) > 0);
+    assert_eq!(with, clean, "the only part is stage 1's");
+    restore(&input, "--stage1-only --safe").code(2).stderr(contains("cannot be used with"));
+}
