@@ -13,7 +13,7 @@ use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
-use diffbir_nn::stop;
+use diffbir_nn::{on_workers, stop};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 use support::{context, given, made, picture, root3};
 
 /// Runs it to its end, then tells it five times to stop.
-fn measure<R>(name: &str, run: impl Fn() -> R) {
+fn measure<R: Send>(name: &str, run: impl Fn() -> R + Sync) {
+    // As in a restoration, on a thread of the pool.
+    let run = || on_workers(&Device::flex(), &run);
     let since = Instant::now();
     assert!(stop::unless(|| false, &run).is_some());
     let whole = since.elapsed();

@@ -154,8 +154,8 @@ async function start() {
   try {
     let list;
     [described, list] = await Promise.all([ask("/v1/controls"), ask("/v1/models")]);
-    controls = new Controls(described, list, (name) => sample(name).then((file) => take([file])));
-    new Models(list, (changed) => controls.setModels(changed));
+    const models = new Models(list, () => controls.adapt());
+    controls = new Controls(described, models, (name) => sample(name).then((file) => take([file])));
     document.body.dataset.ready = "true";
     showChosen();
     await jobs.resume();

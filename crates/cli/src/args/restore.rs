@@ -42,7 +42,7 @@ pub struct Restore {
     pub task: Task,
 
     /// `auto` for the best model that is present, `nano` for the built-in one, v1, v2 or v2.1 for an official
-    /// one, an engine without stage 2 such as realesrgan-x4plus (see `diffbir models list`), or a model file.
+    /// one, or an engine without stage 2 such as realesrgan-x4plus (see `diffbir models list`) or a model file.
     #[arg(long, alias = "engine", default_value = "auto")]
     pub model: String,
 
@@ -192,7 +192,7 @@ pub struct Restore {
 }
 
 /// What only stage 2 heeds.
-const OF_STAGE2: [&str; 27] = [
+pub const OF_STAGE2: [&str; 27] = [
     "steps",
     "sampler",
     "s_churn",
