@@ -7,6 +7,9 @@ const FIRST = "Basic";
 /** Numbers that one types: any is as good as another, or there are few. */
 const PLAIN = ["seed", "samples"];
 
+/** What choices are called that are left open. */
+const UNSET = { format: "as the original", stage1: "the model's own", face_engine: "the model", background_engine: "the model" };
+
 /** The task that needs what finds faces; settings beside the model that name engines. */
 const FACES = "face-background";
 const ENGINES = ["stage1", "face_engine", "background_engine"];
@@ -24,6 +27,8 @@ export class Controls {
       place.append(this.field(option));
     }
     find("groups").append(...groups.values());
+    this.lacking = make("div", { class: "lacks", id: "lacks" });
+    this.fields.get("model").input.closest(".field").after(this.lacking);
     const buttons = presets.map((preset) =>
       make("button", { type: "button", class: "quiet", title: preset.help, onclick: () => this.start(preset) }, preset.name));
     const reset = make("button", { type: "button", class: "quiet", onclick: () => this.set({}) }, "Defaults");
@@ -61,7 +66,7 @@ export class Controls {
   }
 
   choices(option) {
-    const open = option.name === "format" ? "as the original" : option.default ? null : "what suits the model";
+    const open = option.default && option.name !== "format" ? null : UNSET[option.name] ?? "what suits the model";
     const first = open ? [make("option", { value: "" }, open)] : [];
     const words = option.choices.map(({ value, help }) =>
       make("option", { value, title: help || false, selected: !open && value === option.default }, help ? `${value}: ${lower(help)}` : value));
@@ -131,7 +136,10 @@ export class Controls {
   heeded({ stage2, needs }) {
     if (stage2 && this.model().purpose === "engine") return false;
     if (!needs) return true;
-    return this.fields.get(needs).input.checked && this.heeded(this.options.find(({ name }) => name === needs));
+    const [other, value] = needs.split("=");
+    const { input } = this.fields.get(other);
+    const set = input.type === "checkbox" ? input.checked : value ? input.value === value : input.value !== "";
+    return set && this.heeded(this.options.find(({ name }) => name === other));
   }
 
   /** What the settings ask for that is not here, each with a reason; or a task that the model is not for. */
@@ -150,7 +158,8 @@ export class Controls {
     for (const other of this.models.list.filter((other) => task === FACES && other.purpose === "faces" && !other.present)) {
       lacks.push({ model: other, why: `${task} needs what finds faces, which is not here yet.` });
     }
-    for (const engine of ENGINES.map((name) => this.models.named(this.value(name)))) {
+    const engines = this.options.filter((option) => ENGINES.includes(option.name) && this.heeded(option));
+    for (const engine of engines.map(({ name }) => this.models.named(this.value(name)))) {
       if (engine && !engine.present && !lacks.some(({ model }) => model === engine)) {
         lacks.push({ model: engine, why: `${engine.id} is not here yet.` });
       }
@@ -165,7 +174,7 @@ export class Controls {
     // Only what has changed, so that what is being read or pressed stays.
     if (state === this.shown) return;
     this.shown = state;
-    refill(find("lacks"), ...lacks.map(({ model, instead, why }) => {
+    refill(this.lacking, ...lacks.map(({ model, instead, why }) => {
       const set = () => {
         this.fields.get("task").input.value = instead;
         this.adapt();

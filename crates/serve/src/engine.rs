@@ -137,7 +137,7 @@ pub struct Control {
     /// From where to where the page lets one choose a number, and in which steps; programs may go beyond.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<[f64; 3]>,
-    /// The switch without which it changes nothing.
+    /// What it changes nothing without: another option that is set, or that has the value behind a `=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub needs: Option<&'static str>,
     /// Whether stage 2 alone heeds it, which engines have not.

@@ -66,6 +66,18 @@ impl Problem {
     }
 }
 
+/// What the framework itself refuses, such as a query that cannot be read, as a problem with its words.
+pub async fn of_framework(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if !is_error || !kind.is_some_and(|kind| kind.starts_with(b"text/plain")) {
+        return response;
+    }
+    let words = axum::body::to_bytes(response.into_body(), 4 << 10).await.unwrap_or_default();
+    Problem::new(status, String::from_utf8_lossy(&words)).into_response()
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

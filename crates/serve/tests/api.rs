@@ -71,6 +71,13 @@ fn a_picture_comes_as_json_too_and_a_small_job_is_waited_for() {
     // What takes longer than one waits for is answered as if one had not waited.
     let body = json!({"image": image, "ms": "60000"}).to_string();
     assert_eq!(post("/v1/restorations?wait=0", &body).status, 202);
+    // As mails break it into lines, and as browsers give files.
+    let broken =
+        image.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect::<Vec<_>>();
+    for image in [broken.join("\r\n"), format!("data:image/png;base64,{image}")] {
+        assert_eq!(post("/v1/restorations?wait=30", &json!({"image": image}).to_string()).body, picture());
+    }
+    assert!(post("/v1/restorations?wait=soon", &body).detail().contains("wait: invalid digit"));
     assert!(post("/v1/restorations", "[]").detail().contains("no JSON object"));
     assert!(post("/v1/restorations", "{}").detail().contains("`image`"));
     assert!(post("/v1/restorations", "{\"image\": \"?\"}").detail().contains("base64"));

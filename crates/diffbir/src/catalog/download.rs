@@ -87,7 +87,7 @@ pub enum PullError {
     #[error("{}: another process is downloading it: wait for its end", .0.display())]
     Busy(PathBuf),
     /// No address gave the file.
-    #[error("{name}: none of its {addresses} addresses gave it; the last said: {last}")]
+    #[error("{name}: no address gave it, of {addresses} that were asked; the last said: {last}")]
     Nowhere {
         /// The file.
         name: String,
