@@ -10,7 +10,7 @@ use diffbir_models::scunet::ScuNetConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{RandomInit, build, keys_of};
-use diffbir_nn::{Device, Params, WeightError};
+use diffbir_nn::{Device, Params};
 use predicates::prelude::*;
 use predicates::str::contains;
 use std::path::Path;

@@ -68,15 +68,15 @@ fn a_picture_comes_as_json_too_and_a_small_job_is_waited_for() {
     assert_eq!((answer.status, &answer.body), (200, &picture()));
     assert_eq!(answer.header("restoration-seed"), "0");
     assert!(answer.header("content-disposition").contains("b_restored.png"));
-    // What takes longer than one waits for is answered as if one had not waited.
-    let body = json!({"image": image, "ms": "60000"}).to_string();
-    assert_eq!(post("/v1/restorations?wait=0", &body).status, 202);
     // As mails break it into lines, and as browsers give files.
     let broken =
         image.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect::<Vec<_>>();
     for image in [broken.join("\r\n"), format!("data:image/png;base64,{image}")] {
         assert_eq!(post("/v1/restorations?wait=30", &json!({"image": image}).to_string()).body, picture());
     }
+    // What takes longer than one waits for is answered as if one had not waited.
+    let body = json!({"image": image, "ms": "60000"}).to_string();
+    assert_eq!(post("/v1/restorations?wait=0", &body).status, 202);
     assert!(post("/v1/restorations?wait=soon", &body).detail().contains("wait: invalid digit"));
     assert!(post("/v1/restorations", "[]").detail().contains("no JSON object"));
     assert!(post("/v1/restorations", "{}").detail().contains("`image`"));
@@ -119,6 +119,7 @@ fn jobs_wait_in_line_and_can_be_taken_out_of_it() {
     let second = id(&submit(to, &picture(), &[("ms", "60000")]));
     let third = id(&submit(to, &picture(), &[]));
     assert_eq!(get(to, &format!("/v1/restorations/{third}")).json()["position"], 2);
+    assert_eq!(get(to, &format!("/v1/restorations/{third}/result")).status, 409, "not made yet");
     let refused = submit(to, &picture(), &[]);
     assert_eq!(refused.status, 429);
     let known = send(to, "POST", "/v1/restorations", &[FORM, key], &keyed);
