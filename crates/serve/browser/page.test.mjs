@@ -296,7 +296,7 @@ test("a model is got with its licences, progress and end", async (t) => {
   await page.click("#models li:has(h4:text('v2.1')) > button");
   await page.waitForSelector("#models progress");
   await accessible(page, "download");
-  Object.assign(model, { present: true, files: model.files.map((file) => ({ ...file, present: true })) });
+  Object.assign(model, { present: true, ready: model.tasks, files: model.files.map((file) => ({ ...file, present: true })) });
   await page.route("**/v1/models", (route) => route.fulfill({ json: list }));
   release();
   await page.waitForSelector("#models li:has(h4:text('v2.1')) .state:text-is('here')");
@@ -380,8 +380,8 @@ test("an engine is got where the settings ask for it, and restores; a task says 
   await page.keyboard.press("Escape");
   // What a model is not for is told, and mended by a press.
   await page.selectOption("#option-model", "gfpgan-v1.4");
-  assert.match(await page.textContent("#lacks"), /gfpgan-v1.4 does not do face-background/);
-  await page.click("text=Do face instead");
+  assert.match(await page.textContent("#lacks"), /gfpgan-v1.4 is for the task face alone/);
+  await page.click("text=Choose the task face");
   assert.equal(await page.inputValue("#option-task"), "face");
   assert.match(await page.textContent("#lacks"), /gfpgan-v1.4 is not here yet/);
   assert.deepEqual(page.wrong, []);

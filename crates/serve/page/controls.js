@@ -149,9 +149,9 @@ export class Controls {
     const lacks = [];
     if (!model.tasks.includes(task) && this.value("model") === "auto") {
       const able = this.models.list.find((other) => other.purpose === "model" && other.tasks.includes(task));
-      if (able) lacks.push({ model: able, why: `Nothing that is here does ${task}. ${able.id} does:` });
+      if (able) lacks.push({ model: able, why: `Nothing that is here does the task ${task}; ${able.id} does:` });
     } else if (!model.tasks.includes(task)) {
-      lacks.push({ instead: model.tasks[0], why: `${model.id} does not do ${task}.` });
+      lacks.push({ instead: model.tasks[0], why: `${model.id} is for the task ${model.tasks.join(" or ")} alone.` });
     } else if (!model.ready.includes(task)) {
       lacks.push({ model, why: `${model.id} is not here yet.` });
     }
@@ -179,7 +179,7 @@ export class Controls {
         this.fields.get("task").input.value = instead;
         this.adapt();
       };
-      const parts = model ? this.models.parts(model) : [make("button", { type: "button", onclick: set }, `Do ${instead} instead`)];
+      const parts = model ? this.models.parts(model) : [make("button", { type: "button", onclick: set }, `Choose the task ${instead}`)];
       return make("div", {}, make("p", { role: "status" }, why), ...parts);
     }));
   }
