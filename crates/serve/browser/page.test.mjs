@@ -362,7 +362,8 @@ test("an engine is got where the settings ask for it, and restores; a task says 
   await page.waitForFunction(() => document.getElementById("lacks").childElementCount === 0);
   assert.match(await page.textContent("#option-model optgroup option:checked"), /^realesr-animevideov3: /);
   await restore(page);
-  assert.match(await page.textContent(".facts"), /448 × 300/);
+  assert.match(await page.textContent(".facts"), /^448 × 300, \d+ kB, [\d.]+ s$/, "nothing follows from a seed");
+  assert.equal(await page.locator(".against button").count(), 1, "there is no stage 1 beside the result");
   await page.click("text=Copy as command line");
   await page.waitForFunction(() => document.getElementById("toast").textContent.includes("copied"));
   const command = await page.evaluate(() => navigator.clipboard.readText());

@@ -37,7 +37,7 @@ export class Models {
       make("ul", {}, ...this.list.filter((model) => model.purpose === purpose).map((model) => this.item(model))),
     ]);
     refill(this.dialog,
-      make("header", {}, make("h2", { id: "models-title" }, "Models"), close),
+      make("header", {}, make("h2", { id: "models-title" }, "What can be got"), close),
       make("p", { class: "fine" }, "Downloads come from the addresses that the authors and mirrors give. Nothing else here uses the network."),
       ...groups);
   }
