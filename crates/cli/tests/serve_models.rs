@@ -111,7 +111,12 @@ fn what_finds_faces_is_asked_for_and_used() {
     assert!(refused.detail().contains("/v1/models/faces/pull"), "{}", refused.detail());
     // A file that nobody has: which one, and why, but not where it would have been kept.
     let begun = send(to, "POST", "/v1/models/faces/pull", &[], b"");
-    let told = events(to, &begun.header("location"), 0).pop().unwrap();
+    let mut all = events(to, &begun.header("location"), 0);
+    let told = all.pop().unwrap();
+    assert!(
+        all.iter().any(|(.., data)| data["file"] == "parsing_parsenet.pth"),
+        "the others are asked for, too"
+    );
     let detail = told.2["error"]["detail"].as_str().unwrap();
     assert!(
         told.1 == "error" && detail.contains("detection_Resnet50_Final.pth") && detail.contains("404"),

@@ -167,11 +167,12 @@ pub fn check_present(arguments: &Restore, task: Task) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Downloads what of a model is not here.
+/// Downloads what of a model is not here; one file that cannot be had keeps the others from nothing.
 pub fn pull(model: &str, watch: &mut dyn FnMut(Pull) -> ControlFlow<()>) -> Result<(), Problem> {
     let files = files_of(model).map_err(|_| Problem::missing("such model"))?;
     let store =
         Store::of_user().ok_or_else(|| Problem::internal("there is no cache folder: set DIFFBIR_MODELS"))?;
+    let mut failed = None;
     for file in files {
         if store.find(file).is_some() {
             continue;
@@ -186,9 +187,13 @@ pub fn pull(model: &str, watch: &mut dyn FnMut(Pull) -> ControlFlow<()>) -> Resu
                 Download::Checking(done, total) => event(true, done, total, None),
             })
         });
-        pulled.map_err(|error| told(file, error))?;
+        match pulled {
+            Ok(_) => {}
+            Err(error @ (PullError::Stopped | PullError::Write { .. })) => return Err(told(file, error)),
+            Err(error) => failed = failed.or(Some(told(file, error))),
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Why a file could not be had, without the server's places.
