@@ -227,6 +227,21 @@ fn the_description_is_openapi_and_names_every_route() {
     for path in ["/v1/restorations", "/v1/restorations/{id}/events", "/v1/models/{id}/pull", "/healthz"] {
         assert!(description["paths"][path].is_object(), "{path}");
     }
+    // Every answer is described, and problems are told as such.
+    let pull = &description["paths"]["/v1/models/{id}/pull"]["post"]["responses"];
+    assert!(pull["404"]["content"]["application/problem+json"].is_object(), "{pull}");
+    let methods =
+        description["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap());
+    let answers = methods.flat_map(|(_, method)| method["responses"].as_object().unwrap());
+    for (status, answer) in answers {
+        assert!(answer["description"].is_string(), "{status}: {answer}");
+        let content = answer["content"].as_object().into_iter().flat_map(|content| content.keys());
+        let expected = if status.starts_with('4') { "application/problem+json" } else { "" };
+        assert!(
+            content.into_iter().all(|kind| expected.is_empty() || kind == expected),
+            "{status}: {answer}"
+        );
+    }
     // Every reference leads somewhere.
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {
