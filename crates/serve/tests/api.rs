@@ -232,6 +232,10 @@ fn the_description_is_openapi_and_names_every_route() {
     assert!(pull["404"]["content"]["application/problem+json"].is_object(), "{pull}");
     let methods =
         description["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap());
+    let mut names: Vec<_> =
+        methods.clone().map(|(_, method)| method["operationId"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert!(names.windows(2).all(|two| two[0] != two[1]), "{names:?}");
     let answers = methods.flat_map(|(_, method)| method["responses"].as_object().unwrap());
     for (status, answer) in answers {
         assert!(answer["description"].is_string(), "{status}: {answer}");
