@@ -354,10 +354,13 @@ test("an engine is got where the settings ask for it, and restores; a task says 
   assert.match(await page.textContent("#lacks"), /realesr-animevideov3.pth: 1.2 MB of 2.5 MB/);
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "Stop", "focus stays where it was");
   await look(page, "getting");
-  // The dialog shows the same download.
+  // It goes on where the page is loaded anew, and the dialog shows it, too.
+  await page.reload();
   await page.click("#open-models");
-  await page.waitForSelector("#models progress");
+  await page.waitForFunction(() => document.querySelector("#models progress")?.value > 0.4);
   await page.keyboard.press("Escape");
+  await page.selectOption("#option-model", "realesr-animevideov3");
+  await page.waitForSelector("#lacks progress");
   release();
   await page.waitForFunction(() => document.getElementById("lacks").childElementCount === 0);
   assert.match(await page.textContent("#option-model optgroup option:checked"), /^realesr-animevideov3: /);

@@ -161,6 +161,7 @@ async function start() {
     controls = new Controls(described, models, (name) => sample(name).then((file) => take([file])));
     document.body.dataset.ready = "true";
     showChosen();
+    models.resume();
     await jobs.resume();
   } catch (error) {
     only("failed");

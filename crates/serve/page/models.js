@@ -2,6 +2,7 @@
 import { find, make, refill, size } from "./element.js";
 import { ask, follow } from "./server.js";
 
+const KEPT = "diffbir-pull";
 const PURPOSES = [
   ["model", "Models", "Clean a picture and give it detail, in two stages."],
   ["engine", "Engines", "Restore by themselves, without a stage 2: chosen as model, or for faces and background."],
@@ -78,12 +79,23 @@ export class Models {
       this.failed = { id: model.id, reason: error.message };
       return this.show();
     }
-    this.running = { id: model.id, part: null, said: "Asking" };
-    this.show();
-    follow(`/v1/models/${model.id}/pull/events`, ["progress", "note", "done", "error"], (name, data) => this.hear(model, name, data));
+    this.follow(model.id);
   }
 
-  async hear(model, name, data) {
+  /** Takes up the download that went on before the page was loaded anew. */
+  resume() {
+    const id = sessionStorage.getItem(KEPT);
+    if (id) this.follow(id);
+  }
+
+  follow(id) {
+    sessionStorage.setItem(KEPT, id);
+    this.running = { id, part: null, said: "Asking" };
+    this.show();
+    follow(`/v1/models/${id}/pull/events`, ["progress", "note", "done", "error"], (name, data) => this.hear(id, name, data));
+  }
+
+  async hear(id, name, data) {
     if (name === "progress") {
       const of = data.total ? ` of ${size(data.total)}` : "";
       this.tell(data.total ? data.done / data.total : null, `${data.file}: ${data.checking ? "checking " : ""}${size(data.done)}${of}`);
@@ -91,8 +103,9 @@ export class Models {
       this.tell(null, `${data.file}: ${data.note}`);
     } else {
       this.running = null;
+      sessionStorage.removeItem(KEPT);
       const reasons = { error: data.error?.detail, lost: "The server does not know this download any more." };
-      this.failed = name in reasons ? { id: model.id, reason: reasons[name] } : null;
+      this.failed = name in reasons ? { id, reason: reasons[name] } : null;
       this.list = await ask("/v1/models").catch(() => this.list);
       this.show();
     }
