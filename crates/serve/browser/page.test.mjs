@@ -356,6 +356,7 @@ test("an engine is got where the settings ask for it, and restores; a task says 
   await look(page, "getting");
   // It goes on where the page is loaded anew, and the dialog shows it, too.
   await page.reload();
+  await page.waitForFunction(() => document.body.dataset.ready === "true");
   await page.click("#open-models");
   await page.waitForFunction(() => document.querySelector("#models progress")?.value > 0.4);
   await page.keyboard.press("Escape");

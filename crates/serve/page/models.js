@@ -83,9 +83,14 @@ export class Models {
   }
 
   /** Takes up the download that went on before the page was loaded anew. */
-  resume() {
+  async resume() {
     const id = sessionStorage.getItem(KEPT);
-    if (id) this.follow(id);
+    if (!id) return;
+    const looking = new AbortController();
+    const answer = await fetch(`/v1/models/${id}/pull/events`, { signal: looking.signal }).catch(() => null);
+    looking.abort();
+    if (answer?.ok) this.follow(id);
+    else sessionStorage.removeItem(KEPT);
   }
 
   follow(id) {
@@ -103,7 +108,8 @@ export class Models {
       this.tell(null, `${data.file}: ${data.note}`);
     } else {
       this.running = null;
-      sessionStorage.removeItem(KEPT);
+      // A page that is being loaded anew hears that its connection is lost.
+      if (name !== "lost") sessionStorage.removeItem(KEPT);
       const reasons = { error: data.error?.detail, lost: "The server does not know this download any more." };
       this.failed = name in reasons ? { id, reason: reasons[name] } : null;
       this.list = await ask("/v1/models").catch(() => this.list);
