@@ -239,6 +239,7 @@ fn the_description_is_openapi_and_names_every_route() {
     let answers = methods.flat_map(|(_, method)| method["responses"].as_object().unwrap());
     for (status, answer) in answers {
         assert!(answer["description"].is_string(), "{status}: {answer}");
+        assert!(answer.get("content").is_none_or(Value::is_object), "{status}: {answer}");
         let content = answer["content"].as_object().into_iter().flat_map(|content| content.keys());
         let expected = if status.starts_with('4') { "application/problem+json" } else { "" };
         assert!(

@@ -33,7 +33,7 @@ pub fn whole(description: Description, controls: &Controls) -> Value {
     }
     let answers = whole["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     let answers = answers.filter_map(Value::as_object_mut).flat_map(Map::values_mut);
-    let answers = answers.filter_map(|method| method["responses"].as_object_mut()).flatten();
+    let answers = answers.filter_map(|method| method.get_mut("responses")?.as_object_mut()).flatten();
     answers.for_each(|(status, answer)| complete(status, answer));
     whole
 }
@@ -45,7 +45,7 @@ fn complete(status: &str, answer: &mut Value) {
     if answer["description"].as_str().is_none_or(str::is_empty) {
         answer["description"] = json!(format!("{title}."));
     }
-    let Some(content) = answer["content"].as_object_mut() else { return };
+    let Some(content) = answer.get_mut("content").and_then(Value::as_object_mut) else { return };
     let is_problem = |body: &Value| body["schema"]["$ref"] == "#/components/schemas/Problem";
     if content.get("application/json").is_some_and(is_problem)
         && let Some(body) = content.remove("application/json")
