@@ -53,7 +53,7 @@ pub fn run(command: &ModelsCommand) -> Result<ExitCode> {
 }
 
 /// The files of a set, or the one of this name.
-fn files_of(name: &str) -> Result<Vec<&'static WeightFile>> {
+pub fn files_of(name: &str) -> Result<Vec<&'static WeightFile>> {
     if let Some(set) = catalog::set(name) {
         return Ok(set.files());
     }
@@ -314,9 +314,9 @@ impl Teller {
 
     fn tell(&mut self, event: Download) {
         match (event, &self.bar) {
-            (Download::Asking(address), _) => {
-                let untried = if address.tried { "" } else { " (which we have not tried)" };
-                self.say(&format!("{}: from {}{untried}", self.name, address.url));
+            (Download::Asking(url, tried), _) => {
+                let untried = if tried { "" } else { " (which we have not tried)" };
+                self.say(&format!("{}: from {url}{untried}", self.name));
             }
             (Download::Failed(_, error), _) => self.say(&format!("  {error}")),
             (Download::Bytes(done, total), Some(bar)) => {

@@ -3,41 +3,19 @@
 mod common;
 
 use burn::tensor::{Device, TensorData};
-use common::{diffbir, names, picture, save};
+use common::{detector, diffbir, names, picture, save};
 use diffbir::ModelConfig;
 use diffbir::geometry::Geometry;
 use diffbir::model::Parts;
 use diffbir_models::gfpgan::GfpganConfig;
-use diffbir_models::retinaface::RetinaFaceConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::{RandomInit, build, keys_of};
+use diffbir_nn::params::{RandomInit, build};
 use predicates::prelude::*;
 use predicates::str::contains;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-
-/// A network that, whatever it is shown, sees a face in every square of 256 pixels, or none at all.
-fn detector(folder: &Path, sees: bool) -> PathBuf {
-    let keys = keys_of(|params| RetinaFaceConfig::mobile().build(params)).unwrap();
-    let tensors = keys.parameters().map(|(_, name, shape)| {
-        let count = shape.iter().product();
-        let values: Vec<f32> = match name {
-            "ClassHead.2.conv1x1.bias" if sees => vec![0.0, 5.0, 9.0, 0.0],
-            // For each of the two squares of a cell: eyes, nose, corners of the mouth, in tenths of its side.
-            "LandmarkHead.2.conv1x1.bias" => [-2.0, -1.5, 2.0, -1.5, 0.0, 0.5, -1.5, 2.0, 1.5, 2.0].repeat(2),
-            name if name.starts_with("ClassHead") && name.ends_with("bias") => vec![9.0, 0.0, 9.0, 0.0],
-            name if name.ends_with("running_var") => vec![1.0; count],
-            _ => vec![0.0; count],
-        };
-        (name.to_string(), TensorData::new(values, shape.to_vec()))
-    });
-    let file = folder.join(if sees { "sees.safetensors" } else { "blind.safetensors" });
-    std::fs::write(&file, Checkpoint::from_tensors(tensors.collect()).to_safetensors(false).unwrap())
-        .unwrap();
-    file
-}
 
 fn restore(detector: &Path, arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> assert_cmd::assert::Assert {
     let mut command = diffbir();

@@ -4,13 +4,13 @@ mod common;
 
 use assert_cmd::Command;
 use burn::tensor::TensorData;
-use common::{diffbir, save};
+use common::{diffbir, save, zeros_of};
 use diffbir_models::rrdb::RrdbConfig;
 use diffbir_models::scunet::ScuNetConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{RandomInit, build, keys_of};
-use diffbir_nn::{Device, Params, WeightError};
+use diffbir_nn::{Device, Params};
 use predicates::prelude::*;
 use predicates::str::contains;
 use std::path::Path;
@@ -20,16 +20,6 @@ fn models(folder: &Path, arguments: &[&str]) -> assert_cmd::assert::Assert {
     let mut command = Command::cargo_bin("diffbir").expect("the binary is built");
     command.env("DIFFBIR_MODELS", folder.join("models")).env("HF_HUB_CACHE", folder.join("hub"));
     command.arg("models").args(arguments).assert()
-}
-
-/// A file of a network's tensors, all zeros.
-fn zeros_of<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> Vec<u8> {
-    let keys = keys_of(network).unwrap();
-    let tensors = keys.entries().iter().filter(|entry| entry.is_read()).map(|entry| {
-        let zeros = TensorData::new(vec![0f32; entry.shape.iter().product()], entry.shape.clone());
-        (entry.key.clone(), zeros)
-    });
-    Checkpoint::from_tensors(tensors.collect()).to_safetensors(true).unwrap()
 }
 
 /// Real-ESRGAN restores by its name, without stage 2.

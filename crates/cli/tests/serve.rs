@@ -5,47 +5,13 @@ mod client;
 mod common;
 
 use client::{FORM, ended, events, form, get, id, send, submit, until};
+use common::server::Server;
 use common::{diffbir, picture};
 use image::{DynamicImage, ImageFormat};
 use predicates::str::contains;
 use serde_json::json;
-use std::io::{BufRead, BufReader, Cursor};
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::io::Cursor;
 use tempfile::TempDir;
-
-/// A server that is killed when it is dropped.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn on(data: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_diffbir"))
-            .args(["serve", "--port", "0", "--device", "cpu", "--data"])
-            .arg(data)
-            .env("DIFFBIR_MODELS", "no/models/here")
-            .env("HF_HUB_CACHE", "no/hub/here")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut lines = lines.map_while(Result::ok);
-        let address = lines.find_map(|line| line.split('/').nth(2).and_then(|address| address.parse().ok()));
-        // What it says later is read, so that it never waits for a reader.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address: address.expect("it says where it listens") }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn encoded(format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());

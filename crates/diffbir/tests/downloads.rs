@@ -325,6 +325,26 @@ fn a_mirror_takes_over_from_a_server_that_has_nothing_left() {
 }
 
 #[test]
+fn a_mirror_of_ones_own_is_asked_and_no_other() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (theirs, asked) = serve(content(), Manner::Good);
+    let (own, _) = serve(content(), Manner::Good);
+    let own = own.trim_end_matches("weights.bin");
+    let store = Store::at(folder.path()).with_mirror(own);
+    let file = file(Some(hash()), &[theirs]);
+    let mut sources = Vec::new();
+    let place = pull(&store, &file, &mut |event| {
+        if let Download::Asking(url, _) = event {
+            sources.push(url.to_string());
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(std::fs::read(place.unwrap()).unwrap(), content());
+    assert_eq!(sources, [format!("{own}{}", file.name)]);
+    assert!(asked.lock().unwrap().is_empty());
+}
+
+#[test]
 fn mirrors_take_over_and_a_wrong_hash_is_thrown_away() {
     let folder = tempfile::TempDir::new().unwrap();
     let store = Store::at(folder.path());

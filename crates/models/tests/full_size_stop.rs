@@ -13,43 +13,51 @@ use diffbir_models::controlnet::ControlNet;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
-use diffbir_nn::stop;
+use diffbir_nn::{on_workers, stop};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::{context, given, made, picture, root3};
 
 /// Runs it to its end, then tells it five times to stop.
-fn measure<R>(name: &str, run: impl Fn() -> R) {
+fn measure<R: Send>(name: &str, run: impl Fn() -> R + Sync) {
+    // As in a restoration, on a thread of the pool.
+    let run = || on_workers(&Device::flex(), &run);
     let since = Instant::now();
-    assert!(stop::unless(|| false, &run).is_some());
-    let whole = since.elapsed();
-    let after: Vec<f64> = [0.1, 0.3, 0.5, 0.7, 0.9]
-        .map(|share| {
-            let told = Arc::new(AtomicBool::new(false));
-            let asked = told.clone();
-            let (begin, begun) = mpsc::channel::<()>();
-            let teller = thread::spawn(move || {
-                begun.recv().expect("it begins");
-                thread::sleep(whole.mul_f64(share));
-                told.store(true, Ordering::SeqCst);
-                Instant::now()
-            });
-            let left = stop::unless(
-                move || asked.load(Ordering::SeqCst),
-                || {
-                    begin.send(()).expect("somebody waits");
-                    run()
-                },
-            );
-            let end = Instant::now();
-            assert!(left.is_none(), "{name} is left at {share}");
-            end.saturating_duration_since(teller.join().expect("it told")).as_secs_f64()
-        })
-        .into();
-    let most = Duration::from_secs_f64(after.iter().copied().fold(0.0, f64::max));
-    println!("{name}: {whole:.2?} whole, {most:.2?} at most after being told: {after:.2?} s");
+    assert!(stop::unless(|| false, run).is_some());
+    let mut whole = since.elapsed();
+    let after = [0.1, 0.3, 0.5, 0.7, 0.9].map(|share| {
+        loop {
+            match told_after(whole.mul_f64(share), run) {
+                Ok(after) => return after,
+                // On a machine with other things to do one run is faster than another.
+                Err(shorter) => whole = whole.min(shorter),
+            }
+        }
+    });
+    let most = after.iter().max().expect("five times");
+    println!("{name}: {whole:.2?} whole, {most:.2?} at most after being told: {after:.2?}");
+}
+
+/// How long it goes on after it was told to stop at a time, or how long it took where it had ended before.
+fn told_after<R>(time: Duration, run: impl FnOnce() -> R) -> Result<Duration, Duration> {
+    let told = Arc::new(AtomicBool::new(false));
+    let asked = told.clone();
+    let since = Instant::now();
+    let teller = thread::spawn(move || {
+        thread::sleep(time);
+        told.store(true, Ordering::SeqCst);
+        Instant::now()
+    });
+    let left = stop::unless(move || asked.load(Ordering::SeqCst), run);
+    let end = Instant::now();
+    let told = teller.join().expect("it told");
+    if end < told {
+        return Err(end - since);
+    }
+    assert!(left.is_none(), "it is left");
+    Ok(end - told)
 }
 
 #[test]

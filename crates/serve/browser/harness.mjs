@@ -29,10 +29,14 @@ export function diffbir(...words) {
   assert.equal(ran.status, 0, ran.stderr);
 }
 
-/** Starts a server of its own; gives its address. */
+/** Starts a server of its own; gives its address. Files of models come from `mirror`, or from nowhere. */
 export async function serve(test, ...words) {
+  return serveFrom(test, "http://127.0.0.1:9", ...words);
+}
+
+export async function serveFrom(test, mirror, ...words) {
   const data = folder(test);
-  const env = { ...process.env, DIFFBIR_MODELS: join(data, "models"), HF_HUB_CACHE: join(data, "hub") };
+  const env = { ...process.env, DIFFBIR_MODELS: join(data, "models"), HF_HUB_CACHE: join(data, "hub"), DIFFBIR_MIRROR: mirror };
   const server = spawn(program, ["serve", "--port", "0", "--device", "cpu", "--data", data, ...words], { env });
   test.after(() => server.kill());
   let said = "";

@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { copyFileSync, readFileSync, readdirSync } from "node:fs";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { test } from "node:test";
-import { accessible, diffbir, example, fits, folder, look, open, serve } from "./harness.mjs";
+import { accessible, diffbir, example, fits, folder, look, open, serve, serveFrom } from "./harness.mjs";
 
 const CAT = example("chelsea-small.png");
 
@@ -292,14 +293,101 @@ test("a model is got with its licences, progress and end", async (t) => {
   });
   await page.click("#open-models");
   assert.match(await page.textContent("#models"), new RegExp(`${model.files[0].name}.*licence`));
-  await page.click("#models li:has(h3:text('v2.1')) > button");
+  await page.click("#models li:has(h4:text('v2.1')) > button");
   await page.waitForSelector("#models progress");
   await accessible(page, "download");
-  Object.assign(model, { present: true, files: model.files.map((file) => ({ ...file, present: true })) });
+  Object.assign(model, { present: true, ready: model.tasks, files: model.files.map((file) => ({ ...file, present: true })) });
   await page.route("**/v1/models", (route) => route.fulfill({ json: list }));
   release();
-  await page.waitForSelector("#models li:has(h3:text('v2.1')) .state:text-is('here')");
+  await page.waitForSelector("#models li:has(h4:text('v2.1')) .state:text-is('here')");
   await page.keyboard.press("Escape");
   assert.match(await page.textContent("#option-model"), /auto \(now v2.1\)/);
+  assert.deepEqual(page.wrong, []);
+});
+
+/** Weights of Real-ESRGAN's animevideov3, all zeros: pixels are repeated. */
+function weights() {
+  const shapes = { "body.0": [64, 3, 3, 3], "body.34": [48, 64, 3, 3] };
+  for (let at = 1; at < 34; at++) shapes[`body.${at}`] = at % 2 ? [64] : [64, 64, 3, 3];
+  const tensors = {};
+  let end = 0;
+  const put = (name, shape) => {
+    const begin = end;
+    end += 4 * shape.reduce((product, size) => product * size, 1);
+    tensors[name] = { dtype: "F32", shape, data_offsets: [begin, end] };
+  };
+  for (const [name, shape] of Object.entries(shapes)) {
+    put(`${name}.weight`, shape);
+    if (shape.length > 1) put(`${name}.bias`, shape.slice(0, 1));
+  }
+  const head = Buffer.from(JSON.stringify(tensors));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(head.length));
+  return Buffer.concat([length, head, Buffer.alloc(end)]);
+}
+
+test("an engine is got where the settings ask for it, and restores; a task says what it lacks", async (t) => {
+  const content = weights();
+  let release;
+  const held = new Promise((resume) => (release = resume));
+  const mirror = createServer(async (request, response) => {
+    if (request.url !== "/realesr-animevideov3.pth") return response.writeHead(404).end();
+    response.writeHead(200, { "Content-Length": content.length });
+    response.write(content.subarray(0, content.length / 2));
+    await held;
+    response.end(content.subarray(content.length / 2));
+  });
+  await new Promise((listens) => mirror.listen(0, "127.0.0.1", listens));
+  t.after(() => mirror.close());
+  const page = await open(t, await serveFrom(t, `http://127.0.0.1:${mirror.address().port}`));
+  const steps = page.locator(".field[data-name=steps]");
+  await page.locator("#advanced").evaluate((details) => (details.open = true));
+  assert.ok(await steps.isVisible());
+  await page.selectOption("#option-model", "realesr-animevideov3");
+  assert.match(await page.textContent("#lacks"), /realesr-animevideov3 is not here yet.*licence BSD-3-Clause/);
+  assert.equal(await steps.isVisible(), false, "an engine has no stage 2 that would heed it");
+  await page.locator("#advanced").evaluate((details) => (details.open = false));
+  await look(page, "lacks");
+  await page.focus("#lacks button");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.querySelector("#lacks progress")?.value > 0.4);
+  assert.match(await page.textContent("#lacks"), /realesr-animevideov3.pth: 1.2 MB of 2.5 MB/);
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Stop", "focus stays where it was");
+  await look(page, "getting");
+  // It goes on where the page is loaded anew, and the dialog shows it, too.
+  await page.reload();
+  await page.waitForFunction(() => document.body.dataset.ready === "true");
+  await page.click("#open-models");
+  await page.waitForFunction(() => document.querySelector("#models progress")?.value > 0.4);
+  await page.keyboard.press("Escape");
+  await page.selectOption("#option-model", "realesr-animevideov3");
+  await page.waitForSelector("#lacks progress");
+  release();
+  await page.waitForFunction(() => document.getElementById("lacks").childElementCount === 0);
+  assert.match(await page.textContent("#option-model optgroup option:checked"), /^realesr-animevideov3: /);
+  await restore(page);
+  assert.match(await page.textContent(".facts"), /^448 × 300, \d+ kB, [\d.]+ s$/, "nothing follows from a seed");
+  assert.equal(await page.locator(".against button").count(), 1, "there is no stage 1 beside the result");
+  await page.click("text=Copy as command line");
+  await page.waitForFunction(() => document.getElementById("toast").textContent.includes("copied"));
+  const command = await page.evaluate(() => navigator.clipboard.readText());
+  assert.equal(command, "diffbir restore chelsea-small.png --format=png --model=realesr-animevideov3");
+
+  // Faces in photographs need what finds them; nobody has it here.
+  await page.selectOption("#option-task", "face-background");
+  assert.match(await page.textContent("#lacks"), /face-background needs what finds faces/);
+  await page.click("#lacks button");
+  await page.waitForSelector("#lacks .wrong");
+  assert.match(await page.textContent("#lacks .wrong"), /detection_Resnet50_Final.pth.*404/);
+  await accessible(page, "a task that lacks something", "faces");
+  await page.click("#open-models");
+  await look(page, "models");
+  await page.keyboard.press("Escape");
+  // What a model is not for is told, and mended by a press.
+  await page.selectOption("#option-model", "gfpgan-v1.4");
+  assert.match(await page.textContent("#lacks"), /gfpgan-v1.4 is for the task face alone/);
+  await page.click("text=Choose the task face");
+  assert.equal(await page.inputValue("#option-task"), "face");
+  assert.match(await page.textContent("#lacks"), /gfpgan-v1.4 is not here yet/);
   assert.deepEqual(page.wrong, []);
 });

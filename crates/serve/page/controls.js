@@ -1,5 +1,5 @@
 // The settings: made from what the server says of them.
-import { find, make, prose, toast } from "./element.js";
+import { find, make, prose, refill, toast } from "./element.js";
 
 /** Settings that people look for first; the rest is under "Advanced". */
 const FIRST = "Basic";
@@ -7,8 +7,15 @@ const FIRST = "Basic";
 /** Numbers that one types: any is as good as another, or there are few. */
 const PLAIN = ["seed", "samples"];
 
+/** What choices are called that are left open. */
+const UNSET = { format: "as the original", stage1: "the model's own", face_engine: "the model", background_engine: "the model" };
+
+/** The task that needs what finds faces; settings beside the model that name engines. */
+const FACES = "face-background";
+const ENGINES = ["stage1", "face_engine", "background_engine"];
+
 export class Controls {
-  /** `begin` is called with the name of the sample that a preset begins with. */
+  /** `models` are those of the server; `begin` is called with the name of the sample that a preset begins with. */
   constructor({ options, presets }, models, begin) {
     this.options = options;
     this.models = models;
@@ -20,6 +27,8 @@ export class Controls {
       place.append(this.field(option));
     }
     find("groups").append(...groups.values());
+    this.lacking = make("div", { class: "lacks", id: "lacks" });
+    this.fields.get("model").input.closest(".field").after(this.lacking);
     const buttons = presets.map((preset) =>
       make("button", { type: "button", class: "quiet", title: preset.help, onclick: () => this.start(preset) }, preset.name));
     const reset = make("button", { type: "button", class: "quiet", onclick: () => this.set({}) }, "Defaults");
@@ -57,24 +66,28 @@ export class Controls {
   }
 
   choices(option) {
-    const open = option.name === "format" ? "as the original" : option.default ? null : "what suits the model";
+    const open = option.default && option.name !== "format" ? null : UNSET[option.name] ?? "what suits the model";
     const first = open ? [make("option", { value: "" }, open)] : [];
-    return first.concat(option.choices.map(({ value, help }) =>
-      make("option", { value, title: help || false, selected: !open && value === option.default }, help ? `${value}: ${lower(help)}` : value)));
+    const words = option.choices.map(({ value, help }) =>
+      make("option", { value, title: help || false, selected: !open && value === option.default }, help ? `${value}: ${lower(help)}` : value));
+    if (option.name !== "model") return first.concat(words);
+    const engines = words.filter(({ value }) => this.models.named(value)?.purpose === "engine");
+    return [...words.filter((word) => !engines.includes(word)), make("optgroup", { label: "Engines, without stage 2" }, ...engines)];
+  }
+
+  value(name) {
+    return this.fields.get(name).input.value;
   }
 
   /** The model that will restore. */
   model() {
-    const asked = this.fields.get("model").input.value;
-    const task = this.fields.get("task").input.value;
-    const able = (model) => model.present && model.tasks.includes(task);
-    const best = () => this.models.find((model) => model.id !== "nano" && able(model)) ?? this.models.find((model) => model.id === "nano");
-    return this.models.find((model) => model.id === asked) ?? best();
+    return this.models.named(this.value("model")) ?? this.best();
   }
 
-  setModels(models) {
-    this.models = models;
-    this.adapt();
+  /** The model that the server takes where none is asked for. */
+  best() {
+    const able = ({ id, purpose, ready }) => purpose === "model" && id !== "nano" && ready.includes(this.value("task"));
+    return this.models.list.find(able) ?? this.models.named("nano");
   }
 
   /** How much larger results are. */
@@ -103,26 +116,77 @@ export class Controls {
         const help = model.prompts ? prose(sentence(option.help)) : [`${model.id} reads no text, so this is left out.`];
         find(`${input.id}-help`)?.replaceChildren(...help);
       }
-      if (option.needs) input.closest(".field").hidden = !this.fields.get(option.needs).input.checked;
+      input.closest(".field").hidden = !this.heeded(option);
     }
-    for (const choice of this.fields.get("model").input.options) {
-      const known = this.models.find((other) => other.id === choice.value);
-      choice.textContent = known ? `${known.id}${known.present ? "" : " (not here yet)"}` : `${choice.value} (now ${this.best().id})`;
+    for (const place of document.querySelectorAll("#groups fieldset")) {
+      place.hidden = !place.querySelector(".field:not([hidden])");
     }
+    for (const name of ["model", ...ENGINES]) {
+      for (const choice of this.fields.get(name).input.options) {
+        const known = this.models.named(choice.value);
+        const about = known?.purpose === "engine" ? `: ${known.about}` : "";
+        if (known) choice.textContent = `${known.id}${known.present ? "" : " (not here yet)"}${about}`;
+        else if (choice.value === "auto") choice.textContent = `auto (now ${this.best().id})`;
+      }
+    }
+    this.showLacks();
   }
 
-  best() {
-    const input = this.fields.get("model").input;
-    const asked = input.value;
-    input.value = "auto";
-    const best = this.model();
-    input.value = asked;
-    return best;
+  /** Whether a setting does something with the model and the other settings. */
+  heeded({ stage2, needs }) {
+    if (stage2 && this.model().purpose === "engine") return false;
+    if (!needs) return true;
+    const [other, value] = needs.split("=");
+    const { input } = this.fields.get(other);
+    const set = input.type === "checkbox" ? input.checked : value ? input.value === value : input.value !== "";
+    return set && this.heeded(this.options.find(({ name }) => name === other));
+  }
+
+  /** What the settings ask for that is not here, each with a reason; or a task that the model is not for. */
+  lacks() {
+    const task = this.value("task");
+    const model = this.model();
+    const lacks = [];
+    if (!model.tasks.includes(task) && this.value("model") === "auto") {
+      const able = this.models.list.find((other) => other.purpose === "model" && other.tasks.includes(task));
+      if (able) lacks.push({ model: able, why: `Nothing that is here does the task ${task}; ${able.id} does:` });
+    } else if (!model.tasks.includes(task)) {
+      lacks.push({ instead: model.tasks[0], why: `${model.id} is for the task ${model.tasks.join(" or ")} alone.` });
+    } else if (!model.ready.includes(task)) {
+      lacks.push({ model, why: `${model.id} is not here yet.` });
+    }
+    for (const other of this.models.list.filter((other) => task === FACES && other.purpose === "faces" && !other.present)) {
+      lacks.push({ model: other, why: `${task} needs what finds faces, which is not here yet.` });
+    }
+    const engines = this.options.filter((option) => ENGINES.includes(option.name) && this.heeded(option));
+    for (const engine of engines.map(({ name }) => this.models.named(this.value(name)))) {
+      if (engine && !engine.present && !lacks.some(({ model }) => model === engine)) {
+        lacks.push({ model: engine, why: `${engine.id} is not here yet.` });
+      }
+    }
+    return lacks;
+  }
+
+  showLacks() {
+    const lacks = this.lacks();
+    const { running, failed, list } = this.models;
+    const state = JSON.stringify([lacks, running?.id, failed, list]);
+    // Only what has changed, so that what is being read or pressed stays.
+    if (state === this.shown) return;
+    this.shown = state;
+    refill(this.lacking, ...lacks.map(({ model, instead, why }) => {
+      const set = () => {
+        this.fields.get("task").input.value = instead;
+        this.adapt();
+      };
+      const parts = model ? this.models.parts(model) : [make("button", { type: "button", onclick: set }, `Choose the task ${instead}`)];
+      return make("div", {}, make("p", { role: "status" }, why), ...parts);
+    }));
   }
 
   /** Begins with a preset; a model that is not here is left to be pulled. */
   start(preset) {
-    const wanted = this.models.find((model) => model.id === preset.options.model);
+    const wanted = this.models.named(preset.options.model);
     const options = { ...preset.options, ...preset.prepared };
     let hint = `${preset.help} ${preset.sample ? "Restore it." : "Choose a picture and restore it."}`;
     if (wanted && !wanted.present) {
@@ -152,7 +216,7 @@ export class Controls {
     const values = {};
     for (const option of this.options) {
       const { input } = this.fields.get(option.name);
-      if (option.needs && !this.fields.get(option.needs).input.checked) continue;
+      if (!this.heeded(option)) continue;
       if (option.kind === "text" && !this.model().prompts) continue;
       if (option.kind === "switch") {
         if (input.checked) values[option.name] = true;

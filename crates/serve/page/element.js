@@ -17,6 +17,13 @@ export function prose(text) {
   return text.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
 }
 
+/** Fills a place anew; focus stays with what is for the same thing. */
+export function refill(place, ...nodes) {
+  const held = place.contains(document.activeElement) ? document.activeElement.dataset.for : undefined;
+  place.replaceChildren(...nodes);
+  if (held !== undefined) place.querySelector(`[data-for="${held}"]`)?.focus();
+}
+
 /** The element of this id. */
 export const find = (id) => document.getElementById(id);
 

@@ -9,6 +9,7 @@ import { ask } from "./server.js";
 
 let described;
 let controls;
+let models;
 let files = [];
 let expectations = [];
 const jobs = new Jobs(show);
@@ -82,8 +83,10 @@ function showResult(job) {
   const view = (href) => `${href}${href.includes("?") ? "&" : "?"}view=true`;
   const first = results[0];
   const layers = [{ name: "Original", src: before }];
-  const onlyStage1 = job.shown.options.stage1_only === true;
-  if (stage1 && !onlyStage1) layers.push({ name: "Stage 1", src: view(stage1) });
+  // Without a stage 2 there is nothing between, and nothing that follows from a seed.
+  const { model, stage1_only: onlyStage1 } = job.shown.options;
+  const hasStage2 = !onlyStage1 && models.named(model)?.purpose !== "engine";
+  if (stage1 && hasStage2) layers.push({ name: "Stage 1", src: view(stage1) });
   layers.push({ name: "Restored", src: view(first.href) });
   const compare = new Compare(layers, first);
   const download = make("a", { class: "button main" });
@@ -93,7 +96,7 @@ function showResult(job) {
     download.href = result.href;
     download.download = result.file;
     download.textContent = `Download ${result.file.split(".").pop().toUpperCase()}`;
-    facts.textContent = `${result.width} × ${result.height}, ${size(result.bytes)}, seed ${result.seed}, ${(job.shown.ended - job.shown.started).toFixed(1)} s`;
+    facts.textContent = `${result.width} × ${result.height}, ${size(result.bytes)}, ${hasStage2 ? `seed ${result.seed}, ` : ""}${(job.shown.ended - job.shown.started).toFixed(1)} s`;
     gallery?.querySelectorAll("button").forEach((button, index) => button.setAttribute("aria-pressed", String(results[index] === result)));
   };
   const gallery = results.length > 1 ? make("div", { class: "gallery", role: "group", "aria-label": "Results" },
@@ -154,10 +157,11 @@ async function start() {
   try {
     let list;
     [described, list] = await Promise.all([ask("/v1/controls"), ask("/v1/models")]);
-    controls = new Controls(described, list, (name) => sample(name).then((file) => take([file])));
-    new Models(list, (changed) => controls.setModels(changed));
+    models = new Models(list, () => controls.adapt());
+    controls = new Controls(described, models, (name) => sample(name).then((file) => take([file])));
     document.body.dataset.ready = "true";
     showChosen();
+    models.resume();
     await jobs.resume();
   } catch (error) {
     only("failed");

@@ -137,9 +137,11 @@ pub struct Control {
     /// From where to where the page lets one choose a number, and in which steps; programs may go beyond.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<[f64; 3]>,
-    /// The switch without which it changes nothing.
+    /// What it changes nothing without: another option that is set, or that has the value behind a `=`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub needs: Option<&'static str>,
+    /// Whether stage 2 alone heeds it, which engines have not.
+    pub stage2: bool,
 }
 
 /// Kinds of values.
@@ -185,17 +187,21 @@ pub struct Preset {
     pub sample: Option<&'static str>,
 }
 
-/// A model and whether it is here.
+/// What can be got as one, and whether it is here.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Model {
     /// By which requests ask for it.
     pub id: String,
+    /// What it is for.
+    pub purpose: Purpose,
     /// In words.
     pub about: String,
-    /// Whether all that it needs is on this machine.
+    /// Whether what its first task needs is on this machine.
     pub present: bool,
-    /// Tasks that it has networks for, of those whose files are here or could be had.
+    /// Tasks that it is for.
     pub tasks: Vec<String>,
+    /// Those of them whose files are on this machine.
+    pub ready: Vec<String>,
     /// Whether it reads prompts.
     pub prompts: bool,
     /// What it takes where a request leaves options out.
@@ -203,6 +209,18 @@ pub struct Model {
     pub defaults: Options,
     /// The files that it is made of; none for what is built in.
     pub files: Vec<ModelFile>,
+}
+
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Restores, in two stages.
+    Model,
+    /// Restores without a stage 2: an option `model`, `face_engine` or `background_engine`.
+    Engine,
+    /// Finds faces in photographs, and tells them from what is around them.
+    Faces,
 }
 
 /// A file of a model.

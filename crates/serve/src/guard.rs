@@ -5,13 +5,17 @@ use crate::problem::Problem;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The cookie that carries the token of a page.
 const COOKIE: &str = "diffbir_token";
+
+/// What a browser shows to who has not opened the page with the token.
+const FOR_PEOPLE: &str = "<!doctype html><html lang=en><meta name=viewport content=\"width=device-width\"><title>diffbir</title>\
+    <h1>diffbir</h1><p>This server wants its token: open <code>/?token=TOKEN</code> with the one that it was started with.";
 
 /// What every answer says. Nothing from elsewhere is loaded, nothing runs that is not one of our files.
 const HEADERS: [(HeaderName, &str); 6] = [
@@ -75,7 +79,11 @@ fn check(app: &App, request: &Request) -> Result<(), Box<Response>> {
         return Ok(());
     }
     let detail = "the token is missing or wrong: send `Authorization: Bearer TOKEN`, or open /?token=TOKEN";
-    let mut response = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
+    let is_person = text(headers, header::ACCEPT).is_some_and(|kinds| kinds.contains("text/html"));
+    let mut response = match is_person {
+        true => (StatusCode::UNAUTHORIZED, Html(FOR_PEOPLE)).into_response(),
+        false => Problem::new(StatusCode::UNAUTHORIZED, detail).into_response(),
+    };
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     Err(Box::new(response))
 }

@@ -49,6 +49,11 @@ impl Problem {
         Self { retry_after: Some(retry_after), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
+    /// The server cannot keep something.
+    pub fn no_room(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, detail)
+    }
+
     /// There is no such thing.
     pub fn missing(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("there is no {what} here, or it was removed"))
@@ -59,6 +64,18 @@ impl Problem {
         crate::log(format_args!("error: {error}"));
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the server failed; its own output says more")
     }
+}
+
+/// What the framework itself refuses, such as a query that cannot be read, as a problem with its words.
+pub async fn of_framework(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if !is_error || !kind.is_some_and(|kind| kind.starts_with(b"text/plain")) {
+        return response;
+    }
+    let words = axum::body::to_bytes(response.into_body(), 4 << 10).await.unwrap_or_default();
+    Problem::new(status, String::from_utf8_lossy(&words)).into_response()
 }
 
 impl IntoResponse for Problem {

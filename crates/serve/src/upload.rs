@@ -41,6 +41,16 @@ pub struct Upload {
     pub digest: String,
 }
 
+/// Base64 without the line breaks of mails and the head of a `data:` address, as which browsers give files.
+fn plain_base64(text: String) -> String {
+    let mut plain = match text.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")) {
+        Some((_, coded)) => coded.to_string(),
+        None => text,
+    };
+    plain.retain(|letter| !letter.is_ascii_whitespace());
+    plain
+}
+
 /// Takes a form with the field `image`, or JSON with the picture as base64; other fields are options.
 pub async fn take(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
@@ -185,7 +195,7 @@ async fn json(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
     let name = plain_name(&text("name")?.unwrap_or_default());
     let mut incoming = Incoming::new(app)?;
     let image = base64::engine::general_purpose::STANDARD
-        .decode(image.trim())
+        .decode(plain_base64(image))
         .map_err(|error| malformed(&format!("`image` is no base64: {error}")))?;
     incoming.push(&image)?;
     Ok(incoming.whole(name, options))

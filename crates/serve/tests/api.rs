@@ -68,9 +68,16 @@ fn a_picture_comes_as_json_too_and_a_small_job_is_waited_for() {
     assert_eq!((answer.status, &answer.body), (200, &picture()));
     assert_eq!(answer.header("restoration-seed"), "0");
     assert!(answer.header("content-disposition").contains("b_restored.png"));
+    // As mails break it into lines, and as browsers give files.
+    let broken =
+        image.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect::<Vec<_>>();
+    for image in [broken.join("\r\n"), format!("data:image/png;base64,{image}")] {
+        assert_eq!(post("/v1/restorations?wait=30", &json!({"image": image}).to_string()).body, picture());
+    }
     // What takes longer than one waits for is answered as if one had not waited.
     let body = json!({"image": image, "ms": "60000"}).to_string();
     assert_eq!(post("/v1/restorations?wait=0", &body).status, 202);
+    assert!(post("/v1/restorations?wait=soon", &body).detail().contains("wait: invalid digit"));
     assert!(post("/v1/restorations", "[]").detail().contains("no JSON object"));
     assert!(post("/v1/restorations", "{}").detail().contains("`image`"));
     assert!(post("/v1/restorations", "{\"image\": \"?\"}").detail().contains("base64"));
@@ -112,6 +119,7 @@ fn jobs_wait_in_line_and_can_be_taken_out_of_it() {
     let second = id(&submit(to, &picture(), &[("ms", "60000")]));
     let third = id(&submit(to, &picture(), &[]));
     assert_eq!(get(to, &format!("/v1/restorations/{third}")).json()["position"], 2);
+    assert_eq!(get(to, &format!("/v1/restorations/{third}/result")).status, 409, "not made yet");
     let refused = submit(to, &picture(), &[]);
     assert_eq!(refused.status, 429);
     let known = send(to, "POST", "/v1/restorations", &[FORM, key], &keyed);
@@ -218,6 +226,26 @@ fn the_description_is_openapi_and_names_every_route() {
     assert!(description["openapi"].as_str().unwrap().starts_with("3.1"));
     for path in ["/v1/restorations", "/v1/restorations/{id}/events", "/v1/models/{id}/pull", "/healthz"] {
         assert!(description["paths"][path].is_object(), "{path}");
+    }
+    // Every answer is described, and problems are told as such.
+    let pull = &description["paths"]["/v1/models/{id}/pull"]["post"]["responses"];
+    assert!(pull["404"]["content"]["application/problem+json"].is_object(), "{pull}");
+    let methods =
+        description["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap());
+    let mut names: Vec<_> =
+        methods.clone().map(|(_, method)| method["operationId"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert!(names.windows(2).all(|two| two[0] != two[1]), "{names:?}");
+    let answers = methods.flat_map(|(_, method)| method["responses"].as_object().unwrap());
+    for (status, answer) in answers {
+        assert!(answer["description"].is_string(), "{status}: {answer}");
+        assert!(answer.get("content").is_none_or(Value::is_object), "{status}: {answer}");
+        let content = answer["content"].as_object().into_iter().flat_map(|content| content.keys());
+        let expected = if status.starts_with('4') { "application/problem+json" } else { "" };
+        assert!(
+            content.into_iter().all(|kind| expected.is_empty() || kind == expected),
+            "{status}: {answer}"
+        );
     }
     // Every reference leads somewhere.
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {

@@ -39,6 +39,9 @@ fn a_token_is_asked_for_everywhere_but_for_health() {
     assert_eq!(with("Authorization", "Bearer 0123456789abcdef"), 200);
     assert_eq!(with("Authorization", "Bearer 0123456789abcdee"), 401);
     assert_eq!(get(to, "/?token=wrong").status, 401);
+    let shown = send(to, "GET", "/", &[("Accept", "text/html,*/*")], b"");
+    assert!(shown.status == 401 && shown.header("content-type").starts_with("text/html"));
+    assert!(shown.text().contains("/?token=TOKEN") && !shown.text().contains(token), "{}", shown.text());
     let opened = get(to, "/?token=0123456789abcdef");
     assert_eq!((opened.status, opened.header("location").as_str()), (303, "/"));
     let cookie = opened.header("set-cookie");

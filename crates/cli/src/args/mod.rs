@@ -12,7 +12,7 @@ pub use eval::{Eval, TableFormat};
 pub use faces::{Faces, Which};
 pub use guidance::{Guidance, GuidanceLoss, GuidanceSpace};
 pub use reference::{Captioner, Reference, Version};
-pub use restore::{ColourFix, KeepSize, Precision, Restore, SeedMode, Task};
+pub use restore::{ColourFix, KeepSize, OF_STAGE2, Precision, Restore, SeedMode, Task};
 pub use serve::Serve;
 pub use train::{Latents, Train, TrainPart, TrainRun};
 
@@ -94,14 +94,15 @@ pub enum Command {
 }
 
 /// Weights lie in the folder that DIFFBIR_MODELS names, else in the user's cache; files in the Hugging Face
-/// cache are used where they lie.
+/// cache are used where they lie. Where DIFFBIR_MIRROR names an address, downloads come from there and from nowhere else:
+/// below it files lie under their names.
 #[derive(Subcommand)]
 pub enum ModelsCommand {
     /// Say which models and files there are, and which are here.
     List,
     /// Download the files of a model, or single files; goes on where it stopped.
     Pull {
-        /// v1, v2, v2.1, for metrics lpips, lpips-vgg, niqe, or names of files.
+        /// v1, v2, v2.1, engines such as realesrgan-x4plus, faces, for metrics lpips, lpips-vgg, niqe, or names of files.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },

@@ -43,7 +43,7 @@ pub struct Restore {
     pub task: Task,
 
     /// `auto` for the best model that is present, `nano` for the built-in one, v1, v2 or v2.1 for an official
-    /// one, an engine without stage 2 such as realesrgan-x4plus (see `diffbir models list`), or a model file.
+    /// one, or an engine without stage 2 such as realesrgan-x4plus (see `diffbir models list`) or a model file.
     #[arg(long, alias = "engine", default_value = "auto")]
     pub model: String,
 
@@ -215,7 +215,7 @@ pub struct Restore {
 }
 
 /// What only stage 2 heeds.
-const OF_STAGE2: [&str; 30] = [
+pub const OF_STAGE2: [&str; 30] = [
     "steps",
     "sampler",
     "s_churn",

@@ -1,22 +1,22 @@
 //! The options that requests may have: which flags of `restore` they are, how the page presents them. What a flag means,
 //! takes and defaults to is the command line's own.
 
-use crate::args::Arguments;
+use crate::args::{Arguments, OF_STAGE2};
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, CommandFactory};
-use diffbir::catalog::{ENGINES, SETS};
+use diffbir::catalog::{ENGINES, Engine, SETS};
 use diffbir_diffusion::Sampler;
 use diffbir_serve::engine::{Choice, Control, Controls, Kind, Options, Preset};
 use serde_json::json;
 use std::sync::LazyLock;
 
 /// How the page presents a flag: its name, a label, the part of the page, from where to where and in which steps a
-/// number can be chosen there (the ranges of the reference's pages where they have the control), and the switch without
-/// which it changes nothing.
+/// number can be chosen there (the ranges of the reference's pages where they have the control), and what it changes
+/// nothing without ([`Control::needs`]).
 struct Shown(&'static str, &'static str, &'static str, Option<[f64; 3]>, Option<&'static str>);
 
 /// What a server takes. Nothing here names files of the server, and nothing may.
-const SHOWN: [Shown; 51] = [
+const SHOWN: [Shown; 53] = [
     Shown("task", "Task", BASIC, None, None),
     Shown("model", "Model", BASIC, None, None),
     Shown("upscale", "Upscale", BASIC, Some([1.0, 8.0, 0.5]), None),
@@ -27,6 +27,8 @@ const SHOWN: [Shown; 51] = [
     Shown("quality", "Quality", FILE, Some([1.0, 100.0, 1.0]), None),
     Shown("stage1_only", "Stop after stage 1", STAGES, None, None),
     Shown("no_stage1", "Skip stage 1", STAGES, None, None),
+    Shown("stage1", "Another stage 1", STAGES, None, None),
+    Shown("denoise", "Noise taken away", STAGES, Some([0.0, 1.0, 0.05]), Some("model=realesr-general-x4v3")),
     Shown("image_size", "Image size", STAGES, Some([256.0, 768.0, 64.0]), None),
     Shown("keep_original_size", "Keep original size", STAGES, None, None),
     Shown("fidelity", "Fidelity", STAGES, Some([0.0, 0.95, 0.05]), None),
@@ -55,10 +57,10 @@ const SHOWN: [Shown; 51] = [
     Shown("g_repeat", "Pulls a step", SAMPLER, Some([1.0, 10.0, 1.0]), Some("guidance")),
     Shown("seed_mode", "Seeds", SAMPLER, None, None),
     Shown("batch_size", "Results at once", SAMPLER, Some([1.0, 12.0, 1.0]), None),
-    Shown("faces", "Which faces", FACES, None, None),
-    Shown("face_engine", "Face engine", FACES, None, None),
-    Shown("face_blend", "Its share", FACES, Some([0.0, 1.0, 0.05]), None),
-    Shown("background_engine", "Background engine", FACES, None, None),
+    Shown("faces", "Which faces", FACES, None, IN_PHOTOGRAPHS),
+    Shown("face_engine", "Face engine", FACES, None, IN_PHOTOGRAPHS),
+    Shown("face_blend", "Its share", FACES, Some([0.0, 1.0, 0.05]), Some("face_engine")),
+    Shown("background_engine", "Background engine", FACES, None, IN_PHOTOGRAPHS),
     Shown("cleaner_tiled", "Tiled stage 1", TILES, None, None),
     Shown("cleaner_tile_size", "Its tile size", TILES, Some([256.0, 1024.0, 64.0]), Some("cleaner_tiled")),
     Shown("cleaner_tile_stride", "Its tile stride", TILES, Some([128.0, 512.0, 32.0]), Some("cleaner_tiled")),
@@ -85,10 +87,11 @@ const STRIDE: Shown =
     Shown("cldm_tile_stride", "Its tile stride", TILES, Some([256.0, 512.0, 32.0]), Some("cldm_tiled"));
 
 /// What holds on a command line alone.
-const OF_COMMANDS: [&str; 5] = [
-    " or another engine (see `diffbir models list`), or a file of one",
+const OF_COMMANDS: [&str; 6] = [
+    " (see `diffbir models list`), or a file of one",
     ", or a file of one. The reference's RealESRGAN is the engine that enlarges as --upscale does, its DiffBIR the model",
-    ", an engine without stage 2 such as realesrgan-x4plus (see `diffbir models list`), or a model file",
+    " (see `diffbir models list`) or a model file",
+    ", or a model file",
     " (a wrong name lists them)",
     "; 1 is --stage1-only",
 ];
@@ -99,6 +102,8 @@ const STAGES: &str = "Stages";
 const SAMPLER: &str = "Guidance and sampler";
 const FACES: &str = "Faces in photographs";
 const TILES: &str = "Tiles";
+
+const IN_PHOTOGRAPHS: Option<&str> = Some("task=face-background");
 
 static CONTROLS: LazyLock<Vec<Control>> = LazyLock::new(|| {
     let mut command = Arguments::command();
@@ -144,6 +149,7 @@ fn control(&Shown(name, label, group, range, needs): &Shown, flag: &Arg) -> Cont
         choices,
         range,
         needs,
+        stage2: OF_STAGE2.contains(&name),
     }
 }
 
@@ -155,9 +161,14 @@ fn takes_fractions(flag: &Arg) -> bool {
 /// The words that a flag takes.
 fn choices(name: &str, flag: &Arg) -> Vec<Choice> {
     let word = |value: &str| Choice { value: value.into(), help: String::new() };
+    let engine = |engine: &Engine| Choice { value: engine.name.into(), help: engine.about.into() };
     match name {
-        "model" => ["auto", "nano"].into_iter().chain(SETS.iter().map(|set| set.name)).map(word).collect(),
-        "face_engine" | "background_engine" => ENGINES.iter().map(|engine| word(engine.name)).collect(),
+        "model" => {
+            let models = ["auto", "nano"].into_iter().chain(SETS.iter().map(|set| set.name)).map(word);
+            models.chain(ENGINES.iter().map(engine)).collect()
+        }
+        "face_engine" => ENGINES.iter().map(engine).collect(),
+        "stage1" | "background_engine" => ENGINES.iter().filter(|engine| !engine.faces).map(engine).collect(),
         "sampler" => Sampler::ALL.into_iter().map(|sampler| word(sampler.name())).collect(),
         "start_point_type" => ["noise", "cond"].map(word).into(),
         "format" => ["png", "jpeg", "webp", "tiff"].map(word).into(),
@@ -179,7 +190,7 @@ fn without_default(help: &str) -> (String, Option<String>) {
     let Some((before, after)) = help.split_once("default: ") else { return (help.into(), None) };
     let before = before.trim_end().trim_end_matches('[').trim_end_matches([';', ' ']);
     let told = after.split([']', ',']).next().unwrap_or_default().trim();
-    let is_value = told.parse::<f64>().is_ok() || matches!(told, "noise" | "png");
+    let is_value = told.parse::<f64>().is_ok() || matches!(told, "noise" | "png" | "all");
     let open = before.matches('[').count() > before.matches(']').count();
     (format!("{before}{}", if open { "]" } else { "" }), is_value.then(|| told.into()))
 }

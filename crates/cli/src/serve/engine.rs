@@ -37,12 +37,13 @@ impl Engine for Restoring {
         let request = request::read(options)?;
         let arguments = &request.arguments;
         let stages = choose::stages(arguments);
-        if let Some(set) = catalog::set(&arguments.model) {
-            models::check_present(set, request.task, stages)?;
-        }
+        models::check_present(arguments, request.task)?;
         let (size, _) = Geometry::Free.output_size(width as usize, height as usize, arguments.upscale);
-        // Which model `auto` is is settled when the job begins.
-        let enlarges = arguments.model != "nano" && choose::best(request.task, stages).is_some();
+        let enlarges = match arguments.model.as_str() {
+            // Which model that is is settled when the job begins.
+            "auto" => choose::best(request.task, stages).is_some(),
+            name => catalog::set(name).is_some(),
+        };
         let (width, height) = match arguments.keep_original_size {
             KeepSize::No if enlarges => working_size(size, arguments.image_size),
             _ => size,

@@ -4,7 +4,7 @@ use super::controls;
 use crate::args::{Arguments, Command, Restore};
 use crate::outputs::Target;
 use crate::restore::{choose, output_format};
-use diffbir::catalog::{self, SETS, Task};
+use diffbir::catalog::{self, Task};
 use diffbir_imaging::Format;
 use diffbir_serve::engine::{Kind, Options};
 use diffbir_serve::problem::Problem;
@@ -65,19 +65,19 @@ pub fn read(given: &Options) -> Result<Request, Problem> {
         }
     }
     let arguments = parsed(&flags)?;
-    if !["auto", "nano"].contains(&arguments.model.as_str()) && catalog::set(&arguments.model).is_none() {
-        let sets: Vec<&str> = SETS.iter().map(|set| set.name).collect();
-        let detail = format!(
-            "model: there is no model {}; there are auto, nano, {}",
-            arguments.model,
-            sets.join(", ")
-        );
-        return Err(Problem::refused(detail));
+    let model = arguments.model.as_str();
+    let is_known = ["auto", "nano"].contains(&model)
+        || catalog::set(model).is_some()
+        || catalog::engine(model).is_some();
+    if !is_known {
+        return Err(Problem::refused(format!("model: there is no model {model}; /v1/models lists them")));
     }
     let faces = &arguments.faces;
-    for (name, given) in
-        [("face_engine", &faces.face_engine), ("background_engine", &faces.background_engine)]
-    {
+    for (name, given) in [
+        ("stage1", &arguments.stage1),
+        ("face_engine", &faces.face_engine),
+        ("background_engine", &faces.background_engine),
+    ] {
         if let Some(engine) = given.as_ref().filter(|engine| catalog::engine(engine).is_none()) {
             return Err(Problem::refused(format!(
                 "{name}: there is no engine {engine}; /v1/controls lists them"
@@ -182,7 +182,7 @@ mod tests {
         ] {
             assert!(of(json!({name: "x"})).err().unwrap().contains("no such option"), "{name}");
         }
-        for name in ["face_engine", "background_engine"] {
+        for name in ["stage1", "face_engine", "background_engine"] {
             let options = json!({"task": "face-background", name: "/etc/passwd"});
             assert!(of(options).err().unwrap().contains("there is no engine"), "{name}");
         }

@@ -2,13 +2,13 @@
 
 use super::preview::{Preview, jpeg_of};
 use super::request;
-use crate::args::Precision;
+use crate::args::{Precision, Restore};
 use crate::restore::choose::{self, Chosen};
 use crate::restore::picture::{Finished, Follow, Restorer};
 use anyhow::Result;
 use diffbir::catalog::Task;
 use diffbir::device::DeviceChoice;
-use diffbir::model::{Loading, Stages};
+use diffbir::model::Stages;
 use diffbir::restore::{Value, Watch};
 use diffbir::{Error, Progress};
 use diffbir_imaging::{DecodeError, EncodeError, Format, Photo, Raster, decode_bytes, extension_of};
@@ -31,11 +31,13 @@ pub struct OnDevice {
 
 /// A model, and for what it was loaded.
 struct Loaded {
-    name: String,
-    task: Task,
+    asked: Asked,
     stages: Stages,
     chosen: Chosen,
 }
+
+/// What of a request says which model it is: its name, another stage 1, how much noise it takes away.
+type Asked = (String, Option<String>, Option<f64>, Task);
 
 impl OnDevice {
     /// Takes the threads of this device's arithmetic for itself: its share where `devices` work side by side.
@@ -49,27 +51,26 @@ impl OnDevice {
     }
 
     /// The model that a request asks for, from the last job where it is the same, and where it is.
-    fn load(&mut self, name: &str, task: Task, stages: Stages) -> Result<(&Chosen, Device)> {
+    fn load(&mut self, arguments: &mut Restore, task: Task) -> Result<(&Chosen, Device)> {
         let device = match &self.opened {
             Some(device) => device.clone(),
             None => self.opened.insert(self.choice.open()?.device).clone(),
         };
+        let stages = choose::stages(arguments);
         // What is best may change with each download.
-        let name = match name {
-            "auto" => choose::best(task, stages).map_or("nano", |set| set.name),
-            name => name,
-        };
+        if arguments.model == "auto" {
+            arguments.model = choose::best(task, stages).map_or("nano", |set| set.name).into();
+        }
+        arguments.precision = self.precision;
+        let asked = (arguments.model.clone(), arguments.stage1.clone(), arguments.denoise, task);
         let kept = self.loaded.take_if(|loaded| {
-            loaded.name != name
-                || loaded.task != task
-                || loaded.stages != stages && loaded.stages != Stages::All
+            loaded.asked != asked || loaded.stages != stages && loaded.stages != Stages::All
         });
         // Two models at once may be more than the memory holds.
         drop(kept);
         if self.loaded.is_none() {
-            let precision = choose::precision(self.precision, &device);
-            let chosen = choose::named("model", name, task, Loading { device: &device, precision, stages })?;
-            self.loaded = Some(Loaded { name: name.into(), task, stages, chosen });
+            let chosen = choose::choose(arguments, task, &device)?;
+            self.loaded = Some(Loaded { asked, stages, chosen });
         }
         Ok((&self.loaded.as_ref().expect("a model was loaded").chosen, device))
     }
@@ -83,19 +84,18 @@ impl engine::Restorer for OnDevice {
         name: &str,
         follow: &mut dyn engine::Follow,
     ) -> Result<(), Failure> {
-        let request = request::read(options).map_err(Failure::Told)?;
+        let mut request = request::read(options).map_err(Failure::Told)?;
         let bytes = std::fs::read(file).map_err(|error| Failure::Internal(error.to_string()))?;
         let photo = decode_bytes(&bytes, name).map_err(|error| failure(error.into()))?;
         if let Some(view) = view_of(&bytes, &photo).map_err(failure)? {
             follow.before(&view)?;
         }
         drop(bytes);
-        let arguments = &request.arguments;
         if follow.progress("load", 0, 0).is_break() {
             return Err(Failure::Stopped);
         }
-        let (chosen, device) =
-            self.load(&arguments.model, request.task, choose::stages(arguments)).map_err(failure)?;
+        let (chosen, device) = self.load(&mut request.arguments, request.task).map_err(failure)?;
+        let arguments = &request.arguments;
         let mut say = |text: &str| follow.note(text);
         let asked = (&**arguments, request.task, request.format);
         let restorer = Restorer::new(asked, chosen, &device, &mut say);

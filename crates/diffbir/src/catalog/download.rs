@@ -6,7 +6,7 @@
 
 use super::hashes::sha256_of;
 use super::store::looks_right;
-use super::{Address, Store, WeightFile};
+use super::{Store, WeightFile};
 use diffbir_imaging::remove_orphans;
 use diffbir_nn::WeightError;
 use std::fs::{File, OpenOptions};
@@ -25,8 +25,8 @@ const RETRIES: u32 = 5;
 /// Where a download is.
 #[derive(Clone, Copy, Debug)]
 pub enum Download<'a> {
-    /// An address is asked.
-    Asking(&'a Address),
+    /// An address is asked, and whether a download from it has been seen to work.
+    Asking(&'a str, bool),
     /// Bytes at hand, of how many if the server said so.
     Bytes(u64, Option<u64>),
     /// The hash is computed: bytes read, of how many.
@@ -87,7 +87,7 @@ pub enum PullError {
     #[error("{}: another process is downloading it: wait for its end", .0.display())]
     Busy(PathBuf),
     /// No address gave the file.
-    #[error("{name}: none of its {addresses} addresses gave it; the last said: {last}")]
+    #[error("{name}: no address gave it, of {addresses} that were asked; the last said: {last}")]
     Nowhere {
         /// The file.
         name: String,
@@ -134,23 +134,24 @@ pub fn pull_within(
         .build()
         .into();
     let mut last = None;
-    for address in file.addresses {
-        tell(watch, Download::Asking(address))?;
-        match from(store, (&agent, patience), address.url, file, watch) {
+    let sources = store.sources(file);
+    for (url, tried) in &sources {
+        tell(watch, Download::Asking(url, *tried))?;
+        match from(store, (&agent, patience), url, file, watch) {
             Ok(()) => {
                 // What other addresses gave of it is not needed any more; one that stays is in nobody's way.
-                let others = file.addresses.iter().map(|address| partial_of(&place, address.url));
+                let others = sources.iter().map(|(url, _)| partial_of(&place, url));
                 others.for_each(|partial| _ = std::fs::remove_file(partial));
                 return Ok(place);
             }
             Err(error @ (PullError::Stopped | PullError::Write { .. })) => return Err(error),
             Err(error) => {
-                tell(watch, Download::Failed(address.url, &error))?;
+                tell(watch, Download::Failed(url, &error))?;
                 last = Some(Box::new(error));
             }
         }
     }
-    let (name, addresses) = (file.name.to_string(), file.addresses.len());
+    let (name, addresses) = (file.name.to_string(), sources.len());
     Err(PullError::Nowhere { name, addresses, last: last.expect("every file has an address") })
 }
 

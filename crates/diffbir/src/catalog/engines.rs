@@ -15,6 +15,8 @@ pub struct Engine {
     pub file: &'static WeightFile,
     /// The same network trained to take less noise away, for what lies between.
     pub less_denoising: Option<&'static WeightFile>,
+    /// Whether it restores aligned faces and nothing else.
+    pub faces: bool,
 }
 
 impl Engine {
@@ -31,48 +33,56 @@ pub static ENGINES: [Engine; 8] = [
         about: "Real-ESRGAN for photographs",
         file: &X4PLUS,
         less_denoising: None,
+        faces: false,
     },
     Engine {
         name: "realesrnet-x4plus",
         about: "the same before adversarial training: softer, nothing invented",
         file: &NET_X4PLUS,
         less_denoising: None,
+        faces: false,
     },
     Engine {
         name: "realesrgan-x2plus",
         about: "Real-ESRGAN for photographs, twice the size",
         file: &X2PLUS,
         less_denoising: None,
+        faces: false,
     },
     Engine {
         name: "realesrgan-x4plus-anime",
         about: "Real-ESRGAN for drawings",
         file: &X4PLUS_ANIME,
         less_denoising: None,
+        faces: false,
     },
     Engine {
         name: "realesr-general-x4v3",
         about: "Real-ESRGAN, small and quick; how much noise it takes away can be chosen",
         file: &GENERAL,
         less_denoising: Some(&GENERAL_WDN),
+        faces: false,
     },
     Engine {
         name: "realesr-animevideov3",
         about: "Real-ESRGAN for drawn films, small and quick",
         file: &ANIMEVIDEO,
         less_denoising: None,
+        faces: false,
     },
     Engine {
         name: "gfpgan-v1.3",
         about: "GFPGAN for aligned faces: more natural than v1.4, less sharp",
         file: &GFPGAN_V13,
         less_denoising: None,
+        faces: true,
     },
     Engine {
         name: "gfpgan-v1.4",
         about: "GFPGAN for aligned faces: a little more detail, nearer to who it is",
         file: &GFPGAN_V14,
         less_denoising: None,
+        faces: true,
     },
 ];
 

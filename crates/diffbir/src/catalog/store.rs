@@ -31,11 +31,13 @@ pub enum Verdict {
 pub struct Store {
     folder: PathBuf,
     hub: Option<PathBuf>,
+    mirror: Option<String>,
 }
 
 impl Store {
     /// The folder that `DIFFBIR_MODELS` names, else `diffbir/models` in the user's cache; nothing where
-    /// there is neither.
+    /// there is neither. Downloads come from the addresses of the catalog, or, where `DIFFBIR_MIRROR` names one, from a
+    /// mirror.
     pub fn of_user() -> Option<Self> {
         let folder = match std::env::var_os("DIFFBIR_MODELS") {
             Some(folder) if !folder.is_empty() => PathBuf::from(folder),
@@ -48,17 +50,31 @@ impl Store {
             .or_else(|| Some(variable("HF_HOME")?.join("hub")))
             .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("huggingface").join("hub")))
             .or_else(|| Some(dirs::home_dir()?.join(".cache").join("huggingface").join("hub")));
-        Some(Self { folder, hub })
+        let mirror = std::env::var("DIFFBIR_MIRROR").ok().filter(|address| !address.is_empty());
+        Some(Self { folder, hub, mirror })
     }
 
     /// This folder and no other place.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), hub: None }
+        Self { folder: folder.into(), hub: None, mirror: None }
     }
 
     /// This folder, and a Hugging Face hub's cache.
     pub fn with_hub(self, hub: impl Into<PathBuf>) -> Self {
         Self { hub: Some(hub.into()), ..self }
+    }
+
+    /// Downloads come from this address, below which files lie under their names, and from no other.
+    pub fn with_mirror(self, address: impl Into<String>) -> Self {
+        Self { mirror: Some(address.into()), ..self }
+    }
+
+    /// Where the file can be had, best first, and whether a download from there has been seen to work.
+    pub(super) fn sources(&self, file: &WeightFile) -> Vec<(String, bool)> {
+        match &self.mirror {
+            Some(mirror) => vec![(format!("{}/{}", mirror.trim_end_matches('/'), file.name), true)],
+            None => file.addresses.iter().map(|address| (address.url.into(), address.tried)).collect(),
+        }
     }
 
     /// The folder.

@@ -1,6 +1,7 @@
 //! The description of the API (OpenAPI 3.1): routes and answers from the code, options from the engine.
 
 use crate::engine::{Control, Controls, Kind};
+use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Description;
@@ -30,7 +31,27 @@ pub fn whole(description: Description, controls: &Controls) -> Value {
             fields.extend(options.clone());
         }
     }
+    let answers = whole["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    let answers = answers.filter_map(Value::as_object_mut).flat_map(Map::values_mut);
+    let answers = answers.filter_map(|method| method.get_mut("responses")?.as_object_mut()).flatten();
+    answers.for_each(|(status, answer)| complete(status, answer));
     whole
+}
+
+/// What every answer has: a description, and problems the type of problems.
+fn complete(status: &str, answer: &mut Value) {
+    let code = status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+    let title = code.and_then(|code| code.canonical_reason()).unwrap_or(status);
+    if answer["description"].as_str().is_none_or(str::is_empty) {
+        answer["description"] = json!(format!("{title}."));
+    }
+    let Some(content) = answer.get_mut("content").and_then(Value::as_object_mut) else { return };
+    let is_problem = |body: &Value| body["schema"]["$ref"] == "#/components/schemas/Problem";
+    if content.get("application/json").is_some_and(is_problem)
+        && let Some(body) = content.remove("application/json")
+    {
+        content.insert("application/problem+json".into(), body);
+    }
 }
 
 fn schema(control: &Control) -> Value {

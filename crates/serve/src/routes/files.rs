@@ -3,7 +3,7 @@
 use super::view::file_name;
 use crate::App;
 use crate::problem::Problem;
-use crate::record::{Record, media_type};
+use crate::record::{Record, State as Phase, media_type};
 use crate::store::Of;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -30,7 +30,11 @@ pub struct Which {
 #[utoipa::path(
     get, path = "/v1/restorations/{id}/result", tag = "Restorations",
     params(("id" = String, Path), Which),
-    responses((status = 200, description = "The file.", content_type = "image/*"), (status = 404, body = Problem)),
+    responses(
+        (status = 200, description = "The file.", content_type = "image/*"),
+        (status = 404, body = Problem),
+        (status = 409, description = "It is not made yet.", body = Problem),
+    ),
 )]
 pub async fn result(
     State(app): State<Arc<App>>,
@@ -39,7 +43,7 @@ pub async fn result(
 ) -> Result<Response, Problem> {
     let record = app.jobs.get(&id)?.record().clone();
     if which.sample >= record.results.len() {
-        return Err(Problem::missing("such result"));
+        return Err(not_there(&record, "such result"));
     }
     let name = file_name(&record.name, which.sample, record.results.len(), &record.extension);
     let of = Of::Result { sample: which.sample, view: which.view };
@@ -52,7 +56,11 @@ pub async fn result(
 #[utoipa::path(
     get, path = "/v1/restorations/{id}/stage1", tag = "Restorations",
     params(("id" = String, Path), Which),
-    responses((status = 200, description = "The file.", content_type = "image/*"), (status = 404, body = Problem)),
+    responses(
+        (status = 200, description = "The file.", content_type = "image/*"),
+        (status = 404, body = Problem),
+        (status = 409, description = "It is not made yet.", body = Problem),
+    ),
 )]
 pub async fn stage1(
     State(app): State<Arc<App>>,
@@ -61,7 +69,7 @@ pub async fn stage1(
 ) -> Result<Response, Problem> {
     let record = app.jobs.get(&id)?.record().clone();
     if !record.stage1 {
-        return Err(Problem::missing("stage 1"));
+        return Err(not_there(&record, "stage 1"));
     }
     let stem = file_name(&record.name, 0, 1, "").trim_end_matches("_restored.").to_string();
     let name = format!("{stem}_stage1.{}", record.extension);
@@ -93,6 +101,17 @@ pub async fn preview(State(app): State<Arc<App>>, Path(id): Path<String>) -> Res
     let preview = job.preview.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let preview = preview.ok_or_else(|| Problem::missing("preview"))?;
     Ok(([(header::CONTENT_TYPE, "image/jpeg")], preview).into_response())
+}
+
+/// Why a picture of a job cannot be had: it may come yet.
+fn not_there(record: &Record, what: &str) -> Problem {
+    if matches!(record.state, Phase::Queued | Phase::Running) {
+        return Problem::new(
+            StatusCode::CONFLICT,
+            "it is not made yet: the events of the job say when it is",
+        );
+    }
+    Problem::missing(what)
 }
 
 /// A file of a job, to be kept under a name where one is given.

@@ -9,7 +9,7 @@ mod restorations;
 mod submit;
 mod view;
 
-use crate::{App, guard};
+use crate::{App, guard, problem};
 use axum::extract::DefaultBodyLimit;
 use axum::{Router, middleware};
 use std::sync::Arc;
@@ -40,6 +40,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(page::missing)
         .method_not_allowed_fallback(page::not_so)
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::map_response(problem::of_framework))
         .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
         .with_state(app)
 }

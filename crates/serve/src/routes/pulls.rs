@@ -123,7 +123,7 @@ pub async fn cancel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Resu
 ///
 /// Events `progress`, `note`, and at last `done` or `error`.
 #[utoipa::path(
-    get, path = "/v1/models/{id}/pull/events", tag = "Models",
+    get, path = "/v1/models/{id}/pull/events", tag = "Models", operation_id = "pull_events",
     params(("id" = String, Path), ("Last-Event-ID" = Option<u64>, Header)),
     responses(
         (status = 200, description = "Server-sent events.", body = PullEvent, content_type = "text/event-stream"),

@@ -44,7 +44,7 @@ pub struct Form {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes a body")]
 pub struct JsonForm {
-    /// PNG, JPEG, WebP, TIFF or BMP, as base64.
+    /// PNG, JPEG, WebP, TIFF or BMP, as base64 or as a `data:` address of it.
     image: String,
     /// What the picture is called.
     name: Option<String>,

@@ -6,7 +6,7 @@ pub mod client;
 use axum::http::StatusCode;
 use diffbir_imaging::{Format, encode_rgb};
 use diffbir_serve::engine::{
-    Controls, Encoded, Engine, Failure, Follow, Model, ModelFile, Options, Plan, Pull, Restorer,
+    Controls, Encoded, Engine, Failure, Follow, Model, ModelFile, Options, Plan, Pull, Purpose, Restorer,
 };
 use diffbir_serve::problem::Problem;
 use diffbir_serve::{End, Limits, Server, Settings, end_signal};
@@ -57,9 +57,11 @@ impl Engine for Mirror {
         let file = ModelFile { name: "w".into(), size: "1 MB".into(), licence: "CC0".into(), present: false };
         let model = |id: &str, files| Model {
             id: id.into(),
+            purpose: Purpose::Model,
             about: String::new(),
             present: false,
             tasks: Vec::new(),
+            ready: Vec::new(),
             prompts: false,
             defaults: Options::new(),
             files,
