@@ -40,6 +40,8 @@ pub struct Found {
     pub results: usize,
     /// Files of a searched folder that have the name of a picture that cannot be read.
     pub not_read: Vec<PathBuf>,
+    /// Links to folders that a search into folders did not follow.
+    pub linked: Vec<PathBuf>,
 }
 
 /// The pictures that arguments mean: files, folders (with those inside if `recursive`) and patterns.
@@ -115,7 +117,9 @@ impl Found {
             let path = entry.path();
             if path.is_dir() {
                 // A link to a folder may lead round in a circle.
-                if recursive && !path.is_symlink() {
+                if recursive && path.is_symlink() {
+                    self.linked.push(path);
+                } else if recursive {
                     let searched = self.search(&path, &below.join(entry.file_name()), root, recursive);
                     if let Err(error) = searched {
                         self.problem(&path, &error);

@@ -125,7 +125,9 @@ fn parts_that_contradict_the_photograph_are_told_and_kept_as_stage_1_made_them()
     let open = || image::open(&out).unwrap().into_rgb8();
     // One step from noise with far too much guidance is no picture any more.
     let wild = "--fidelity 0 --steps 1 --cfg-scale 40 --color-fix none --existing overwrite";
-    restore(&input, wild).success().stderr(contains("1 of 1 parts are further from the input than stage 1 is: --safe"));
+    restore(&input, wild)
+        .success()
+        .stderr(contains("1 of 1 parts are further from the input than stage 1 is: --safe"));
     let without = open();
     restore(&input, &format!("{wild} --safe --json"))
         .success()

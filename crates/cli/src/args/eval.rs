@@ -23,24 +23,31 @@ pub struct Eval {
     pub degrade: Option<String>,
 
     /// Models to compare, as `--model` of `restore` names them.
-    #[arg(long, value_name = "MODEL", value_delimiter = ',', requires = "degrade", default_value = "nano")]
+    #[arg(
+        long,
+        value_name = "MODEL",
+        value_delimiter = ',',
+        requires = "degrade",
+        conflicts_with = "restored",
+        default_value = "nano"
+    )]
     pub models: Vec<String>,
 
     /// By how much pictures are reduced, instead of what the preset says; they are enlarged by as much as they
     /// came out smaller.
-    #[arg(long, requires = "degrade", value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, requires = "degrade", conflicts_with = "restored", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub upscale: Option<u8>,
 
     /// Number from which degradations, with the picture's name, and the noise of stage 2 follow.
-    #[arg(long, requires = "degrade", default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]
+    #[arg(long, requires = "degrade", conflicts_with = "restored", default_value_t = 1, value_parser = seed, allow_negative_numbers = true)]
     pub seed: u64,
 
     /// Steps of the samplers [default: what suits each model].
-    #[arg(long, requires = "degrade", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, requires = "degrade", conflicts_with = "restored", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub steps: Option<u16>,
 
     /// Where the networks of models run, as for `restore` but in f32 everywhere; metrics are taken on the processor.
-    #[arg(long, requires = "degrade", default_value = "auto")]
+    #[arg(long, requires = "degrade", conflicts_with = "restored", default_value = "auto")]
     pub device: DeviceChoice,
 
     /// Pixels that are cut off at each side before anything is measured.

@@ -33,6 +33,9 @@ pub struct Measured {
     /// How much repeated samples differ pixel by pixel (L-STD), if these are such and all could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Number>,
+    /// Why repeated samples, all of which could be read, cannot be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<String>,
 }
 
 /// What was found of a picture as one method made it.
@@ -79,12 +82,14 @@ impl Measured {
             let of = if all { String::new() } else { format!(": {}", row.method) };
             Some(format!("{}{of}: {reason}", self.picture))
         });
-        if all { told.take(1).collect() } else { told.collect() }
+        let told: Vec<String> = if all { told.take(1).collect() } else { told.collect() };
+        let apart = self.apart.iter().map(|reason| format!("{}: {reason}", self.picture));
+        told.into_iter().chain(apart).collect()
     }
 
     /// Whether nothing is missing that another try could bring.
     pub fn is_whole(&self) -> bool {
-        self.rows.iter().all(|row| row.failed.is_none())
+        self.rows.iter().all(|row| row.failed.is_none()) && self.apart.is_none()
     }
 }
 
@@ -107,10 +112,13 @@ pub fn measure(meter: &Meter, subjects: &[Subject]) -> Vec<Measured> {
         let (rows, pairs): (Vec<Row>, Vec<Option<Pair>>) = rows.by_ref().take(subject.versions.len()).unzip();
         let samples: Option<Vec<&Picture>> =
             pairs.iter().map(|pair| pair.as_ref().map(|(picture, _)| picture)).collect();
-        // Samples of different sizes have no common pixels.
-        let spread = samples.filter(|samples| meter.repeated && samples.len() > 1);
-        let spread = spread.and_then(|samples| local_deviation(&samples).ok()).map(Number);
-        Measured { picture: subject.name.clone(), stamp: subject.stamp.clone(), rows, spread }
+        let samples = samples.filter(|samples| meter.repeated && samples.len() > 1);
+        let spread = samples.map(|samples| local_deviation(&samples)).transpose();
+        let (spread, apart) = match spread {
+            Ok(spread) => (spread.map(Number), None),
+            Err(error) => (None, Some(format!("the samples have no L-STD: {error}"))),
+        };
+        Measured { picture: subject.name.clone(), stamp: subject.stamp.clone(), rows, spread, apart }
     };
     subjects.iter().map(result).collect()
 }

@@ -65,6 +65,9 @@ impl Folder {
                 found.not_read.len()
             ));
         }
+        for link in &found.linked {
+            say(format_args!("error: {}: is a link to a folder, which is not followed", link.display()));
+        }
         let problem = |path: &Path, message: String| Problem {
             folder: name.clone(),
             file: path.strip_prefix(folder).unwrap_or(path).display().to_string(),
@@ -72,7 +75,9 @@ impl Folder {
         };
         let not_read = |path: &PathBuf| problem(path, "is in a format that is not read".into());
         let problems = found.problems.iter().map(|told| problem(&told.path, told.message.clone()));
-        let problems = problems.chain(found.not_read.iter().map(not_read)).collect();
+        let linked = |path: &PathBuf| problem(path, "is a link to a folder, which is not followed".into());
+        let problems = problems.chain(found.not_read.iter().map(not_read));
+        let problems = problems.chain(found.linked.iter().map(linked)).collect();
         let files = found.inputs.into_iter().map(|input| {
             let own = input.below.join(input.path.file_name().unwrap_or_default());
             (own.clone(), own.with_extension(""), input.path)

@@ -71,7 +71,8 @@ mod tests {
         let picture = flat(20, 3);
         let mut rows = vec![Row::default(), Row::default()];
         rows[0].failed = Some("there is no picture".into());
-        let measured = Measured { picture: "a".into(), stamp: String::new(), rows, spread: None };
+        let measured =
+            Measured { picture: "a".into(), stamp: String::new(), rows, spread: None, apart: None };
         let with = |reason: &str| Subject {
             name: "a".into(),
             stamp: String::new(),

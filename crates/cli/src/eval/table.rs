@@ -22,8 +22,27 @@ struct Spread {
     /// G-STD of each metric, and of how many pictures.
     global: Vec<Option<(f64, usize)>>,
     /// L-STD, and of how many pictures.
-    local: f64,
-    of: usize,
+    local: Option<(f64, usize)>,
+    /// Pictures whose samples cannot be compared.
+    apart: usize,
+}
+
+impl Spread {
+    /// The number of pictures that the most is known of.
+    fn of(&self) -> usize {
+        self.global.iter().chain([&self.local]).flatten().map(|(_, of)| *of).max().unwrap_or(0)
+    }
+
+    /// Which values are of fewer pictures.
+    fn note(&self, metrics: &[Metric]) -> String {
+        let names = metrics.iter().map(|metric| metric.name()).chain(["L-STD"]);
+        let fewer = names.zip(self.global.iter().chain([&self.local])).filter_map(|(name, value)| {
+            let (_, of) = (*value)?;
+            (of < self.of()).then(|| format!("{name} of {of}"))
+        });
+        let apart = (self.apart > 0).then(|| format!("{} failed", self.apart));
+        fewer.chain(apart).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A method over all pictures.
@@ -78,7 +97,8 @@ impl Table {
     /// How much repeated samples of a picture differ, if there are such.
     fn spread(&self) -> Option<Spread> {
         let local: Vec<f64> = self.pictures.iter().filter_map(|measured| Some(measured.spread?.0)).collect();
-        if local.is_empty() {
+        let apart = self.pictures.iter().filter(|measured| measured.apart.is_some()).count();
+        if local.is_empty() && apart == 0 {
             return None;
         }
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
@@ -92,13 +112,15 @@ impl Table {
             let found: Vec<f64> = self.pictures.iter().filter_map(of_picture).collect();
             (!found.is_empty()).then(|| (mean(&found), found.len()))
         });
-        Some(Spread { global: global.collect(), local: mean(&local), of: local.len() })
+        let local = (!local.is_empty()).then(|| (mean(&local), local.len()));
+        Some(Spread { global: global.collect(), local, apart })
     }
 
     /// How many versions of pictures were measured, and how much could not be, problems of folders included.
     pub fn count(&self) -> (usize, usize) {
         let means = self.methods.iter().map(|method| self.mean(method));
-        means.fold((0, self.problems.len()), |(measured, failed), mean| {
+        let apart = self.pictures.iter().filter(|measured| measured.apart.is_some()).count();
+        means.fold((0, self.problems.len() + apart), |(measured, failed), mean| {
             (measured + mean.measured, failed + mean.failed)
         })
     }
@@ -116,15 +138,16 @@ impl Table {
             text += &grid(head.chain(["note".into()]).collect(), means.clone());
             text += "\n";
         }
-        if let Some(Spread { global, local, of }) = self.spread() {
+        if let Some(spread) = self.spread() {
             let head = titles.iter().map(|title| title.trim_end_matches(['↑', '↓', ' ']).to_string());
             let head =
-                ["G-STD of".to_string()].into_iter().chain(head).chain(["L-STD".into(), String::new()]);
+                ["G-STD of".to_string()].into_iter().chain(head).chain(["L-STD".into(), "note".into()]);
             let value = |value: &Option<(f64, usize)>| {
                 value.map_or(String::new(), |(value, _)| format!("{value:.4}"))
             };
-            let line = [format!("{} samples of {of} pictures", self.methods.len())].into_iter();
-            let line = line.chain(global.iter().map(value)).chain([format!("{local:.4}"), String::new()]);
+            let line = [format!("{} samples of {} pictures", self.methods.len(), spread.of())].into_iter();
+            let line = line.chain(spread.global.iter().chain([&spread.local]).map(value));
+            let line = line.chain([spread.note(&self.metrics)]);
             text += &grid(head.collect(), vec![line.collect()]);
             text += "\n";
         }
@@ -184,10 +207,13 @@ impl Table {
             let line = [method.clone(), format!("mean of {}", mean.measured)].into_iter().chain(values);
             writer.write_record(line.chain([mean.note(&self.metrics, false)]))?;
         }
-        if let Some(Spread { global, local, of }) = self.spread() {
-            let values = global.iter().map(|value| number(value.map(|(value, _)| value)));
-            let line = [G_STD.to_string(), format!("mean of {of}")].into_iter().chain(values);
-            writer.write_record(line.chain([format!("L-STD {local:.6}")]))?;
+        if let Some(spread) = self.spread() {
+            let values = spread.global.iter().map(|value| number(value.map(|(value, _)| value)));
+            let line = [G_STD.to_string(), format!("mean of {}", spread.of())].into_iter().chain(values);
+            let local = spread.local.map(|(value, _)| format!("L-STD {value:.6}"));
+            let note = spread.note(&self.metrics);
+            let note: Vec<String> = local.into_iter().chain((!note.is_empty()).then_some(note)).collect();
+            writer.write_record(line.chain([note.join(", ")]))?;
         }
         for Problem { folder, file, reason } in &self.problems {
             let values = self.metrics.iter().map(|_| String::new());
@@ -212,13 +238,14 @@ impl Table {
             json!({ "method": method, "measured": mean.measured, "failed": mean.failed, "means": values })
         });
         let methods: Vec<Value> = methods.collect();
-        let spread = self.spread().map(|Spread { global, local, of }| {
+        let spread = self.spread().map(|Spread { global, local, apart }| {
             let global = self.metrics.iter().zip(global);
             let global = global.filter_map(|(metric, value)| {
                 let (value, of) = value?;
                 Some((metric.key().to_string(), json!({ "mean": value, "of": of })))
             });
-            json!({ "g_std": global.collect::<Map<_, _>>(), "l_std": { "mean": local, "of": of } })
+            let local = local.map(|(value, of)| json!({ "mean": value, "of": of }));
+            json!({ "g_std": global.collect::<Map<_, _>>(), "l_std": local, "failed": apart })
         });
         json!({
             "settings": settings,

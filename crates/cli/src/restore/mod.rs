@@ -83,6 +83,9 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     if found.results > 0 {
         reporter.say(&format!("{} found as results of an earlier run: left out", found.results));
     }
+    for link in &found.linked {
+        reporter.say(&format!("{}: is a link to a folder, which is not followed", link.display()));
+    }
     if !found.not_read.is_empty() {
         reporter.say(&format!(
             "{} left out in formats that are not read, such as HEIC and RAW: name one to see why",

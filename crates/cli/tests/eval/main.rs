@@ -325,6 +325,43 @@ fn repeated_samples_have_a_spread() {
 }
 
 #[test]
+fn samples_that_cannot_be_compared_are_told_and_counted() {
+    let folder = TempDir::new().unwrap();
+    let (_, restored, out) = folders(&folder);
+    let second = folder.path().join("second");
+    for name in ["a.png", "b.png", "c.png"] {
+        save(&restored, name, half(200, 200));
+        save(&second, name, if name == "b.png" { half(210, 200) } else { brighter(200, 200) });
+    }
+    let told = eval(&[&"--restored", &restored, &second, &"--niqe", &niqe(), &"-o", &out]).code(1);
+    told.stdout(contains("| 2 samples of 2 pictures |").and(contains("| 1 failed |")))
+        .stderr(contains("b: the samples have no L-STD").and(contains("6 measured, 1 failed")));
+    let json: serde_json::Value = serde_json::from_str(&text(&out.join("table.json"))).unwrap();
+    assert_eq!((&json["spread"]["l_std"]["of"], &json["spread"]["failed"]), (&2.into(), &1.into()));
+    // What is known of fewer pictures than the rest says so.
+    let (truth, equal) = (folder.path().join("truth2"), folder.path().join("equal"));
+    let other = folder.path().join("other");
+    for name in ["a.png", "b.png"] {
+        save(&truth, name, half(30, 30));
+        save(&equal, name, if name == "a.png" { half(30, 30) } else { brighter(30, 30) });
+        save(&other, name, brighter(30, 30));
+    }
+    eval(&[&"--restored", &equal, &other, &"--truth", &truth])
+        .success()
+        .stdout(contains("| 2 samples of 2 pictures |").and(contains("PSNR of 1")));
+    eval(&[&"--restored", &equal, &"--truth", &truth, &"--seed", &"3"])
+        .code(2)
+        .stderr(contains("cannot be used with"));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(&other, equal.join("in")).unwrap();
+        eval(&[&"--restored", &equal, &"--truth", &truth])
+            .code(1)
+            .stderr(contains("in: is a link to a folder, which is not followed").and(contains("1 failed")));
+    }
+}
+
+#[test]
 fn only_sheets_of_the_evaluation_are_replaced_or_removed() {
     let folder = TempDir::new().unwrap();
     let (truth, restored, out) = folders(&folder);
