@@ -41,9 +41,9 @@ fn what_would_change_nothing_is_refused() {
     run(&folder, "--guidance --g_scale 0.5 --sampler spaced --g_loss mse --steps 4 --fidelity 0 --g_start 100 --g_stop 50")
         .code(2)
         .stderr(contains("--guidance: no step lies below --g-start 100 and above --g-stop 50").and(contains("at 1000, 667, 334, 1")));
-    run(&folder, "--guidance --g_scale 1e300 --sampler spaced --g_loss mse --steps 2")
-        .code(1)
-        .stderr(contains("of scale 1e300 pulls so hard").and(contains("give a smaller --g-scale")));
+    run(&folder, "--guidance --g_scale 1e300 --sampler spaced --g_loss mse --steps 2").code(1).stderr(
+        contains("guidance pulls so hard that no numbers are left").and(contains("give a smaller --g-scale")),
+    );
     run(&folder, "--guidance --g_scale 0.5 --sampler spaced --g_space latent")
         .code(2)
         .stderr(contains("--g-space latent: the loss w_mse looks for edges"));

@@ -258,10 +258,10 @@ impl Model {
         let details = stage2::detail(self, clean, latents, options, noise, watch).map_err(|error| {
             match (error, options.restoration) {
                 // No network's fault.
-                (Error::NotFinite(_), Some(how)) => Error::Option(format!(
-                    "restoration guidance of scale {} pulls so hard that no numbers are left: give a smaller --g-scale",
-                    how.scale
-                )),
+                (Error::NotFinite(_), Some(_)) => Error::Option(
+                    "restoration guidance pulls so hard that no numbers are left: give a smaller --g-scale"
+                        .into(),
+                ),
                 (error, _) => error,
             }
         })?;

@@ -160,8 +160,9 @@ mod tests {
             let (shape, values) = read.get("a.weight").unwrap().unwrap();
             assert_eq!((shape, values), (vec![2, 3], vec![1.0, -2.5, 0.125, 3e4, 5.0, 6.0]));
             assert_eq!(read.get("b.scale").unwrap().unwrap(), (vec![], vec![0.5]));
-            // Whole numbers are no weights.
-            assert!(!read.contains("c.relative_position_index"));
+            // Whole numbers are known and no weights.
+            assert!(read.contains("c.relative_position_index"));
+            assert_eq!(read.get("c.relative_position_index").unwrap(), None);
         }
     }
 }
