@@ -133,6 +133,7 @@ fn convolutions(options: &Options) {
             pad_before: pad,
             pad_after: pad,
             doubled: false,
+            products: Products::F32,
         };
         let name = |what: &str| {
             format!("conv {what} {kernel}x{kernel}/{stride} {inputs}->{outputs} {side} b{batch}")
@@ -216,6 +217,7 @@ fn linear_maps(options: &Options) {
             pad_before: 0,
             pad_after: 0,
             doubled: false,
+            products: Products::F32,
         };
         let flop = 2.0 * (rows * inputs * outputs) as f64;
         let [x, weight, bias, dy] = [rows * inputs, inputs * outputs, outputs, rows * outputs].map(noise);

@@ -117,8 +117,37 @@ fn join_loop<const FUSED: bool>(first: &[f32], second: &[f32], out: &mut [f32]) 
 }
 
 for_each_isa! {
-    /// A pair of each element of one row and the one of the next.
-    pub(crate) fn join(first: &[f32], second: &[f32], out: &mut [f32]) = join_loop
+    fn joined(first: &[f32], second: &[f32], out: &mut [f32]) = join_loop
+}
+
+/// A pair of each element of one row and the one of the next, for the right side.
+pub(crate) fn join(isa: Isa, cells: Cells, first: &[f32], second: &[f32], out: &mut [f32]) {
+    match cells {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the machine has the instructions, or there were no such cells.
+        Cells::Pairs => unsafe { join_avx512(first, second, out) },
+        _ => joined(isa, first, second, out),
+    }
+}
+
+#[inline(always)]
+fn interleave_loop<const FUSED: bool>(first: &[f32], second: &[f32], out: &mut [f32]) {
+    for ((first, second), out) in first.iter().zip(second).zip(out.chunks_exact_mut(2)) {
+        out[0] = f32::from_bits(nearest(*first));
+        out[1] = f32::from_bits(nearest(*second));
+    }
+}
+
+for_each_isa! {
+    fn interleaved(first: &[f32], second: &[f32], out: &mut [f32]) = interleave_loop
+}
+
+/// The same for the left side, whose pairs take [`left_cells`] of two.
+pub(crate) fn join_left(isa: Isa, cells: Cells, first: &[f32], second: &[f32], out: &mut [f32]) {
+    match cells {
+        Cells::Widened => interleaved(isa, first, second, out),
+        _ => join(isa, cells, first, second, out),
+    }
 }
 
 /// Pairs of neighbours; a zero beside the last one of an odd number.
@@ -147,6 +176,29 @@ unsafe fn pairs_avx512(x: &[f32], out: &mut [f32]) {
             let high = _mm512_maskz_loadu_ps(mask(x.len().saturating_sub(16)), x.as_ptr().wrapping_add(16));
             let pairs = std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low));
             _mm512_mask_storeu_ps(out.as_mut_ptr(), mask(out.len()), pairs);
+        }
+    }
+}
+
+/// [`join`].
+///
+/// # Safety
+/// The machine has AVX-512 F and bf16.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn join_avx512(first: &[f32], second: &[f32], out: &mut [f32]) {
+    use std::arch::x86_64::*;
+    assert!(first.len() == out.len() && second.len() == out.len(), "pairs");
+    for at in (0..out.len()).step_by(16) {
+        let mask = ((1_u32 << (out.len() - at).min(16)) - 1) as __mmask16;
+        // SAFETY: masked lanes are not touched, the others lie within the slices.
+        unsafe {
+            let [low, high] = [first, second].map(|x| {
+                let rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x.as_ptr().add(at)));
+                _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(rounded))
+            });
+            let pairs = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
+            _mm512_mask_storeu_ps(out.as_mut_ptr().add(at), mask, _mm512_castsi512_ps(pairs));
         }
     }
 }
@@ -216,6 +268,27 @@ pub(crate) mod tests {
                         "{channels}"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_joined_alike_for_all_cells() {
+        for length in [1, 5, 16, 31, 48] {
+            let row = |seed: f32| (0..length).map(|i| (i as f32 * seed).sin() * 1e3).collect::<Vec<f32>>();
+            let (first, second) = (row(0.7), row(0.3));
+            let rounded = by_arithmetic(&first).into_iter().zip(by_arithmetic(&second));
+            let want: Vec<u32> = rounded.clone().map(|(first, second)| pair(first, second).to_bits()).collect();
+            let apart: Vec<u32> = rounded.flat_map(|(a, b)| [a.to_bits(), b.to_bits()]).collect();
+            for (isa, cells) in kernels() {
+                let mut out = vec![-1.0; length];
+                join(isa, cells, &first, &second, &mut out);
+                let bits = |out: &[f32]| out.iter().map(|cell| cell.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&out), want, "{isa:?} {cells:?} {length}");
+                let mut left = vec![-1.0; left_cells(cells, 2) * length];
+                join_left(isa, cells, &first, &second, &mut left);
+                let want = if cells == Cells::Widened { &apart } else { &want };
+                assert_eq!(bits(&left), *want, "{isa:?} {cells:?} {length}");
             }
         }
     }

@@ -126,7 +126,7 @@ impl Task<'_> {
             let keys = columns.min(count - start);
             pack_rows(isa, self.k, self.rows[1], key + start, keys, width, plain);
             for (pair, to) in block.plain.chunks_exact(2 * columns).zip(panel.chunks_exact_mut(columns)) {
-                bf16::join(isa, &pair[..columns], &pair[columns..], to);
+                bf16::join(isa, self.cells, &pair[..columns], &pair[columns..], to);
             }
         }
     }
@@ -138,7 +138,7 @@ impl Task<'_> {
         let zeros = vec![0.0; width];
         for (pair, to) in block.values.chunks_exact_mut(width).take(count.div_ceil(2)).enumerate() {
             let second = if 2 * pair + 1 < count { value(2 * pair + 1) } else { &zeros };
-            bf16::join(self.isa, value(2 * pair), second, to);
+            bf16::join(self.isa, self.cells, value(2 * pair), second, to);
         }
     }
 }

@@ -101,11 +101,7 @@ impl Attention {
     ///
     /// Every size is at least 1.
     pub fn forward(&self, q: Heads, k: Heads, v: Heads, bias: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
-        let cells = match self.products {
-            Products::F32 => Cells::Single,
-            Products::Bf16 => crate::bf16::cells(),
-        };
-        self.forward_with(Isa::detect(), cells, q, k, v, bias)
+        self.forward_with(Isa::detect(), self.products.cells(), q, k, v, bias)
     }
 
     fn forward_with(

@@ -16,6 +16,7 @@ fn cases() -> Vec<Conv2d> {
             pad_before: 1,
             pad_after: 1,
             doubled: true,
+            products: Products::F32,
         })
         .into()
 }
@@ -90,10 +91,10 @@ fn its_gradients_are_those_of_the_repeated_picture() {
         }
         let dw = at_large.backward_weight(&twice, &dy);
         for isa in Isa::available() {
-            for (g, e) in c.backward_input_with(isa, &dy, &w).iter().zip(&dx) {
+            for (g, e) in c.backward_input_with(isa, Cells::Single, &dy, &w).iter().zip(&dx) {
                 assert!((f64::from(*g) - e).abs() < 1e-4 * (1.0 + e.abs()), "{isa:?} {c:?}: {g} is not {e}");
             }
-            for (g, e) in c.backward_weight_with(isa, &x, &dy).iter().zip(&dw) {
+            for (g, e) in c.backward_weight_with(isa, Cells::Single, &x, &dy).iter().zip(&dw) {
                 assert!((g - e).abs() < 1e-4 * (1.0 + e.abs()), "{isa:?} {c:?}: {g} is not {e}");
             }
         }
