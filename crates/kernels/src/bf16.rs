@@ -37,9 +37,14 @@ pub(crate) fn cells() -> Cells {
     Cells::Widened
 }
 
-/// The bits of the nearest `f32` whose lower half is zero, of two the one with an even last bit.
+/// The nearest `f32` whose lower half is zero, of two the one with an even last bit.
 #[inline(always)]
-fn nearest(x: f32) -> u32 {
+pub(crate) fn nearest(x: f32) -> f32 {
+    f32::from_bits(nearest_bits(x))
+}
+
+#[inline(always)]
+fn nearest_bits(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
     // A NaN might be rounded to infinity.
@@ -50,7 +55,7 @@ fn nearest(x: f32) -> u32 {
 /// A cell of two bf16.
 #[inline(always)]
 fn pair(first: f32, second: f32) -> f32 {
-    f32::from_bits(nearest(first) >> 16 | nearest(second))
+    f32::from_bits(nearest_bits(first) >> 16 | nearest_bits(second))
 }
 
 /// Rounds pixels of `channels` elements for `cells`, an odd number of channels filled up with a zero.
@@ -100,7 +105,7 @@ pub(crate) fn left_cells(cells: Cells, channels: usize) -> usize {
 #[inline(always)]
 fn rounded_loop<const FUSED: bool>(x: &[f32], out: &mut [f32]) {
     for (x, out) in x.iter().zip(out) {
-        *out = f32::from_bits(nearest(*x));
+        *out = nearest(*x);
     }
 }
 
@@ -133,8 +138,8 @@ pub(crate) fn join(isa: Isa, cells: Cells, first: &[f32], second: &[f32], out: &
 #[inline(always)]
 fn interleave_loop<const FUSED: bool>(first: &[f32], second: &[f32], out: &mut [f32]) {
     for ((first, second), out) in first.iter().zip(second).zip(out.chunks_exact_mut(2)) {
-        out[0] = f32::from_bits(nearest(*first));
-        out[1] = f32::from_bits(nearest(*second));
+        out[0] = nearest(*first);
+        out[1] = nearest(*second);
     }
 }
 
@@ -236,9 +241,9 @@ pub(crate) mod tests {
             (0xff80_0000, 0xff80_0000),
             (0x8000_0000, 0x8000_0000),
         ] {
-            assert_eq!(nearest(f32::from_bits(bits)), want, "{bits:x}");
+            assert_eq!(nearest_bits(f32::from_bits(bits)), want, "{bits:x}");
         }
-        assert!(f32::from_bits(nearest(f32::from_bits(0x7f80_0001))).is_nan());
+        assert!(nearest(f32::from_bits(0x7f80_0001)).is_nan());
     }
 
     #[test]
