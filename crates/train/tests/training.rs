@@ -143,7 +143,7 @@ fn a_stopped_run_goes_on_bit_for_bit() {
         if precision == bf16 {
             let mut other = parts.clone();
             other.run.precision = f32;
-            assert!(train(&other).unwrap_err().to_string().contains("run.precision is f32, but the run in"));
+            assert!(train(&other).unwrap_err().to_string().contains("run.precision is \"f32\", but the run in"));
         }
         // Which layers are skipped changes what is learned.
         if network == swinir() {
