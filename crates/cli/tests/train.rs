@@ -213,7 +213,9 @@ fn a_printed_configuration_is_the_run() {
     let mut command = diffbir();
     command.args(["train", "stage1", "--config"]).arg(&broken);
     command.assert().code(2).stderr(contains("broken.toml: line 2: "));
-    run(&["--set", "run.precision=bf16"]).code(2).stderr(contains("run.precision is \"bf16\", but the run in"));
+    run(&["--set", "run.precision=bf16"])
+        .code(2)
+        .stderr(contains("run.precision is \"bf16\", but the run in"));
     run(&["--set", "optimizer.beta2=0.5"]).code(2).stderr(contains("optimizer.beta2 is 0.5, but the run in"));
 }
 

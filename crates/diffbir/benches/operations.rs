@@ -51,7 +51,14 @@ impl Bench {
         let name = format!("conv {kernel}x{kernel} {input} to {output} at {side}");
         let products = 2 * side * side * input * output * kernel * kernel;
         self.measure(&name, products, || {
-            ops::conv2d(x.clone(), weight.clone(), Some(bias.clone()), 1, (kernel / 2, kernel / 2), Products::F32)
+            ops::conv2d(
+                x.clone(),
+                weight.clone(),
+                Some(bias.clone()),
+                1,
+                (kernel / 2, kernel / 2),
+                Products::F32,
+            )
         });
     }
 

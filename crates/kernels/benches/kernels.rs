@@ -152,8 +152,8 @@ fn convolutions(options: &Options) {
     }
 }
 
-/// Ways to use a weight: forward with the plain one, with the packed one in f32 and in bf16, the gradients.
-const WAYS: [&str; 5] = ["forward", "packed", "bf16", "input", "weight"];
+/// Ways to use a weight: forward with the plain one, with the packed one in f32 and in bf16, the gradients in both.
+const WAYS: [&str; 7] = ["forward", "packed", "bf16", "input", "weight", "input in bf16", "weight in bf16"];
 
 /// Times all ways, with input, weight, bias and a gradient of the output.
 fn products(
@@ -167,6 +167,7 @@ fn products(
     let packed = PackedWeight::new(weight, shape, Products::F32);
     let bf16 = PackedWeight::new(weight, shape, Products::Bf16);
     let double = Conv2d { doubled: true, ..*c };
+    let rounding = Conv2d { products: Products::Bf16, ..*c };
     if [c.kernel, c.stride, c.pad_before] == [3, 1, 1] {
         // As many operations as the large picture would take.
         let packed = PackedWeight::doubled(weight, shape, Products::F32);
@@ -189,6 +190,8 @@ fn products(
         .time(&name(WAYS[2]), flop, || drop(black_box(c.forward_packed(x, &bf16, bias, After::default()))));
     options.time(&name(WAYS[3]), flop, || drop(black_box(c.backward_input(dy, weight))));
     options.time(&name(WAYS[4]), flop, || drop(black_box(c.backward_weight(x, dy))));
+    options.time(&name(WAYS[5]), flop, || drop(black_box(rounding.backward_input(dy, weight))));
+    options.time(&name(WAYS[6]), flop, || drop(black_box(rounding.backward_weight(x, dy))));
 }
 
 /// (rows, features in, features out).

@@ -283,7 +283,8 @@ pub(crate) mod tests {
             let row = |seed: f32| (0..length).map(|i| (i as f32 * seed).sin() * 1e3).collect::<Vec<f32>>();
             let (first, second) = (row(0.7), row(0.3));
             let rounded = by_arithmetic(&first).into_iter().zip(by_arithmetic(&second));
-            let want: Vec<u32> = rounded.clone().map(|(first, second)| pair(first, second).to_bits()).collect();
+            let want: Vec<u32> =
+                rounded.clone().map(|(first, second)| pair(first, second).to_bits()).collect();
             let apart: Vec<u32> = rounded.flat_map(|(a, b)| [a.to_bits(), b.to_bits()]).collect();
             for (isa, cells) in kernels() {
                 let mut out = vec![-1.0; length];

@@ -299,7 +299,14 @@ impl Modulated {
         let sizes = scale.clone().powf_scalar(2.0).matmul(squares.transpose()) + Self::EPSILON;
         let weight = weight.permute([0, 2, 1]).reshape([output, kernel, kernel, input]);
         let half = kernel / 2;
-        let y = ops::conv2d(x * scale.reshape([batch, 1, 1, input]), weight, None, 1, (half, half), Products::F32);
+        let y = ops::conv2d(
+            x * scale.reshape([batch, 1, 1, input]),
+            weight,
+            None,
+            1,
+            (half, half),
+            Products::F32,
+        );
         (y, sizes.sqrt().reshape([batch, 1, 1, output]))
     }
 }

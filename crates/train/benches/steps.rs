@@ -8,7 +8,9 @@
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use diffbir::device::DeviceChoice;
+use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::controlnet::ControlNet;
+use diffbir_models::kl::KlConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
@@ -43,8 +45,8 @@ impl Bench {
             return;
         }
         let mut random = RandomInit { seed: 0 };
-        let (mut network, _) = build_to_train(self.products, &mut random, &self.device, network)
-            .expect("every tensor is drawn");
+        let (mut network, _) =
+            build_to_train(self.products, &mut random, &self.device, network).expect("every tensor is drawn");
         let mut optimizer = AdamW::new(OptimizerConfig::default(), &network);
         let mut seconds = Vec::new();
         for _ in 0..WARM_UP + self.runs {
@@ -109,6 +111,16 @@ fn small(bench: &Bench) {
         "swinir",
         |params| swinir.build(params),
         |network| (network.forward(degraded.clone()) - truth.clone()).square().mean(),
+    );
+    let kl = KlConfig { channels: 32, multipliers: vec![1, 2, 4], blocks: 1, ..KlConfig::official() };
+    let picture = bench.drawn([2, 128, 128, 3]);
+    bench.measure(
+        "autoencoder",
+        |params| kl.build(params),
+        |network| {
+            let mean = network.moments(picture.clone()).slice_dim(3, 0..kl.latent_channels);
+            (network.decode(mean) - picture.clone()).square().mean()
+        },
     );
     let unet = UnetConfig::nano();
     let [x, hint, target] = std::array::from_fn(|_| bench.drawn([16, 16, 16, 32]));

@@ -213,8 +213,7 @@ pub fn train_control(
         None => {
             let start = init.map_or_else(|| control_start(&unet, sizes), Ok)?;
             let products = config.run.precision.products();
-            let (frozen, _) =
-                build_to_train(products, &mut unet, &task.plain, |params| sizes.build(params))?;
+            let (frozen, _) = build_to_train(products, &mut unet, &task.plain, |params| sizes.build(params))?;
             unet.expect_all_used()?;
             // A frozen network on the differentiating device: its parameters are constants there.
             let differentiating = Module::no_grad(Module::train(frozen.clone()));

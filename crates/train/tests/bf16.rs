@@ -45,7 +45,8 @@ fn gradients<N: Module>(
 /// How far `b` is from `a`, over the length of `a`.
 fn apart(a: &[f32], b: &[f32]) -> f64 {
     assert_eq!(a.len(), b.len());
-    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let norm =
+        |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut a.iter().copied())
 }
 
@@ -71,15 +72,20 @@ fn compare<N: Module>(
 #[test]
 fn gradients_of_stage_1_are_near_those_in_f32() {
     let [low, high] = ["train_lq1", "train_gt1"].map(|name| tracked(given(name, [2, 3, 64, 64], picture)));
-    let swinir = SwinIrConfig { embed: 12, depths: vec![2, 2], heads: vec![6, 6], ..SwinIrConfig::official() };
-    compare("swinir", |params| swinir.build(params), |network| {
-        (network.forward(low.clone()) - high.clone()).square().mean()
-    });
+    let swinir =
+        SwinIrConfig { embed: 12, depths: vec![2, 2], heads: vec![6, 6], ..SwinIrConfig::official() };
+    compare(
+        "swinir",
+        |params| swinir.build(params),
+        |network| (network.forward(low.clone()) - high.clone()).square().mean(),
+    );
     let srvgg = SrvggConfig { features: 24, convolutions: 4, upscale: 4 };
     let small = tracked(given("train_lq1", [2, 3, 16, 16], picture));
-    compare("srvgg", |params| srvgg.build(params), |network| {
-        (network.forward(small.clone()) - high.clone()).square().mean()
-    });
+    compare(
+        "srvgg",
+        |params| srvgg.build(params),
+        |network| (network.forward(small.clone()) - high.clone()).square().mean(),
+    );
 }
 
 #[test]
@@ -93,11 +99,15 @@ fn gradients_of_an_autoencoder_are_near_those_in_f32() {
         scale: 0.5,
     };
     let truth = tracked(given("train_gt1", [2, 3, 33, 48], picture).slice_dim(1, 0..32));
-    compare("kl", |params| sizes.build(params), |network| {
-        let moments = recompute::parting(network.moments(truth.clone()));
-        let mean = moments.clone().slice_dim(3, 0..4);
-        (network.decode(mean) - truth.clone()).square().mean() + moments.square().mean()
-    });
+    compare(
+        "kl",
+        |params| sizes.build(params),
+        |network| {
+            let moments = recompute::parting(network.moments(truth.clone()));
+            let mean = moments.clone().slice_dim(3, 0..4);
+            (network.decode(mean) - truth.clone()).square().mean() + moments.square().mean()
+        },
+    );
 }
 
 #[test]

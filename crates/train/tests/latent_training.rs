@@ -338,7 +338,10 @@ fn what_does_not_fit_is_refused_before_the_first_step() {
     refused(&|config| config.text.encoder = None, "text.encoder: a network without a learned token");
     refused(&|config| config.text.dropout = 1.5, "text.dropout");
     diffbir_nn::ops::without_kernels(|| {
-        refused(&|config| config.run.precision = Precision::Bf16, "run.precision: only the CPU trains in bf16");
+        refused(
+            &|config| config.run.precision = Precision::Bf16,
+            "run.precision: only the CPU trains in bf16",
+        );
     });
     refused(&|config| config.data.side_cells = 7, "data.side_cells: it must be a multiple of 2");
     refused(&|config| config.data.side_cells = 100, "no picture of at least");

@@ -143,7 +143,9 @@ fn a_stopped_run_goes_on_bit_for_bit() {
         if precision == bf16 {
             let mut other = parts.clone();
             other.run.precision = f32;
-            assert!(train(&other).unwrap_err().to_string().contains("run.precision is \"f32\", but the run in"));
+            assert!(
+                train(&other).unwrap_err().to_string().contains("run.precision is \"f32\", but the run in")
+            );
         }
         // Which layers are skipped changes what is learned.
         if network == swinir() {
@@ -336,7 +338,10 @@ fn networks_learn_by_every_loss() {
             run.run.output = folder.path().join(format!("{name} in bf16"));
             run.run.precision = Precision::Bf16;
             let rounded = train(&run).unwrap();
-            assert!(rounded != losses && (rounded[2] - losses[2]).abs() < 0.02, "{name}: {losses:?} {rounded:?}");
+            assert!(
+                rounded != losses && (rounded[2] - losses[2]).abs() < 0.02,
+                "{name}: {losses:?} {rounded:?}"
+            );
         }
     }
 }

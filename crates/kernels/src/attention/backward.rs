@@ -229,7 +229,13 @@ impl Given<'_> {
 
 impl Block<'_> {
     /// Every two vectors to `width · cells` in `room`, zeros after the last one of an odd number.
-    fn join(&self, width: usize, cells: usize, room: &mut Vec<f32>, join: impl Fn(&[f32], &[f32], &mut [f32])) {
+    fn join(
+        &self,
+        width: usize,
+        cells: usize,
+        room: &mut Vec<f32>,
+        join: impl Fn(&[f32], &[f32], &mut [f32]),
+    ) {
         let zeros = vec![0.0; width];
         let vector = |index: usize| {
             if index < self.count { &self.data[index * self.row..][..width] } else { &zeros }

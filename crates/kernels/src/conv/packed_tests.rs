@@ -136,7 +136,10 @@ fn gradients_in_bf16_are_those_of_rounded_numbers() {
             for (got, want) in run(isa, cells).iter().zip(&want) {
                 assert_eq!(got.len(), want.len(), "{c:?}");
                 for (g, e) in got.iter().zip(want) {
-                    assert!((g - e).abs() < 1e-4 * (1.0 + e.abs()), "{isa:?} {cells:?} {c:?}: {g} is not {e}");
+                    assert!(
+                        (g - e).abs() < 1e-4 * (1.0 + e.abs()),
+                        "{isa:?} {cells:?} {c:?}: {g} is not {e}"
+                    );
                 }
             }
         }

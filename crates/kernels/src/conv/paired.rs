@@ -32,7 +32,8 @@ pub(super) fn add_weight(c: &Conv2d, isa: Isa, cells: Cells, x: &[f32], dy: &[f3
     let (left, step) = (bf16::left_cells(cells, 2), c.kernel.min(2 * c.stride));
     let gradient = Gradient { c, isa, cells, left, step };
     let passes = passes(c, PASS_PIXELS);
-    let most = passes.iter().map(|pass| gradient.size(pass)).fold([0; 2], |a, b| [a[0].max(b[0]), a[1].max(b[1])]);
+    let most =
+        passes.iter().map(|pass| gradient.size(pass)).fold([0; 2], |a, b| [a[0].max(b[0]), a[1].max(b[1])]);
     let size = most[0] + most[1];
     let room = (JOINED / size.max(1)).clamp(1, passes.len().max(1));
     let mut joined = vec![0.0; size * room];
@@ -103,7 +104,8 @@ impl Gradient<'_> {
                 let count = to.len() / inputs;
                 // Those whose pair lies in the picture.
                 let start = (-first).clamp(0, count as isize) as usize;
-                let end = ((width - stride.min(width)) as isize - first).clamp(start as isize, count as isize) as usize;
+                let end = ((width - stride.min(width)) as isize - first).clamp(start as isize, count as isize)
+                    as usize;
                 let inside = &mut to[start * inputs..end * inputs];
                 let col = (first + start as isize) as usize;
                 if !inside.is_empty() {
