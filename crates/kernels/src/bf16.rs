@@ -25,7 +25,7 @@ pub fn bf16_is_fast() -> bool {
 /// Whether kernels with pairs of bf16 on both sides run.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_pairs(isa: Isa) -> bool {
-    isa == Isa::Avx512 && is_x86_feature_detected!("avx512bf16")
+    isa == Isa::Avx512 && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw")
 }
 
 /// The cells to multiply bf16 with on this machine.
@@ -188,22 +188,36 @@ unsafe fn pairs_avx512(x: &[f32], out: &mut [f32]) {
 /// [`join`].
 ///
 /// # Safety
-/// The machine has AVX-512 F and bf16.
+/// The machine has AVX-512 F, BW and bf16.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bf16")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn join_avx512(first: &[f32], second: &[f32], out: &mut [f32]) {
     use std::arch::x86_64::*;
     assert!(first.len() == out.len() && second.len() == out.len(), "pairs");
-    for at in (0..out.len()).step_by(16) {
-        let mask = ((1_u32 << (out.len() - at).min(16)) - 1) as __mmask16;
+    let pairs = |first: __m512, second: __m512| {
+        // Those of `first` and then those of `second`, to be taken in turns.
+        let order: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
+        // SAFETY: vectors of the same size, any bits are bf16.
+        unsafe {
+            let order = std::mem::transmute::<[u16; 32], __m512i>(order);
+            let rounded = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, rounded))
+        }
+    };
+    let whole = out.len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: sixteen elements from here on lie within the slices.
+        unsafe {
+            let [a, b] = [first, second].map(|x| _mm512_loadu_ps(x.as_ptr().add(at)));
+            _mm512_storeu_ps(out.as_mut_ptr().add(at), pairs(a, b));
+        }
+    }
+    if whole < out.len() {
+        let mask = ((1_u32 << (out.len() - whole)) - 1) as __mmask16;
         // SAFETY: masked lanes are not touched, the others lie within the slices.
         unsafe {
-            let [low, high] = [first, second].map(|x| {
-                let rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x.as_ptr().add(at)));
-                _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(rounded))
-            });
-            let pairs = _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
-            _mm512_mask_storeu_ps(out.as_mut_ptr().add(at), mask, _mm512_castsi512_ps(pairs));
+            let [a, b] = [first, second].map(|x| _mm512_maskz_loadu_ps(mask, x.as_ptr().add(whole)));
+            _mm512_mask_storeu_ps(out.as_mut_ptr().add(whole), mask, pairs(a, b));
         }
     }
 }

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 const PASS_PIXELS: usize = 512;
 
 /// About how many cells are joined at a time: they stay in the last cache.
-const JOINED: usize = 1 << 19;
+const JOINED: usize = 1 << 18;
 
 /// A gradient that is computed.
 struct Gradient<'a> {
