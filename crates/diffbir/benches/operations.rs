@@ -66,7 +66,7 @@ impl Bench {
         let (x, weight, bias) =
             (self.drawn([2, rows, input]), self.drawn([output, input]), self.drawn([output]));
         self.measure(&format!("linear {input} to {output} of {rows}"), 2 * rows * input * output, || {
-            ops::linear(x.clone(), weight.clone(), Some(bias.clone()))
+            ops::linear(x.clone(), weight.clone(), Some(bias.clone()), Products::F32)
         });
     }
 
