@@ -206,6 +206,9 @@ fn a_printed_configuration_is_the_run() {
         command.arg("--output").arg(folder.path().join("run")).assert()
     };
     run(&[]).success().stderr(contains("step 2: loss"));
+    let mut command = diffbir();
+    command.args(["train", "stage1", "--config", file, "--set", "run.precision=bf16", "--output"]);
+    command.arg(folder.path().join("bf16")).assert().success().stderr(contains("step 2: loss"));
     let kept = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
     assert_eq!(kept.lines().filter(|line| !line.starts_with("output")).count(), first.lines().count() - 1);
     let broken = folder.path().join("broken.toml");

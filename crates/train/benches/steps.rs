@@ -3,7 +3,7 @@
 //! `cargo bench --workspace --bench steps -- [part of a name] [--runs 9] [--device cpu] [--precision f32|bf16]`
 //!
 //! One line a network: the median of the steps, after two that do not count. `RAYON_NUM_THREADS` says how many
-//! threads. `bench/training.py` runs this and PyTorch in turns. On a graphics card stage 2 also at official size.
+//! threads. `bench/training.py` runs this and PyTorch in turns, `bench/precision.py` this in f32 and bf16. On a graphics card stage 2 also at official size.
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
