@@ -206,6 +206,9 @@ fn a_printed_configuration_is_the_run() {
         command.arg("--output").arg(folder.path().join("run")).assert()
     };
     run(&[]).success().stderr(contains("step 2: loss"));
+    let mut command = diffbir();
+    command.args(["train", "stage1", "--config", file, "--set", "run.precision=bf16", "--output"]);
+    command.arg(folder.path().join("bf16")).assert().success().stderr(contains("step 2: loss"));
     let kept = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
     assert_eq!(kept.lines().filter(|line| !line.starts_with("output")).count(), first.lines().count() - 1);
     let broken = folder.path().join("broken.toml");
@@ -213,6 +216,9 @@ fn a_printed_configuration_is_the_run() {
     let mut command = diffbir();
     command.args(["train", "stage1", "--config"]).arg(&broken);
     command.assert().code(2).stderr(contains("broken.toml: line 2: "));
+    run(&["--set", "run.precision=bf16"])
+        .code(2)
+        .stderr(contains("run.precision is \"bf16\", but the run in"));
     run(&["--set", "optimizer.beta2=0.5"]).code(2).stderr(contains("optimizer.beta2 is 0.5, but the run in"));
 }
 

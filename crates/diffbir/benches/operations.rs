@@ -51,7 +51,14 @@ impl Bench {
         let name = format!("conv {kernel}x{kernel} {input} to {output} at {side}");
         let products = 2 * side * side * input * output * kernel * kernel;
         self.measure(&name, products, || {
-            ops::conv2d(x.clone(), weight.clone(), Some(bias.clone()), 1, (kernel / 2, kernel / 2))
+            ops::conv2d(
+                x.clone(),
+                weight.clone(),
+                Some(bias.clone()),
+                1,
+                (kernel / 2, kernel / 2),
+                Products::F32,
+            )
         });
     }
 
@@ -59,7 +66,7 @@ impl Bench {
         let (x, weight, bias) =
             (self.drawn([2, rows, input]), self.drawn([output, input]), self.drawn([output]));
         self.measure(&format!("linear {input} to {output} of {rows}"), 2 * rows * input * output, || {
-            ops::linear(x.clone(), weight.clone(), Some(bias.clone()))
+            ops::linear(x.clone(), weight.clone(), Some(bias.clone()), Products::F32)
         });
     }
 

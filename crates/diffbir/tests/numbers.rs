@@ -124,7 +124,7 @@ fn operations(device: &Device) {
     for (input, output, rows) in [(16, 24, 40), (320, 64, 130), (7, 5, 3), (64, 48, 4200)] {
         compare_runs(&format!("linear {input} to {output} of {rows}"), device, |precision, device| {
             let (x, weight) = (of(precision, [rows, input], device), of(precision, [output, input], device));
-            ops::linear(x, weight, bias(output, device))
+            ops::linear(x, weight, bias(output, device), Products::F32)
         });
     }
     for (kernel, stride, padding, input) in [
@@ -140,12 +140,12 @@ fn operations(device: &Device) {
         compare_runs(&name, device, |precision, device| {
             let x = of(precision, [2, 18, 14, input], device);
             let weight = of(precision, [10, kernel, kernel, input], device);
-            ops::conv2d(x, weight, bias(10, device), stride, padding)
+            ops::conv2d(x, weight, bias(10, device), stride, padding, Products::F32)
         });
     }
     compare_runs("convolution of doubled", device, |precision, device| {
         let (x, weight) = (of(precision, [2, 9, 7, 16], device), of(precision, [8, 3, 3, 16], device));
-        ops::conv2d_doubled(x, weight, bias(8, device))
+        ops::conv2d_doubled(x, weight, bias(8, device), Products::F32)
     });
     for (side, channels, groups) in [(6, 32, 4), (40, 24, 8), (5, 20, 2)] {
         compare_runs(&format!("group norm of {channels} at {side}"), device, |precision, device| {

@@ -133,6 +133,7 @@ fn convolutions(options: &Options) {
             pad_before: pad,
             pad_after: pad,
             doubled: false,
+            products: Products::F32,
         };
         let name = |what: &str| {
             format!("conv {what} {kernel}x{kernel}/{stride} {inputs}->{outputs} {side} b{batch}")
@@ -151,8 +152,8 @@ fn convolutions(options: &Options) {
     }
 }
 
-/// Ways to use a weight: forward with the plain one, with the packed one in f32 and in bf16, the gradients.
-const WAYS: [&str; 5] = ["forward", "packed", "bf16", "input", "weight"];
+/// Ways to use a weight: forward with the plain one, with the packed one in f32 and in bf16, the gradients in both.
+const WAYS: [&str; 7] = ["forward", "packed", "bf16", "input", "weight", "input in bf16", "weight in bf16"];
 
 /// Times all ways, with input, weight, bias and a gradient of the output.
 fn products(
@@ -166,6 +167,7 @@ fn products(
     let packed = PackedWeight::new(weight, shape, Products::F32);
     let bf16 = PackedWeight::new(weight, shape, Products::Bf16);
     let double = Conv2d { doubled: true, ..*c };
+    let rounding = Conv2d { products: Products::Bf16, ..*c };
     if [c.kernel, c.stride, c.pad_before] == [3, 1, 1] {
         // As many operations as the large picture would take.
         let packed = PackedWeight::doubled(weight, shape, Products::F32);
@@ -188,6 +190,8 @@ fn products(
         .time(&name(WAYS[2]), flop, || drop(black_box(c.forward_packed(x, &bf16, bias, After::default()))));
     options.time(&name(WAYS[3]), flop, || drop(black_box(c.backward_input(dy, weight))));
     options.time(&name(WAYS[4]), flop, || drop(black_box(c.backward_weight(x, dy))));
+    options.time(&name(WAYS[5]), flop, || drop(black_box(rounding.backward_input(dy, weight))));
+    options.time(&name(WAYS[6]), flop, || drop(black_box(rounding.backward_weight(x, dy))));
 }
 
 /// (rows, features in, features out).
@@ -216,6 +220,7 @@ fn linear_maps(options: &Options) {
             pad_before: 0,
             pad_after: 0,
             doubled: false,
+            products: Products::F32,
         };
         let flop = 2.0 * (rows * inputs * outputs) as f64;
         let [x, weight, bias, dy] = [rows * inputs, inputs * outputs, outputs, rows * outputs].map(noise);

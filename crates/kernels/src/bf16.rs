@@ -25,7 +25,7 @@ pub fn bf16_is_fast() -> bool {
 /// Whether kernels with pairs of bf16 on both sides run.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_pairs(isa: Isa) -> bool {
-    isa == Isa::Avx512 && is_x86_feature_detected!("avx512bf16")
+    isa == Isa::Avx512 && is_x86_feature_detected!("avx512bf16") && is_x86_feature_detected!("avx512bw")
 }
 
 /// The cells to multiply bf16 with on this machine.
@@ -37,9 +37,14 @@ pub(crate) fn cells() -> Cells {
     Cells::Widened
 }
 
-/// The bits of the nearest `f32` whose lower half is zero, of two the one with an even last bit.
+/// The nearest `f32` whose lower half is zero, of two the one with an even last bit.
 #[inline(always)]
-fn nearest(x: f32) -> u32 {
+pub(crate) fn nearest(x: f32) -> f32 {
+    f32::from_bits(nearest_bits(x))
+}
+
+#[inline(always)]
+fn nearest_bits(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
     // A NaN might be rounded to infinity.
@@ -50,7 +55,7 @@ fn nearest(x: f32) -> u32 {
 /// A cell of two bf16.
 #[inline(always)]
 fn pair(first: f32, second: f32) -> f32 {
-    f32::from_bits(nearest(first) >> 16 | nearest(second))
+    f32::from_bits(nearest_bits(first) >> 16 | nearest_bits(second))
 }
 
 /// Rounds pixels of `channels` elements for `cells`, an odd number of channels filled up with a zero.
@@ -100,7 +105,7 @@ pub(crate) fn left_cells(cells: Cells, channels: usize) -> usize {
 #[inline(always)]
 fn rounded_loop<const FUSED: bool>(x: &[f32], out: &mut [f32]) {
     for (x, out) in x.iter().zip(out) {
-        *out = f32::from_bits(nearest(*x));
+        *out = nearest(*x);
     }
 }
 
@@ -117,8 +122,37 @@ fn join_loop<const FUSED: bool>(first: &[f32], second: &[f32], out: &mut [f32]) 
 }
 
 for_each_isa! {
-    /// A pair of each element of one row and the one of the next.
-    pub(crate) fn join(first: &[f32], second: &[f32], out: &mut [f32]) = join_loop
+    fn joined(first: &[f32], second: &[f32], out: &mut [f32]) = join_loop
+}
+
+/// A pair of each element of one row and the one of the next, for the right side.
+pub(crate) fn join(isa: Isa, cells: Cells, first: &[f32], second: &[f32], out: &mut [f32]) {
+    match cells {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the machine has the instructions, or there were no such cells.
+        Cells::Pairs => unsafe { join_avx512(first, second, out) },
+        _ => joined(isa, first, second, out),
+    }
+}
+
+#[inline(always)]
+fn interleave_loop<const FUSED: bool>(first: &[f32], second: &[f32], out: &mut [f32]) {
+    for ((first, second), out) in first.iter().zip(second).zip(out.chunks_exact_mut(2)) {
+        out[0] = nearest(*first);
+        out[1] = nearest(*second);
+    }
+}
+
+for_each_isa! {
+    fn interleaved(first: &[f32], second: &[f32], out: &mut [f32]) = interleave_loop
+}
+
+/// The same for the left side, whose pairs take [`left_cells`] of two.
+pub(crate) fn join_left(isa: Isa, cells: Cells, first: &[f32], second: &[f32], out: &mut [f32]) {
+    match cells {
+        Cells::Widened => interleaved(isa, first, second, out),
+        _ => join(isa, cells, first, second, out),
+    }
 }
 
 /// Pairs of neighbours; a zero beside the last one of an odd number.
@@ -147,6 +181,43 @@ unsafe fn pairs_avx512(x: &[f32], out: &mut [f32]) {
             let high = _mm512_maskz_loadu_ps(mask(x.len().saturating_sub(16)), x.as_ptr().wrapping_add(16));
             let pairs = std::mem::transmute::<__m512bh, __m512>(_mm512_cvtne2ps_pbh(high, low));
             _mm512_mask_storeu_ps(out.as_mut_ptr(), mask(out.len()), pairs);
+        }
+    }
+}
+
+/// [`join`].
+///
+/// # Safety
+/// The machine has AVX-512 F, BW and bf16.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn join_avx512(first: &[f32], second: &[f32], out: &mut [f32]) {
+    use std::arch::x86_64::*;
+    assert!(first.len() == out.len() && second.len() == out.len(), "pairs");
+    let pairs = |first: __m512, second: __m512| {
+        // Those of `first` and then those of `second`, to be taken in turns.
+        let order: [u16; 32] = std::array::from_fn(|i| (i / 2 + i % 2 * 16) as u16);
+        // SAFETY: vectors of the same size, any bits are bf16.
+        unsafe {
+            let order = std::mem::transmute::<[u16; 32], __m512i>(order);
+            let rounded = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+            _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, rounded))
+        }
+    };
+    let whole = out.len() / 16 * 16;
+    for at in (0..whole).step_by(16) {
+        // SAFETY: sixteen elements from here on lie within the slices.
+        unsafe {
+            let [a, b] = [first, second].map(|x| _mm512_loadu_ps(x.as_ptr().add(at)));
+            _mm512_storeu_ps(out.as_mut_ptr().add(at), pairs(a, b));
+        }
+    }
+    if whole < out.len() {
+        let mask = ((1_u32 << (out.len() - whole)) - 1) as __mmask16;
+        // SAFETY: masked lanes are not touched, the others lie within the slices.
+        unsafe {
+            let [a, b] = [first, second].map(|x| _mm512_maskz_loadu_ps(mask, x.as_ptr().add(whole)));
+            _mm512_mask_storeu_ps(out.as_mut_ptr().add(whole), mask, pairs(a, b));
         }
     }
 }
@@ -184,9 +255,9 @@ pub(crate) mod tests {
             (0xff80_0000, 0xff80_0000),
             (0x8000_0000, 0x8000_0000),
         ] {
-            assert_eq!(nearest(f32::from_bits(bits)), want, "{bits:x}");
+            assert_eq!(nearest_bits(f32::from_bits(bits)), want, "{bits:x}");
         }
-        assert!(f32::from_bits(nearest(f32::from_bits(0x7f80_0001))).is_nan());
+        assert!(nearest(f32::from_bits(0x7f80_0001)).is_nan());
     }
 
     #[test]
@@ -216,6 +287,28 @@ pub(crate) mod tests {
                         "{channels}"
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_joined_alike_for_all_cells() {
+        for length in [1, 5, 16, 31, 48] {
+            let row = |seed: f32| (0..length).map(|i| (i as f32 * seed).sin() * 1e3).collect::<Vec<f32>>();
+            let (first, second) = (row(0.7), row(0.3));
+            let rounded = by_arithmetic(&first).into_iter().zip(by_arithmetic(&second));
+            let want: Vec<u32> =
+                rounded.clone().map(|(first, second)| pair(first, second).to_bits()).collect();
+            let apart: Vec<u32> = rounded.flat_map(|(a, b)| [a.to_bits(), b.to_bits()]).collect();
+            for (isa, cells) in kernels() {
+                let mut out = vec![-1.0; length];
+                join(isa, cells, &first, &second, &mut out);
+                let bits = |out: &[f32]| out.iter().map(|cell| cell.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&out), want, "{isa:?} {cells:?} {length}");
+                let mut left = vec![-1.0; left_cells(cells, 2) * length];
+                join_left(isa, cells, &first, &second, &mut left);
+                let want = if cells == Cells::Widened { &apart } else { &want };
+                assert_eq!(bits(&left), *want, "{isa:?} {cells:?} {length}");
             }
         }
     }

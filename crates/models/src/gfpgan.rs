@@ -10,7 +10,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, Linear};
 use diffbir_nn::params::Init;
-use diffbir_nn::{Params, WeightError, ops};
+use diffbir_nn::{Params, Products, WeightError, ops};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::f64::consts::SQRT_2;
@@ -299,7 +299,14 @@ impl Modulated {
         let sizes = scale.clone().powf_scalar(2.0).matmul(squares.transpose()) + Self::EPSILON;
         let weight = weight.permute([0, 2, 1]).reshape([output, kernel, kernel, input]);
         let half = kernel / 2;
-        let y = ops::conv2d(x * scale.reshape([batch, 1, 1, input]), weight, None, 1, (half, half));
+        let y = ops::conv2d(
+            x * scale.reshape([batch, 1, 1, input]),
+            weight,
+            None,
+            1,
+            (half, half),
+            Products::F32,
+        );
         (y, sizes.sqrt().reshape([batch, 1, 1, output]))
     }
 }

@@ -151,9 +151,17 @@ pub struct Params<'a> {
     shared: Rc<RefCell<Shared<'a>>>,
     prefix: String,
     device: Device,
-    /// Of tensors with more than one dimension.
+    weights: Weights,
+}
+
+/// What becomes of weights.
+#[derive(Clone, Copy, Default)]
+struct Weights {
+    /// That they are held in: all tensors with more than one dimension.
     precision: Precision,
-    /// Whether weights are laid out for the kernels of the CPU, once and for all.
+    /// Of convolutions and linear maps on the CPU.
+    products: Products,
+    /// Whether they are laid out for the kernels of the CPU, once and for all.
     packs: bool,
 }
 
@@ -195,7 +203,18 @@ pub fn build<N>(
     device: &Device,
     network: impl FnOnce(&Params) -> Result<N, WeightError>,
 ) -> Result<(N, Keys), WeightError> {
-    run(Some(source), device, Precision::F32, false, network)
+    build_to_train(Products::F32, source, device, network)
+}
+
+/// The same; on the CPU its convolutions, linear maps and attentions multiply, forward and backward, in other numbers
+/// than f32. What a network asks for in full does not.
+pub fn build_to_train<N>(
+    products: Products,
+    source: &mut dyn Source,
+    device: &Device,
+    network: impl FnOnce(&Params) -> Result<N, WeightError>,
+) -> Result<(N, Keys), WeightError> {
+    run(Some(source), device, Weights { products, ..Weights::default() }, network)
 }
 
 /// Builds a network to be used and not trained, its weights held in `precision`.
@@ -206,24 +225,23 @@ pub fn build_in<N>(
     network: impl FnOnce(&Params) -> Result<N, WeightError>,
 ) -> Result<N, WeightError> {
     let packs = ops::on_cpu(device) && !device.is_autodiff();
-    Ok(run(Some(source), device, precision, packs, network)?.0)
+    let products = if precision == Precision::Bf16 { Products::Bf16 } else { Products::F32 };
+    Ok(run(Some(source), device, Weights { precision, products, packs }, network)?.0)
 }
 
 /// The names and shapes of a network, without any values.
 pub fn keys_of<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> Result<Keys, WeightError> {
-    Ok(run(None, &Device::flex(), Precision::F32, false, network)?.1)
+    Ok(run(None, &Device::flex(), Weights::default(), network)?.1)
 }
 
 fn run<N>(
     source: Option<&mut dyn Source>,
     device: &Device,
-    precision: Precision,
-    packs: bool,
+    weights: Weights,
     network: impl FnOnce(&Params) -> Result<N, WeightError>,
 ) -> Result<(N, Keys), WeightError> {
     let shared = Rc::new(RefCell::new(Shared { source, keys: Keys::default() }));
-    let params =
-        Params { shared: shared.clone(), prefix: String::new(), device: device.clone(), precision, packs };
+    let params = Params { shared: shared.clone(), prefix: String::new(), device: device.clone(), weights };
     let network = network(&params)?;
     let keys = std::mem::take(&mut shared.borrow_mut().keys);
     Ok((network, keys))
@@ -239,7 +257,8 @@ impl<'a> Params<'a> {
 
     /// The same place, for a part of the network that is held in f32 whatever the rest is.
     pub fn in_full(&self) -> Params<'a> {
-        Params { precision: Precision::F32, ..self.clone() }
+        let weights = Weights { packs: self.weights.packs, ..Weights::default() };
+        Params { weights, ..self.clone() }
     }
 
     /// The device that the network is built on.
@@ -256,7 +275,7 @@ impl<'a> Params<'a> {
     ) -> Result<Param<Tensor<D>>, WeightError> {
         let (id, held) = self.declare(name, shape, Order::Same);
         let Some(values) = self.values(name, &shape, init)? else { return Ok(self.without_values(id, held)) };
-        let dtype = if D == 1 { DType::F32 } else { self.precision.dtype() };
+        let dtype = if D == 1 { DType::F32 } else { self.weights.precision.dtype() };
         Ok(self.with_values(id, held, values, dtype))
     }
 
@@ -314,18 +333,17 @@ impl<'a> Params<'a> {
         pack: fn(&[f32], [usize; 4], Products) -> PackedWeight,
     ) -> Result<Weight<D>, WeightError> {
         let (id, held) = self.declare(name, shape, order);
+        let Weights { precision, products, packs } = self.weights;
         let Some(mut values) = self.values(name, &shape, init)? else {
-            return Ok(Weight::plain(self.without_values(id, held)));
+            return Ok(Weight::plain(self.without_values(id, held), products));
         };
         if order == Order::Convolution {
             values = permute(&values, [shape[0], shape[1], shape[2..].iter().product()]);
         }
-        let products = match self.precision {
-            Precision::F32 if self.packs => Products::F32,
-            Precision::Bf16 if self.packs => Products::Bf16,
-            // The kernels have no half floats.
-            other => return Ok(Weight::plain(self.with_values(id, held, values, other.dtype()))),
-        };
+        // The kernels have no half floats.
+        if !packs || precision == Precision::F16 {
+            return Ok(Weight::plain(self.with_values(id, held, values, precision.dtype()), products));
+        }
         let sizes = match held[..] {
             [out, kernel, _, input] => [out, kernel, kernel, input],
             [out, input] => [out, 1, 1, input],

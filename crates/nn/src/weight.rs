@@ -16,6 +16,8 @@ pub struct Weight<const D: usize> {
     plain: Param<Tensor<D>>,
     #[module(skip)]
     packed: Option<Packed>,
+    #[module(skip)]
+    products: Products,
 }
 
 /// A weight in the order in which the CPU's kernels read it.
@@ -29,19 +31,20 @@ impl fmt::Debug for Packed {
 }
 
 impl<const D: usize> Weight<D> {
-    /// One that can be trained.
-    pub(crate) fn plain(plain: Param<Tensor<D>>) -> Self {
-        Self { plain, packed: None }
+    /// One that can be trained; on the CPU it is multiplied so, forward and backward.
+    pub(crate) fn plain(plain: Param<Tensor<D>>, products: Products) -> Self {
+        Self { plain, packed: None, products }
     }
 
     /// One that cannot: `name` holds no values.
     pub(crate) fn packed(name: Param<Tensor<D>>, packed: PackedWeight) -> Self {
-        Self { plain: name, packed: Some(Packed(Arc::new(packed))) }
+        let products = packed.products();
+        Self { plain: name, packed: Some(Packed(Arc::new(packed))), products }
     }
 
     /// In which numbers it is multiplied on the CPU; an attention on its results does the same.
     pub fn products(&self) -> Products {
-        self.packed.as_ref().map_or(Products::F32, |Packed(weight)| weight.products())
+        self.products
     }
 }
 
@@ -77,7 +80,7 @@ impl Weight<4> {
             Some(Packed(weight)) => {
                 ops::conv2d_packed(x, weight.clone(), bias, stride, padding, Following::NOTHING)
             }
-            None => ops::conv2d(x, self.plain.val(), bias, stride, padding),
+            None => ops::conv2d(x, self.plain.val(), bias, stride, padding, self.products),
         };
         told(&self.plain, y)
     }
@@ -88,7 +91,7 @@ impl Weight<4> {
             Some(Packed(weight)) => {
                 ops::conv2d_packed(x, weight.clone(), bias, 1, (1, 1), Following::NOTHING)
             }
-            None => ops::conv2d_doubled(x, self.plain.val(), bias),
+            None => ops::conv2d_doubled(x, self.plain.val(), bias, self.products),
         };
         told(&self.plain, y)
     }
@@ -116,7 +119,7 @@ impl Weight<2> {
     pub fn multiply<const D: usize>(&self, x: Tensor<D>, bias: Option<Tensor<1>>) -> Tensor<D> {
         let y = match &self.packed {
             Some(Packed(weight)) => ops::linear_packed(x, weight.clone(), bias, None),
-            None => ops::linear(x, self.plain.val(), bias),
+            None => ops::linear(x, self.plain.val(), bias, self.products),
         };
         told(&self.plain, y)
     }

@@ -26,7 +26,7 @@ fn convolution_and_its_gradients_are_burns() {
         let [x, w] = [wave([2, 10, 12, 3], 0.3), wave([5, 3, 3, 3], 0.7)].map(Tensor::require_grad);
         let b = wave([5], 1.1).require_grad();
         let options = ConvOptions::new_with_padding([stride; 2], [padding; 2], [1, 1], 1);
-        let ours = ops::conv2d(x.clone(), w.clone(), Some(b.clone()), stride, padding);
+        let ours = ops::conv2d(x.clone(), w.clone(), Some(b.clone()), stride, padding, Products::F32);
         let theirs = burn_conv2d(
             x.clone().permute([0, 3, 1, 2]),
             w.clone().permute([0, 3, 1, 2]),
@@ -47,8 +47,9 @@ fn convolution_and_its_gradients_are_burns() {
 fn a_doubled_convolution_and_its_gradients_are_those_of_the_large_picture() {
     let [x, w] = [wave([2, 5, 6, 3], 0.3), wave([5, 3, 3, 3], 0.7)].map(Tensor::require_grad);
     let b = wave([5], 1.1).require_grad();
-    let ours = ops::conv2d_doubled(x.clone(), w.clone(), Some(b.clone()));
-    let theirs = ops::conv2d(ops::upsample_nearest2x(x.clone()), w.clone(), Some(b.clone()), 1, (1, 1));
+    let ours = ops::conv2d_doubled(x.clone(), w.clone(), Some(b.clone()), Products::F32);
+    let large = ops::upsample_nearest2x(x.clone());
+    let theirs = ops::conv2d(large, w.clone(), Some(b.clone()), 1, (1, 1), Products::F32);
     close("output", ours.clone(), theirs.clone());
     let weights = wave(ours.dims(), 0.13);
     let (ours, theirs) = ((ours * weights.clone()).sum().backward(), (theirs * weights).sum().backward());
@@ -75,7 +76,7 @@ fn transposed_convolution_and_its_gradients_are_burns() {
 fn linear_map_and_its_gradients_are_burns() {
     let [x, w] = [wave([2, 7, 19], 0.3), wave([1, 33, 19], 0.7)].map(Tensor::require_grad);
     let b = wave([33], 1.1).require_grad();
-    let ours = ops::linear(x.clone(), w.clone().reshape([33, 19]), Some(b.clone()));
+    let ours = ops::linear(x.clone(), w.clone().reshape([33, 19]), Some(b.clone()), Products::F32);
     let theirs = x.clone().matmul(w.clone().transpose().repeat_dim(0, 2)) + b.clone().unsqueeze();
     close("output", ours.clone(), theirs.clone());
     let weights = wave(ours.dims(), 0.13);
@@ -88,8 +89,8 @@ fn linear_map_and_its_gradients_are_burns() {
 #[test]
 fn a_linear_map_of_a_row_does_not_depend_on_the_batch() {
     let [x, w] = [wave([2, 1280], 0.3), wave([1280, 1280], 0.7)];
-    let both = ops::linear(x.clone(), w.clone(), None).slice_dim(0, 0..1).into_data();
-    let one = ops::linear(x.slice_dim(0, 0..1), w, None).into_data();
+    let both = ops::linear(x.clone(), w.clone(), None, Products::F32).slice_dim(0, 0..1).into_data();
+    let one = ops::linear(x.slice_dim(0, 0..1), w, None, Products::F32).into_data();
     assert_eq!(one, both);
 }
 

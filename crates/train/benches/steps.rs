@@ -1,19 +1,21 @@
 //! Seconds of a training step of networks of the built-in model's size: forward, backward, AdamW, on random numbers.
 //!
-//! `cargo bench --workspace --bench steps -- [part of a name] [--runs 9] [--device cpu]`
+//! `cargo bench --workspace --bench steps -- [part of a name] [--runs 9] [--device cpu] [--precision f32|bf16]`
 //!
 //! One line a network: the median of the steps, after two that do not count. `RAYON_NUM_THREADS` says how many
-//! threads. `bench/training.py` runs this and PyTorch in turns. On a graphics card stage 2 also at official size.
+//! threads. `bench/training.py` runs this and PyTorch in turns, `bench/precision.py` this in f32 and bf16. On a graphics card stage 2 also at official size.
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use diffbir::device::DeviceChoice;
+use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::controlnet::ControlNet;
+use diffbir_models::kl::KlConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
-use diffbir_nn::params::{RandomInit, build};
-use diffbir_nn::{Params, WeightError, on_workers};
+use diffbir_nn::params::{RandomInit, build_to_train};
+use diffbir_nn::{Params, Products, WeightError, on_workers};
 use diffbir_train::config::OptimizerConfig;
 use diffbir_train::optimizer::{AdamW, Summed};
 use std::time::Instant;
@@ -23,6 +25,7 @@ const WARM_UP: usize = 2;
 
 struct Bench {
     device: Device,
+    products: Products,
     filter: String,
     runs: usize,
 }
@@ -42,7 +45,8 @@ impl Bench {
             return;
         }
         let mut random = RandomInit { seed: 0 };
-        let (mut network, _) = build(&mut random, &self.device, network).expect("every tensor is drawn");
+        let (mut network, _) =
+            build_to_train(self.products, &mut random, &self.device, network).expect("every tensor is drawn");
         let mut optimizer = AdamW::new(OptimizerConfig::default(), &network);
         let mut seconds = Vec::new();
         for _ in 0..WARM_UP + self.runs {
@@ -60,7 +64,7 @@ impl Bench {
 }
 
 fn main() {
-    let mut bench = Bench { device: Device::flex(), filter: String::new(), runs: 9 };
+    let mut bench = Bench { device: Device::flex(), products: Products::F32, filter: String::new(), runs: 9 };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -71,6 +75,13 @@ fn main() {
             "--device" => {
                 let choice = arguments.next().and_then(|name| name.parse::<DeviceChoice>().ok());
                 bench.device = choice.expect("--device wants a device").open().expect("it starts").device;
+            }
+            "--precision" => {
+                bench.products = match arguments.next().as_deref() {
+                    Some("f32") => Products::F32,
+                    Some("bf16") => Products::Bf16,
+                    _ => panic!("--precision wants f32 or bf16"),
+                };
             }
             _ => bench.filter = argument,
         }
@@ -101,6 +112,16 @@ fn small(bench: &Bench) {
         |params| swinir.build(params),
         |network| (network.forward(degraded.clone()) - truth.clone()).square().mean(),
     );
+    let kl = KlConfig { channels: 32, multipliers: vec![1, 2, 4], blocks: 1, ..KlConfig::official() };
+    let picture = bench.drawn([2, 128, 128, 3]);
+    bench.measure(
+        "autoencoder",
+        |params| kl.build(params),
+        |network| {
+            let mean = network.moments(picture.clone()).slice_dim(3, 0..kl.latent_channels);
+            (network.decode(mean) - picture.clone()).square().mean()
+        },
+    );
     let unet = UnetConfig::nano();
     let [x, hint, target] = std::array::from_fn(|_| bench.drawn([16, 16, 16, 32]));
     let time = Tensor::<1>::from_floats([499.0; 16], &bench.device);
@@ -122,7 +143,8 @@ fn official(bench: &Bench) {
     }
     let config = UnetConfig::official();
     let mut random = RandomInit { seed: 0 };
-    let (unet, _) = build(&mut random, &bench.device.clone().inner(), |params| config.build(params))
+    let plain = bench.device.clone().inner();
+    let (unet, _) = build_to_train(bench.products, &mut random, &plain, |params| config.build(params))
         .expect("every tensor is drawn");
     let unet = unet.train().no_grad();
     let [x, hint, target] = std::array::from_fn(|_| bench.drawn([1, 64, 64, 4]));

@@ -37,7 +37,7 @@ pub fn train(
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
-    config.check()?;
+    config.check_on(device)?;
     let (sizes, crop_px) = (&config.network.sizes, config.data.crop_px);
     let downsampling = 1 << (sizes.multipliers.len() - 1);
     let start = start(config)?;

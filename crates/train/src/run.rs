@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_imaging::{EncodeError, Raster};
 use diffbir_metrics::MetricError;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::{Keys, RandomInit, build};
+use diffbir_nn::params::{Keys, RandomInit, build_to_train};
 use diffbir_nn::{WeightError, on_workers, recompute};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -205,13 +205,13 @@ impl<N: Module + Sync> Run<N> {
         let (folder, saved) = Folder::open(config, name)?;
         let (optimizer, schedule) = config.optimizer();
         let rates = (*optimizer, *schedule);
-        let loss_tag = C::LOSS_TAG;
+        let (loss_tag, products) = (C::LOSS_TAG, run.precision.products());
         let Some(saved) = saved else {
             let mut random = RandomInit { seed: run.seed };
             let (network, keys) = match start {
-                None => build(&mut random, device, network)?,
+                None => build_to_train(products, &mut random, device, network)?,
                 Some(mut start) => {
-                    let built = build(&mut start, device, network)?;
+                    let built = build_to_train(products, &mut start, device, network)?;
                     start.expect_all_used()?;
                     built
                 }
@@ -234,7 +234,7 @@ impl<N: Module + Sync> Run<N> {
         let places = [NETWORK, optimizer::MEAN, optimizer::SQUARE, optimizer::AVERAGE];
         state.expect_places(&places)?;
         let mut weights = state.part(NETWORK);
-        let (network, keys) = build(&mut weights, device, network)?;
+        let (network, keys) = build_to_train(products, &mut weights, device, network)?;
         weights.expect_all_used()?;
         let optimizer = AdamW::load(rates.0, &state, saved.step, &keys, device)?;
         let (best, device) = (saved.best, device.clone());

@@ -32,7 +32,7 @@ pub fn train(
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
-    config.check()?;
+    config.check_on(device)?;
     let (sizes, crop_px) = (&config.network.sizes, config.data.crop_px);
     let recipe = recipe(&config.degradation.recipe)?;
     let pictures = Pictures::open(&config.data.folders, &config.data.open(), report)?;

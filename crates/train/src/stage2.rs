@@ -14,7 +14,7 @@ use diffbir_diffusion::schedule::{Prediction, Schedule};
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::unet::{Control, Unet, UnetConfig};
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::build;
+use diffbir_nn::params::build_to_train;
 use rand::Rng;
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -115,7 +115,7 @@ pub fn train_prior(
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
-    config.check()?;
+    config.check_on(device)?;
     let start = config.run.init.as_deref().map(|path| Part::Unet.open(path)).transpose()?;
     let plain = device.clone();
     let device = device.clone().autodiff();
@@ -179,7 +179,7 @@ pub fn train_control(
     device: &Device,
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
-    config.check()?;
+    config.check_on(device)?;
     // Files that are not there are noticed before any work.
     let init = |path: &PathBuf| match &config.control.together_with {
         Some(_) => Checkpoint::open(path),
@@ -212,7 +212,8 @@ pub fn train_control(
     match branch {
         None => {
             let start = init.map_or_else(|| control_start(&unet, sizes), Ok)?;
-            let (frozen, _) = build(&mut unet, &task.plain, |params| sizes.build(params))?;
+            let products = config.run.precision.products();
+            let (frozen, _) = build_to_train(products, &mut unet, &task.plain, |params| sizes.build(params))?;
             unet.expect_all_used()?;
             // A frozen network on the differentiating device: its parameters are constants there.
             let differentiating = Module::no_grad(Module::train(frozen.clone()));

@@ -118,6 +118,31 @@ fn a_latent_that_is_weighed_down_comes_nearer_to_normal() {
     assert!(bound < 0.5 * free, "{bound} {free}");
 }
 
+#[test]
+fn an_autoencoder_learns_in_bf16_as_in_f32_and_goes_on() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let of = |precision, name: &str| {
+        let mut config = config(folder.path(), name);
+        (config.run.precision, config.run.steps) = (precision, 20);
+        (config.run.checkpoint_every, config.latent.discriminator_start) = (10, 5);
+        config
+    };
+    let (exact, whole) = (of(Precision::F32, "f32"), of(Precision::Bf16, "bf16"));
+    let [exact, rounded] = [&exact, &whole].map(|config| train(config).unwrap().ranks);
+    assert!(rounded[2] < rounded[0] - 0.5, "decibels, negated: {rounded:?}");
+    assert!(exact != rounded && (exact[2] - rounded[2]).abs() < 0.2, "{exact:?} {rounded:?}");
+    let parts = of(Precision::Bf16, "parts");
+    let stopped = std::panic::catch_unwind(|| {
+        let _ = autoencoder::train(&parts, &Device::flex(), &mut |report| {
+            assert!(!matches!(report, Report::Validation { step: 10, .. }), "stop here");
+        });
+    });
+    assert!(stopped.is_err());
+    train(&parts).unwrap();
+    let state = |run: &AutoencoderTraining| tensors(&run.run.output.join("checkpoints/0000020.safetensors"));
+    assert_eq!(state(&whole), state(&parts));
+}
+
 /// Blocks that are computed twice give the same gradients.
 #[test]
 fn less_memory_is_no_other_training() {

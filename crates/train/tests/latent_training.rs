@@ -213,6 +213,49 @@ fn prior_and_branch_learn_and_go_on() {
     }
 }
 
+#[test]
+fn denoisers_learn_in_bf16_as_in_f32_and_go_on() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let folder = folder.path();
+    let device = Device::flex();
+    let mut first = prior(folder);
+    (first.run.steps, first.run.checkpoint_every) = (20, 10);
+    let mut losses = Vec::new();
+    for precision in [Precision::F32, Precision::Bf16] {
+        let of = |name: &str| folder.join(format!("{name} {precision:?}"));
+        let mut prior = first.clone();
+        (prior.run.precision, prior.run.output) = (precision, of("prior"));
+        let mut told = validations(|report| stage2::train_prior(&prior, &device, report)).unwrap();
+        let mut branch = stage2(folder, &prior);
+        branch.run.output = of("branch");
+        told.extend(validations(|report| stage2::train_control(&branch, &device, report)).unwrap());
+        let mut both = branch.clone();
+        (both.run.output, both.run.recompute) = (of("both"), true);
+        both.control.together_with = Some(branch.run.output.join("control.safetensors"));
+        told.extend(validations(|report| stage2::train_control(&both, &device, report)).unwrap());
+        losses.push(told);
+        if precision == Precision::F32 {
+            continue;
+        }
+        let mut parts = both.clone();
+        parts.run.output = of("parts");
+        let stopped = std::panic::catch_unwind(|| {
+            let _ = stage2::train_control(&parts, &Device::flex(), &mut |report| {
+                assert!(!matches!(report, Report::Validation { step: 10, .. }), "stop here");
+            });
+        });
+        assert!(stopped.is_err());
+        validations(|report| stage2::train_control(&parts, &device, report)).unwrap();
+        let state = |run: &Stage2Training| tensors(&run.run.output.join("checkpoints/0000020.safetensors"));
+        assert_eq!(state(&both), state(&parts));
+    }
+    let [exact, rounded] = &losses[..] else { unreachable!() };
+    assert!(exact != rounded && exact[2] < exact[0] && rounded[2] < rounded[0], "{losses:?}");
+    for (exact, rounded) in exact.iter().zip(rounded) {
+        assert!((exact - rounded).abs() < 0.01, "{losses:?}");
+    }
+}
+
 /// As the reference trains: crops are degraded, cleaned and encoded in the step that they are for.
 #[test]
 fn latents_that_are_made_anew_are_the_same_in_a_run_that_goes_on() {
@@ -294,7 +337,12 @@ fn what_does_not_fit_is_refused_before_the_first_step() {
     };
     refused(&|config| config.text.encoder = None, "text.encoder: a network without a learned token");
     refused(&|config| config.text.dropout = 1.5, "text.dropout");
-    refused(&|config| config.run.precision = Precision::Bf16, "run.precision: no device trains in bf16");
+    diffbir_nn::ops::without_kernels(|| {
+        refused(
+            &|config| config.run.precision = Precision::Bf16,
+            "run.precision: only the CPU trains in bf16",
+        );
+    });
     refused(&|config| config.data.side_cells = 7, "data.side_cells: it must be a multiple of 2");
     refused(&|config| config.data.side_cells = 100, "no picture of at least");
     refused(

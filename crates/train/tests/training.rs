@@ -107,11 +107,18 @@ fn a_stopped_run_goes_on_bit_for_bit() {
     let folder = tempfile::TempDir::new().unwrap();
     let data = folder.path().join("data");
     pictures(&data);
-    for (accumulate, ema_decay, network) in [(1, 0.9, srvgg()), (2, 0.0, srvgg()), (3, 0.9, swinir())] {
+    let (f32, bf16) = (Precision::F32, Precision::Bf16);
+    for (accumulate, ema_decay, network, precision) in [
+        (1, 0.9, srvgg(), f32),
+        (2, 0.0, srvgg(), f32),
+        (3, 0.9, swinir(), f32),
+        (4, 0.0, srvgg(), bf16),
+        (5, 0.9, swinir(), bf16),
+    ] {
         let run = |name: &str| {
             let mut config =
                 config(network.clone(), &folder.path().join(format!("{name}{accumulate}")), &data, 5);
-            config.run.accumulate = accumulate;
+            (config.run.accumulate, config.run.precision) = (accumulate, precision);
             config.optimizer.ema_decay = ema_decay;
             if network == swinir() {
                 (config.regularization.stochastic_depth, config.run.recompute) = (0.5, true);
@@ -132,6 +139,14 @@ fn a_stopped_run_goes_on_bit_for_bit() {
         let averages =
             tensors(&parts.run.output.join(names[1])).keys().any(|name| name.starts_with("average."));
         assert_eq!(averages, ema_decay > 0.0);
+        // It is told of in a configuration that another may not go on from.
+        if precision == bf16 {
+            let mut other = parts.clone();
+            other.run.precision = f32;
+            assert!(
+                train(&other).unwrap_err().to_string().contains("run.precision is \"f32\", but the run in")
+            );
+        }
         // Which layers are skipped changes what is learned.
         if network == swinir() {
             let mut all = run("all");
@@ -307,9 +322,10 @@ fn networks_learn_by_every_loss() {
     let data = folder.path().join("data");
     pictures(&data);
     let none = PictureLoss::default();
+    let logarithm = PictureLoss { mse_log: 1.0, ..none.clone() };
     for (name, network, loss) in [
-        ("srvgg", srvgg(), PictureLoss { mse_log: 1.0, ..none.clone() }),
-        ("swinir", swinir(), PictureLoss { mse_log: 1.0, ..none.clone() }),
+        ("srvgg", srvgg(), logarithm.clone()),
+        ("swinir", swinir(), logarithm),
         ("sse", srvgg(), PictureLoss { sse: 1.0, ..none.clone() }),
         ("l1", srvgg(), PictureLoss { l1: 1.0, ..none.clone() }),
         ("both", srvgg(), PictureLoss { l1: 1.0, mse_log: 0.1, ..none }),
@@ -318,6 +334,15 @@ fn networks_learn_by_every_loss() {
         (run.loss, run.run.checkpoint_every) = (loss, 150);
         let losses = train(&run).unwrap();
         assert!(losses[2] < losses[0] - 0.005 * losses[0].abs(), "{name}: {losses:?}");
+        if ["srvgg", "swinir"].contains(&name) {
+            run.run.output = folder.path().join(format!("{name} in bf16"));
+            run.run.precision = Precision::Bf16;
+            let rounded = train(&run).unwrap();
+            assert!(
+                rounded != losses && (rounded[2] - losses[2]).abs() < 0.02,
+                "{name}: {losses:?} {rounded:?}"
+            );
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The gradients of attention: probabilities are made anew from the scores, block by block.
 
+use super::bf16::pack_pairs;
 use super::{Attention, Block, Heads, Left, pack_rows, times_packed, times_rows};
+use crate::bf16;
 use crate::math::{self, Scores};
 use crate::share::{Shared, zeros};
 use crate::simd::Isa;
-use crate::tile::even_parts;
+use crate::tile::{Cells, even_parts};
 use rayon::prelude::*;
 
 /// Queries and keys of a block; keys a multiple of 32.
@@ -31,6 +33,7 @@ pub struct AttentionGradients {
 struct Given<'a> {
     sizes: &'a Attention,
     isa: Isa,
+    cells: Cells,
     q: Heads<'a>,
     k: Heads<'a>,
     v: Heads<'a>,
@@ -54,12 +57,28 @@ impl Attention {
         logarithms: &[f32],
         dy: Heads,
     ) -> AttentionGradients {
+        self.backward_with(Isa::detect(), self.products.cells(), q, k, v, bias, y, logarithms, dy)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all of it is needed")]
+    pub(super) fn backward_with(
+        &self,
+        isa: Isa,
+        cells: Cells,
+        q: Heads,
+        k: Heads,
+        v: Heads,
+        bias: Option<&[f32]>,
+        y: &[f32],
+        logarithms: &[f32],
+        dy: Heads,
+    ) -> AttentionGradients {
         self.check(q, k, v, bias);
         let y = Heads::interleaved(y, self.queries, self.heads, self.width);
         y.check([self.batch, self.heads, self.queries, self.width]);
         dy.check([self.batch, self.heads, self.queries, self.width]);
         assert_eq!(logarithms.len(), self.batch * self.heads * self.queries, "logarithms");
-        let given = Given { sizes: self, isa: Isa::detect(), q, k, v, bias, y, logarithms, dy };
+        let given = Given { sizes: self, isa, cells, q, k, v, bias, y, logarithms, dy };
         let size = self.batch * self.heads * self.width;
         let [mut dq, mut dk, mut dv] = [self.queries, self.keys, self.keys].map(|rows| zeros(size * rows));
         let outputs = [&mut dq, &mut dk, &mut dv].map(|output| Shared::new(output));
@@ -96,35 +115,41 @@ impl Given<'_> {
     /// One head; the gradient of its bias is added to `dbias`, if there is one.
     fn head(&self, batch: usize, head: usize, dbias: &mut [f32], outputs: [Shared; 3]) {
         let Attention { heads, queries, keys, width, .. } = *self.sizes;
-        let (isa, row) = (self.isa, heads * width);
+        let (isa, cells, row) = (self.isa, self.cells, heads * width);
         let [q, k, v, y, dy] = [self.q, self.k, self.v, self.y, self.dy].map(|all| all.head(batch, head));
         let [q_row, k_row, v_row, y_row, dy_row] =
             [self.q, self.k, self.v, self.y, self.dy].map(|all| all.strides[2]);
         let logarithms = &self.logarithms[(batch * heads + head) * queries..][..queries];
         let bias = self.sizes.bias_of(self.bias, batch, head);
+        // With what probabilities are multiplied by, so that the slopes of a query add up to zero.
+        let factor = |dy: f32| if cells == Cells::Single { dy } else { bf16::nearest(dy) };
         let inner: Vec<f32> = (0..queries)
             .map(|query| {
-                y[query * y_row..][..width].iter().zip(&dy[query * dy_row..]).map(|(y, dy)| y * dy).sum()
+                let pairs = y[query * y_row..][..width].iter().zip(&dy[query * dy_row..]);
+                pairs.map(|(y, dy)| y * factor(*dy)).sum()
             })
             .collect();
         let at = |rows: usize, index: usize| ((batch * rows + index) * heads + head) * width;
         let stride = keys.min(KEYS).next_multiple_of(32);
-        let [mut packed_k, mut packed_v] = [(); 2].map(|()| vec![0.0; stride * width]);
+        // Cells of a vector on the right side.
+        let deep = if cells == Cells::Single { width } else { width.div_ceil(2) };
+        let [mut packed_k, mut packed_v] = [(); 2].map(|()| vec![0.0; stride * deep]);
         let [mut scores, mut gradients] = [(); 2].map(|()| vec![0.0; QUERIES * stride]);
+        let mut rooms: [Vec<f32>; 8] = Default::default();
+        let [plain, k_room, left_q, left_dy, right_q, right_dy, turned, left] = &mut rooms;
         for (key, count) in even_parts(keys, KEYS) {
-            pack_rows(isa, k, k_row, key, count, width, &mut packed_k);
-            pack_rows(isa, v, v_row, key, count, width, &mut packed_v);
+            self.pack((k, k_row), (key, count), plain, &mut packed_k);
+            self.pack((v, v_row), (key, count), plain, &mut packed_v);
+            let k = Block { data: &k[key * k_row..], row: k_row, count };
+            let k = self.right(k, width, k_room);
             for (query, rows) in even_parts(queries, QUERIES) {
-                let (q, dy) = (&q[query * q_row..], &dy[query * dy_row..]);
-                for (start, rows) in even_parts(rows, isa.max_rows()) {
-                    let (q, dy) = (&q[start * q_row..], &dy[start * dy_row..]);
-                    let (scores, gradients) =
-                        (&mut scores[start * stride..], &mut gradients[start * stride..]);
-                    // SAFETY: all vectors were checked to be there; the blocks hold QUERIES rows.
-                    unsafe {
-                        times_packed(isa, q, q_row, rows, &packed_k, count, width, scores, stride);
-                        times_packed(isa, dy, dy_row, rows, &packed_v, count, width, gradients, stride);
-                    }
+                let q = Block { data: &q[query * q_row..], row: q_row, count: rows };
+                let dy = Block { data: &dy[query * dy_row..], row: dy_row, count: rows };
+                let (left_q, left_dy) = (self.left(q, width, left_q), self.left(dy, width, left_dy));
+                // SAFETY: all vectors were checked to be there; the blocks hold QUERIES rows.
+                unsafe {
+                    times_packed(isa, cells, left_q, &packed_k, count, deep, &mut scores, stride);
+                    times_packed(isa, cells, left_dy, &packed_v, count, deep, &mut gradients, stride);
                 }
                 let span = query..query + rows;
                 let place = query * keys + key;
@@ -138,19 +163,86 @@ impl Given<'_> {
                 let dbias = if dbias.is_empty() { None } else { Some((&mut dbias[place..], keys)) };
                 let (logarithms, inner) = (&logarithms[span.clone()], &inner[span]);
                 math::softmax_gradient(isa, block, &mut gradients, logarithms, inner, dbias);
-                let turned = |data| Left { data, row: 1, k: stride, rows: count };
+                let block = |data| Block { data, row: stride, count: rows };
                 let [dq, dk, dv] = outputs;
                 // SAFETY: as above; the outputs hold all vectors, and those of this head belong to this call.
                 unsafe {
                     let (dk, dv) = (dk.at(at(keys, key)), dv.at(at(keys, key)));
-                    let block = |data, row, count| Block { data, row, count };
-                    times_rows(isa, turned(&scores), block(dy, dy_row, rows), width, dv, row, query == 0);
-                    times_rows(isa, turned(&gradients), block(q, q_row, rows), width, dk, row, query == 0);
-                    let left = Left { data: &gradients, row: stride, k: 1, rows };
-                    let k = block(&k[key * k_row..], k_row, count);
-                    times_rows(isa, left, k, width, dq.at(at(queries, query)), row, key == 0);
+                    let (q, dy) = (self.right(q, width, right_q), self.right(dy, width, right_dy));
+                    let probabilities = self.turned(block(&scores), count, turned);
+                    times_rows(isa, cells, probabilities, dy, width, dv, row, query == 0);
+                    let slopes = self.turned(block(&gradients), count, turned);
+                    times_rows(isa, cells, slopes, q, width, dk, row, query == 0);
+                    let slopes = self.left(block(&gradients), count, left);
+                    times_rows(isa, cells, slopes, k, width, dq.at(at(queries, query)), row, key == 0);
                 }
             }
+        }
+    }
+
+    /// Vectors as the columns of a product.
+    fn pack(&self, rows: (&[f32], usize), part: (usize, usize), plain: &mut Vec<f32>, out: &mut [f32]) {
+        let width = self.sizes.width;
+        match self.cells {
+            Cells::Single => pack_rows(self.isa, rows.0, rows.1, part.0, part.1, width, out),
+            cells => pack_pairs(self.isa, cells, rows, part, width, plain, out),
+        }
+    }
+
+    /// Vectors as rows of the left side, their elements summed over; rounded in `room`.
+    fn left<'b>(&self, rows: Block<'b>, width: usize, room: &'b mut Vec<f32>) -> Left<'b> {
+        let Block { data, row, count } = rows;
+        if self.cells == Cells::Single {
+            return Left { data, row, k: 1, rows: count };
+        }
+        let to = bf16::left_cells(self.cells, width);
+        room.resize(count * to, 0.0);
+        for (index, out) in room.chunks_exact_mut(to).enumerate() {
+            bf16::round_pixels(self.isa, self.cells, &data[index * row..][..width], width, out);
+        }
+        Left { data: room, row: to, k: bf16::left_cells(self.cells, 2), rows: count }
+    }
+
+    /// Vectors as columns of the left side, summed over; pairs of them in `room`.
+    fn turned<'b>(&self, rows: Block<'b>, width: usize, room: &'b mut Vec<f32>) -> Left<'b> {
+        if self.cells == Cells::Single {
+            return Left { data: rows.data, row: 1, k: rows.row, rows: width };
+        }
+        let pair = bf16::left_cells(self.cells, 2);
+        rows.join(width, pair, room, |first, second, out| {
+            bf16::join_left(self.isa, self.cells, first, second, out);
+        });
+        Left { data: room, row: pair, k: width * pair, rows: width }
+    }
+
+    /// Vectors as rows of the right side, summed over; pairs of them in `room`.
+    fn right<'b>(&self, rows: Block<'b>, width: usize, room: &'b mut Vec<f32>) -> Block<'b> {
+        if self.cells == Cells::Single {
+            return rows;
+        }
+        rows.join(width, 1, room, |first, second, out| {
+            bf16::join(self.isa, self.cells, first, second, out);
+        });
+        Block { data: room, row: width, count: rows.count.div_ceil(2) }
+    }
+}
+
+impl Block<'_> {
+    /// Every two vectors to `width · cells` in `room`, zeros after the last one of an odd number.
+    fn join(
+        &self,
+        width: usize,
+        cells: usize,
+        room: &mut Vec<f32>,
+        join: impl Fn(&[f32], &[f32], &mut [f32]),
+    ) {
+        let zeros = vec![0.0; width];
+        let vector = |index: usize| {
+            if index < self.count { &self.data[index * self.row..][..width] } else { &zeros }
+        };
+        room.resize(self.count.div_ceil(2) * width * cells, 0.0);
+        for (pair, out) in room.chunks_exact_mut(width * cells).enumerate() {
+            join(vector(2 * pair), vector(2 * pair + 1), out);
         }
     }
 }

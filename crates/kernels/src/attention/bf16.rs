@@ -4,6 +4,7 @@
 use super::{Attention, Task, pack_rows, scale};
 use crate::bf16;
 use crate::math::{self, Scores};
+use crate::simd::Isa;
 use crate::tile::{self, Cells, Onto, Then, Tile, even_parts};
 
 /// Memory of a thread; cells as in `tile.rs`.
@@ -36,7 +37,6 @@ impl Task<'_> {
         let pairs = width.div_ceil(2);
         let mut block = Block::default();
         let stride = keys.min(super::KEYS).next_multiple_of(columns);
-        block.plain.resize(2 * pairs * columns, 0.0);
         block.keys.resize(pairs * stride, 0.0);
         block.values.resize(stride / 2 * width, 0.0);
         block.scores.resize(most * stride, 0.0);
@@ -50,7 +50,8 @@ impl Task<'_> {
         let mut sums = vec![0.0; queries];
         let mut factors = vec![0.0; most];
         for (key, count) in even_parts(keys, super::KEYS) {
-            self.pack_keys(key, count, &mut block);
+            let (plain, panels) = (&mut block.plain, &mut block.keys);
+            pack_pairs(isa, cells, (self.k, self.rows[1]), (key, count), width, plain, panels);
             self.pack_values(key, count, &mut block);
             let probability_row = bf16::left_cells(cells, count);
             for (query, rows) in even_parts(queries, most) {
@@ -116,21 +117,6 @@ impl Task<'_> {
         }
     }
 
-    /// `count` keys from `key` on.
-    fn pack_keys(&self, key: usize, count: usize, block: &mut Block) {
-        let (isa, width, columns) = (self.isa, self.sizes.width, self.isa.max_columns());
-        let panels = block.keys.chunks_exact_mut(width.div_ceil(2) * columns);
-        for (start, panel) in (0..count).step_by(columns).zip(panels) {
-            // An odd width leaves a row of zeros.
-            let plain = &mut block.plain[..width * columns];
-            let keys = columns.min(count - start);
-            pack_rows(isa, self.k, self.rows[1], key + start, keys, width, plain);
-            for (pair, to) in block.plain.chunks_exact(2 * columns).zip(panel.chunks_exact_mut(columns)) {
-                bf16::join(isa, &pair[..columns], &pair[columns..], to);
-            }
-        }
-    }
-
     /// `count` values from `key` on.
     fn pack_values(&self, key: usize, count: usize, block: &mut Block) {
         let width = self.sizes.width;
@@ -138,7 +124,31 @@ impl Task<'_> {
         let zeros = vec![0.0; width];
         for (pair, to) in block.values.chunks_exact_mut(width).take(count.div_ceil(2)).enumerate() {
             let second = if 2 * pair + 1 < count { value(2 * pair + 1) } else { &zeros };
-            bf16::join(self.isa, value(2 * pair), second, to);
+            bf16::join(self.isa, self.cells, value(2 * pair), second, to);
+        }
+    }
+}
+
+/// Packs `count` vectors, `row` apart in `data`, from number `first` on as the columns of a product, `[panel][pair of
+/// features][column]`. `plain` is memory.
+pub(super) fn pack_pairs(
+    isa: Isa,
+    cells: Cells,
+    (data, row): (&[f32], usize),
+    (first, count): (usize, usize),
+    width: usize,
+    plain: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let columns = isa.max_columns();
+    let pairs = width.div_ceil(2);
+    // An odd width leaves a row of zeros.
+    plain.resize(2 * pairs * columns, 0.0);
+    for (start, panel) in (0..count).step_by(columns).zip(out.chunks_exact_mut(pairs * columns)) {
+        let vectors = columns.min(count - start);
+        pack_rows(isa, data, row, first + start, vectors, width, &mut plain[..width * columns]);
+        for (pair, to) in plain.chunks_exact(2 * columns).zip(panel.chunks_exact_mut(columns)) {
+            bf16::join(isa, cells, &pair[..columns], &pair[columns..], to);
         }
     }
 }

@@ -37,7 +37,7 @@ pub struct Attention {
     /// Whether a bias is added to the scores, and the first two of its dimensions, each whole or 1:
     /// `[batch or 1, heads or 1, queries, keys]`.
     pub bias: Option<[usize; 2]>,
-    /// Of queries with keys and of probabilities with values, in the forward pass.
+    /// Of queries with keys and of probabilities with values, and of what their gradients are made of.
     pub products: Products,
 }
 
@@ -101,11 +101,7 @@ impl Attention {
     ///
     /// Every size is at least 1.
     pub fn forward(&self, q: Heads, k: Heads, v: Heads, bias: Option<&[f32]>) -> (Vec<f32>, Vec<f32>) {
-        let cells = match self.products {
-            Products::F32 => Cells::Single,
-            Products::Bf16 => crate::bf16::cells(),
-        };
-        self.forward_with(Isa::detect(), cells, q, k, v, bias)
+        self.forward_with(Isa::detect(), self.products.cells(), q, k, v, bias)
     }
 
     fn forward_with(
@@ -191,7 +187,8 @@ impl Task<'_> {
                 // SAFETY: queries, keys and values were checked to hold all vectors, scores hold max_rows
                 // rows of a block, and the caller vouches for y.
                 unsafe {
-                    times_packed(isa, q, self.rows[0], rows, packed, count, width, scores, block);
+                    let q = Left { data: q, row: self.rows[0], k: 1, rows };
+                    times_packed(isa, Cells::Single, q, packed, count, width, scores, block);
                     let bias = self.bias.map(|bias| (&bias[query * keys + key..], keys));
                     let values = &mut *scores;
                     let block_scores =
@@ -206,7 +203,7 @@ impl Task<'_> {
                     }
                     let v = Block { data: &self.v[key * self.rows[2]..], row: self.rows[2], count };
                     let left = Left { data: scores, row: block, k: 1, rows };
-                    times_rows(isa, left, v, width, y, y_row, key == 0);
+                    times_rows(isa, Cells::Single, left, v, width, y, y_row, key == 0);
                 }
             }
         }
@@ -239,16 +236,15 @@ fn pack_rows(isa: Isa, data: &[f32], row: usize, first: usize, count: usize, wid
     }
 }
 
-/// `scores[rows, count] = left[rows, width] · packed`.
+/// `scores[left.rows, count] = left[left.rows, width] · packed`, `width` in cells of the right side.
 ///
 /// # Safety
-/// The machine has `isa`; every slice holds what the sizes say.
+/// The machine has `isa` and `cells`; every slice holds what the sizes say.
 #[allow(clippy::too_many_arguments, reason = "a product has many sizes")]
 unsafe fn times_packed(
     isa: Isa,
-    left: &[f32],
-    row: usize,
-    rows: usize,
+    cells: Cells,
+    left: Left,
     packed: &[f32],
     count: usize,
     width: usize,
@@ -256,28 +252,31 @@ unsafe fn times_packed(
     stride: usize,
 ) {
     let columns = isa.max_columns();
-    for (start, panel) in (0..count).step_by(columns).zip(packed.chunks_exact(columns * width)) {
-        let tile = Tile {
-            a: left.as_ptr(),
-            a_row: row,
-            a_k: 1,
-            a_run: 0,
-            b: panel.as_ptr(),
-            b_k: columns,
-            b_run: 0,
-            runs: 1,
-            len: width,
-            c: scores[start..].as_mut_ptr(),
-            c_row: stride,
-            onto: Onto::Nothing,
-            then: Then::NOTHING,
-        };
-        // SAFETY: as the caller.
-        unsafe { tile::run(isa, &tile, rows, columns.min(count - start)) };
+    for (m, rows) in even_parts(left.rows, cells.max_rows(isa)) {
+        for (start, panel) in (0..count).step_by(columns).zip(packed.chunks_exact(columns * width)) {
+            let tile = Tile {
+                a: left.data[m * left.row..].as_ptr(),
+                a_row: left.row,
+                a_k: left.k,
+                a_run: 0,
+                b: panel.as_ptr(),
+                b_k: columns,
+                b_run: 0,
+                runs: 1,
+                len: width,
+                c: scores[m * stride + start..].as_mut_ptr(),
+                c_row: stride,
+                onto: Onto::Nothing,
+                then: Then::NOTHING,
+            };
+            // SAFETY: as the caller.
+            unsafe { tile::run_cells(isa, cells, &tile, rows, columns.min(count - start)) };
+        }
     }
 }
 
-/// The left side of a product: element (m, k) at `m · row + k · self.k`.
+/// The left side of a product: cell (m, k) at `m · row + k · self.k`.
+#[derive(Clone, Copy)]
 struct Left<'a> {
     data: &'a [f32],
     row: usize,
@@ -285,7 +284,8 @@ struct Left<'a> {
     rows: usize,
 }
 
-/// `count` vectors, `row` apart.
+/// `count` vectors, or pairs of them, `row` apart.
+#[derive(Clone, Copy)]
 struct Block<'a> {
     data: &'a [f32],
     row: usize,
@@ -295,9 +295,11 @@ struct Block<'a> {
 /// `y[left.rows, width] (+)= left · right`; what `y` holds is not read if this is the `first` part.
 ///
 /// # Safety
-/// The machine has `isa`; the slices hold what the sizes say, and `y` may be written.
+/// The machine has `isa` and `cells`; the slices hold what the sizes say, and `y` may be written.
+#[allow(clippy::too_many_arguments, reason = "a product has many sizes")]
 unsafe fn times_rows(
     isa: Isa,
+    cells: Cells,
     left: Left,
     right: Block,
     width: usize,
@@ -305,7 +307,7 @@ unsafe fn times_rows(
     y_row: usize,
     first: bool,
 ) {
-    for (m, rows) in even_parts(left.rows, isa.max_rows()) {
+    for (m, rows) in even_parts(left.rows, cells.max_rows(isa)) {
         for start in (0..width).step_by(isa.max_columns()) {
             // SAFETY: as the caller.
             unsafe {
@@ -324,7 +326,7 @@ unsafe fn times_rows(
                     onto: if first { Onto::Nothing } else { Onto::Output },
                     then: Then::NOTHING,
                 };
-                tile::run(isa, &tile, rows, isa.max_columns().min(width - start));
+                tile::run_cells(isa, cells, &tile, rows, isa.max_columns().min(width - start));
             }
         }
     }

@@ -5,6 +5,11 @@ fn wave(count: usize, step: f32) -> Vec<f32> {
     (0..count).map(|i| (i as f32 * step).sin() * 1.5 + 0.1).collect()
 }
 
+/// Without an order in which sums would cancel.
+fn rough(count: usize, step: f64) -> Vec<f32> {
+    (0..count).map(|i| ((i * i) as f64 * step).sin() as f32).collect()
+}
+
 fn case(
     batch: usize,
     heads: usize,
@@ -244,6 +249,44 @@ fn bf16_kernels_agree() {
             .filter(|((isa, cells), _)| *isa != Isa::Portable && *cells == Cells::Widened)
             .collect();
         assert!(fused.windows(2).all(|pair| pair[0].1 == pair[1].1), "{a:?}");
+    }
+}
+
+#[test]
+fn gradients_in_bf16_are_near_those_in_f32() {
+    for a in bf16_cases() {
+        let mut inputs = inputs(&a);
+        for (values, step) in [(&mut inputs.q, 0.37), (&mut inputs.k, 0.91), (&mut inputs.v, 1.3)] {
+            *values = rough(values.len(), step);
+        }
+        let (q, k, v, bias) = inputs.views(&a);
+        let (y, logarithms) = a.forward(q, k, v, bias);
+        let dy = rough(y.len(), 0.53);
+        let dy = Heads::interleaved(&dy, a.queries, a.heads, a.width);
+        let parts = |all: AttentionGradients| [all.q, all.k, all.v, all.bias];
+        let want = parts(a.backward(q, k, v, bias, &y, &logarithms, dy));
+        let run = |(isa, cells), threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let (y, logarithms) = a.forward_with(isa, cells, q, k, v, bias);
+                parts(a.backward_with(isa, cells, q, k, v, bias, &y, &logarithms, dy))
+            })
+        };
+        let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+        let mut fused = None;
+        for kernel in kernels() {
+            let got = run(kernel, 1);
+            assert!(got == run(kernel, 3), "{kernel:?} {a:?}");
+            for (got, want) in got.iter().zip(&want) {
+                assert_eq!(got.len(), want.len(), "{a:?}");
+                let size = norm(&mut want.iter().copied());
+                let error = norm(&mut got.iter().zip(want).map(|(got, want)| got - want));
+                assert!(error <= 1e-2 * size + 1e-5, "{kernel:?} {a:?}: {error} of {size}");
+            }
+            if kernel.0 != Isa::Portable && kernel.1 == Cells::Widened {
+                assert!(*fused.get_or_insert_with(|| got.clone()) == got, "{kernel:?} {a:?}");
+            }
+        }
     }
 }
 

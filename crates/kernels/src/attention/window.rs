@@ -74,10 +74,7 @@ impl WindowAttention {
     /// values side by side. `bias[heads, tokens, tokens]` is added to the scores, and so is a `mask[windows of a grid,
     /// tokens, tokens]`.
     pub fn forward(&self, parts: &[f32], bias: &[f32], mask: Option<&[f32]>) -> Vec<f32> {
-        let cells = match self.products {
-            Products::F32 => Cells::Single,
-            Products::Bf16 => bf16::cells(),
-        };
+        let cells = self.products.cells();
         self.forward_with(Isa::detect(), cells, parts, bias, mask)
     }
 
@@ -212,7 +209,7 @@ impl Given<'_> {
         let nothing = vec![0.0; if tokens.is_multiple_of(2) { 0 } else { features }];
         for (pair, to) in scratch.values.chunks_exact_mut(features).enumerate() {
             let second = if 2 * pair + 1 < tokens { self.part(window, 2 * pair + 1, 2) } else { &nothing };
-            bf16::join(isa, self.part(window, 2 * pair, 2), second, to);
+            bf16::join(isa, cells, self.part(window, 2 * pair, 2), second, to);
         }
         let (stride, most) = (tokens.next_multiple_of(columns), cells.max_rows(isa));
         let probability = bf16::left_cells(cells, stride);

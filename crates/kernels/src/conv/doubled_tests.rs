@@ -16,6 +16,7 @@ fn cases() -> Vec<Conv2d> {
             pad_before: 1,
             pad_after: 1,
             doubled: true,
+            products: Products::F32,
         })
         .into()
 }
@@ -90,12 +91,25 @@ fn its_gradients_are_those_of_the_repeated_picture() {
         }
         let dw = at_large.backward_weight(&twice, &dy);
         for isa in Isa::available() {
-            for (g, e) in c.backward_input_with(isa, &dy, &w).iter().zip(&dx) {
+            for (g, e) in c.backward_input_with(isa, Cells::Single, &dy, &w).iter().zip(&dx) {
                 assert!((f64::from(*g) - e).abs() < 1e-4 * (1.0 + e.abs()), "{isa:?} {c:?}: {g} is not {e}");
             }
-            for (g, e) in c.backward_weight_with(isa, &x, &dy).iter().zip(&dw) {
+            for (g, e) in c.backward_weight_with(isa, Cells::Single, &x, &dy).iter().zip(&dw) {
                 assert!((g - e).abs() < 1e-4 * (1.0 + e.abs()), "{isa:?} {c:?}: {g} is not {e}");
             }
+        }
+        // In bf16 sums of the weight are rounded, not their parts: near, by the length of the difference.
+        let far = |got: &[f32], want: &mut dyn Iterator<Item = f64>| {
+            let [error, size] = got.iter().zip(want).fold([0.0; 2], |[error, size], (got, want)| {
+                [error + (f64::from(*got) - want).powi(2), size + want * want]
+            });
+            (error / size).sqrt()
+        };
+        for (isa, cells) in crate::bf16::tests::kernels() {
+            let by_input = far(&c.backward_input_with(isa, cells, &dy, &w), &mut dx.iter().copied());
+            let by_weight =
+                far(&c.backward_weight_with(isa, cells, &x, &dy), &mut dw.iter().map(|e| f64::from(*e)));
+            assert!(by_input < 1e-2 && by_weight < 1e-2, "{isa:?} {cells:?} {c:?}: {by_input} {by_weight}");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The gradients of a convolution's weight and bias: sums over all pixels.
 
-use super::Conv2d;
+use super::{Conv2d, paired};
 use crate::share::{Shared, zeros};
 use crate::simd::Isa;
-use crate::tile::{self, Onto, Then, Tile, even_parts};
+use crate::tile::{self, Cells, Onto, Then, Tile, even_parts};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -11,15 +11,21 @@ use std::ops::Range;
 const PASS_PIXELS: usize = 256;
 
 /// Some rows and columns of one image's output.
-struct Pass {
-    image: usize,
-    rows: Range<usize>,
-    cols: Range<usize>,
+pub(super) struct Pass {
+    pub image: usize,
+    pub rows: Range<usize>,
+    pub cols: Range<usize>,
+}
+
+/// A piece of work: these output channels at these pixels of the kernel.
+pub(super) struct Part {
+    pub taps: Range<usize>,
+    pub outputs: Range<usize>,
 }
 
 /// `dw[out, kernel, kernel, in]`: for each tap the product of `dy`, transposed, and the input that the tap
 /// sees. Each element is summed by one task over all pixels in their order.
-pub(super) fn weight(c: &Conv2d, isa: Isa, x: &[f32], dy: &[f32]) -> Vec<f32> {
+pub(super) fn weight(c: &Conv2d, isa: Isa, cells: Cells, x: &[f32], dy: &[f32]) -> Vec<f32> {
     let (inputs, outputs) = (c.in_channels, c.out_channels);
     let flat = c.kernel == 1 && c.stride == 1 && c.pad_before == 0 && c.pad_after == 0;
     let c = if flat { &Conv2d { batch: 1, height: 1, width: c.batch * c.height * c.width, ..*c } } else { c };
@@ -30,37 +36,54 @@ pub(super) fn weight(c: &Conv2d, isa: Isa, x: &[f32], dy: &[f32]) -> Vec<f32> {
     if dw.is_empty() {
         return dw;
     }
+    let output = Shared::new(&mut dw);
+    if cells != Cells::Single {
+        paired::add_weight(c, isa, cells, x, dy, output);
+        return dw;
+    }
+    let passes = passes(c, PASS_PIXELS);
+    parts(c, isa.max_rows()).into_par_iter().for_each(|part| {
+        let mut seen_before = vec![false; part.taps.len()];
+        for pass in &passes {
+            for (tap, seen) in part.taps.clone().zip(&mut seen_before) {
+                // Zeros are not read: their pages would be made twice.
+                let onto = if *seen { Onto::Output } else { Onto::Nothing };
+                *seen |= add_pass(c, isa, x, dy, pass, tap, part.outputs.clone(), onto, output);
+            }
+        }
+    });
+    dw
+}
+
+/// All of the output in passes of about `pixels`.
+pub(super) fn passes(c: &Conv2d, pixels: usize) -> Vec<Pass> {
+    let (out_h, out_w) = c.out_size();
     let mut passes = Vec::new();
-    let cols = out_w.min(PASS_PIXELS);
+    let cols = out_w.min(pixels);
     for image in 0..c.batch {
-        for (row, rows) in even_parts(out_h, PASS_PIXELS / cols) {
+        for (row, rows) in even_parts(out_h, pixels / cols) {
             for (col, cols) in even_parts(out_w, cols) {
                 passes.push(Pass { image, rows: row..row + rows, cols: col..col + cols });
             }
         }
     }
-    // The pieces of work: some output channels of some taps.
+    passes
+}
+
+/// All of the weight in pieces for the threads, in tiles of `rows` output channels.
+pub(super) fn parts(c: &Conv2d, rows: usize) -> Vec<Part> {
     let tasks = 4 * rayon::current_num_threads();
-    let taps = c.kernel * c.kernel;
+    let (taps, outputs) = (c.kernel * c.kernel, c.out_channels);
     let tap_groups = tasks.min(taps);
-    let tiles = outputs.div_ceil(isa.max_rows());
-    let tile_groups = tasks.div_ceil(tap_groups).min(tiles);
-    let output = Shared::new(&mut dw);
-    (0..tap_groups * tile_groups).into_par_iter().for_each(|task| {
+    let tile_groups = tasks.div_ceil(tap_groups).min(outputs.div_ceil(rows));
+    let part = |task: usize| {
         let (tap_group, tile_group) = (task / tile_groups, task % tile_groups);
-        let taps = tap_group * taps / tap_groups..(tap_group + 1) * taps / tap_groups;
-        let part = |group: usize| group * outputs / tile_groups;
-        let outputs = part(tile_group)..part(tile_group + 1);
-        let mut seen_before = vec![false; taps.len()];
-        for pass in &passes {
-            for (tap, seen) in taps.clone().zip(&mut seen_before) {
-                // Zeros are not read: their pages would be made twice.
-                let onto = if *seen { Onto::Output } else { Onto::Nothing };
-                *seen |= add_pass(c, isa, x, dy, pass, tap, outputs.clone(), onto, output);
-            }
+        Part {
+            taps: tap_group * taps / tap_groups..(tap_group + 1) * taps / tap_groups,
+            outputs: tile_group * outputs / tile_groups..(tile_group + 1) * outputs / tile_groups,
         }
-    });
-    dw
+    };
+    (0..tap_groups * tile_groups).map(part).collect()
 }
 
 /// Adds one pass to the weights of `outputs` at `tap`; false if the tap sees nothing of the picture.

@@ -13,6 +13,7 @@ mod gradient;
 mod packed;
 #[cfg(test)]
 mod packed_tests;
+mod paired;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use crate::share::{Shared, filled, zeros};
 use crate::simd::Isa;
 use crate::tile::Cells;
 use direct::{Direct, Grid, Weight};
+use packed::Panels;
 
 /// The sizes of one convolution; lengths in pixels, the kernel square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +53,9 @@ pub struct Conv2d {
     /// Whether the picture is made twice as large first, by repeating its pixels: for a kernel of 3, step 1 and one
     /// zero on each side.
     pub doubled: bool,
+    /// In which numbers input and weight are multiplied, and for the gradients of both that of the output with either.
+    /// A weight that was packed before says so itself.
+    pub products: Products,
 }
 
 impl Conv2d {
@@ -69,9 +74,15 @@ impl Conv2d {
     /// `y[batch, out_h, out_w, out]` from `x[batch, height, width, in]`, `weight[out, kernel, kernel, in]`
     /// and `bias[out]`.
     pub fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-        self.forward_with(Isa::detect(), x, weight, bias)
+        if self.products == Products::F32 {
+            return self.forward_with(Isa::detect(), x, weight, bias);
+        }
+        let shape = [self.out_channels, self.kernel, self.kernel, self.in_channels];
+        let pack = if self.doubled { PackedWeight::doubled } else { PackedWeight::new };
+        self.forward_packed(x, &pack(weight, shape, self.products), bias, After::default())
     }
 
+    /// In f32.
     fn forward_with(&self, isa: Isa, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         assert_eq!(weight.len(), self.out_channels * self.depth(), "weight");
         if self.doubled {
@@ -158,11 +169,21 @@ impl Conv2d {
 
     /// The gradient of `x`, from that of `y`.
     pub fn backward_input(&self, dy: &[f32], weight: &[f32]) -> Vec<f32> {
-        self.backward_input_with(Isa::detect(), dy, weight)
+        self.backward_input_with(Isa::detect(), self.products.cells(), dy, weight)
     }
 
-    fn backward_input_with(&self, isa: Isa, dy: &[f32], weight: &[f32]) -> Vec<f32> {
+    /// `cells` says how they are multiplied.
+    fn backward_input_with(&self, isa: Isa, cells: Cells, dy: &[f32], weight: &[f32]) -> Vec<f32> {
         assert_eq!(weight.len(), self.out_channels * self.depth(), "weight");
+        // With the weight of so many taps.
+        let run = |direct: Direct, weight: Right, taps: usize, output: Shared| {
+            if cells == Cells::Single {
+                return direct.run(isa, dy, Weight::Plain(weight), None, After::default(), output);
+            }
+            let sizes = [self.in_channels, taps, self.out_channels];
+            let packed = Panels::new(weight, sizes, Products::Bf16);
+            direct.run(isa, dy, Weight::Packed(&packed, cells), None, After::default(), output);
+        };
         if self.doubled {
             let data = &doubled::kernel_of_four(weight, [self.out_channels, self.in_channels]);
             let order: [usize; 16] = std::array::from_fn(|tap| tap);
@@ -170,12 +191,7 @@ impl Conv2d {
             let direct = doubled::adjoint(self).direct();
             let length = self.batch * self.height * self.width * self.in_channels;
             // SAFETY: the direct convolution covers its output.
-            return unsafe {
-                filled(length, |room| {
-                    let weight = Weight::Plain(weight);
-                    direct.run(isa, dy, weight, None, After::default(), Shared::room(room));
-                })
-            };
+            return unsafe { filled(length, |room| run(direct, weight, 16, Shared::room(room))) };
         }
         // Rows that differ by the stride see the same rows of the kernel: for each kind of rows and columns it is a
         // convolution of `dy` with a part of the kernel, turned round.
@@ -207,7 +223,7 @@ impl Conv2d {
                 };
                 let (taps, columns) = (self.kernel * self.kernel, self.in_channels);
                 let weight = Right::Taps { data: weight, taps, order: &order, columns };
-                direct.run(isa, dy, Weight::Plain(weight), None, After::default(), output);
+                run(direct, weight, order.len(), output);
             }
         };
         let length = self.batch * self.height * self.width * self.in_channels;
@@ -232,15 +248,15 @@ impl Conv2d {
 
     /// The gradient of `weight`, from `x` and the gradient of `y`.
     pub fn backward_weight(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
-        self.backward_weight_with(Isa::detect(), x, dy)
+        self.backward_weight_with(Isa::detect(), self.products.cells(), x, dy)
     }
 
-    fn backward_weight_with(&self, isa: Isa, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    fn backward_weight_with(&self, isa: Isa, cells: Cells, x: &[f32], dy: &[f32]) -> Vec<f32> {
         if self.doubled {
-            let of_four = gradient::weight(&doubled::adjoint(self), isa, dy, x);
+            let of_four = gradient::weight(&doubled::adjoint(self), isa, cells, dy, x);
             return doubled::weight_gradient(self, &of_four);
         }
-        gradient::weight(self, isa, x, dy)
+        gradient::weight(self, isa, cells, x, dy)
     }
 
     /// The gradient of `bias`: the sum of `dy` over all pixels.

@@ -37,7 +37,7 @@ impl PackedWeight {
     pub fn new(weight: &[f32], shape: [usize; 4], products: Products) -> Self {
         assert_eq!(weight.len(), shape.iter().product(), "weight");
         let [outputs, height, width, inputs] = shape;
-        let kernels = vec![Panels::new(weight, [outputs, height * width, inputs], products)];
+        let kernels = vec![Panels::of_columns(weight, [outputs, height * width, inputs], products)];
         PackedWeight { shape, products, kernels }
     }
 
@@ -45,7 +45,7 @@ impl PackedWeight {
     pub fn doubled(weight: &[f32], shape: [usize; 4], products: Products) -> Self {
         let [outputs, _, _, inputs] = shape;
         let kernels = doubled::kernels(weight, [outputs, inputs]);
-        let kernels = kernels.iter().map(|kernel| Panels::new(kernel, [outputs, 4, inputs], products));
+        let kernels = kernels.iter().map(|kernel| Panels::of_columns(kernel, [outputs, 4, inputs], products));
         PackedWeight { shape, products, kernels: kernels.collect() }
     }
 
@@ -77,7 +77,12 @@ impl PackedWeight {
 
 impl Panels {
     /// Packs `weight[outputs, taps, inputs]`.
-    fn new(weight: &[f32], [outputs, taps, inputs]: [usize; 3], products: Products) -> Self {
+    fn of_columns(weight: &[f32], sizes: [usize; 3], products: Products) -> Self {
+        Self::new(Right::Columns { data: weight, depth: sizes[1] * sizes[2] }, sizes, products)
+    }
+
+    /// Packs a right side of `outputs` columns and, one pixel of the kernel after the other, `taps · inputs` rows.
+    pub(super) fn new(right: Right, [outputs, taps, inputs]: [usize; 3], products: Products) -> Self {
         let (isa, depth) = (Isa::detect(), taps * inputs);
         let rows = match products {
             Products::F32 => depth,
@@ -87,7 +92,6 @@ impl Panels {
         if cells.is_empty() {
             return Panels { outputs, rows, cells };
         }
-        let right = Right::Columns { data: weight, depth };
         cells.par_chunks_mut(PANEL * rows).enumerate().for_each_init(Vec::new, |scratch, (panel, cells)| {
             let columns = panel * PANEL..outputs.min((panel + 1) * PANEL);
             let width = columns.len();
@@ -100,7 +104,7 @@ impl Panels {
                         right.pack(isa, k, columns.clone(), width, scratch);
                         let pairs = scratch.chunks_exact(2 * width).zip(cells.chunks_exact_mut(width));
                         pairs.for_each(|(pair, cells)| {
-                            bf16::join(isa, &pair[..width], &pair[width..], cells);
+                            bf16::join(isa, products.cells(), &pair[..width], &pair[width..], cells);
                         });
                     }
                 }

@@ -24,6 +24,7 @@ fn all_cases() -> Vec<Conv2d> {
                 pad_before: pad,
                 pad_after: pad,
                 doubled: false,
+                products: Products::F32,
             });
         }
     }
@@ -118,6 +119,66 @@ fn no_packed_result_depends_on_the_number_of_threads() {
         for threads in [2, 3, 16] {
             assert!(one == run(threads), "{c:?} with {threads} threads");
         }
+    }
+}
+
+#[test]
+fn gradients_in_bf16_are_those_of_rounded_numbers() {
+    for c in all_cases() {
+        let [x, w, b] = inputs(&c);
+        let dy = noise(c.forward(&x, &w, &b).len(), 25);
+        let [rounded_x, rounded_w, rounded_dy] = [&x, &w, &dy].map(|values| by_arithmetic(values));
+        let want = [c.backward_input(&rounded_dy, &rounded_w), c.backward_weight(&rounded_x, &rounded_dy)];
+        let run = |isa, cells| {
+            [c.backward_input_with(isa, cells, &dy, &w), c.backward_weight_with(isa, cells, &x, &dy)]
+        };
+        for (isa, cells) in kernels() {
+            for (got, want) in run(isa, cells).iter().zip(&want) {
+                assert_eq!(got.len(), want.len(), "{c:?}");
+                for (g, e) in got.iter().zip(want) {
+                    assert!(
+                        (g - e).abs() < 1e-4 * (1.0 + e.abs()),
+                        "{isa:?} {cells:?} {c:?}: {g} is not {e}"
+                    );
+                }
+            }
+        }
+        let fused = Isa::available().into_iter().filter(|isa| *isa != Isa::Portable);
+        let results: Vec<_> = fused.map(|isa| run(isa, Cells::Widened)).collect();
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{c:?}");
+    }
+}
+
+/// Nor on what else is in the batch.
+#[test]
+fn no_gradient_in_bf16_depends_on_the_number_of_threads() {
+    let base = Conv2d {
+        batch: 3,
+        height: 40,
+        width: 37,
+        in_channels: 17,
+        out_channels: 67,
+        products: Products::Bf16,
+        ..cases()[0]
+    };
+    let pointwise = Conv2d { kernel: 1, pad_before: 0, pad_after: 0, ..base };
+    for c in [base, Conv2d { stride: 2, ..base }, pointwise, Conv2d { doubled: true, ..base }] {
+        let [x, w, b] = inputs(&c);
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let y = c.forward(&x, &w, &b);
+                [c.backward_input(&y, &w), c.backward_weight(&x, &y), y]
+            })
+        };
+        let one = run(1);
+        for threads in [2, 3, 16] {
+            assert!(one == run(threads), "{c:?} with {threads} threads");
+        }
+        let alone = Conv2d { batch: 1, ..c };
+        let (x, y) = (&x[x.len() / 3..2 * x.len() / 3], &one[2][one[2].len() / 3..2 * one[2].len() / 3]);
+        assert!(alone.forward(x, &w, &b) == y, "{c:?}");
+        assert!(alone.backward_input(y, &w) == one[0][x.len()..2 * x.len()], "{c:?}");
     }
 }
 

@@ -54,6 +54,7 @@ pub(super) fn cases() -> Vec<Conv2d> {
         pad_before: 1,
         pad_after: 1,
         doubled: false,
+        products: Products::F32,
     };
     vec![
         base,
@@ -197,7 +198,11 @@ fn fused_instruction_sets_agree_in_every_bit() {
         let b = noise(c.out_channels, 15);
         let run = |isa| {
             let y = c.forward_with(isa, &x, &w, &b);
-            [c.backward_input_with(isa, &y, &w), c.backward_weight_with(isa, &x, &y), y]
+            [
+                c.backward_input_with(isa, Cells::Single, &y, &w),
+                c.backward_weight_with(isa, Cells::Single, &x, &y),
+                y,
+            ]
         };
         let results: Vec<_> = fused.iter().map(|&isa| run(isa)).collect();
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{c:?}");

@@ -61,37 +61,49 @@ pub(crate) fn fuses(device: &Device) -> bool {
     on_cpu(device) && matches!(device.as_dispatch(), DispatchDevice::Flex(_)) && !observe::is_on()
 }
 
+/// Whether tensors of this device are multiplied so, forward and backward, where weights are not packed.
+pub fn multiplies_in(products: Products, device: &Device) -> bool {
+    products == Products::F32 || on_cpu(device)
+}
+
 /// A weight that is held in another precision than the activations `x`, in theirs.
 pub(crate) fn as_activations<const D: usize, const E: usize>(weight: Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
     if weight.dtype() == x.dtype() { weight } else { weight.cast(x.dtype()) }
 }
 
 /// Convolution: `x[batch, height, width, in]`, `weight[out, kernel, kernel, in]`, `bias[out]`, zeros
-/// `padding.0` before and `padding.1` after each of height and width.
+/// `padding.0` before and `padding.1` after each of height and width. On other devices than the CPU, products are those of
+/// the weight.
 pub fn conv2d(
     x: Tensor<4>,
     weight: Tensor<4>,
     bias: Option<Tensor<1>>,
     stride: usize,
     padding: (usize, usize),
+    products: Products,
 ) -> Tensor<4> {
     if on_cpu(&x.device()) {
         let weight = as_activations(weight, &x);
         let [out_channels, kernel, _, _] = weight.dims();
         let sizes = conv2d_sizes(&x, out_channels, kernel, stride, padding);
-        return convolution(x, weight, bias, sizes);
+        return convolution(x, weight, bias, Conv2d { products, ..sizes });
     }
     gpu::conv2d(x, weight, bias, stride, padding)
 }
 
 /// Convolution of `x` made twice as large by repeating pixels, `weight[out, 3, 3, in]`, one zero on each side:
 /// `[batch, height, width, in]` to `[batch, 2·height, 2·width, out]`.
-pub fn conv2d_doubled(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>) -> Tensor<4> {
+pub fn conv2d_doubled(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    products: Products,
+) -> Tensor<4> {
     if on_cpu(&x.device()) {
         let weight = as_activations(weight, &x);
         let [out_channels, kernel, _, _] = weight.dims();
-        let sizes = Conv2d { doubled: true, ..conv2d_sizes(&x, out_channels, kernel, 1, (1, 1)) };
-        return convolution(x, weight, bias, sizes);
+        let sizes = conv2d_sizes(&x, out_channels, kernel, 1, (1, 1));
+        return convolution(x, weight, bias, Conv2d { doubled: true, products, ..sizes });
     }
     gpu::conv2d_doubled(x, weight, bias)
 }
@@ -128,7 +140,7 @@ pub(crate) fn conv2d_packed(
 ) -> Tensor<4> {
     let [out_channels, kernel, _, _] = weight.shape();
     let sizes = conv2d_sizes(&x, out_channels, kernel, stride, padding);
-    let sizes = Conv2d { doubled: weight.is_doubled(), ..sizes };
+    let sizes = Conv2d { doubled: weight.is_doubled(), products: weight.products(), ..sizes };
     let bias = bias.unwrap_or_else(|| Tensor::zeros([out_channels], &x.device()));
     let rest = following.rest.unwrap_or_else(|| Tensor::zeros([1; 4], &x.device()));
     Tensor::from_dispatch(<Dispatch as Kernels>::convolution_packed(
@@ -150,8 +162,19 @@ fn conv2d_sizes(
 ) -> Conv2d {
     let [batch, height, width, in_channels] = x.dims();
     let (pad_before, pad_after) = padding;
-    let doubled = false;
-    Conv2d { batch, height, width, in_channels, out_channels, kernel, stride, pad_before, pad_after, doubled }
+    Conv2d {
+        batch,
+        height,
+        width,
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        pad_before,
+        pad_after,
+        doubled: false,
+        products: Products::F32,
+    }
 }
 
 /// 3x3 convolution of each channel by itself: `x[batch, height, width, channels]`, `weight[channels, 1, 3, 3]`, zeros
@@ -170,7 +193,7 @@ pub fn conv_transpose_disjoint(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
     let [inputs, outputs, kernel, _] = weight.dims();
     // Every input pixel becomes kernel x kernel output pixels by itself.
     let weight = weight.reshape([inputs, outputs * kernel * kernel]).transpose();
-    pixel_shuffle(linear(x, weight, None), kernel)
+    pixel_shuffle(linear(x, weight, None, Products::F32), kernel)
 }
 
 /// Group normalisation of `x[batch, height, width, channels]`, followed by SiLU if `silu`.
@@ -195,8 +218,13 @@ pub fn group_norm(
     gpu::group_norm(x, weight, bias, groups, epsilon, silu)
 }
 
-/// Linear map of the last dimension: `x[.., in]`, `weight[out, in]`, `bias[out]`.
-pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+/// Linear map of the last dimension: `x[.., in]`, `weight[out, in]`, `bias[out]`; products as of [`conv2d`].
+pub fn linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    products: Products,
+) -> Tensor<D> {
     let mut shape = x.dims();
     let [out_features, in_features] = weight.dims();
     let rows: usize = shape[..D - 1].iter().product();
@@ -205,7 +233,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
         // A pointwise convolution over a picture of one row.
         let (x, weight) =
             (x.reshape([1, 1, rows, in_features]), weight.reshape([out_features, 1, 1, in_features]));
-        return conv2d(x, weight, bias, 1, (0, 0)).reshape(shape);
+        return conv2d(x, weight, bias, 1, (0, 0), products).reshape(shape);
     }
     gpu::linear(x.reshape([rows, in_features]), weight, bias).reshape(shape)
 }

@@ -9,6 +9,9 @@ pub use network::{AutoencoderSizes, Network, Sizes};
 pub use sections::*;
 pub use trainers::*;
 
+use diffbir_nn::Device;
+use diffbir_nn::ops::multiplies_in;
+use sections::want;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
@@ -74,6 +77,13 @@ pub trait Config: Default + Serialize + DeserializeOwned {
 
     /// The first field whose value cannot be.
     fn check(&self) -> Result<(), ConfigError>;
+
+    /// [`Config::check`], and what cannot be on this device.
+    fn check_on(&self, device: &Device) -> Result<(), ConfigError> {
+        self.check()?;
+        let can = multiplies_in(self.run().precision.products(), device);
+        want(can, "run.precision", "only the CPU trains in bf16: use f32 on a graphics card")
+    }
 
     /// As a table of tables.
     fn table(&self) -> Table {

@@ -8,6 +8,7 @@ use crate::stage1::training_ranges;
 use diffbir_diffusion::schedule::{Prediction, Terminal};
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::unet::UnetConfig;
+use diffbir_nn::Products;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -23,7 +24,7 @@ pub struct RunConfig {
     pub batch: usize,
     /// Backward passes a step; their gradients are averaged.
     pub accumulate: u64,
-    /// Numbers of the computation; `bf16` is refused, since no device has it in training.
+    /// Numbers that convolutions, linear maps and attentions multiply in; all else is in 32 bits.
     pub precision: Precision,
     /// Compute the insides of SwinIR's groups, the UNet's and AutoencoderKL's blocks twice instead of keeping them for the way back.
     pub recompute: bool,
@@ -40,14 +41,24 @@ pub struct RunConfig {
     pub init: Option<PathBuf>,
 }
 
-/// Numbers that a step computes in.
+/// Numbers that a step multiplies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32 bits.
     F32,
-    /// 16 bits.
+    /// 16 bits with the range of 32, on the CPU; sums are in 32 bits.
     Bf16,
+}
+
+impl Precision {
+    /// In which numbers networks multiply then.
+    pub fn products(self) -> Products {
+        match self {
+            Self::F32 => Products::F32,
+            Self::Bf16 => Products::Bf16,
+        }
+    }
 }
 
 /// AdamW and what belongs to it.
@@ -394,8 +405,6 @@ pub(super) fn check_common(
     want(run.log_every > 0, "run.log_every", at_least_1)?;
     want(run.checkpoint_every > 0, "run.checkpoint_every", at_least_1)?;
     want(run.keep > 0, "run.keep", at_least_1)?;
-    let reason = "no device trains in bf16 here: use f32, with run.recompute where memory is short";
-    want(run.precision == Precision::F32, "run.precision", reason)?;
     let rate = optimizer.rate;
     want(rate > 0.0 && rate.is_finite(), "optimizer.rate", "it must be larger than 0")?;
     let share = |value: f64| (0.0..1.0).contains(&value);
