@@ -140,7 +140,8 @@ mod tests {
             let value = Number((f64::from(i)).sin() * 40.0);
             let row = Row { values: [("psnr".to_string(), value)].into(), ..Row::default() };
             let spread = Some(Number(value.0 / 3.0));
-            let measured = Measured { picture: "a".into(), stamp: "1@2".into(), rows: vec![row], spread };
+            let measured =
+                Measured { picture: "a".into(), stamp: "1@2".into(), rows: vec![row], spread, apart: None };
             assert_eq!(serde_json::from_str::<Measured>(&line(&measured).unwrap()).unwrap(), measured);
         }
     }
