@@ -27,5 +27,5 @@ pub fn on_workers<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> 
         return work();
     }
     let asked = stop::asked();
-    diffbir_kernels::on_workers(|| stop::with(asked, work))
+    diffbir_kernels::on_workers(|| recompute::apart(|| stop::with(asked, work)))
 }

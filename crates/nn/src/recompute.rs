@@ -32,6 +32,18 @@ pub fn is_on() -> bool {
     BLOCKS.with_borrow(Option::is_some)
 }
 
+/// Runs `work` as on a thread of its own: a thread of the pool that waits in one step may be given another.
+pub(crate) fn apart<R>(work: impl FnOnce() -> R) -> R {
+    struct Back(Option<Vec<Block>>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            BLOCKS.set(self.0.take());
+        }
+    }
+    let _back = Back(BLOCKS.take());
+    work()
+}
+
 /// What `forward` makes of `inputs`, in a way that keeps them alone for the way back where that is asked for.
 pub fn block<N: Module + 'static, const D: usize>(
     network: &N,
@@ -133,5 +145,14 @@ mod tests {
     fn a_step_that_is_left_leaves_nothing_on() {
         let left = std::panic::catch_unwind(|| backward(|| panic!("left"), |_| ()));
         assert!(left.is_err() && !is_on());
+    }
+
+    #[test]
+    fn a_step_within_another_notes_nothing_for_it() {
+        BLOCKS.set(Some(Vec::new()));
+        assert!(!apart(is_on) && is_on());
+        let left = std::panic::catch_unwind(|| apart(|| backward(|| panic!("left"), |_| ())));
+        assert!(left.is_err() && is_on());
+        BLOCKS.set(None);
     }
 }
