@@ -108,7 +108,7 @@ fn a_mask_keeps_parts_of_a_picture_as_stage_1_made_them() {
     assert_eq!(differing(0, 28), 0);
     assert!(differing(36, 64) > 100, "{}", differing(36, 64));
     image::GrayImage::new(30, 12).save(&mask).unwrap();
-    restore(&input, &flags)
+    restore(&input, &format!("{flags} --existing overwrite"))
         .code(1)
         .stderr(contains("--mask: has another shape (30 x 12) than the picture (16 x 12)"));
     restore(&input, &format!("{flags} --fidelity .3")).code(2).stderr(contains("cannot be used with"));

@@ -265,7 +265,10 @@ fn regions_have_their_own_fidelity() {
         assert_eq!(run(&model, &photo, &even), run(&model, &photo, &options), "{sampler}");
         let prepared = model.prepare(&photo, &options, true, &mut on).unwrap();
         let clean = prepared.clean().data;
-        assert_eq!(run(&model, &photo, &Options { regions: mask(|_| 1.0), ..options.clone() }), clean);
+        // As with a fidelity of 1, `spaced` has too few steps left.
+        if sampler != Sampler::Spaced {
+            assert_eq!(run(&model, &photo, &Options { regions: mask(|_| 1.0), ..options.clone() }), clean);
+        }
         let half = Options { regions: mask(|x| if x < 12 { 1.0 } else { 0.0 }), ..options.clone() };
         let found = run(&model, &photo, &half);
         let row = 3 * 48;

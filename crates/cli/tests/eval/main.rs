@@ -334,7 +334,7 @@ fn samples_that_cannot_be_compared_are_told_and_counted() {
         save(&second, name, if name == "b.png" { half(210, 200) } else { brighter(200, 200) });
     }
     let told = eval(&[&"--restored", &restored, &second, &"--niqe", &niqe(), &"-o", &out]).code(1);
-    told.stdout(contains("| 2 samples of 2 pictures |").and(contains("| 1 failed |")))
+    told.stdout(contains("| 2 samples of 3 pictures |").and(contains("| L-STD of 2, 1 failed |")))
         .stderr(contains("b: the samples have no L-STD").and(contains("6 measured, 1 failed")));
     let json: serde_json::Value = serde_json::from_str(&text(&out.join("table.json"))).unwrap();
     assert_eq!((&json["spread"]["l_std"]["of"], &json["spread"]["failed"]), (&2.into(), &1.into()));
