@@ -66,7 +66,7 @@ impl Harm {
         for ((pixel, clean), share) in pixels.zip(clean.data.chunks_exact(clean.channels)).zip(&shares.data) {
             // Wholly within a harmed part, less from its edge to the middle of the next.
             let share = (2.0 * share).min(1.0);
-            pixel.iter_mut().zip(clean).for_each(|(own, clean)| *own += share * (clean - *own));
+            pixel.iter_mut().zip(clean).for_each(|(own, clean)| *own = (1.0 - share) * *own + share * clean);
         }
         undone
     }

@@ -67,7 +67,7 @@ pub(crate) fn with_pixels(mut result: Raster, clean: &Raster, mask: &Raster) -> 
             if share > 0.0 {
                 let at = (y * width + x) * channels;
                 for (own, clean) in result.data[at..][..channels].iter_mut().zip(&clean.data[at..]) {
-                    *own += share * (clean - *own);
+                    *own = (1.0 - share) * *own + share * clean;
                 }
             }
         }
