@@ -1,11 +1,13 @@
-//! Do no harm: a result, reduced to the size of the photograph, must not be further from it than the picture of stage 1 is,
-//! part by part. What stage 2 invents may be finer than the photograph, but not contradict it.
+//! Do no harm: a result, reduced to so few pixels that blur and noise of the photograph matter little, must not be further from
+//! it than the picture of stage 1 is, part by part. What stage 2 invents may be finer and sharper, but not contradict.
 
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
 
-/// Side of a part in pixels of the photograph.
-const PART_PX: usize = 16;
+/// Pixels of the photograph that become one, down and across.
+const REDUCED: usize = 4;
+/// Side of a part in those.
+const PART_PX: usize = 4;
 /// A result may be this much further away than stage 1: a share of its root mean square distance, and levels of 255.
 const SHARE: f64 = 1.25;
 const LEVELS: f64 = 3.0;
@@ -20,12 +22,9 @@ pub struct Harm {
 impl Harm {
     /// Where `result` is further from `photo` than `clean`, stage 1's picture, is. Both are of the size of the output.
     pub fn of(result: &Raster, clean: &Raster, photo: &Raster) -> Self {
-        let size = photo.size();
-        let reduced = |picture: &Raster| {
-            let same = picture.size() == size;
-            if same { picture.clone() } else { resize::float(picture, size.0, size.1, Filter::Bicubic) }
-        };
-        let (result, clean) = (reduced(result), reduced(clean));
+        let size = ((photo.width_px / REDUCED).max(1), (photo.height_px / REDUCED).max(1));
+        let [result, clean, photo] =
+            [result, clean, photo].map(|picture| resize::float(picture, size.0, size.1, Filter::Bicubic));
         let [columns, rows] = [size.0, size.1].map(|side| (side / PART_PX).max(1));
         let part = |index: usize| {
             let bounds = |at: usize, count: usize, side: usize| at * side / count..(at + 1) * side / count;
@@ -36,7 +35,7 @@ impl Harm {
                         let at = |x: usize| (y * size.0 + x) * raster.channels;
                         raster.data[at(xs.start)..at(xs.end)].to_vec()
                     };
-                    row(picture).into_iter().zip(row(photo)).map(|(a, b)| f64::from(a - b).powi(2))
+                    row(picture).into_iter().zip(row(&photo)).map(|(a, b)| f64::from(a - b).powi(2))
                 });
                 let (sum, count) = squares.fold((0.0, 0), |(sum, count), square| (sum + square, count + 1));
                 255.0 * (sum / f64::from(count)).sqrt()

@@ -177,7 +177,7 @@ pub struct Restore {
     #[arg(long)]
     pub no_stage1: bool,
 
-    /// Keep stage 1 in parts whose result, reduced to the size of the input, is further from it than stage 1 is.
+    /// Keep stage 1 in parts whose result, reduced to a quarter of the input's width, is further from it than stage 1 is.
     #[arg(long)]
     pub safe: bool,
 
