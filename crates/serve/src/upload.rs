@@ -27,6 +27,9 @@ const SLOWEST: u64 = 4 << 10;
 /// Bytes of all options together.
 const MOST_OPTION_BYTES: usize = 64 << 10;
 
+/// What a field of a form costs beside its name and value.
+const LEAST_OPTION_BYTES: usize = 64;
+
 /// What came.
 pub struct Upload {
     /// The picture, on its way to its place.
@@ -56,10 +59,15 @@ pub async fn take(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.unwrap_or_default().to_ascii_lowercase();
     let silence = app.jobs.limits.silence;
-    let stalled = Arc::new(AtomicBool::new(false));
-    let flag = stalled.clone();
-    let request = request.map(|body| patient(body, silence, flag));
+    // Base64 takes four letters for three bytes.
+    let most = app.jobs.limits.upload_bytes / 3 * 4 + (1 << 20);
+    let (stalled, too_long) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let flags = (stalled.clone(), too_long.clone());
+    let request = request.map(|body| patient(body, silence, most, flags));
     let taken = by_kind(app, &kind, request).await;
+    if taken.is_err() && too_long.load(Ordering::Relaxed) {
+        return Err(Problem::too_large(format!("the request is longer than {} MB", most >> 20)));
+    }
     if taken.is_err() && stalled.load(Ordering::Relaxed) {
         let detail = format!("no byte came for {} s, or fewer than {SLOWEST} a second", silence.as_secs());
         return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
@@ -67,17 +75,27 @@ pub async fn take(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
     taken
 }
 
-/// A body that fails, and says so, when it brings nothing for so long, or too little since it began.
-fn patient(body: Body, silence: Duration, stalled: Arc<AtomicBool>) -> Body {
+/// A body that fails, and says so, when it brings nothing for so long, or too little since it began, or more than `most`
+/// bytes: what is between the fields of a form is held in memory.
+fn patient(
+    body: Body,
+    silence: Duration,
+    most: u64,
+    (stalled, too_long): (Arc<AtomicBool>, Arc<AtomicBool>),
+) -> Body {
     let (stream, since) = (body.into_data_stream(), Instant::now());
     Body::from_stream(stream::unfold((stream, 0), move |(mut stream, mut bytes)| {
-        let stalled = stalled.clone();
+        let (stalled, too_long) = (stalled.clone(), too_long.clone());
         async move {
             let due = since + silence + Duration::from_secs(bytes / SLOWEST);
             match tokio::time::timeout_at(due.min(Instant::now() + silence), stream.next()).await {
                 Ok(next) => {
                     bytes +=
                         next.as_ref().map_or(0, |next| next.as_ref().map_or(0, |next| next.len() as u64));
+                    if bytes > most {
+                        too_long.store(true, Ordering::Relaxed);
+                        return Some((Err(axum::Error::new("too long")), (stream, bytes)));
+                    }
                     next.map(|next| (next, (stream, bytes)))
                 }
                 Err(_) => {
@@ -155,6 +173,8 @@ async fn form(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
             incoming = Some(file);
             continue;
         }
+        // Names count too: fields without a value would cost nothing.
+        spent += option.len() + LEAST_OPTION_BYTES;
         let value = word(&mut field, &mut spent).await?;
         if options.insert(option.clone(), Value::String(value)).is_some() {
             return Err(malformed(&format!("the field `{option}` is there twice")));
@@ -166,11 +186,14 @@ async fn form(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
 
 async fn word(field: &mut Field<'_>, spent: &mut usize) -> Result<String, Problem> {
     let mut text = Vec::new();
+    let fits = |spent: usize| match spent > MOST_OPTION_BYTES {
+        true => Err(Problem::too_large("the options are longer than 64 KB")),
+        false => Ok(()),
+    };
+    fits(*spent)?;
     while let Some(bytes) = field.chunk().await.map_err(broken)? {
         *spent += bytes.len();
-        if *spent > MOST_OPTION_BYTES {
-            return Err(Problem::too_large("the options are longer than 64 KB"));
-        }
+        fits(*spent)?;
         text.extend_from_slice(&bytes);
     }
     String::from_utf8(text).map_err(|_| malformed("an option is no UTF-8"))

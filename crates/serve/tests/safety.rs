@@ -103,6 +103,11 @@ fn what_is_no_picture_or_too_large_is_refused_by_what_it_is() {
     assert_eq!(options(&[("working", "1000001")]).status, 413);
     assert_eq!(options(&[("samples", "4")]).status, 413);
     assert_eq!(options(&[("x", &"x".repeat(70_000))]).status, 413);
+    // Names cost, too, and so do fields without anything.
+    let names: Vec<String> = (0..1100).map(|number| format!("x{number}")).collect();
+    let empty: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "")).collect();
+    assert_eq!(options(&empty).status, 413);
+    assert_eq!(options(&[(&"x".repeat(70_000), "")]).status, 413);
     assert_eq!(options(&[("wrong", "1")]).status, 422);
     assert_eq!(
         std::fs::read_dir(data.path().join("jobs")).unwrap().count(),

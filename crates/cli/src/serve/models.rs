@@ -182,26 +182,33 @@ pub fn pull(model: &str, watch: &mut dyn FnMut(Pull) -> ControlFlow<()>) -> Resu
         let pulled = catalog::pull(&store, file, &mut |download| {
             watch(match download {
                 Download::Asking(url, _) => event(false, 0, None, Some(format!("from {url}"))),
-                Download::Failed(_, error) => event(false, 0, None, Some(error.to_string())),
+                Download::Failed(_, error) => event(false, 0, None, Some(without_places(&error, &store))),
                 Download::Bytes(done, total) => event(false, done, total, None),
                 Download::Checking(done, total) => event(true, done, total, None),
             })
         });
         match pulled {
             Ok(_) => {}
-            Err(error @ (PullError::Stopped | PullError::Write { .. })) => return Err(told(file, error)),
-            Err(error) => failed = failed.or(Some(told(file, error))),
+            Err(error @ (PullError::Stopped | PullError::Write { .. })) => {
+                return Err(told(file, &store, error));
+            }
+            Err(error) => failed = failed.or(Some(told(file, &store, error))),
         }
     }
     failed.map_or(Ok(()), Err)
 }
 
+/// What an error says, files by their names alone.
+fn without_places(error: &dyn std::fmt::Display, store: &Store) -> String {
+    error.to_string().replace(&format!("{}/", store.folder().display()), "")
+}
+
 /// Why a file could not be had, without the server's places.
-fn told(file: &WeightFile, error: PullError) -> Problem {
+fn told(file: &WeightFile, store: &Store, error: PullError) -> Problem {
     let name = file.name;
     match error {
         PullError::Write { reason, .. } => Problem::no_room(format!("{name}: cannot be written ({reason})")),
         PullError::Busy(_) => Problem::busy(format!("{name}: another process downloads it"), 60),
-        error => Problem::refused(error.to_string()),
+        error => Problem::refused(without_places(&error, store)),
     }
 }
