@@ -351,6 +351,14 @@ mod tests {
             told_text.contains("`text_model.encoder.layers.3.self_attn.k_proj.weight` of shape [1, 2]"),
             "{told_text}"
         );
+        let wrong =
+            [("q_proj", vec![1, 2]), ("k_proj", vec![1, 7]), ("v_proj", vec![1, 2])].map(|(name, shape)| {
+                let name = format!("text_model.encoder.layers.3.self_attn.{name}.weight");
+                (name, TensorData::new(vec![0f32; shape.iter().product()], shape))
+            });
+        let wrong = super::text(&Checkpoint::from_tensors(wrong.into()));
+        let told_wrong = told(&wrong, "model.transformer.resblocks.3.attn.in_proj_weight", &[3, 2]);
+        assert!(told_wrong.contains("k_proj.weight` has shape [1, 7] where [1, 2]"), "{told_wrong}");
         let none = Checkpoint::default();
         let told_unet = told(&unet(&none), "output_blocks.2.1.conv.weight", &[1]);
         assert!(told_unet.contains("`up_blocks.0.upsamplers.0.conv.weight`"), "{told_unet}");
@@ -367,8 +375,9 @@ mod tests {
         for (first, second) in [
             ("down_blocks.0.downsamplers.0.conv.weight", "down_blocks.0.resnets.3.conv1.weight"),
             ("down_blocks.1.resnets.0.conv1.weight", "down_blocks.0.resnets.3.conv1.weight"),
+            ("down_blocks.0.resnets.0.conv1.weight", "input_blocks.1.0.in_layers.2.weight'"),
         ] {
-            let names = [first, second].map(|name| (name.to_string(), data.clone()));
+            let names = [first, second].map(|name| (name.trim_end_matches('\'').to_string(), data.clone()));
             assert!(unet(&Checkpoint::from_tensors(names.into())).contains(second));
         }
         let both = ["to_q", "query"].map(|part| format!("encoder.mid_block.attentions.0.{part}.bias"));

@@ -77,10 +77,13 @@ pub(crate) fn stage1_of(file: &Checkpoint) -> Result<ModelConfig, Option<WeightE
                 geometry,
             });
         };
+        let count = keys.parameters().count();
         let shared = keys.parameters().filter(|(_, key, _)| file.contains(key)).count();
-        let is_many = 4 * shared > keys.parameters().count();
-        if is_many && closest.as_ref().is_none_or(|(most, _)| shared > *most) {
-            closest = Some((shared, error));
+        let fitting = keys.parameters().filter(|(_, key, shape)| file.shape_of(key) == Some(*shape)).count();
+        // A larger network has the names of a smaller one, and more that are missing.
+        let likeness = 2 * fitting as i64 - count as i64;
+        if 4 * shared > count && closest.as_ref().is_none_or(|(most, _)| likeness > *most) {
+            closest = Some((likeness, error));
         }
     }
     Err(closest.map(|(_, error)| error))
@@ -117,5 +120,20 @@ mod tests {
         let file = Checkpoint::from_tensors(tensors.collect()).named("a.pth");
         let told = stage1_of(&file).unwrap_err().unwrap().to_string();
         assert!(told.starts_with("a.pth: lacks the tensor `body.3.weight`"), "{told}");
+        // Each is compared with itself and not with another that has its names.
+        for network in all() {
+            let keys = keys_of(|params| network.sizes.build(params)).unwrap();
+            let lost = keys.parameters().last().unwrap().1.to_string();
+            let tensors =
+                keys.entries().iter().filter(|entry| entry.is_read() && entry.key != lost).map(|entry| {
+                    (
+                        entry.key.clone(),
+                        TensorData::new(vec![0f32; entry.shape.iter().product()], entry.shape.clone()),
+                    )
+                });
+            let file = Checkpoint::from_tensors(tensors.collect());
+            let told = stage1_of(&file).unwrap_err().unwrap().to_string();
+            assert!(told.contains(&format!("lacks the tensor `{lost}`")), "{}: {told}", network.origin);
+        }
     }
 }

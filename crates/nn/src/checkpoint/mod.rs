@@ -132,7 +132,10 @@ impl Checkpoint {
         for (old, tensor) in &self.tensors {
             let Some((new, shape)) = rule(old, &tensor.shape) else { continue };
             // A place that is taken is no place for another: that stays where it is refused by name.
-            let new = if tensors.contains_key(&new) { old.clone() } else { new };
+            let mut new = if tensors.contains_key(&new) { old.clone() } else { new };
+            while tensors.contains_key(&new) {
+                new.push('\'');
+            }
             let name = if new == *old { tensor.name.clone() } else { Some(self.whole(old).into()) };
             tensors.insert(new, Stored { shape, name, ..tensor.clone() });
         }
@@ -151,7 +154,7 @@ impl Checkpoint {
         Self { file, place, metadata: self.metadata.clone(), ..Self::default() }
     }
 
-    /// Puts tensors together into one, along their first dimension. Does nothing where one is missing or
+    /// Puts tensors of one shape together into one, along their first dimension. Does nothing where one is missing or
     /// they do not fit: the network that asks for `joined` will say so.
     pub fn join(&mut self, joined: String, from: &[String]) {
         let Some(parts) = from.iter().map(|name| self.tensors.get(name).cloned()).collect::<Option<Vec<_>>>()
@@ -159,8 +162,9 @@ impl Checkpoint {
             return;
         };
         let Some(first) = parts.first() else { return };
-        let fit = |part: &Stored| part.shape.get(1..) == first.shape.get(1..) && part.format == first.format;
-        if first.shape.is_empty() || !parts.iter().all(fit) {
+        let fit = |part: &Stored| part.shape == first.shape && part.format == first.format;
+        // One that is there already stays: its parts are then tensors that nobody knows.
+        if first.shape.is_empty() || !parts.iter().all(fit) || self.tensors.contains_key(&joined) {
             return;
         }
         let mut shape = first.shape.clone();
@@ -214,6 +218,11 @@ impl Checkpoint {
     /// The tensors that are written again: what networks compute for themselves comes from them.
     fn weights(&self) -> impl Iterator<Item = (&String, &Stored, Float)> {
         self.tensors.iter().filter_map(|(name, stored)| Some((name, stored, stored.format?)))
+    }
+
+    /// The shape of a tensor, if it is there.
+    pub fn shape_of(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|stored| stored.shape.as_slice())
     }
 
     /// Whether there is a tensor of this name.
@@ -300,9 +309,21 @@ impl Checkpoint {
         let Some((names, shape)) = self.origin.and_then(|origin| origin(key, shape)) else {
             return WeightError::Missing { file, key: self.whole(key), shape: shape.to_vec() };
         };
-        let is_here = |name: &String| self.tensors.keys().any(|key| self.whole(key) == *name);
-        let key = names.iter().find(|name| !is_here(name)).unwrap_or(&names[0]).clone();
-        WeightError::Missing { file, key, shape }
+        let mut unlike = None;
+        for key in names {
+            let Some(part) = self.tensors.iter().find(|(own, _)| self.whole(own) == key) else {
+                return WeightError::Missing { file, key, shape };
+            };
+            if part.1.shape != shape {
+                let (expected, found) = (shape.clone(), part.1.shape.clone());
+                return WeightError::Shape { file, key, expected, found };
+            }
+            // Where all are of one shape, their numbers differ.
+            if part.1.format.is_none() || unlike.is_none() {
+                unlike = Some(key);
+            }
+        }
+        WeightError::Numbers { file, key: unlike.unwrap_or_else(|| self.whole(key)) }
     }
 
     /// An error if any tensor lies outside these places.
@@ -474,6 +495,9 @@ mod tests {
         assert_eq!(renamed.get("a").unwrap().unwrap().0, [2, 2, 1]);
         renamed.join("c".into(), &["b".into(), "missing".into()]);
         assert!(!renamed.contains("c"));
+        let mut taken = renamed.clone();
+        taken.join("a".into(), &["b".into(), "a".into()]);
+        assert!(taken.contains("b"), "a name that is taken is no place for what is joined");
         renamed.join("c".into(), &["b".into(), "a".into()]);
         let joined = renamed.get("c").unwrap().unwrap();
         assert_eq!(joined, (vec![4, 2, 1], vec![0.0, 0.0, 0.0, 0.0, 1.0, -2.5, 0.125, 3e4]));
