@@ -49,7 +49,7 @@ struct Stored {
 type Read = Arc<dyn Fn() -> io::Result<Cow<'static, [u8]>> + Send + Sync>;
 
 /// From a tensor's name and shape to those that it has in the file, in parts where it is joined from several.
-type Origin = fn(&str, &[usize]) -> Option<(Vec<String>, Vec<usize>)>;
+pub type Origin = fn(&str, &[usize]) -> Option<(Vec<String>, Vec<usize>)>;
 
 /// Told the bytes read so far, may stop the reading.
 pub type WatchRead<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
@@ -144,7 +144,7 @@ impl Checkpoint {
 
     /// The same, knowing what a tensor that is missing is called in the file: `origin` gives the names and the shape
     /// of the parts that it would be joined from, or of itself.
-    pub fn missing_as(self, origin: fn(&str, &[usize]) -> Option<(Vec<String>, Vec<usize>)>) -> Self {
+    pub fn missing_as(self, origin: Origin) -> Self {
         Self { origin: Some(origin), ..self }
     }
 
