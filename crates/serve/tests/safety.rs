@@ -144,6 +144,20 @@ fn forms_that_are_broken_are_the_clients_fault() {
 }
 
 #[test]
+fn a_form_is_no_longer_than_a_picture_may_be() {
+    let (server, _data) = server(|settings| settings.limits.upload_bytes = 90_000);
+    let post = |length: usize| {
+        let start = b"--B\r\nContent-Disposition: form-data; name=\"".to_vec();
+        send(server.address, "POST", "/v1/restorations", &[FORM], &[start, vec![b'x'; length]].concat())
+    };
+    // The head of a field that never ends: held in memory until it is too long.
+    let answer = post((1 << 20) + 130_000);
+    assert_eq!(answer.status, 413);
+    assert!(answer.detail().contains("the request is longer than 1 MB"), "{}", answer.text());
+    assert_ne!(post(1000).status, 413);
+}
+
+#[test]
 fn names_lead_nowhere() {
     let (server, data) = server(|_| {});
     let to = server.address;
