@@ -40,7 +40,7 @@ fn describe(file: &Path) -> Result<String> {
     let name = file.display().to_string();
     if name == "nano" && !file.exists() {
         let built_in = Checkpoint::from_static(diffbir::NANO, "the built-in model")?;
-        return describe_weights(&built_in, &name);
+        return describe_weights(&built_in, &name, fault);
     }
     if kind(file)? == Kind::Folder {
         return describe_folder(file);
@@ -66,7 +66,7 @@ fn describe(file: &Path) -> Result<String> {
     if opened.is_err() && Niqe::open(file).is_ok() {
         return Ok("NIQE's statistics of good photographs, for `diffbir eval`".into());
     }
-    describe_weights(&opened?, &name)
+    describe_weights(&opened?, &name, fault)
 }
 
 fn describe_onnx(file: &Path) -> Result<String> {
@@ -90,10 +90,8 @@ fn describe_folder(folder: &Path) -> Result<String> {
     for (place, file) in files.iter().enumerate() {
         let within = file.strip_prefix(folder).unwrap_or(file).display().to_string();
         let weights = Checkpoint::open(file)?.named(&within);
-        text += &format!("\n  {within}: {}", describe_weights(&weights, &within)?);
-        if let Some(fault) = fault_of_diffusers(place, &weights) {
-            text += &format!("\n  not as it is published: {fault}");
-        }
+        let described = describe_weights(&weights, &within, |file| fault_of_diffusers(place, file))?;
+        text += &format!("\n  {within}: {described}");
     }
     Ok(text)
 }
@@ -145,7 +143,12 @@ const NETWORKS: [(&str, &str); 19] = [
     ("out_mask_conv.conv2d.weight", "ParseNet, which tells a face from what is around it"),
 ];
 
-fn describe_weights(checkpoint: &Checkpoint, name: &str) -> Result<String> {
+/// `fault` says what is wrong with a file that is no model of its own.
+fn describe_weights(
+    checkpoint: &Checkpoint,
+    name: &str,
+    fault: impl Fn(&Checkpoint) -> Option<WeightError>,
+) -> Result<String> {
     let whole_numbers: Vec<&str> =
         checkpoint.entries().filter(|(.., format)| format.is_none()).map(|(name, ..)| name).collect();
     let weights = checkpoint.entries().filter(|(.., format)| format.is_some());

@@ -5,10 +5,16 @@ use crate::paths::{Kind, folder_of, kind, place};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Names that a folder is searched for. A file that is named itself is taken whatever its name.
+/// Names that a folder is searched for, beside pictures whose names have no ending. A file that is named itself is taken
+/// whatever its name.
 const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "bmp"];
+
+/// By which a picture's format is known.
+const START_BYTES: u64 = 32;
 
 /// A picture to be read.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,7 +134,9 @@ impl Found {
                 continue;
             }
             let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-            if EXTENSIONS.contains(&extension.as_str()) {
+            if EXTENSIONS.contains(&extension.as_str())
+                || extension.is_empty() && path.is_file() && is_picture(&path)
+            {
                 self.take(&path, below, Some(root), recursive);
             } else if NOT_WRITTEN.contains(&extension.as_str()) {
                 self.not_read.push(path);
@@ -189,6 +197,13 @@ impl Input {
             Target::File(..) => false,
         }
     }
+}
+
+/// Whether a file begins as a picture that can be read does.
+fn is_picture(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(START_BYTES).read_to_end(&mut start));
+    read.is_ok() && diffbir_imaging::extension_of(&start).is_some()
 }
 
 fn stem(path: &Path) -> &[u8] {

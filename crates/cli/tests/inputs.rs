@@ -75,6 +75,20 @@ fn what_a_folder_holds_in_other_formats_is_said() {
         .stderr(contains("2 left out in formats that are not read"));
 }
 
+#[test]
+fn a_picture_whose_name_has_no_ending_is_found_by_what_it_holds() {
+    let folder = TempDir::new().unwrap();
+    let inputs = folder.path().join("in");
+    std::fs::rename(save(&inputs, "a.png"), inputs.join("scan 12")).unwrap();
+    for name in ["README", ".hidden", "short"] {
+        std::fs::write(inputs.join(name), &b"no picture at all, though it is long enough"[..name.len()])
+            .unwrap();
+    }
+    let output = folder.path().join("out");
+    restore(&[&inputs, &"-o", &output, &"--upscale", &"1"]).success();
+    assert_eq!(names(&output), ["scan 12.png"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn links_to_nothing_and_pipes_are_named() {

@@ -14,6 +14,13 @@ const TEXT_LAYERS: usize = 24;
 /// The text encoder's projections, in the order in which the original has them in one tensor.
 const PROJECTIONS: [&str; 3] = ["q_proj", "k_proj", "v_proj"];
 
+/// The autoencoder's attention in the library's names and in the original ones.
+const ATTENTION: [(&str, &str); 5] =
+    [("group_norm", "norm"), ("to_q", "q"), ("to_k", "k"), ("to_v", "v"), ("to_out.0", "proj_out")];
+/// What old versions of the library name otherwise.
+const OLD_ATTENTION: [(&str, &str); 4] =
+    [("query", "q"), ("key", "k"), ("value", "v"), ("proj_attn", "proj_out")];
+
 /// The files of the networks in such a folder: UNet, autoencoder, text encoder.
 pub fn files(folder: &Path) -> Option<[PathBuf; 3]> {
     // Whole weights before those in half precision.
@@ -42,14 +49,18 @@ pub(crate) fn unet(file: &Checkpoint) -> Checkpoint {
 /// The autoencoder under its original names; linear maps of its attention become convolutions again.
 pub(crate) fn autoencoder(file: &Checkpoint) -> Checkpoint {
     let is_map = |name: &str, dimensions| name.contains(".attn_1.") && dimensions == 2;
+    let is_old = OLD_ATTENTION
+        .iter()
+        .any(|(old, _)| file.entries().any(|(name, ..)| name.contains(&format!(".attentions.0.{old}."))));
     file.renamed(|name, shape| {
         let name = renamed(&AUTOENCODER, name);
         let shape = if is_map(&name, shape.len()) { [shape, &[1, 1]].concat() } else { shape.to_vec() };
         Some((name, shape))
     })
-    .missing_as(|name, shape| {
+    .missing_as(move |name, shape| {
         let sides = if name.contains(".attn_1.") { shape.len().min(2) } else { shape.len() };
-        Some((vec![AUTOENCODER.library(name)?], shape[..sides].to_vec()))
+        let library = if is_old { AUTOENCODER.oldest_of_library(name) } else { AUTOENCODER.library(name) };
+        Some((vec![library?], shape[..sides].to_vec()))
     })
 }
 
@@ -97,6 +108,10 @@ impl Names {
     /// The newest of the library's names.
     fn library(&self, name: &str) -> Option<String> {
         exchanged(name, self.0.iter().map(|(library, original)| (original, library)))
+    }
+
+    fn oldest_of_library(&self, name: &str) -> Option<String> {
+        exchanged(name, self.0.iter().rev().map(|(library, original)| (original, library)))
     }
 }
 
@@ -192,18 +207,7 @@ fn autoencoder_names() -> Vec<(String, String)> {
                 format!("{coder}.mid.block_{}", j + 1),
             ));
         }
-        // In the names of new and old versions of the library.
-        for (library, part) in [
-            ("group_norm", "norm"),
-            ("to_q", "q"),
-            ("to_k", "k"),
-            ("to_v", "v"),
-            ("to_out.0", "proj_out"),
-            ("query", "q"),
-            ("key", "k"),
-            ("value", "v"),
-            ("proj_attn", "proj_out"),
-        ] {
+        for (library, part) in ATTENTION.into_iter().chain(OLD_ATTENTION) {
             let library = format!("{coder}.mid_block.attentions.0.{library}.");
             names.push((library, format!("{coder}.mid.attn_1.{part}.")));
         }
@@ -366,6 +370,23 @@ mod tests {
         assert!(
             told_vae.contains("`decoder.mid_block.attentions.0.to_q.weight` of shape [4, 4]"),
             "{told_vae}"
+        );
+        let old = ["query", "value"].map(|part| {
+            let data = TensorData::new(vec![0f32; 8], [2, 4]);
+            (format!("decoder.mid_block.attentions.0.{part}.weight"), data)
+        });
+        let old = autoencoder(&Checkpoint::from_tensors(old.into()));
+        let told_old = |part: &str| told(&old, &format!("decoder.mid.attn_1.{part}.weight"), &[4, 4, 1, 1]);
+        assert!(
+            told_old("k")
+                .contains("lacks the tensor `decoder.mid_block.attentions.0.key.weight` of shape [4, 4]"),
+            "{}",
+            told_old("k")
+        );
+        assert!(
+            told_old("v").contains("attentions.0.value.weight` has shape [2, 4] where [4, 4] is"),
+            "{}",
+            told_old("v")
         );
     }
 

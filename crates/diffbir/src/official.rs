@@ -18,7 +18,7 @@ use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::keys_of;
+use diffbir_nn::params::{Keys, keys_of};
 use std::path::{Path, PathBuf};
 
 /// Where Stable Diffusion's files keep their networks.
@@ -100,44 +100,68 @@ pub(crate) fn expect(network: Network, path: &Path) -> Result<(), WeightError> {
     }
 }
 
-/// What is wrong with the official networks of a file, whose names tell which they should be; nothing if it holds none.
+/// What is wrong with the networks of a file, by whose names it is known which they should be; nothing if it holds none
+/// that is known.
 pub fn fault(file: &Checkpoint) -> Option<WeightError> {
-    let has = |place: &str| file.entries().any(|(name, ..)| name.starts_with(place));
-    let network = if has("control_model.") {
-        Network::Full
-    } else if has("model.diffusion_model.") {
-        Network::Base
-    } else if has("zero_convs.") {
-        Network::Control
-    } else {
-        return None;
-    };
-    expect_tensors(network, file).err()
+    let is_any =
+        |places: &[&str]| file.entries().any(|(name, ..)| places.iter().any(|place| name.starts_with(place)));
+    if is_any(&["control_model.", "preprocess_model."]) {
+        return expect_tensors(Network::Full, file).err();
+    }
+    if is_any(&["model.diffusion_model.", "first_stage_model.", "cond_stage_model."]) {
+        return expect_tensors(Network::Base, file).err();
+    }
+    // Networks on their own: beginnings of names that no other has.
+    type Compare = fn(&Checkpoint) -> Result<(), WeightError>;
+    let alone: [(&[&str], Compare); 9] = [
+        (&["zero_convs.", "middle_block_out."], |file| expect_tensors(Network::Control, file)),
+        (&["output_blocks."], |file| file.expect(&unet_keys()?)),
+        (&["decoder.mid.", "encoder.mid."], |file| file.expect(&autoencoder_keys()?)),
+        (&["model.transformer.resblocks."], |file| file.expect(&text_keys()?)),
+        (&["decoder.mid_block.", "encoder.mid_block."], |file| expect_diffusers(1, file)),
+        (&["text_model."], |file| expect_diffusers(2, file)),
+        (&["up_blocks.", "down_blocks."], |file| expect_diffusers(0, file)),
+        (&["BboxHead.", "LandmarkHead."], faces::expect_retinaface),
+        (&["out_mask_conv."], |file| expect_tensors(Network::Parser, file)),
+    ];
+    alone.into_iter().find(|(places, _)| is_any(places)).and_then(|(_, compare)| compare(file).err())
 }
 
 /// What is wrong with a file of Stable Diffusion in the names of the diffusers library, `place` being that of
 /// [`diffusers::files`].
 pub fn fault_of_diffusers(place: usize, file: &Checkpoint) -> Option<WeightError> {
-    let compared = match place {
-        0 => keys_of(|params| UnetConfig::official().build(params))
-            .and_then(|keys| diffusers::unet(file).expect(&keys)),
-        1 => keys_of(|params| KlConfig::official().build(params))
-            .and_then(|keys| diffusers::autoencoder(file).expect(&keys)),
-        _ => keys_of(|params| ClipTextConfig::official().build(params))
-            .and_then(|keys| diffusers::text(file).expect(&keys)),
-    };
-    compared.err()
+    expect_diffusers(place, file).err()
+}
+
+fn expect_diffusers(place: usize, file: &Checkpoint) -> Result<(), WeightError> {
+    match place {
+        0 => diffusers::unet(file).expect(&unet_keys()?),
+        1 => diffusers::autoencoder(file).expect(&autoencoder_keys()?),
+        _ => diffusers::text(file).expect(&text_keys()?),
+    }
+}
+
+fn unet_keys() -> Result<Keys, WeightError> {
+    keys_of(|params| UnetConfig::official().build(params))
+}
+
+fn autoencoder_keys() -> Result<Keys, WeightError> {
+    keys_of(|params| KlConfig::official().build(params))
+}
+
+fn text_keys() -> Result<Keys, WeightError> {
+    keys_of(|params| ClipTextConfig::official().build(params))
 }
 
 fn expect_tensors(network: Network, file: &Checkpoint) -> Result<(), WeightError> {
-    let sizes = UnetConfig::official();
     let stage1 =
         |part: &Checkpoint, config: Stage1Config| part.expect(&keys_of(|params| config.build(params))?);
-    let control = |part: &Checkpoint| part.expect(&keys_of(|params| ControlNet::new(params, &sizes))?);
+    let control =
+        |part: &Checkpoint| part.expect(&keys_of(|params| ControlNet::new(params, &UnetConfig::official()))?);
     let base = || {
-        file.part(UNET).expect(&keys_of(|params| sizes.build(params))?)?;
-        file.part(AUTOENCODER).expect(&keys_of(|params| KlConfig::official().build(params))?)?;
-        text(file).expect(&keys_of(|params| ClipTextConfig::official().build(params))?)
+        file.part(UNET).expect(&unet_keys()?)?;
+        file.part(AUTOENCODER).expect(&autoencoder_keys()?)?;
+        text(file).expect(&text_keys()?)
     };
     match network {
         Network::SwinIr => stage1(file, Stage1Config::SwinIr(SwinIrConfig::official())),
@@ -291,6 +315,31 @@ impl Model {
 mod tests {
     use super::*;
     use burn::tensor::TensorData;
+
+    #[test]
+    fn networks_are_known_by_what_is_left_of_them() {
+        let told = |names: &[&str]| {
+            let tensors = names.iter().map(|name| (name.to_string(), TensorData::new(vec![0f32], [1])));
+            fault(&Checkpoint::from_tensors(tensors.collect())).map(|fault| fault.to_string())
+        };
+        for (name, first) in [
+            ("first_stage_model.a", "model.diffusion_model.time_embed.0."),
+            ("preprocess_model.a", "preprocess_model.conv_first."),
+            ("middle_block_out.0.weight", "time_embed.0."),
+            ("output_blocks.1.a", "time_embed.0."),
+            ("decoder.mid.a", "encoder.conv_in."),
+            ("model.transformer.resblocks.0.a", "model."),
+            ("up_blocks.0.a", "time_embedding.linear_1."),
+            ("encoder.mid_block.a", "encoder.conv_in."),
+            ("text_model.a", "text_model."),
+            ("BboxHead.0.a", "body."),
+            ("out_mask_conv.a", "encoder."),
+        ] {
+            let told = told(&[name]).unwrap_or_default();
+            assert!(told.contains(&format!("lacks the tensor `{first}")), "{name}: {told}");
+        }
+        assert_eq!(told(&["a"]), None);
+    }
 
     #[test]
     fn tensors_of_no_known_place_are_found() {

@@ -167,7 +167,12 @@ pub(crate) fn expect(path: &Path) -> Result<(), WeightError> {
     if is_onnx(path) {
         return onnx::convolutions(path)?.expect(&keys_of(YuNet::new)?);
     }
-    config_of(&Checkpoint::open(path)?).map(drop)
+    expect_retinaface(&Checkpoint::open(path)?)
+}
+
+/// The same of an open file, which is no ONNX.
+pub(crate) fn expect_retinaface(file: &Checkpoint) -> Result<(), WeightError> {
+    config_of(file).map(drop)
 }
 
 fn values(tensor: Tensor<4>) -> Result<Vec<f32>, Error> {

@@ -20,7 +20,7 @@ use diffbir_imaging::warp::{Outside, warp};
 use diffbir_imaging::{Photo, Raster, Similarity};
 use paste::{Placed, paste};
 
-pub(crate) use detect::expect as expect_detector;
+pub(crate) use detect::{expect as expect_detector, expect_retinaface};
 
 /// Whose way is followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

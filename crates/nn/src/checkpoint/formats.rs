@@ -128,8 +128,7 @@ fn safetensors(
             return Err(not_whole(format!("`{name}` has another length than its shape says")));
         }
         let format = Float::of_safetensors(info.dtype);
-        tensors
-            .insert(name, Stored { shape: info.shape.clone(), format, read: read(start, end), name: None });
+        tensors.insert(name, Stored { shape: info.shape.clone(), format, read: read(start, end), own: None });
     }
     let metadata = metadata.metadata().clone().unwrap_or_default();
     Ok(Checkpoint { tensors, metadata, ..Default::default() })
@@ -147,7 +146,7 @@ fn pytorch(path: &Path) -> Result<Checkpoint, String> {
         let format = Float::of_pytorch(tensor.dtype());
         let (_, _, shape, read) = tensor.into_parts();
         let read: Read = Arc::new(move || read().map(Cow::Owned));
-        tensors.insert(name, Stored { shape, format, read, name: None });
+        tensors.insert(name, Stored { shape, format, read, own: None });
     }
     Ok(Checkpoint { tensors, ..Default::default() })
 }
@@ -194,9 +193,10 @@ fn unwrapped(mut checkpoint: Checkpoint) -> Checkpoint {
             break;
         }
     }
-    if checkpoint.tensors.keys().all(|name| name.starts_with("module.")) {
-        let inner = checkpoint.part("module");
-        checkpoint = Checkpoint { tensors: inner.tensors, ..checkpoint };
-    }
-    checkpoint
+    // As programs for several cards name the networks that they wrap.
+    let bare = checkpoint.renamed(|name, shape| {
+        let bare = name.strip_prefix("module.").filter(|bare| !checkpoint.contains(bare));
+        Some((bare.unwrap_or(name).into(), shape.to_vec()))
+    });
+    Checkpoint { tensors: bare.tensors, ..checkpoint }
 }

@@ -41,15 +41,15 @@ struct Stored {
     /// None for whole numbers and the like: networks compute those for themselves, they are compared and never read.
     format: Option<Float>,
     read: Read,
-    /// Its whole name in the file where it goes by another one.
-    name: Option<Arc<str>>,
+    /// Its whole name and its shape in the file where it goes by another name.
+    own: Option<(Arc<str>, Vec<usize>)>,
 }
 
 /// Gives a tensor's bytes, little-endian in row-major order.
 type Read = Arc<dyn Fn() -> io::Result<Cow<'static, [u8]>> + Send + Sync>;
 
 /// From a tensor's name and shape to those that it has in the file, in parts where it is joined from several.
-pub type Origin = fn(&str, &[usize]) -> Option<(Vec<String>, Vec<usize>)>;
+pub type Origin = Arc<dyn Fn(&str, &[usize]) -> Option<(Vec<String>, Vec<usize>)> + Send + Sync>;
 
 /// Told the bytes read so far, may stop the reading.
 pub type WatchRead<'a> = dyn FnMut(u64) -> ControlFlow<()> + 'a;
@@ -95,7 +95,7 @@ impl Checkpoint {
                 let shape = data.shape().to_vec();
                 let bytes: Arc<Vec<u8>> = Arc::new(data.iter::<f32>().flat_map(f32::to_le_bytes).collect());
                 let read: Read = Arc::new(move || Ok(Cow::Owned(bytes.to_vec())));
-                (name, Stored { shape, format: Some(Float::F32), read, name: None })
+                (name, Stored { shape, format: Some(Float::F32), read, own: None })
             })
             .collect();
         Checkpoint { tensors, file: "memory".into(), ..Default::default() }
@@ -136,16 +136,23 @@ impl Checkpoint {
             while tensors.contains_key(&new) {
                 new.push('\'');
             }
-            let name = if new == *old { tensor.name.clone() } else { Some(self.whole(old).into()) };
-            tensors.insert(new, Stored { shape, name, ..tensor.clone() });
+            let own = match &tensor.own {
+                Some(own) => Some(own.clone()),
+                None if new == *old => None,
+                None => Some((self.whole(old).into(), tensor.shape.clone())),
+            };
+            tensors.insert(new, Stored { shape, own, ..tensor.clone() });
         }
         Checkpoint { tensors, ..self.without_use() }
     }
 
     /// The same, knowing what a tensor that is missing is called in the file: `origin` gives the names and the shape
     /// of the parts that it would be joined from, or of itself.
-    pub fn missing_as(self, origin: Origin) -> Self {
-        Self { origin: Some(origin), ..self }
+    pub fn missing_as(
+        self,
+        origin: impl Fn(&str, &[usize]) -> Option<(Vec<String>, Vec<usize>)> + Send + Sync + 'static,
+    ) -> Self {
+        Self { origin: Some(Arc::new(origin)), ..self }
     }
 
     /// What parts and renamed copies have of it.
@@ -154,32 +161,40 @@ impl Checkpoint {
         Self { file, place, metadata: self.metadata.clone(), ..Self::default() }
     }
 
-    /// Puts tensors of one shape together into one, along their first dimension. Does nothing where one is missing or
-    /// they do not fit: the network that asks for `joined` will say so.
+    /// Puts tensors of one shape together into one, along their first dimension, in f32 where their formats differ.
+    /// Does nothing where one is missing or they do not fit: the network that asks for `joined` will say so.
     pub fn join(&mut self, joined: String, from: &[String]) {
         let Some(parts) = from.iter().map(|name| self.tensors.get(name).cloned()).collect::<Option<Vec<_>>>()
         else {
             return;
         };
         let Some(first) = parts.first() else { return };
-        let fit = |part: &Stored| part.shape == first.shape && part.format == first.format;
+        let Some(formats) = parts.iter().map(|part| part.format).collect::<Option<Vec<_>>>() else { return };
+        let fit = |part: &Stored| part.shape == first.shape;
         // One that is there already stays: its parts are then tensors that nobody knows.
         if first.shape.is_empty() || !parts.iter().all(fit) || self.tensors.contains_key(&joined) {
             return;
         }
         let mut shape = first.shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-        let format = first.format;
-        let name = Some(from.iter().map(|name| self.whole(name)).collect::<Vec<_>>().join("`, `").into());
+        let alike = formats.iter().all(|format| *format == formats[0]);
+        let format = if alike { formats[0] } else { Float::F32 };
+        let names = from.iter().map(|name| self.whole(name)).collect::<Vec<_>>().join("`, `");
         from.iter().for_each(|name| _ = self.tensors.remove(name));
         let read: Read = Arc::new(move || {
             let mut bytes = Vec::new();
-            for part in &parts {
-                bytes.extend_from_slice(&(part.read)()?);
+            for (part, own) in parts.iter().zip(&formats) {
+                let stored = (part.read)()?;
+                if alike {
+                    bytes.extend_from_slice(&stored);
+                } else {
+                    bytes.extend(own.decode(&stored).into_iter().flat_map(f32::to_le_bytes));
+                }
             }
             Ok(Cow::Owned(bytes))
         });
-        self.tensors.insert(joined, Stored { shape, format, read, name });
+        let own = Some((names.into(), shape.clone()));
+        self.tensors.insert(joined, Stored { shape, format: Some(format), read, own });
     }
 
     /// `share` of every tensor and the rest of the same of `other`, which is an error where there is none of this shape.
@@ -278,8 +293,8 @@ impl Checkpoint {
 
     /// A tensor's name in the file.
     fn whole(&self, name: &str) -> String {
-        match self.tensors.get(name).and_then(|stored| stored.name.as_ref()) {
-            Some(name) => name.to_string(),
+        match self.tensors.get(name).and_then(|stored| stored.own.as_ref()) {
+            Some((name, _)) => name.to_string(),
             None => format!("{}{name}", self.place),
         }
     }
@@ -291,11 +306,17 @@ impl Checkpoint {
     fn of_shape(&self, key: &str, shape: &[usize]) -> Result<&Stored, WeightError> {
         let file = || self.file.to_string();
         let Some(stored) = self.tensors.get(key) else { return Err(self.missing(key, shape)) };
-        if stored.shape != shape {
-            let (expected, found) = (shape.to_vec(), stored.shape.clone());
-            return Err(WeightError::Shape { file: file(), key: self.whole(key), expected, found });
+        if stored.shape == shape {
+            return Ok(stored);
         }
-        Ok(stored)
+        let key_in_file = self.whole(key);
+        // In the dimensions that the file has it in, where those are known.
+        let (expected, found) =
+            match (&stored.own, self.origin.as_ref().and_then(|origin| origin(key, shape))) {
+                (Some((_, own)), Some((names, shape))) if names.len() == 1 => (shape, own.clone()),
+                _ => (shape.to_vec(), stored.shape.clone()),
+            };
+        Err(WeightError::Shape { file: file(), key: key_in_file, expected, found })
     }
 
     /// As [`Checkpoint::of_shape`], of numbers that weights can have.
@@ -304,26 +325,23 @@ impl Checkpoint {
         self.of_shape(key, shape)?.format.ok_or_else(numbers)
     }
 
+    /// What is wrong where a tensor is not there: it is missing, or a part of it is or cannot be one.
     fn missing(&self, key: &str, shape: &[usize]) -> WeightError {
         let file = self.file.to_string();
-        let Some((names, shape)) = self.origin.and_then(|origin| origin(key, shape)) else {
-            return WeightError::Missing { file, key: self.whole(key), shape: shape.to_vec() };
-        };
-        let mut unlike = None;
-        for key in names {
-            let Some(part) = self.tensors.iter().find(|(own, _)| self.whole(own) == key) else {
-                return WeightError::Missing { file, key, shape };
-            };
-            if part.1.shape != shape {
-                let (expected, found) = (shape.clone(), part.1.shape.clone());
-                return WeightError::Shape { file, key, expected, found };
-            }
-            // Where all are of one shape, their numbers differ.
-            if part.1.format.is_none() || unlike.is_none() {
-                unlike = Some(key);
+        let origin = self.origin.as_ref().and_then(|origin| origin(key, shape));
+        let (names, shape) = origin.unwrap_or_else(|| (vec![self.whole(key)], shape.to_vec()));
+        for key in &names {
+            let key = key.clone();
+            match self.tensors.iter().find(|(own, _)| self.whole(own) == key).map(|(_, part)| part) {
+                None => return WeightError::Missing { file, key, shape },
+                Some(part) if part.shape != shape => {
+                    return WeightError::Shape { file, key, expected: shape, found: part.shape.clone() };
+                }
+                Some(part) if part.format.is_none() => return WeightError::Numbers { file, key },
+                Some(_) => {}
             }
         }
-        WeightError::Numbers { file, key: unlike.unwrap_or_else(|| self.whole(key)) }
+        WeightError::Missing { file, key: names.join("`, `"), shape }
     }
 
     /// An error if any tensor lies outside these places.
@@ -418,6 +436,12 @@ mod tests {
         ]))
     }
 
+    fn half(shape: &[usize], values: &[f32]) -> Stored {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect();
+        let read: Read = Arc::new(move || Ok(Cow::Owned(bytes.clone())));
+        Stored { shape: shape.to_vec(), format: Some(Float::F16), read, own: None }
+    }
+
     fn saved(bytes: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("weights.safetensors");
@@ -502,6 +526,11 @@ mod tests {
         let joined = renamed.get("c").unwrap().unwrap();
         assert_eq!(joined, (vec![4, 2, 1], vec![0.0, 0.0, 0.0, 0.0, 1.0, -2.5, 0.125, 3e4]));
         assert!(!renamed.contains("a"));
+        let mut other = renamed.clone();
+        other.tensors.insert("h".into(), half(&[4, 2, 1], &[0.5; 8]));
+        other.join("i".into(), &["c".into(), "h".into()]);
+        let (shape, values) = other.get("i").unwrap().unwrap();
+        assert_eq!((shape, &values[6..9]), (vec![8, 2, 1], &[0.125, 3e4, 0.5][..]), "f16 beside f32");
         // Errors name what is in the file, under the names of the file.
         let ask = |key| renamed.clone().values(key, &[2, 2], Init::FanIn).unwrap_err().to_string();
         assert!(ask("c").contains("`b.weight`, `a.weight`"), "{}", ask("c"));
@@ -511,6 +540,20 @@ mod tests {
         });
         let told = named.clone().values("d", &[4, 2], Init::FanIn).unwrap_err().to_string();
         assert!(told.contains("lacks the tensor `d.q` of shape [2]"), "{told}");
+    }
+
+    #[test]
+    fn names_lose_the_wrapper_of_several_cards_one_by_one() {
+        let of = |names: [&str; 3]| {
+            let data = TensorData::new(vec![1f32], [1]);
+            let tensors = names.map(|name| (name.to_string(), data.clone()));
+            let (_folder, path) =
+                saved(&Checkpoint::from_tensors(tensors.into()).to_safetensors(false).unwrap());
+            let found = Checkpoint::open(&path).unwrap();
+            found.entries().map(|(name, ..)| name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(["module.a", "module.b", "n_averaged"]), ["a", "b", "n_averaged"]);
+        assert_eq!(of(["a", "module.a", "module.b"]), ["a", "b", "module.a"]);
     }
 
     #[test]
