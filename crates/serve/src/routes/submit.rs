@@ -194,12 +194,12 @@ fn settle(app: &App, upload: Upload, key: Option<String>) -> Result<Arc<Job>, Pr
     })
 }
 
-/// Refuses more pixels than there may be, in as many digits as tell the two apart, and says what to do.
+/// Refuses more pixels than there may be, in as many digits as show that they are more, and says what to do.
 fn too_many_pixels(what: &str, pixels: u64, limit: u64, way: &str) -> Problem {
-    let megapixels = |pixels: u64, digits: usize| format!("{:.digits$}", pixels as f64 / 1e6);
-    let differ = |digits: &usize| megapixels(pixels, *digits) != megapixels(limit, *digits);
-    let digits = (1..6).find(differ).unwrap_or(6);
-    let [pixels, limit] = [pixels, limit].map(|pixels| megapixels(pixels, digits));
+    let [megapixels, limit] = [pixels, limit].map(|pixels| pixels as f64 / 1e6);
+    let shown = |digits: usize| format!("{megapixels:.digits$}");
+    let shows = |shown: &String| shown.parse::<f64>().is_ok_and(|shown| shown > limit);
+    let pixels = (1..6).map(shown).find(shows).unwrap_or_else(|| shown(6));
     Problem::too_large(format!("{what} {pixels} megapixels, more than {limit}: {way}"))
 }
 
@@ -223,12 +223,9 @@ mod tests {
     #[test]
     fn pixels_are_told_apart_from_their_limit() {
         let said = |pixels, limit| too_many_pixels("it has", pixels, limit, "reduce it").detail;
-        assert_eq!(said(49_000_000, 24_000_000), "it has 49.0 megapixels, more than 24.0: reduce it");
+        assert_eq!(said(49_000_000, 24_000_000), "it has 49.0 megapixels, more than 24: reduce it");
         assert_eq!(said(25_000, 20_000), "it has 0.03 megapixels, more than 0.02: reduce it");
-        assert_eq!(
-            said(50_000_001, 50_000_000),
-            "it has 50.000001 megapixels, more than 50.000000: reduce it"
-        );
-        assert_eq!(said(8_400, 1_000), "it has 0.008 megapixels, more than 0.001: reduce it");
+        assert_eq!(said(50_000_001, 50_000_000), "it has 50.000001 megapixels, more than 50: reduce it");
+        assert_eq!(said(8_400, 1_000), "it has 0.01 megapixels, more than 0.001: reduce it");
     }
 }
