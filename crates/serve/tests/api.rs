@@ -185,7 +185,7 @@ fn where_results_differ_and_contradict_the_photograph_is_told() {
     assert_eq!(job["stability"]["mean"], 0.25);
     let map = get(to, job["stability"]["href"].as_str().unwrap());
     assert_eq!((&map.body, map.header("content-type").as_str()), (&picture_of(7), "image/png"));
-    assert!(map.header("content-disposition").contains("a_stability.png"));
+    assert!(map.header("content-disposition").contains("a_restored_stability.png"));
     let plain = ended(to, &id(&submit(to, &picture(), &[])));
     assert!(plain.get("stability").is_none() && plain["results"][0].get("harm").is_none(), "{plain}");
     assert_eq!(get(to, &format!("{}/stability", plain["href"].as_str().unwrap())).status, 404);

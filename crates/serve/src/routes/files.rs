@@ -102,7 +102,7 @@ pub async fn stability(State(app): State<Arc<App>>, Path(id): Path<String>) -> R
     if record.stability.is_none() {
         return Err(not_there(&record, "map of stability"));
     }
-    send(&app, &record, Of::Stability, Some(&format!("{}_stability.png", stem(&record.name)))).await
+    send(&app, &record, Of::Stability, Some(&format!("{}_restored_stability.png", stem(&record.name)))).await
 }
 
 /// The picture as it came, or as browsers can show it.

@@ -23,6 +23,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
     ("/jobs.js", SCRIPT, include_bytes!("../../page/jobs.js")),
     ("/compare.js", SCRIPT, include_bytes!("../../page/compare.js")),
     ("/pick.js", SCRIPT, include_bytes!("../../page/pick.js")),
+    ("/mask.js", SCRIPT, include_bytes!("../../page/mask.js")),
     ("/element.js", SCRIPT, include_bytes!("../../page/element.js")),
     ("/api.js", SCRIPT, include_bytes!("../../page/api.js")),
     ("/samples/cat.png", "image/png", include_bytes!("../../../../examples/chelsea-small.png")),
