@@ -136,6 +136,9 @@ fn a_mask_is_that_of_the_command_line() {
     std::fs::write(&file, &mask).unwrap();
     assert!(result == restored(&png, &["--steps", "2", "--mask", file.to_str().unwrap()], "png"));
     assert!(result != restored(&png, &["--steps", "2"], "png"));
+    let description = get(to, "/openapi.json").json();
+    let field = |form: &str| description["components"]["schemas"][form]["properties"]["mask"].clone();
+    assert_eq!((&field("Form")["format"], &field("JsonForm")["type"]), (&json!("binary"), &json!("string")));
     // What is wrong with it is told without the server's places.
     let refused = submit(&mask, &[("fidelity", "0.5")]);
     assert!(refused.status == 422 && refused.detail().contains("cannot be used with"), "{}", refused.text());

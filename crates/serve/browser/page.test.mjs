@@ -195,8 +195,6 @@ test("several pictures wait in line, results are a gallery, a reload keeps them"
 test("at first sight nothing is half hidden, and fingers find what they touch", async (t) => {
   const page = await open(t, await serve(t));
   const box = (selector) => page.locator(selector).first().boundingBox();
-  // Whatever lies at the end of the settings is below them, not behind the button.
-  await page.locator("#advanced summary").scrollIntoViewIfNeeded();
   const [summary, go] = [await box("#advanced summary"), await box(".go")];
   assert.ok(summary.y + summary.height <= go.y, `${summary.y + summary.height} is below ${go.y}`);
   await page.setViewportSize({ width: 360, height: 740 });
@@ -261,10 +259,17 @@ test("regions are kept by a mask that is drawn or brought; results are compared;
   assert.equal(ran.status, 0, ran.stderr);
   const [one] = await Promise.all([page.waitForEvent("download"), page.click("a.main")]);
   assert.ok(readFileSync(await one.path()).equals(readFileSync(join(curled, "chelsea-small_restored.png"))));
-  // It is for this picture alone.
+  // It is for this picture alone, and for one.
   await page.click("text=New picture");
   await page.setInputFiles("#file", example("coffee-small.png"));
   await page.waitForFunction(() => document.querySelector(".mask .fine").textContent === "");
+  await page.setInputFiles("#option-mask", mask);
+  await page.click("text=Choose another");
+  await page.setInputFiles("#file", [CAT, CAT]);
+  await page.setInputFiles("#option-mask", mask);
+  await page.click("#go");
+  assert.match(await page.textContent("#toast"), /mask is for one picture/);
+  assert.equal(await page.locator("#jobs li").count(), 2);
   assert.deepEqual(page.wrong, []);
 });
 

@@ -160,6 +160,7 @@ async function restore(event) {
   event.preventDefault();
   const sent = files.length ? files : [jobs.selected.file];
   const values = controls.values();
+  if (values.mask && sent.length > 1) return toast("A mask is for one picture: remove it, or choose one picture.");
   files = [];
   scrollTo({ top: 0 });
   for (const file of sent) {
