@@ -133,8 +133,8 @@ function showResult(job) {
 
 /** Whether a result keeps to its photograph, in a sentence. */
 function ofHarm(harm) {
-  if (!harm?.harmed) return "Reduced, the result is nowhere further from the photograph than stage 1 is.";
-  const parts = `In ${harm.harmed} of ${harm.parts} parts stage 2 contradicts the photograph`;
+  if (!harm?.harmed) return "No part of the result contradicts the photograph.";
+  const parts = `In ${harm.harmed} of ${harm.parts} parts the result of stage 2 contradicts the photograph`;
   return harm.kept ? `${parts}; stage 1 was kept there.` : `${parts}. “Do no harm” keeps stage 1 there.`;
 }
 
