@@ -4,7 +4,7 @@
 mod client;
 mod common;
 
-use client::{FORM, ended, events, form, get, id, send, submit, until};
+use client::{FORM, ended, events, form, form_of, get, id, send, submit, until};
 use common::server::Server;
 use common::{diffbir, picture};
 use image::{DynamicImage, ImageFormat};
@@ -74,6 +74,108 @@ fn a_restoration_is_told_step_by_step_with_previews() {
     let job = ended(to, &id);
     assert_eq!(job["results"].as_array().unwrap().len(), 2);
     assert_eq!(job["results"][1]["seed"], 232);
+}
+
+#[test]
+fn samples_are_compared_as_the_command_line_does_and_harm_is_told() {
+    let data = TempDir::new().unwrap();
+    let server = Server::on(data.path());
+    let to = server.address;
+    let png = encoded(ImageFormat::Png);
+    // One step from noise with far too much guidance is no picture any more.
+    let wild = [("fidelity", "0"), ("steps", "1"), ("cfg_scale", "40"), ("color_fix", "none")];
+    let options = [&wild[..], &[("samples", "2"), ("stability", "true")]].concat();
+    let job = ended(to, &id(&submit(to, &png, &options)));
+    assert_eq!(job["results"][1]["harm"], json!({"parts": 1, "harmed": 1, "kept": false}));
+    assert!(job["stability"]["mean"].as_f64().unwrap() > 0.0, "{job}");
+    let map = get(to, job["stability"]["href"].as_str().unwrap()).body;
+    let folder = TempDir::new().unwrap();
+    let input = folder.path().join("a.png");
+    std::fs::write(&input, &png).unwrap();
+    let flags = "--fidelity 0 --steps 1 --cfg-scale 40 --color-fix none --samples 2 --stability";
+    let mut command = diffbir();
+    command.args(["restore", "--device", "cpu"]).args(flags.split(' ')).arg(&input);
+    command.assert().success();
+    assert!(map == std::fs::read(folder.path().join("a_restored_stability.png")).unwrap());
+
+    let job = ended(to, &id(&submit(to, &png, &[&wild[..], &[("safe", "true")]].concat())));
+    assert_eq!(job["results"][0]["harm"], json!({"parts": 1, "harmed": 1, "kept": true}));
+    let of = |part: &str| get(to, &format!("{}{part}", job["href"].as_str().unwrap())).body;
+    assert!(of("/result") == of("/stage1"), "the only part is stage 1's");
+    let alone = submit(to, &png, &[("stability", "true")]);
+    assert!(
+        alone.status == 422 && alone.detail().starts_with("--stability: compares samples"),
+        "{}",
+        alone.text()
+    );
+}
+
+#[test]
+fn a_mask_is_that_of_the_command_line() {
+    let data = TempDir::new().unwrap();
+    let server = Server::on(data.path());
+    let to = server.address;
+    let png = encoded(ImageFormat::Png);
+    let half = |size: (u32, u32)| {
+        let light = |x| if x < size.0 / 2 { 255 } else { 0 };
+        let mut bytes = Cursor::new(Vec::new());
+        let mask = image::GrayImage::from_fn(size.0, size.1, |x, _| image::Luma([light(x)]));
+        mask.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    };
+    let submit = |mask: &[u8], options: &[(&str, &str)]| {
+        let body = form_of(&[("image", "a.png", &png), ("mask", "keep the left.png", mask)], options);
+        send(to, "POST", "/v1/restorations", &[FORM], &body)
+    };
+    let mask = half((48, 32));
+    let job = ended(to, &id(&submit(&mask, &[("steps", "2")])));
+    assert_eq!(job["command"], "diffbir restore a.png --steps=2 '--mask=keep the left.png'");
+    let result = get(to, job["results"][0]["href"].as_str().unwrap()).body;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("keep the left.png");
+    std::fs::write(&file, &mask).unwrap();
+    assert!(result == restored(&png, &["--steps", "2", "--mask", file.to_str().unwrap()], "png"));
+    assert!(result != restored(&png, &["--steps", "2"], "png"));
+    let description = get(to, "/openapi.json").json();
+    let field = |form: &str| description["components"]["schemas"][form]["properties"]["mask"].clone();
+    assert_eq!((&field("Form")["format"], &field("JsonForm")["type"]), (&json!("binary"), &json!("string")));
+    // What is wrong with it is told without the server's places.
+    let refused = submit(&mask, &[("fidelity", "0.5")]);
+    assert!(refused.status == 422 && refused.detail().contains("cannot be used with"), "{}", refused.text());
+    let cut = |mask: &[u8]| mask[..mask.len() - 20].to_vec();
+    for (mask, told) in
+        [(half((30, 12)), "--mask: has another shape"), (cut(&mask), "--mask: keep the left.png: is damaged")]
+    {
+        let job = ended(to, &id(&submit(&mask, &[])));
+        let detail = job["error"]["detail"].as_str().unwrap();
+        assert!(detail.starts_with(told) && !detail.contains(&*data.path().to_string_lossy()), "{detail}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn answers_that_nobody_takes_need_no_memory() {
+    use std::io::{Read, Write};
+    let data = TempDir::new().unwrap();
+    let server = Server::on(data.path());
+    let to = server.address;
+    let png = encoded(ImageFormat::Png);
+    // The large one waits behind another, as it came.
+    submit(to, &png, &[("steps", "1000"), ("fidelity", "0")]);
+    let large = [&png[..], &vec![0; 20 << 20]].concat();
+    let waits = id(&submit(to, &large, &[]));
+    let clients: Vec<_> = (0..80)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(to).unwrap();
+            write!(stream, "GET /v1/restorations/{waits}/before HTTP/1.1\r\nHost: {to}\r\n\r\n").unwrap();
+            let mut start = [0; 12];
+            stream.read_exact(&mut start).unwrap();
+            assert_eq!(&start, b"HTTP/1.1 200");
+            stream
+        })
+        .collect();
+    let held = server.memory();
+    assert!(held < 700 << 20, "{} clients of 20 MB each: {held} bytes", clients.len());
 }
 
 #[test]

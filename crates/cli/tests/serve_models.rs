@@ -98,6 +98,25 @@ fn an_engine_is_listed_pulled_and_restores() {
 }
 
 #[test]
+fn what_comes_in_the_place_of_a_file_is_told_without_the_servers_places() {
+    // As networks in hotels answer.
+    let page = b"<!doctype html><title>Welcome</title><p>Please log in.".repeat(100);
+    let (data, models) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let server = Server::with(data.path(), models.path(), &mirror("realesr-animevideov3.pth", page));
+    let to = server.address;
+    let begun = send(to, "POST", &format!("/v1/models/{ENGINE}/pull"), &[], b"");
+    let told = events(to, &begun.header("location"), 0);
+    let (_, name, last) = told.last().unwrap();
+    let detail = last["error"]["detail"].as_str().unwrap();
+    assert!(name == "error" && detail.contains("realesr-animevideov3.pth"), "{detail}");
+    let all = told.iter().map(|(.., data)| data.to_string()).collect::<String>();
+    for place in [models.path(), data.path()] {
+        assert!(!all.contains(&*place.to_string_lossy()), "{all}");
+    }
+    assert_eq!(listed(to, ENGINE)["present"], false);
+}
+
+#[test]
 fn what_finds_faces_is_asked_for_and_used() {
     let (data, models) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let server = Server::with(data.path(), models.path(), &mirror("nothing", Vec::new()));

@@ -98,6 +98,9 @@ test("what goes wrong is said, and the next picture works", async (t) => {
   await page.waitForSelector("#failed:not([hidden])");
   assert.match(await page.textContent("#reason"), /README.md: is not a picture/);
   await look(page, "error");
+  // No settings make a picture of it.
+  assert.deepEqual([await page.locator("#again").isVisible(), await page.locator("#go").isDisabled()], [false, true]);
+  assert.match(await page.getAttribute("#other", "class"), /main/);
   // Settings that do not go together are said in the command line's words, and can be changed.
   await page.click("#other");
   await set(page, { s_churn: "3" });
@@ -106,6 +109,7 @@ test("what goes wrong is said, and the next picture works", async (t) => {
   await page.waitForSelector("#failed:not([hidden])");
   assert.match(await page.textContent("#reason"), /--s-churn: edm_dpm\+\+_3m_sde does not heed it/);
   await set(page, { s_churn: "" });
+  assert.doesNotMatch(await page.getAttribute("#other", "class") ?? "", /main/, "settings come first");
   await page.click("#again");
   await page.click("#go");
   await page.waitForSelector(".compare");
@@ -185,6 +189,87 @@ test("several pictures wait in line, results are a gallery, a reload keeps them"
   await page.waitForSelector(".compare");
   await page.click("#jobs li:first-child .remove");
   await page.waitForFunction(() => document.querySelectorAll("#jobs li").length === 2);
+  assert.deepEqual(page.wrong, []);
+});
+
+test("at first sight nothing is half hidden, and fingers find what they touch", async (t) => {
+  const page = await open(t, await serve(t));
+  const box = (selector) => page.locator(selector).first().boundingBox();
+  const [summary, go] = [await box("#advanced summary"), await box(".go")];
+  assert.ok(summary.y + summary.height <= go.y, `${summary.y + summary.height} is below ${go.y}`);
+  await page.setViewportSize({ width: 360, height: 740 });
+  await page.locator("#advanced").evaluate((details) => (details.open = true));
+  for (const [selector, least] of [["#groups input[type=checkbox]", 24], ["#basic input[type=range]", 36], ["#option-seed", 44]]) {
+    const { height } = await box(selector);
+    assert.ok(height >= least, `${selector} is ${height} px high`);
+  }
+});
+
+test("regions are kept by a mask that is drawn or brought; results are compared; harm is told", async (t) => {
+  const page = await open(t, await serve(t));
+  await set(page, { steps: "2", samples: "2" });
+  assert.equal(await page.locator("#option-safe").isVisible(), true);
+  await page.check("#option-stability");
+  await page.setInputFiles("#file", CAT);
+  await page.waitForSelector("#chosen img");
+  await page.click("text=Draw it");
+  await page.waitForSelector("#draw canvas");
+  await accessible(page, "drawing", "draw");
+  const { x, y, width, height } = await page.locator("#draw canvas").boundingBox();
+  await page.fill("#brush", "40");
+  await page.mouse.move(x + width * 0.05, y + height / 2);
+  await page.mouse.down();
+  await page.mouse.move(x + width * 0.4, y + height / 2, { steps: 4 });
+  await page.mouse.up();
+  await page.click("text=Use this mask");
+  await page.waitForSelector(".mask a:not([hidden])");
+  const [saved] = await Promise.all([page.waitForEvent("download"), page.click(".mask a")]);
+  const mask = join(folder(t), "mask.png");
+  copyFileSync(await saved.path(), mask);
+  await page.click("#go");
+  await page.waitForSelector(".compare");
+  assert.match(await page.textContent("#harm"), /contradicts the photograph/);
+  assert.match(await page.textContent("#result"), /differ by \d+\.\d+ of 255 levels/);
+  await page.click(".against >> text=Stability");
+  assert.deepEqual(await page.$$eval(".stack img", (images) => images.map((image) => image.hidden)), [true, true, false, false]);
+  await page.waitForFunction(() => document.querySelectorAll(".stack img")[2].naturalWidth === 448);
+  await look(page, "stability");
+  // The drawn mask is a file that the command line takes, for the same result.
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("a.main")]);
+  const place = join(folder(t), "out.png");
+  diffbir("restore", CAT, "-o", place, "--device", "cpu", "--steps", "2", "--mask", mask);
+  assert.ok(readFileSync(await download.path()).equals(readFileSync(place)));
+  await page.click("text=Use these settings");
+  assert.equal(await page.textContent(".mask .fine"), "mask.png");
+
+  // One result with a mask that is brought, as curl sends it, too.
+  await page.fill("#option-samples", "");
+  assert.equal(await page.locator("#option-stability").isVisible(), false, "one result differs from none");
+  await page.setInputFiles("#option-mask", mask);
+  await page.check("#option-safe");
+  await page.click("#go");
+  await page.waitForFunction(() => document.querySelectorAll("#jobs li").length === 2 && document.querySelector("#jobs .state").textContent === "done");
+  assert.equal(await page.locator(".against button").count(), 2);
+  await page.click("text=Copy as curl");
+  await page.waitForFunction(() => document.getElementById("toast").textContent.includes("copied"));
+  const curled = folder(t);
+  copyFileSync(CAT, join(curled, "chelsea-small.png"));
+  copyFileSync(mask, join(curled, "mask.png"));
+  const ran = spawnSync("sh", ["-c", await page.evaluate(() => navigator.clipboard.readText())], { cwd: curled, encoding: "utf8" });
+  assert.equal(ran.status, 0, ran.stderr);
+  const [one] = await Promise.all([page.waitForEvent("download"), page.click("a.main")]);
+  assert.ok(readFileSync(await one.path()).equals(readFileSync(join(curled, "chelsea-small_restored.png"))));
+  // It is for this picture alone, and for one.
+  await page.click("text=New picture");
+  await page.setInputFiles("#file", example("coffee-small.png"));
+  await page.waitForFunction(() => document.querySelector(".mask .fine").textContent === "");
+  await page.setInputFiles("#option-mask", mask);
+  await page.click("text=Choose another");
+  await page.setInputFiles("#file", [CAT, CAT]);
+  await page.setInputFiles("#option-mask", mask);
+  await page.click("#go");
+  assert.match(await page.textContent("#toast"), /mask is for one picture/);
+  assert.equal(await page.locator("#jobs li").count(), 2);
   assert.deepEqual(page.wrong, []);
 });
 

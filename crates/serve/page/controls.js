@@ -1,5 +1,6 @@
 // The settings: made from what the server says of them.
 import { find, make, prose, refill, toast } from "./element.js";
+import { Mask } from "./mask.js";
 
 /** Settings that people look for first; the rest is under "Advanced". */
 const FIRST = "Basic";
@@ -15,9 +16,11 @@ const FACES = "face-background";
 const ENGINES = ["stage1", "face_engine", "background_engine"];
 
 export class Controls {
-  /** `models` are those of the server; `begin` is called with the name of the sample that a preset begins with. */
-  constructor({ options, presets }, models, begin) {
+  /** `models` are those of the server; `begin` is called with the name of the sample that a preset begins with, `picture`
+   * gives the picture that is to be restored. */
+  constructor({ options, presets }, models, begin, picture) {
     this.options = options;
+    this.picture = picture;
     this.models = models;
     this.begin = begin;
     this.fields = new Map();
@@ -43,7 +46,11 @@ export class Controls {
     const described = { id, name: option.name, "aria-describedby": help.id };
     const label = make("label", { for: id }, option.label);
     let input, slider = null;
-    if (option.kind === "switch") {
+    if (option.kind === "picture") {
+      this.mask = new Mask(described, this.picture);
+      this.fields.set(option.name, { input: this.mask.input, slider });
+      return make("div", { class: `field ${option.kind}`, "data-name": option.name }, label, this.mask.element, help);
+    } else if (option.kind === "switch") {
       input = make("input", { ...described, type: "checkbox" });
     } else if (option.kind === "choice") {
       input = make("select", described, ...this.choices(option));
@@ -136,9 +143,11 @@ export class Controls {
   heeded({ stage2, needs }) {
     if (stage2 && this.model().purpose === "engine") return false;
     if (!needs) return true;
-    const [other, value] = needs.split("=");
+    const [, other, sign, value] = needs.match(/^(\w+)([=>]?)(.*)$/);
     const { input } = this.fields.get(other);
-    const set = input.type === "checkbox" ? input.checked : value ? input.value === value : input.value !== "";
+    const set = input.type === "checkbox" ? input.checked
+      : sign === ">" ? Number(input.value || input.placeholder) > Number(value)
+      : sign ? input.value === value : input.value !== "";
     return set && this.heeded(this.options.find(({ name }) => name === other));
   }
 
@@ -203,7 +212,8 @@ export class Controls {
     for (const option of this.options) {
       const { input } = this.fields.get(option.name);
       const value = options[option.name];
-      if (option.kind === "switch") input.checked = value === true;
+      if (option.kind === "picture") this.mask.set(value);
+      else if (option.kind === "switch") input.checked = value === true;
       else if (option.kind === "choice") input.value = value ?? (option.name === "format" ? "" : option.default ?? "");
       else input.value = value ?? "";
     }
@@ -218,7 +228,9 @@ export class Controls {
       const { input } = this.fields.get(option.name);
       if (!this.heeded(option)) continue;
       if (option.kind === "text" && !this.model().prompts) continue;
-      if (option.kind === "switch") {
+      if (option.kind === "picture") {
+        if (this.mask.file) values[option.name] = this.mask.file;
+      } else if (option.kind === "switch") {
         if (input.checked) values[option.name] = true;
       } else if (input.value !== "" && input.value !== option.default) {
         values[option.name] = input.value;

@@ -31,7 +31,7 @@ export class Jobs {
 
   /** Sends a file; the job is selected where nothing else is going on before it. */
   async send(file, options) {
-    const job = this.add({ name: file.name, before: URL.createObjectURL(file), file });
+    const job = this.add({ name: file.name, before: URL.createObjectURL(file), file, mask: options.mask });
     const goesOn = this.selected && !["done", "failed"].includes(this.selected.phase);
     this.select(goesOn ? this.selected : job);
     try {

@@ -24,7 +24,7 @@ export async function submit(file, options, told) {
   const key = crypto.getRandomValues(new Uint32Array(4)).join("-");
   for (;;) {
     const form = new FormData();
-    for (const [name, value] of Object.entries(options)) form.append(name, String(value));
+    for (const [name, value] of Object.entries(options)) form.append(name, ...(value instanceof File ? [value, value.name] : [String(value)]));
     form.append("image", file, file.name);
     try {
       return await ask("/v1/restorations", { method: "POST", body: form, headers: { "Idempotency-Key": key } });

@@ -15,11 +15,12 @@ pub trait Engine: Send + Sync + 'static {
     /// The options that a request may have, and sets of them by name, for pages and programs.
     fn controls(&self) -> Controls;
 
-    /// Settles what a request asks for, before anything is kept of it. `size` is the picture's.
+    /// Settles what a request asks for, before anything is kept of it. `size` is the picture's, `mask` the name of
+    /// another one that came with it.
     ///
     /// # Errors
     /// Where an option is unknown or wrong, or the model is not here.
-    fn plan(&self, options: &Options, size: (u32, u32)) -> Result<Plan, Problem>;
+    fn plan(&self, options: &Options, size: (u32, u32), mask: Option<&str>) -> Result<Plan, Problem>;
 
     /// How many devices restore, each on a thread of its own.
     fn devices(&self) -> usize;
@@ -39,17 +40,26 @@ pub trait Engine: Send + Sync + 'static {
 
 /// Restores one picture after another on one thread.
 pub trait Restorer {
-    /// Restores the picture in a file, which is called `name` in messages.
+    /// Restores a picture, with a mask of its regions if there is one.
     ///
     /// # Errors
     /// Why there is no result, or that `follow` said stop.
     fn restore(
         &mut self,
         options: &Options,
-        file: &Path,
-        name: &str,
+        picture: Sent,
+        mask: Option<Sent>,
         follow: &mut dyn Follow,
     ) -> Result<(), Failure>;
+}
+
+/// A picture that was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// Where it lies.
+    pub file: &'a Path,
+    /// What it is called, in messages, too.
+    pub name: &'a str,
 }
 
 /// Hears of one restoration.
@@ -66,8 +76,37 @@ pub trait Follow {
     fn before(&mut self, png: &[u8]) -> Result<(), Failure>;
     /// What stage 1 made.
     fn stage1(&mut self, picture: &Encoded) -> Result<(), Failure>;
-    /// A result of so many pixels in width and height, drawn from `seed`.
-    fn result(&mut self, picture: &Encoded, size: (usize, usize), seed: u64) -> Result<(), Failure>;
+    /// A result.
+    fn result(&mut self, picture: &Encoded, made: Made) -> Result<(), Failure>;
+    /// How much the results differ: a map as PNG, and the mean deviation, 0..1 (L-STD).
+    fn stability(&mut self, map: &[u8], mean: f64) -> Result<(), Failure>;
+}
+
+/// What is known of a result.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Made {
+    /// The seed that it was drawn from.
+    pub seed: u64,
+    /// Pixels a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// Where it contradicts the photograph, if it was compared with it.
+    #[serde(default)]
+    pub harm: Option<Harm>,
+}
+
+/// Parts of a photograph that a result contradicts: reduced, it is further from them than stage 1 is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Harm {
+    /// How many parts were compared.
+    pub parts: usize,
+    /// How many are contradicted.
+    pub harmed: usize,
+    /// Whether stage 1 was kept there (option `safe`).
+    pub kept: bool,
 }
 
 /// A picture as files.
@@ -137,7 +176,8 @@ pub struct Control {
     /// From where to where the page lets one choose a number, and in which steps; programs may go beyond.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<[f64; 3]>,
-    /// What it changes nothing without: another option that is set, or that has the value behind a `=`.
+    /// What it changes nothing without: another option that is set, that has the value behind a `=`, or that is larger
+    /// than the number behind a `>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub needs: Option<&'static str>,
     /// Whether stage 2 alone heeds it, which engines have not.
@@ -158,6 +198,8 @@ pub enum Kind {
     Choice,
     /// Words.
     Text,
+    /// Another picture: a file in a form, base64 in JSON.
+    Picture,
 }
 
 /// A word that an option takes.

@@ -7,10 +7,10 @@ use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::record::{Record, State, now};
 use crate::settings::Limits;
-use crate::store::{Store, new_id};
+use crate::store::{Of, Store, new_id};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -42,6 +42,22 @@ struct All {
     running: usize,
     /// Jobs by the keys of their clients; nothing while one is being uploaded.
     keys: HashMap<String, Option<Arc<Job>>>,
+}
+
+/// What is known of a job before there is one.
+pub struct New {
+    /// What is to be done.
+    pub plan: Plan,
+    /// What the picture is called.
+    pub name: String,
+    /// What the mask of its regions is called, if there is one.
+    pub mask: Option<String>,
+    /// Size of the picture.
+    pub size: (u32, u32),
+    /// Bytes of both.
+    pub bytes: u64,
+    /// The client's key against doing the same twice, and the digest of what is asked with it.
+    pub key: Option<(String, String)>,
 }
 
 /// How a job ended.
@@ -161,20 +177,17 @@ impl Jobs {
         }
     }
 
-    /// Accepts a job. When this returns, it survives the server's death.
+    /// Accepts a job; `place` brings what was sent to where it belongs. When this returns, it survives the server's death.
     pub fn add(
         &self,
-        plan: Plan,
-        name: String,
-        size: (u32, u32),
-        bytes: u64,
-        key: Option<(String, String)>,
-        place: impl FnOnce(&Path) -> io::Result<()>,
+        New { plan, name, mask, size, bytes, key }: New,
+        place: impl FnOnce(&dyn Fn(Of) -> PathBuf) -> io::Result<()>,
     ) -> Result<Arc<Job>, Problem> {
         self.check_room()?;
         let record = Record {
             id: new_id().map_err(Problem::internal)?,
             name,
+            mask,
             options: plan.options,
             command: plan.command,
             extension: plan.extension.into(),
@@ -190,6 +203,7 @@ impl Jobs {
             notes: Vec::new(),
             results: Vec::new(),
             stage1: false,
+            stability: None,
             error: None,
             bytes,
         };
@@ -228,7 +242,7 @@ impl Jobs {
                 let mut record = job.record();
                 (record.state, record.started) = (State::Running, Some(now()));
                 record.attempts += 1;
-                (record.results, record.stage1, record.notes) = Default::default();
+                (record.results, record.stage1, record.stability, record.notes) = Default::default();
                 drop(record);
                 self.keep(&job);
                 return Some(job);
@@ -305,8 +319,7 @@ impl Jobs {
         if !job.record().state.is_end() {
             self.metrics.cancelled.count();
         }
-        let cancelled = Problem { status: 410, title: "Gone".into(), ..Problem::missing("such restoration") };
-        job.log.end(Event::Error { error: Problem { detail: "cancelled".into(), ..cancelled } });
+        job.log.end(Event::Error { error: Problem::cancelled() });
         if runs {
             self.store.forget(id)
         } else {

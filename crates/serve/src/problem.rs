@@ -59,6 +59,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, format!("there is no {what} here, or it was removed"))
     }
 
+    /// What somebody waited for was removed.
+    pub fn cancelled() -> Self {
+        Self::new(StatusCode::GONE, "cancelled")
+    }
+
     /// The server's fault: `error` is told to its owner alone.
     pub fn internal(error: impl std::fmt::Display) -> Self {
         crate::log(format_args!("error: {error}"));

@@ -1,6 +1,6 @@
 //! What is kept of a job.
 
-use crate::engine::Options;
+use crate::engine::{Made, Options};
 use crate::problem::Problem;
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -34,6 +34,9 @@ pub struct Record {
     pub id: String,
     /// What the picture is called, without a folder.
     pub name: String,
+    /// What the mask of its regions is called, if one came with it.
+    #[serde(default)]
+    pub mask: Option<String>,
     /// What was asked for.
     pub options: Options,
     /// The same as a command line, without the picture.
@@ -64,22 +67,12 @@ pub struct Record {
     pub results: Vec<Made>,
     /// Whether stage 1 is there.
     pub stage1: bool,
+    /// How much the results differ, where there is a map of it.
+    #[serde(default)]
+    pub stability: Option<f64>,
     /// Why there is no result.
     pub error: Option<Problem>,
     /// Bytes of all files.
-    pub bytes: u64,
-}
-
-/// A result.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Made {
-    /// The seed that it was drawn from.
-    pub seed: u64,
-    /// Pixels a row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// Bytes of its file.
     pub bytes: u64,
 }
 

@@ -46,6 +46,8 @@ pub struct Limits {
     pub uploads: usize,
     /// How long a request may bring no byte.
     pub silence: Duration,
+    /// How long a client may take no byte of an answer that waits for it.
+    pub untaken: Duration,
 }
 
 impl Default for Limits {
@@ -62,6 +64,8 @@ impl Default for Limits {
             connections: 2048,
             uploads: 64,
             silence: Duration::from_secs(15),
+            // A browser that holds a download back until somebody has chosen its place takes nothing meanwhile.
+            untaken: Duration::from_secs(60),
         }
     }
 }

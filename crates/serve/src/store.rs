@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 
 const RECORD: &str = "job.json";
 const INPUT: &str = "input";
+const MASK: &str = "mask";
 
 /// A file of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
     /// The picture as it came.
     Input,
+    /// The mask of its regions as it came.
+    Mask,
     /// The picture for browsers, where they cannot show that.
     Before,
     /// What stage 1 made, or that for browsers.
@@ -30,6 +33,8 @@ pub enum Of {
         /// Whether for browsers.
         view: bool,
     },
+    /// How much the results differ.
+    Stability,
 }
 
 /// The folder of jobs, which one server has at a time.
@@ -69,17 +74,23 @@ impl Store {
         let own = |view: bool| if view { "view.png" } else { &record.extension };
         let name = match of {
             Of::Input => INPUT.into(),
+            Of::Mask => MASK.into(),
             Of::Before => "before.png".into(),
+            Of::Stability => "stability.png".into(),
             Of::Stage1 { view } => format!("stage1.{}", own(view)),
             Of::Result { sample, view } => format!("result-{sample}.{}", own(view)),
         };
         self.job(&record.id).join(name)
     }
 
-    /// Keeps a new job; `place` brings its picture to where it belongs.
-    pub fn add(&self, record: &Record, place: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    /// Keeps a new job; `place` brings what was sent to where it belongs.
+    pub fn add(
+        &self,
+        record: &Record,
+        place: impl FnOnce(&dyn Fn(Of) -> PathBuf) -> io::Result<()>,
+    ) -> io::Result<()> {
         std::fs::create_dir(self.job(&record.id))?;
-        let kept = place(&self.file(record, Of::Input)).and_then(|()| self.keep(record));
+        let kept = place(&|of| self.file(record, of)).and_then(|()| self.keep(record));
         if kept.is_err() {
             self.remove(&record.id);
         }

@@ -30,18 +30,29 @@ const MOST_OPTION_BYTES: usize = 64 << 10;
 /// What a field of a form costs beside its name and value.
 const LEAST_OPTION_BYTES: usize = 64;
 
+/// The field of another picture, which says where the first may be changed. Nothing it says is a place.
+const MASK: &str = "mask";
+
 /// What came.
 pub struct Upload {
-    /// The picture, on its way to its place.
+    /// The picture.
+    pub picture: Picture,
+    /// The mask of its regions, if one came.
+    pub mask: Option<Picture>,
+    /// The options as they were given.
+    pub options: Options,
+    /// A digest of all of it.
+    pub digest: String,
+}
+
+/// A picture that came.
+pub struct Picture {
+    /// On its way to its place.
     pub file: Partial,
     /// Its bytes.
     pub bytes: u64,
     /// Its name, without a folder.
     pub name: String,
-    /// The options as they were given.
-    pub options: Options,
-    /// A digest of all of it.
-    pub digest: String,
 }
 
 /// Base64 without the line breaks of mails and the head of a `data:` address, as which browsers give files.
@@ -54,7 +65,7 @@ fn plain_base64(text: String) -> String {
     plain
 }
 
-/// Takes a form with the field `image`, or JSON with the picture as base64; other fields are options.
+/// Takes a form with the field `image`, and `mask` if one is wanted, or JSON with the same as base64; other fields are options.
 pub async fn take(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.unwrap_or_default().to_ascii_lowercase();
@@ -122,55 +133,67 @@ async fn by_kind(app: &Arc<App>, kind: &str, request: Request) -> Result<Upload,
 
 /// Bytes on their way to the disk.
 struct Incoming {
-    file: Partial,
+    picture: Picture,
     hash: Sha256,
-    bytes: u64,
-    limit: u64,
 }
 
 impl Incoming {
-    fn new(app: &App) -> Result<Self, Problem> {
+    fn new(app: &App, name: &str) -> Result<Self, Problem> {
         let file = Partial::of(&app.jobs.store.uploads()).map_err(Problem::internal)?;
-        Ok(Self { file, hash: Sha256::new(), bytes: 0, limit: app.jobs.limits.upload_bytes })
+        Ok(Self { picture: Picture { file, bytes: 0, name: plain_name(name) }, hash: Sha256::new() })
     }
 
-    fn push(&mut self, bytes: &[u8]) -> Result<(), Problem> {
-        self.bytes += bytes.len() as u64;
-        if self.bytes > self.limit {
-            return Err(too_many_bytes(self.limit));
-        }
+    /// Takes bytes, of which so many may come yet.
+    fn push(&mut self, bytes: &[u8], left: &mut u64, limit: u64) -> Result<(), Problem> {
+        let more = bytes.len() as u64;
+        *left = left.checked_sub(more).ok_or_else(|| too_many_bytes(limit))?;
+        self.picture.bytes += more;
         self.hash.update(bytes);
-        self.file.write_all(bytes).map_err(Problem::internal)
+        self.picture.file.write_all(bytes).map_err(Problem::internal)
     }
+}
 
-    fn whole(mut self, name: String, options: Options) -> Upload {
-        self.hash.update(serde_json::to_vec(&options).unwrap_or_default());
-        let digest = self.hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Upload { file: self.file, bytes: self.bytes, name, options, digest }
+impl Upload {
+    fn of(image: Incoming, mask: Option<Incoming>, options: Options) -> Self {
+        let Incoming { picture, mut hash } = image;
+        hash.update(serde_json::to_vec(&options).unwrap_or_default());
+        // What is left empty is left out.
+        let mask = mask.filter(|mask| mask.picture.bytes > 0).map(|mask| {
+            hash.update(mask.hash.finalize());
+            mask.picture
+        });
+        let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { picture, mask, options, digest }
     }
 }
 
 fn too_many_bytes(limit: u64) -> Problem {
-    Problem::too_large(format!("the picture is larger than {} MB", limit >> 20))
+    Problem::too_large(format!("the picture, its mask included, is larger than {} MB", limit >> 20))
 }
 
 async fn form(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
     let mut form =
         Multipart::from_request(request, &()).await.map_err(|error| malformed(&error.body_text()))?;
-    let (mut incoming, mut name) = (None, String::new());
+    let (mut image, mut mask) = (None, None);
+    let limit = app.jobs.limits.upload_bytes;
+    let mut left = limit;
     let (mut options, mut spent) = (Options::new(), 0);
     while let Some(mut field) = form.next_field().await.map_err(broken)? {
         let option = field.name().unwrap_or_default().to_string();
-        if option == "image" {
-            if incoming.is_some() {
-                return Err(malformed("there are several fields `image`: one request restores one picture"));
+        let picture = match option.as_str() {
+            "image" => Some(&mut image),
+            MASK => Some(&mut mask),
+            _ => None,
+        };
+        if let Some(place) = picture {
+            if place.is_some() {
+                let detail = format!("there are several fields `{option}`: one request restores one picture");
+                return Err(malformed(&detail));
             }
-            name = plain_name(field.file_name().unwrap_or_default());
-            let mut file = Incoming::new(app)?;
+            let file = place.insert(Incoming::new(app, field.file_name().unwrap_or_default())?);
             while let Some(bytes) = field.chunk().await.map_err(broken)? {
-                file.push(&bytes)?;
+                file.push(&bytes, &mut left, limit)?;
             }
-            incoming = Some(file);
             continue;
         }
         // Names count too: fields without a value would cost nothing.
@@ -180,8 +203,8 @@ async fn form(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
             return Err(malformed(&format!("the field `{option}` is there twice")));
         }
     }
-    let incoming = incoming.ok_or_else(|| malformed("there is no field `image` with the picture"))?;
-    Ok(incoming.whole(name, options))
+    let image = image.ok_or_else(|| malformed("there is no field `image` with the picture"))?;
+    Ok(Upload::of(image, mask, options))
 }
 
 async fn word(field: &mut Field<'_>, spent: &mut usize) -> Result<String, Problem> {
@@ -215,13 +238,19 @@ async fn json(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
         Some(_) => Err(malformed(&format!("`{name}` must be a string"))),
     };
     let image = text("image")?.ok_or_else(|| malformed("`image` with the picture as base64 is missing"))?;
-    let name = plain_name(&text("name")?.unwrap_or_default());
-    let mut incoming = Incoming::new(app)?;
-    let image = base64::engine::general_purpose::STANDARD
-        .decode(plain_base64(image))
-        .map_err(|error| malformed(&format!("`image` is no base64: {error}")))?;
-    incoming.push(&image)?;
-    Ok(incoming.whole(name, options))
+    let (name, mask) = (text("name")?.unwrap_or_default(), text(MASK)?);
+    let mut left = limit;
+    let mut take = |field: &str, name: &str, coded: String| {
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(plain_base64(coded))
+            .map_err(|error| malformed(&format!("`{field}` is no base64: {error}")))?;
+        let mut incoming = Incoming::new(app, name)?;
+        incoming.push(&bytes, &mut left, limit)?;
+        Ok(incoming)
+    };
+    let image = take("image", &name, image)?;
+    let mask = mask.map(|mask| take(MASK, MASK, mask)).transpose()?;
+    Ok(Upload::of(image, mask, options))
 }
 
 fn malformed(detail: &str) -> Problem {

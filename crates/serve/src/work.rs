@@ -1,11 +1,10 @@
 //! The thread of a device: one job after another.
 
-use crate::engine::{Encoded, Engine, Failure, Follow};
+use crate::engine::{Encoded, Engine, Failure, Follow, Made, Sent};
 use crate::events::Event;
 use crate::job::Job;
 use crate::jobs::{End, Jobs};
 use crate::problem::Problem;
-use crate::record::Made;
 use crate::store::Of;
 use axum::http::StatusCode;
 use diffbir_imaging::write_atomic;
@@ -22,14 +21,14 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 pub fn work(jobs: &Jobs, engine: &dyn Engine, device: usize) {
     let mut restorer = None;
     while let Some(job) = jobs.take() {
-        let (options, file, name) = {
-            let record = job.record();
-            (record.options.clone(), jobs.store.file(&record, Of::Input), record.name.clone())
-        };
+        let record = job.record().clone();
+        let (file, mask_file) = (jobs.store.file(&record, Of::Input), jobs.store.file(&record, Of::Mask));
+        let picture = Sent { file: &file, name: &record.name };
+        let mask = record.mask.as_deref().map(|name| Sent { file: &mask_file, name });
         let mut following = Following::new(jobs, &job);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let restorer = restorer.get_or_insert_with(|| engine.restorer(device));
-            restorer.restore(&options, &file, &name, &mut following)
+            restorer.restore(&record.options, picture, mask, &mut following)
         }));
         let too_long = following.since.elapsed() > jobs.limits.job;
         let end = match outcome {
@@ -135,16 +134,16 @@ impl Follow for Following<'_> {
         Ok(())
     }
 
-    fn result(
-        &mut self,
-        picture: &Encoded,
-        (width, height): (usize, usize),
-        seed: u64,
-    ) -> Result<(), Failure> {
+    fn result(&mut self, picture: &Encoded, made: Made) -> Result<(), Failure> {
         let sample = self.job.record().results.len();
         self.picture(picture, |view| Of::Result { sample, view })?;
-        let bytes = picture.bytes.len() as u64;
-        self.job.record().results.push(Made { seed, width, height, bytes });
+        self.job.record().results.push(made);
+        Ok(())
+    }
+
+    fn stability(&mut self, map: &[u8], mean: f64) -> Result<(), Failure> {
+        self.write(Of::Stability, map)?;
+        self.job.record().stability = Some(mean);
         Ok(())
     }
 }

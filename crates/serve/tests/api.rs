@@ -3,9 +3,12 @@
 mod common;
 
 use base64::Engine as _;
-use common::client::{FORM, ended, events, form, get, id, send, submit, until};
-use common::{Running, picture, server};
+use common::client::{FORM, ended, events, form, form_of, get, id, send, submit, until};
+use common::{Running, picture, picture_of, server};
+use diffbir_imaging::{Format, encode_rgb};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use tempfile::TempDir;
 
 #[test]
@@ -107,6 +110,109 @@ fn the_same_request_with_a_key_is_one_job() {
     // A request that failed frees its key.
     assert_eq!(post(next.address, "m", &[("wrong", "1")]).status, 422);
     assert_eq!(post(next.address, "m", &[]).status, 202);
+}
+
+#[test]
+fn a_mask_is_a_second_picture() {
+    let (server, data) = server(|settings| settings.limits.upload_bytes = 4 * picture().len() as u64);
+    let post = |to, files: &[(&str, &str, &[u8])]| {
+        let headers = [FORM, ("Idempotency-Key", "k")];
+        send(to, "POST", "/v1/restorations", &headers, &form_of(files, &[]))
+    };
+    let (image, mask) = (("image", "a.png", &picture()[..]), &picture_of(9)[..]);
+    let sent = [("mask", "x/../keep.png", mask), image];
+    let first = post(server.address, &sent);
+    let job = ended(server.address, &id(&first));
+    assert_eq!(
+        (&job["mask"], &job["command"]),
+        (&json!("keep.png"), &json!("diffbir restore a.png --mask=keep.png"))
+    );
+    assert_eq!(get(server.address, &format!("{}/result", job["href"].as_str().unwrap())).body, mask);
+    let kept = data.path().join("jobs").join(job["id"].as_str().unwrap()).join("mask");
+    assert_eq!(std::fs::read(kept).unwrap(), mask);
+    // It belongs to what a key stands for.
+    assert_eq!(id(&post(server.address, &sent)), id(&first));
+    assert_eq!(post(server.address, &[image, ("mask", "keep.png", &picture_of(8))]).status, 422);
+    drop(server);
+    let next = Running::on(data.path(), |_| {});
+    let to = next.address;
+    assert_eq!(id(&post(to, &sent)), id(&first));
+    // As JSON; left out where it is empty.
+    let coded = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let json = |mask: &str| {
+        let body = json!({"image": coded(&picture()), "mask": mask}).to_string();
+        send(to, "POST", "/v1/restorations?wait=30", &[("Content-Type", "application/json")], body.as_bytes())
+    };
+    assert_eq!((json(&coded(mask)).body, json("").body), (mask.to_vec(), picture()));
+    let posted =
+        |files: &[(&str, &str, &[u8])]| send(to, "POST", "/v1/restorations", &[FORM], &form_of(files, &[]));
+    assert_eq!(posted(&[image, ("mask", "", b"")]).status, 202);
+    let wrong = posted(&[image, ("mask", "m.png", b"/etc/passwd")]);
+    assert_eq!(wrong.status, 415);
+    assert!(wrong.detail().starts_with("m.png: is not a picture"), "{}", wrong.detail());
+    assert_eq!(posted(&[image, ("mask", "", mask), ("mask", "", mask)]).status, 400);
+    assert_eq!(posted(&[("mask", "", mask)]).status, 400);
+    assert!(json("/etc/passwd").detail().starts_with("`mask` is no "));
+}
+
+#[test]
+fn a_mask_counts_where_bytes_and_pixels_do() {
+    let (server, data) = server(|settings| {
+        settings.limits.upload_bytes = 2 * picture().len() as u64 - 1;
+        settings.limits.pixels = 12;
+    });
+    let posted = |mask: &[u8]| {
+        let files = [("image", "a.png", &picture()[..]), ("mask", "", mask)];
+        send(server.address, "POST", "/v1/restorations", &[FORM], &form_of(&files, &[]))
+    };
+    assert!(posted(&picture()).detail().contains("its mask included"));
+    let larger = encode_rgb((13, 1), vec![0; 39], Format::Png, None).unwrap();
+    let answer = posted(&larger);
+    assert!(
+        answer.status == 413 && answer.detail().starts_with("the mask has 0.000013 megapixels"),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(std::fs::read_dir(data.path().join("jobs")).unwrap().count(), 0);
+}
+
+#[test]
+fn where_results_differ_and_contradict_the_photograph_is_told() {
+    let (server, _data) = server(|_| {});
+    let to = server.address;
+    let job = ended(to, &id(&submit(to, &picture(), &[("samples", "2"), ("stability", "1"), ("harm", "1")])));
+    assert_eq!(job["results"][1]["harm"], json!({"parts": 6, "harmed": 2, "kept": false}));
+    assert_eq!(job["stability"]["mean"], 0.25);
+    let map = get(to, job["stability"]["href"].as_str().unwrap());
+    assert_eq!((&map.body, map.header("content-type").as_str()), (&picture_of(7), "image/png"));
+    assert!(map.header("content-disposition").contains("a_restored_stability.png"));
+    let plain = ended(to, &id(&submit(to, &picture(), &[])));
+    assert!(plain.get("stability").is_none() && plain["results"][0].get("harm").is_none(), "{plain}");
+    assert_eq!(get(to, &format!("{}/stability", plain["href"].as_str().unwrap())).status, 404);
+    let waits = id(&submit(to, &picture(), &[("ms", "60000"), ("stability", "1")]));
+    assert_eq!(get(to, &format!("/v1/restorations/{waits}/stability")).status, 409);
+}
+
+#[test]
+fn who_waits_for_what_is_removed_hears_what_events_say() {
+    let (server, _data) = server(|_| {});
+    let to = server.address;
+    let body = form("a.png", &picture(), &[("ms", "60000")]);
+    let waits = std::thread::spawn(move || send(to, "POST", "/v1/restorations?wait=60", &[FORM], &body));
+    let job = until(|| get(to, "/v1/restorations").json()[0]["id"].as_str().map(String::from));
+    let path = format!("/v1/restorations/{job}");
+    until(|| (get(to, &path).json()["state"] == "running").then_some(()));
+    let mut follows = TcpStream::connect(to).unwrap();
+    write!(follows, "GET {path}/events HTTP/1.0\r\nHost: {to}\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(follows).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("event:")));
+    assert_eq!(send(to, "DELETE", &path, &[], b"").status, 204);
+    let told: Value = serde_json::from_str(
+        lines.filter(|line| !line.is_empty()).last().unwrap().strip_prefix("data: ").unwrap(),
+    )
+    .unwrap();
+    assert_eq!(told["error"], waits.join().unwrap().json());
+    assert_eq!(told["error"]["status"], 410);
 }
 
 #[test]

@@ -250,3 +250,38 @@ fn an_upload_that_drips_is_given_up() {
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains(" 408 "), "{said}");
 }
+
+/// Asks for this and takes nothing of the answer.
+fn asking(to: SocketAddr, path: &str) -> TcpStream {
+    half(to, &format!("GET {path} HTTP/1.1\r\nHost: {to}\r\n\r\n"))
+}
+
+#[test]
+fn who_takes_nothing_of_an_answer_is_cut_off() {
+    let (server, _data) = server(|settings| {
+        settings.limits.untaken = Duration::from_secs(2);
+        settings.limits.connections = 8;
+    });
+    let to = server.address;
+    // More than the system keeps for a client that does not read.
+    let padding = 24 << 20;
+    let job = ended(to, &id(&submit(to, &picture(), &[("pad", &padding.to_string())])));
+    let path = job["results"][0]["href"].as_str().unwrap();
+    let many: Vec<TcpStream> = (0..8).map(|_| asking(to, path)).collect();
+    // All connections are taken by those: another one is answered when they are cut off.
+    assert_eq!(get(to, "/healthz").status, 200);
+    for mut stream in many {
+        let mut came = Vec::new();
+        let _ = stream.read_to_end(&mut came);
+        assert!(came.starts_with(b"HTTP/1.1 200") && came.len() < padding, "{} bytes came", came.len());
+    }
+    // Who takes it gets all of it, as slow as it may be.
+    let mut stream = asking(to, path);
+    let mut came = 0;
+    let mut piece = vec![0; 2 << 20];
+    while came < padding {
+        came += stream.read(&mut piece).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(get(to, path).body.len(), picture().len() + padding);
+}

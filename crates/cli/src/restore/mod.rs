@@ -7,9 +7,9 @@ pub mod memory;
 pub mod picture;
 mod prompts;
 mod seeds;
-mod settings;
+pub mod settings;
 pub mod sweep;
-mod together;
+pub mod together;
 
 use crate::args::{Existing, Restore, SeedMode};
 use crate::inputs;
@@ -17,7 +17,7 @@ use crate::outputs::{self, Job, Target, Variant};
 use crate::progress::{Event, Reporter};
 use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use diffbir::device::Opened;
 use diffbir::harm::Harm;
 use diffbir::restore::{Value, Watch};
@@ -69,13 +69,10 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     }
     // The reference numbers samples always where it looks for faces.
     let numbered = arguments.samples > 1 || faces::asked(arguments)? && settings::as_reference(arguments);
-    if arguments.stability && arguments.samples < 2 {
-        bail!("--stability: compares samples: give --samples 2 or more");
-    }
     if arguments.mask.is_some() && found.inputs.len() > 1 {
         bail!("--mask: is for one picture, and there are {}", found.inputs.len());
     }
-    let wanted = Wanted::new(arguments);
+    let wanted = Wanted::new(arguments)?;
     let together = wanted.map(|wanted| wanted.names(&choices)).unwrap_or_default();
     let variants = variants(&choices, u64::from(arguments.samples), numbered);
     let (jobs, skipped) = outputs::plan(&found, &target, format, (&variants, &together), existing)?;
@@ -109,6 +106,8 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         let kept = inputs.chain([Path::new(&arguments.model)]).chain(weights);
         intermediates::plan(folder, &jobs, kept, existing)?;
     }
+    let mask = arguments.mask.as_deref().map(decode).transpose().context("--mask")?;
+    let regions = mask.map(|mask| settings::regions(&mask));
     let Opened { device, name: device_name, instead } = arguments.device.open()?;
     instead.iter().for_each(|why| reporter.say(&format!("--device: {why}")));
     let chosen = choose::choose(arguments, task, &device)?;
@@ -122,7 +121,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         .iter()
         .map(|choice| {
             let arguments = choice.arguments.as_deref().unwrap_or(arguments);
-            Restorer::new((arguments, task, format), &chosen, &device, &mut say)
+            Restorer::new((arguments, regions.clone()), (task, format), &chosen, &device, &mut say)
         })
         .collect();
     let mut run = Run {
@@ -207,7 +206,6 @@ impl Run<'_> {
             memory: self.memory.as_ref(),
             intermediates: self.arguments.save_intermediates.as_ref().map(|_| Intermediates::default()),
             gathered: self.wanted.map(|_| Gathered::default()),
-            safe: self.arguments.safe,
             results: 0,
         };
         let mut found = None;
@@ -279,7 +277,6 @@ struct Follower<'a> {
     memory: Option<&'a Memory>,
     intermediates: Option<Intermediates>,
     gathered: Option<Gathered>,
-    safe: bool,
     /// Results that are done.
     results: usize,
 }
@@ -323,9 +320,8 @@ impl Follow for Follower<'_> {
         self.reporter.event(&Event::Face { input: &self.job.input, face, faces });
     }
 
-    fn harm(&mut self, harm: &Harm) {
+    fn harm(&mut self, harm: &Harm, kept: bool) {
         let (parts, harmed) = (harm.parts(), harm.harmed());
-        let kept = self.safe && harmed > 0;
         self.reporter.event(&Event::Harm { input: &self.job.input, parts, harmed, kept });
     }
 

@@ -14,6 +14,7 @@ use diffbir::{Error, Model, Options};
 use diffbir_imaging::{Depth, Encoded, Format, Photo, Raster, Samples};
 use diffbir_nn::Device;
 use diffbir_nn::stop;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// What is the same for all pictures of a run.
@@ -71,8 +72,8 @@ pub trait Follow: Watch {
     /// Told that this face, counted from 1, is next.
     fn face(&mut self, _face: usize, _faces: usize) {}
 
-    /// Told, before each result of stage 2, where it contradicts the photograph.
-    fn harm(&mut self, _harm: &Harm) {}
+    /// Told, before each result of stage 2, where it contradicts the photograph, and whether stage 1 was kept there.
+    fn harm(&mut self, _harm: &Harm, _kept: bool) {}
 
     /// Handed the result of the sample of this number.
     fn result(&mut self, sample: u64, result: Finished) -> Result<()>;
@@ -81,14 +82,15 @@ pub trait Follow: Watch {
 impl<'a> Restorer<'a> {
     /// Settles how pictures are restored, or says why the model cannot honour what is asked.
     pub fn new(
-        (arguments, task, format): (&'a Restore, Task, Format),
+        (arguments, regions): (&'a Restore, Option<Arc<Raster>>),
+        (task, format): (Task, Format),
         chosen: &'a Chosen,
         device: &Device,
         say: &mut dyn FnMut(&str),
     ) -> Result<Self> {
         chosen.doubts.iter().for_each(|doubt| say(doubt));
         let model = &chosen.model;
-        let options = settings::options(arguments, model, task, say)?;
+        let options = settings::options((arguments, regions), model, task, say)?;
         let seeds = Seeds::new(arguments, chosen.set, task)?;
         let faces = Faces::new(arguments, chosen, (device, &options), say)?;
         Ok(Self { model, options, format, arguments, seeds, faces })
@@ -162,10 +164,11 @@ impl<'a> Restorer<'a> {
                 let (input, clean) = (photo.to_raster(), prepared.clean());
                 for detail in &mut details {
                     let harm = Harm::of(detail, &clean, &input);
-                    if self.arguments.safe && harm.harmed() > 0 {
+                    let kept = self.arguments.safe && harm.harmed() > 0;
+                    if kept {
                         *detail = harm.undone(detail, &clean);
                     }
-                    follow.harm(&harm);
+                    follow.harm(&harm, kept);
                 }
             }
             let seconds = started.elapsed().as_secs_f64() / details.len() as f64;

@@ -1,7 +1,7 @@
 //! From flags and model to the settings of a run.
 
 use crate::args::{self, ColourFix, Guidance, GuidanceLoss, GuidanceSpace, KeepSize, Restore};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use diffbir::catalog::{NEGATIVE_V21, PROMPT_V21, Task};
 use diffbir::config::SamplingDefaults;
 use diffbir::geometry::Geometry;
@@ -9,15 +9,19 @@ use diffbir::tiling::{Cut, Sliding, Tiling};
 use diffbir::{Model, Options, restore};
 use diffbir_diffusion::restoration::{Loss, Space};
 use diffbir_diffusion::{Parameter, Parameters, Restoration, Sampler, StartPoint, Terminal, spaced, start};
-use diffbir_imaging::{Raster, decode};
-use std::path::Path;
+use diffbir_imaging::{Photo, Raster};
 use std::sync::Arc;
 
 /// The reference's guidance scale where none is given, for all its models.
 const REFERENCE_CFG_SCALE: f64 = 6.0;
 
-/// The options, or why this model cannot honour them.
-pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnMut(&str)) -> Result<Options> {
+/// The options, with a fidelity for each region where there is a mask, or why this model cannot honour them.
+pub fn options(
+    (arguments, regions): (&Restore, Option<Arc<Raster>>),
+    model: &Model,
+    task: Task,
+    say: &mut dyn FnMut(&str),
+) -> Result<Options> {
     let name = &model.config.name;
     if name == "nano" {
         match task {
@@ -103,7 +107,7 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
         start: arguments.start_point_type.unwrap_or_default(),
         better_start: arguments.better_start,
         fidelity: arguments.fidelity.unwrap_or(fidelity),
-        regions: arguments.mask.as_deref().map(mask).transpose()?,
+        regions,
         steps: arguments.steps.map_or(defaults.steps, usize::from),
         cfg_scale,
         rescale_cfg: arguments.rescale_cfg,
@@ -125,13 +129,13 @@ pub fn options(arguments: &Restore, model: &Model, task: Task, say: &mut dyn FnM
     Ok(options)
 }
 
-/// The fidelity of each region: how light a picture is.
-fn mask(file: &Path) -> Result<Arc<Raster>> {
-    let picture = decode(file).context("--mask")?.to_raster();
+/// What a mask says of the fidelity of each region: how light it is.
+pub fn regions(mask: &Photo) -> Arc<Raster> {
+    let picture = mask.to_raster();
     let channels = picture.channels;
     let light = |pixel: &[f32]| (pixel.iter().sum::<f32>() / channels as f32).clamp(0.0, 1.0);
     let data = picture.data.chunks_exact(channels).map(light).collect();
-    Ok(Arc::new(Raster { channels: 1, data, ..picture }))
+    Arc::new(Raster { channels: 1, data, ..picture })
 }
 
 /// How the sampler's estimates are pulled towards stage 1, if they are.

@@ -1,7 +1,7 @@
 //! `--sweep`: the same pictures under several settings.
 
-use crate::args::{Arguments, Command, Restore};
-use anyhow::{Result, bail};
+use crate::args::{Arguments, Restore};
+use anyhow::{Result, anyhow, bail};
 use std::ffi::{OsStr, OsString};
 use std::str::FromStr;
 
@@ -115,6 +115,7 @@ fn choices(sweeps: &[Sweep], samples: usize, words: &[OsString]) -> Result<Vec<S
         .into_iter()
         .map(|choice| {
             let flags = choice.iter().map(|(flag, value)| OsString::from(format!("--{flag}={value}")));
+            let arguments = Arguments::of_restore(rest.iter().cloned().chain(flags));
             let each = |between: &str, words: [&str; 2]| {
                 let named: Vec<String> = choice
                     .iter()
@@ -125,7 +126,7 @@ fn choices(sweeps: &[Sweep], samples: usize, words: &[OsString]) -> Result<Vec<S
             Ok(Setting {
                 suffix: file_name(&each("", ["_", "-"])),
                 label: each(", ", ["", " "]),
-                arguments: Some(parsed(rest.iter().cloned().chain(flags).collect())?),
+                arguments: Some(arguments.map_err(|reason| anyhow!("--sweep: {reason}"))?),
             })
         })
         .collect()
@@ -155,18 +156,6 @@ fn without_sweeps(words: &[OsString]) -> Vec<OsString> {
         }
     }
     rest
-}
-
-fn parsed(words: Vec<OsString>) -> Result<Box<Restore>> {
-    match Arguments::of(words) {
-        Ok(Arguments { command: Command::Restore(arguments) }) => Ok(arguments),
-        Ok(_) => unreachable!("the command line is one of restore"),
-        Err(error) => {
-            let text = error.to_string();
-            let reason: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-            bail!("--sweep: {}", reason.join(" ").trim_start_matches("error: "))
-        }
-    }
 }
 
 #[cfg(test)]

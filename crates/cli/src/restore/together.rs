@@ -5,10 +5,9 @@ use crate::args::Restore;
 use crate::outputs::{self, Job};
 use crate::progress::Event;
 use crate::sheet::{Panel, draw, magnified, of_size};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use diffbir_imaging::{Format, Raster, encode_rgb};
 use diffbir_metrics::{Picture, deviations, local_deviation};
-use std::path::Path;
 
 /// Pictures a row of a sheet.
 const COLUMNS: usize = 6;
@@ -19,7 +18,8 @@ const MOST_LEVELS: f64 = 32.0;
 #[derive(Clone, Copy)]
 pub struct Wanted {
     sheet: bool,
-    stability: bool,
+    /// A map of how much samples differ.
+    pub stability: bool,
 }
 
 /// The pictures on the way to it.
@@ -36,11 +36,14 @@ struct Gained {
 }
 
 impl Wanted {
-    /// Nothing where neither is.
-    pub fn new(arguments: &Restore) -> Option<Self> {
+    /// Nothing where neither is; refuses to compare one sample.
+    pub fn new(arguments: &Restore) -> Result<Option<Self>> {
         let wanted =
             Self { sheet: arguments.sheet || !arguments.sweep.is_empty(), stability: arguments.stability };
-        (wanted.sheet || wanted.stability).then_some(wanted)
+        if wanted.stability && arguments.samples < 2 {
+            bail!("--stability: compares samples: give --samples 2 or more");
+        }
+        Ok((wanted.sheet || wanted.stability).then_some(wanted))
     }
 
     /// Behind the stems of its files' names.
@@ -62,7 +65,7 @@ impl Wanted {
         if self.sheet
             && let Some(file) = files.next().flatten()
         {
-            write(file, gathered.sheet(job, &Picture::from(input), settings, columns))?;
+            outputs::write(file, &png(gathered.sheet(job, &Picture::from(input), settings, columns))?)?;
             tell(&Event::Together { input: &job.input, output: file, stability: None });
         }
         for (index, file) in files.enumerate() {
@@ -74,9 +77,9 @@ impl Wanted {
                 .collect();
             // Results of an earlier run are not compared.
             let Some(file) = file.filter(|_| own.len() > 1) else { continue };
-            write(file, heat(own[0], &deviations(&own)?))?;
-            let stability = Some(local_deviation(&own)?);
-            tell(&Event::Together { input: &job.input, output: file, stability });
+            let (map, mean) = stability(&own)?;
+            outputs::write(file, &map)?;
+            tell(&Event::Together { input: &job.input, output: file, stability: Some(mean) });
         }
         Ok(())
     }
@@ -123,9 +126,14 @@ impl Gathered {
     }
 }
 
-fn write(file: &Path, picture: Picture) -> Result<()> {
-    let bytes = encode_rgb((picture.width_px, picture.height_px), picture.rgb, Format::Png, None)?;
-    outputs::write(file, &bytes)
+/// How much two samples or more differ: a map as PNG, and the mean (L-STD).
+pub fn stability(samples: &[&Picture]) -> Result<(Vec<u8>, f64)> {
+    let map = heat(samples[0], &deviations(samples)?);
+    Ok((png(map)?, local_deviation(samples)?))
+}
+
+fn png(picture: Picture) -> Result<Vec<u8>> {
+    Ok(encode_rgb((picture.width_px, picture.height_px), picture.rgb, Format::Png, None)?)
 }
 
 /// Deviations as colours: black where samples agree, then violet, orange, and white.

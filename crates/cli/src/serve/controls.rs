@@ -15,13 +15,14 @@ use std::sync::LazyLock;
 /// nothing without ([`Control::needs`]).
 struct Shown(&'static str, &'static str, &'static str, Option<[f64; 3]>, Option<&'static str>);
 
-/// What a server takes. Nothing here names files of the server, and nothing may.
-const SHOWN: [Shown; 53] = [
+/// What a server takes. Nothing here names files of the server, and nothing may: a picture is sent.
+const SHOWN: [Shown; 56] = [
     Shown("task", "Task", BASIC, None, None),
     Shown("model", "Model", BASIC, None, None),
     Shown("upscale", "Upscale", BASIC, Some([1.0, 8.0, 0.5]), None),
     Shown("prompt", "Prompt", BASIC, None, None),
     Shown("samples", "Results", BASIC, Some([1.0, 12.0, 1.0]), None),
+    Shown("stability", "Map of where they differ", BASIC, None, Some("samples>1")),
     Shown("seed", "Seed", BASIC, Some([-1.0, 2_147_483_647.0, 1.0]), None),
     Shown("format", "File format", FILE, None, None),
     Shown("quality", "Quality", FILE, Some([1.0, 100.0, 1.0]), None),
@@ -32,6 +33,8 @@ const SHOWN: [Shown; 53] = [
     Shown("image_size", "Image size", STAGES, Some([256.0, 768.0, 64.0]), None),
     Shown("keep_original_size", "Keep original size", STAGES, None, None),
     Shown("fidelity", "Fidelity", STAGES, Some([0.0, 0.95, 0.05]), None),
+    Shown("mask", "Mask of regions", STAGES, None, None),
+    Shown("safe", "Do no harm", STAGES, None, None),
     Shown("strength", "Control strength", STAGES, Some([0.0, 2.0, 0.01]), None),
     Shown("noise_aug", "Noise level of condition", STAGES, Some([0.0, 199.0, 1.0]), None),
     Shown("color_fix", "Colour correction", STAGES, None, None),
@@ -130,6 +133,7 @@ fn control(&Shown(name, label, group, range, needs): &Shown, flag: &Arg) -> Cont
     let choices = choices(name, flag);
     let kind = match flag.get_action() {
         ArgAction::SetTrue => Kind::Switch,
+        _ if name == "mask" => Kind::Picture,
         _ if !choices.is_empty() => Kind::Choice,
         _ if range.is_none() => Kind::Text,
         _ if takes_fractions(flag) => Kind::Number,
@@ -278,7 +282,7 @@ mod tests {
     #[test]
     fn presets_are_options_that_are_taken() {
         for preset in presets() {
-            let read = crate::serve::request::read(&preset.options);
+            let read = crate::serve::request::read(&preset.options, None);
             assert!(read.is_ok(), "{}: {:?}", preset.name, read.err());
             let waits = |(name, _): (&String, _)| named(name).is_some_and(|control| control.needs.is_some());
             assert!(preset.prepared.iter().all(waits), "{}", preset.name);

@@ -33,8 +33,13 @@ impl Engine for Restoring {
         controls::all()
     }
 
-    fn plan(&self, options: &Options, (width, height): (u32, u32)) -> Result<Plan, Problem> {
-        let request = request::read(options)?;
+    fn plan(
+        &self,
+        options: &Options,
+        (width, height): (u32, u32),
+        mask: Option<&str>,
+    ) -> Result<Plan, Problem> {
+        let request = request::read(options, mask)?;
         let arguments = &request.arguments;
         let stages = choose::stages(arguments);
         models::check_present(arguments, request.task)?;

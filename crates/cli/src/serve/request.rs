@@ -1,8 +1,9 @@
 //! From the options of a request to the flags of `diffbir restore`, read by its own parser.
 
 use super::controls;
-use crate::args::{Arguments, Command, Restore};
+use crate::args::{Arguments, Restore};
 use crate::outputs::Target;
+use crate::restore::together::Wanted;
 use crate::restore::{choose, output_format};
 use diffbir::catalog::{self, Task};
 use diffbir_imaging::Format;
@@ -18,17 +19,19 @@ pub struct Request {
     pub task: Task,
     /// The format of results.
     pub format: Format,
+    /// Whether its samples are compared.
+    pub stability: bool,
     /// The options under their own names, with the seed that was drawn.
     pub options: Options,
     /// The same as flags.
     pub flags: Vec<String>,
 }
 
-/// Reads options.
+/// Reads options, to which the name of a mask belongs where one was sent.
 ///
 /// # Errors
 /// Where one is unknown, or what the command line says of it.
-pub fn read(given: &Options) -> Result<Request, Problem> {
+pub fn read(given: &Options, mask: Option<&str>) -> Result<Request, Problem> {
     let mut options = Options::new();
     let mut flags = Vec::new();
     for (name, value) in given {
@@ -47,8 +50,11 @@ pub fn read(given: &Options) -> Result<Request, Problem> {
                 Some(false) => continue,
                 None => return Err(Problem::refused(format!("{name}: must be true or false"))),
             },
-            (_, Value::String(text)) => Some(text.clone()),
+            (kind, Value::String(text)) if kind != Kind::Picture => Some(text.clone()),
             (Kind::Number | Kind::Integer, Value::Number(number)) => Some(number.to_string()),
+            (Kind::Picture, _) => {
+                return Err(Problem::refused(format!("{name}: is a picture, and wants to be sent")));
+            }
             _ => return Err(Problem::refused(format!("{name}: is not of the right type"))),
         };
         let word = if own == "seed" { word.map(drawn).transpose()? } else { word };
@@ -64,7 +70,9 @@ pub fn read(given: &Options) -> Result<Request, Problem> {
             return Err(Problem::refused(format!("{name}: is given twice")));
         }
     }
-    let arguments = parsed(&flags)?;
+    flags.extend(mask.map(|name| format!("--mask={name}")));
+    let words = ["diffbir", "restore", "picture"].into_iter().chain(flags.iter().map(String::as_str));
+    let arguments = Arguments::of_restore(words).map_err(Problem::refused)?;
     let model = arguments.model.as_str();
     let is_known = ["auto", "nano"].contains(&model)
         || catalog::set(model).is_some()
@@ -85,23 +93,10 @@ pub fn read(given: &Options) -> Result<Request, Problem> {
         }
     }
     let told = |error: anyhow::Error| Problem::refused(format!("{error:#}"));
+    let stability = Wanted::new(&arguments).map_err(told)?.is_some_and(|wanted| wanted.stability);
     let task = choose::task(&arguments).map_err(told)?;
     let format = output_format(&arguments, &Target::Beside).map_err(told)?;
-    Ok(Request { arguments, task, format, options, flags })
-}
-
-/// What the command line makes of flags.
-fn parsed(flags: &[String]) -> Result<Box<Restore>, Problem> {
-    let words = ["diffbir", "restore", "picture"].into_iter().chain(flags.iter().map(String::as_str));
-    match Arguments::of(words) {
-        Ok(Arguments { command: Command::Restore(arguments) }) => Ok(arguments),
-        Ok(_) => Err(Problem::internal("the command line of a request is another command")),
-        Err(error) => {
-            let text = error.render().to_string();
-            let reason: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
-            Err(Problem::refused(reason.join(" ").trim_start_matches("error: ")))
-        }
-    }
+    Ok(Request { arguments, task, format, stability, options, flags })
 }
 
 fn switch(value: &Value) -> Option<bool> {
@@ -133,7 +128,7 @@ mod tests {
 
     fn of(options: Value) -> Result<Request, String> {
         let Value::Object(options) = options else { unreachable!("options are an object") };
-        read(&options).map_err(|problem| problem.detail)
+        read(&options, None).map_err(|problem| problem.detail)
     }
 
     #[test]
@@ -165,6 +160,15 @@ mod tests {
         assert!(said(json!({"rescale_cfg": "maybe"})).contains("true or false"));
         assert!(said(json!({"steps": 4, "cfg-scale": 1, "cfg_scale": 2})).contains("twice"));
         assert!(said(json!({"quality": 50})).contains("without loss"));
+        assert!(said(json!({"stability": true})).contains("give --samples 2 or more"));
+    }
+
+    #[test]
+    fn a_mask_is_a_flag_that_is_sent_apart() {
+        let with = |options: Value| read(options.as_object().unwrap(), Some("keep me.png"));
+        assert_eq!(with(json!({})).unwrap().flags, ["--mask=keep me.png"]);
+        assert!(with(json!({"fidelity": 0.5})).err().unwrap().detail.contains("cannot be used with"));
+        assert!(of(json!({"mask": "/etc/passwd"})).err().unwrap().contains("wants to be sent"));
     }
 
     #[test]

@@ -5,18 +5,21 @@ use super::request;
 use crate::args::{Precision, Restore};
 use crate::restore::choose::{self, Chosen};
 use crate::restore::picture::{Finished, Follow, Restorer};
+use crate::restore::{settings, together};
 use anyhow::Result;
 use diffbir::catalog::Task;
 use diffbir::device::DeviceChoice;
+use diffbir::harm::Harm;
 use diffbir::model::Stages;
 use diffbir::restore::{Value, Watch};
 use diffbir::{Error, Progress};
 use diffbir_imaging::{DecodeError, EncodeError, Format, Photo, Raster, decode_bytes, extension_of};
+use diffbir_metrics::Picture;
 use diffbir_nn::Device;
-use diffbir_serve::engine::{self, Encoded, Failure, Options};
+use diffbir_serve::engine::{self, Encoded, Failure, Made, Options, Sent};
 use diffbir_serve::problem::Problem;
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 /// The longer side of the preview of stage 1, pixels.
 const PREVIEW_PX: usize = 1024;
@@ -80,13 +83,14 @@ impl engine::Restorer for OnDevice {
     fn restore(
         &mut self,
         options: &Options,
-        file: &Path,
-        name: &str,
+        picture: Sent,
+        mask: Option<Sent>,
         follow: &mut dyn engine::Follow,
     ) -> Result<(), Failure> {
-        let mut request = request::read(options).map_err(Failure::Told)?;
-        let bytes = std::fs::read(file).map_err(|error| Failure::Internal(error.to_string()))?;
-        let photo = decode_bytes(&bytes, name).map_err(|error| failure(error.into()))?;
+        let mut request = request::read(options, mask.map(|mask| mask.name)).map_err(Failure::Told)?;
+        let (bytes, photo) = decoded(picture, None)?;
+        let mask = mask.map(|mask| decoded(mask, Some("--mask"))).transpose()?;
+        let regions = mask.map(|(_, mask)| settings::regions(&mask));
         if let Some(view) = view_of(&bytes, &photo).map_err(failure)? {
             follow.before(&view)?;
         }
@@ -97,17 +101,33 @@ impl engine::Restorer for OnDevice {
         let (chosen, device) = self.load(&mut request.arguments, request.task).map_err(failure)?;
         let arguments = &request.arguments;
         let mut say = |text: &str| follow.note(text);
-        let asked = (&**arguments, request.task, request.format);
-        let restorer = Restorer::new(asked, chosen, &device, &mut say);
+        let asked = (request.task, request.format);
+        let restorer = Restorer::new((arguments, regions), asked, chosen, &device, &mut say);
         let mut restorer = restorer.map_err(failure)?;
         let samples: Vec<u64> = (0..arguments.samples.into()).collect();
-        let mut follower = Follower { follow, stage1: None, preview: None, steps: 0, failed: None };
+        let mut follower = Follower::new(follow, request.stability);
         let restored = restorer.restore(&photo, &samples, &mut follower);
-        match follower.failed {
-            Some(failed) => Err(failed),
-            None => restored.map(|_| ()).map_err(failure),
+        if let Some(failed) = follower.failed {
+            return Err(failed);
         }
+        restored.map_err(failure)?;
+        let compared: Vec<&Picture> = follower.compared.iter().flatten().collect();
+        if let [_, _, ..] = compared[..] {
+            let (map, mean) = together::stability(&compared).map_err(failure)?;
+            follow.stability(&map, mean)?;
+        }
+        Ok(())
     }
+}
+
+/// A picture that was sent: its bytes, and what they are. `flag` says which one it is where that is not clear.
+fn decoded(Sent { file, name }: Sent, flag: Option<&'static str>) -> Result<(Vec<u8>, Photo), Failure> {
+    let bytes = std::fs::read(file).map_err(|error| Failure::Internal(error.to_string()))?;
+    let photo = decode_bytes(&bytes, name).map_err(|error| match flag {
+        Some(flag) => failure(anyhow::Error::from(error).context(flag)),
+        None => failure(error.into()),
+    })?;
+    Ok((bytes, photo))
 }
 
 /// Who may read why something failed: what is the picture's or the request's fault is told to whoever asked.
@@ -159,11 +179,27 @@ struct Follower<'a> {
     preview: Option<Preview>,
     /// Steps of the sampler so far.
     steps: usize,
+    /// Where the results that are to come contradict the photograph.
+    harms: VecDeque<engine::Harm>,
+    /// The results so far, where they are compared.
+    compared: Option<Vec<Picture>>,
     /// Why a file could not be kept.
     failed: Option<Failure>,
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
+    fn new(follow: &'a mut dyn engine::Follow, compares: bool) -> Self {
+        Self {
+            follow,
+            stage1: None,
+            preview: None,
+            steps: 0,
+            harms: VecDeque::new(),
+            compared: compares.then(Vec::new),
+            failed: None,
+        }
+    }
+
     /// An error that carries nothing: what it is about is kept.
     fn fail(&mut self, failed: Failure) -> anyhow::Error {
         self.failed = Some(failed);
@@ -216,9 +252,16 @@ impl Follow for Follower<'_> {
         self.follow.note(&format!("{found} faces found, {restored} of them restored"));
     }
 
+    fn harm(&mut self, harm: &Harm, kept: bool) {
+        self.harms.push_back(engine::Harm { parts: harm.parts(), harmed: harm.harmed(), kept });
+    }
+
     fn result(&mut self, _sample: u64, Finished { picture, bytes, seed, .. }: Finished) -> Result<()> {
-        let size = picture.size();
-        let kept = self.follow.result(&encoded(bytes)?, size, seed);
+        let (width, height) = picture.size();
+        let harm = self.harms.pop_front();
+        let made = Made { seed, width, height, bytes: bytes.len() as u64, harm };
+        self.compared.iter_mut().for_each(|compared| compared.push(picture.into()));
+        let kept = self.follow.result(&encoded(bytes)?, made);
         kept.map_err(|failed| self.fail(failed))
     }
 }

@@ -22,13 +22,13 @@ pub fn frame() -> Description {
 /// The description with the options in it.
 pub fn whole(description: Description, controls: &Controls) -> Value {
     let mut whole = serde_json::to_value(description).unwrap_or_default();
-    let options: Map<String, Value> =
-        controls.options.iter().map(|control| (control.name.clone(), schema(control))).collect();
     for form in ["Form", "JsonForm"] {
+        let options =
+            controls.options.iter().map(|control| (control.name.clone(), schema(control, form == "Form")));
         if let Some(Value::Object(fields)) =
             whole.pointer_mut(&format!("/components/schemas/{form}/properties"))
         {
-            fields.extend(options.clone());
+            fields.extend(options);
         }
     }
     let answers = whole["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
@@ -54,14 +54,20 @@ fn complete(status: &str, answer: &mut Value) {
     }
 }
 
-fn schema(control: &Control) -> Value {
+/// An option of a form, or of JSON, which holds no files.
+fn schema(control: &Control, in_form: bool) -> Value {
     let kind = match control.kind {
         Kind::Switch => "boolean",
         Kind::Number => "number",
         Kind::Integer => "integer",
-        Kind::Choice | Kind::Text => "string",
+        Kind::Choice | Kind::Text | Kind::Picture => "string",
     };
     let mut schema = json!({ "type": kind, "description": control.help });
+    match control.kind {
+        Kind::Picture if in_form => schema["format"] = json!("binary"),
+        Kind::Picture => schema["description"] = json!(format!("{} As `image`.", control.help)),
+        _ => {}
+    }
     if !control.choices.is_empty() {
         let values: Vec<&str> = control.choices.iter().map(|choice| choice.value.as_str()).collect();
         schema["enum"] = json!(values);

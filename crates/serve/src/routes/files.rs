@@ -1,17 +1,27 @@
 //! The pictures of a job.
 
-use super::view::file_name;
+use super::view::{file_name, stem};
 use crate::App;
 use crate::problem::Problem;
 use crate::record::{Record, State as Phase, media_type};
 use crate::store::Of;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use serde::Deserialize;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::{Arc, PoisonError};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use utoipa::IntoParams;
+
+/// Bytes of a file that are in memory at a time, for each client.
+const PIECE: usize = 64 << 10;
+
+/// By so many bytes a file says what it is.
+const STARTS: u64 = 64;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -71,9 +81,28 @@ pub async fn stage1(
     if !record.stage1 {
         return Err(not_there(&record, "stage 1"));
     }
-    let stem = file_name(&record.name, 0, 1, "").trim_end_matches("_restored.").to_string();
-    let name = format!("{stem}_stage1.{}", record.extension);
+    let name = format!("{}_stage1.{}", stem(&record.name), record.extension);
     send(&app, &record, Of::Stage1 { view: which.view }, Some(&name)).await
+}
+
+/// How much the results differ.
+///
+/// A map as `diffbir restore --stability` writes it: black where all agree, white from a deviation of 32 levels of 255.
+#[utoipa::path(
+    get, path = "/v1/restorations/{id}/stability", tag = "Restorations",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "A PNG.", content_type = "image/png"),
+        (status = 404, description = "There is no such restoration, or it was not asked for.", body = Problem),
+        (status = 409, description = "It is not made yet.", body = Problem),
+    ),
+)]
+pub async fn stability(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let record = app.jobs.get(&id)?.record().clone();
+    if record.stability.is_none() {
+        return Err(not_there(&record, "map of stability"));
+    }
+    send(&app, &record, Of::Stability, Some(&format!("{}_restored_stability.png", stem(&record.name)))).await
 }
 
 /// The picture as it came, or as browsers can show it.
@@ -128,15 +157,26 @@ pub async fn send(app: &Arc<App>, record: &Record, of: Of, name: Option<&str>) -
             },
         );
     }
-    let bytes = tokio::fs::read(&path).await.map_err(|error| match error.kind() {
+    let failed = |error: io::Error| match error.kind() {
         ErrorKind::NotFound => Problem::missing("such picture"),
         _ => Problem::internal(format_args!("{}: {error}", path.display())),
-    })?;
+    };
+    let mut file = File::open(&path).await.map_err(failed)?;
+    let bytes = file.metadata().await.map_err(failed)?.len();
+    let mut start = Vec::new();
+    if of == Of::Input {
+        (&mut file).take(STARTS).read_to_end(&mut start).await.map_err(failed)?;
+        file.rewind().await.map_err(failed)?;
+    }
     let kind = match of {
-        Of::Input => diffbir_imaging::extension_of(&bytes).unwrap_or_default(),
+        Of::Input => diffbir_imaging::extension_of(&start).unwrap_or_default(),
         _ => path.extension().and_then(|extension| extension.to_str()).unwrap_or_default(),
     };
-    let mut response = (StatusCode::OK, [(header::CONTENT_TYPE, media_type(kind))], bytes).into_response();
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(media_type(kind))),
+        (header::CONTENT_LENGTH, bytes.into()),
+    ];
+    let mut response = (StatusCode::OK, headers, pieces(file, bytes)).into_response();
     let headers = response.headers_mut();
     // A job's files never change.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600, immutable"));
@@ -146,6 +186,15 @@ pub async fn send(app: &Arc<App>, record: &Record, of: Of, name: Option<&str>) -
         headers.insert(header::CONTENT_DISPOSITION, value);
     }
     Ok(response)
+}
+
+/// So many bytes of a file, read when the client has taken those before.
+fn pieces(file: File, bytes: u64) -> Body {
+    Body::from_stream(stream::try_unfold(file.take(bytes), |mut file| async move {
+        let mut piece = Vec::with_capacity(PIECE);
+        let read = file.read_buf(&mut piece).await?;
+        Ok::<_, io::Error>((read > 0).then_some((piece, file)))
+    }))
 }
 
 /// A name in plain ASCII for old programs, and as it is for others (RFC 6266).

@@ -24,6 +24,7 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(restorations::events))
         .routes(routes!(files::result))
         .routes(routes!(files::stage1))
+        .routes(routes!(files::stability))
         .routes(routes!(files::before))
         .routes(routes!(files::preview))
         .routes(routes!(health::controls))
@@ -34,9 +35,9 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
         .split_for_parts();
-    let description = Arc::new(api::whole(description, &app.engine.controls()));
+    let description = api::whole(description, &app.engine.controls());
     router
-        .merge(page::router(description))
+        .merge(page::router(&description))
         .fallback(page::missing)
         .method_not_allowed_fallback(page::not_so)
         .layer(DefaultBodyLimit::disable())

@@ -2,10 +2,11 @@
 
 use crate::App;
 use crate::problem::Problem;
+use axum::Router;
+use axum::body::Bytes;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
     ("/jobs.js", SCRIPT, include_bytes!("../../page/jobs.js")),
     ("/compare.js", SCRIPT, include_bytes!("../../page/compare.js")),
     ("/pick.js", SCRIPT, include_bytes!("../../page/pick.js")),
+    ("/mask.js", SCRIPT, include_bytes!("../../page/mask.js")),
     ("/element.js", SCRIPT, include_bytes!("../../page/element.js")),
     ("/api.js", SCRIPT, include_bytes!("../../page/api.js")),
     ("/samples/cat.png", "image/png", include_bytes!("../../../../examples/chelsea-small.png")),
@@ -35,8 +37,10 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Files of the page, and the description of the API.
-pub fn router(description: Arc<Value>) -> Router<Arc<App>> {
-    let describe = get(move || async move { Json((*description).clone()) });
+pub fn router(description: &Value) -> Router<Arc<App>> {
+    // One copy for all who read it.
+    let text = Bytes::from(description.to_string());
+    let describe = get(move || async move { ([(header::CONTENT_TYPE, "application/json")], text) });
     FILES.iter().fold(Router::new().route("/openapi.json", describe), |router, &(path, kind, content)| {
         router.route(path, get(move || async move { ([(header::CONTENT_TYPE, kind)], content) }))
     })

@@ -2,13 +2,16 @@
 
 use super::view::Restoration;
 use crate::App;
-use crate::events::{Event, stream};
+use crate::events::{self, Event};
 use crate::problem::Problem;
 use axum::Json;
+use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 /// The jobs that are here, newest first.
@@ -16,8 +19,15 @@ use std::sync::Arc;
     get, path = "/v1/restorations", tag = "Restorations",
     responses((status = 200, description = "All of them.", body = [Restoration])),
 )]
-pub async fn list(State(app): State<Arc<App>>) -> Json<Vec<Restoration>> {
-    Json(app.jobs.list().iter().map(|job| Restoration::of(job, &app.jobs)).collect())
+pub async fn list(State(app): State<Arc<App>>) -> Response {
+    // One after another: options may be long, and clients slow.
+    let parts = app.jobs.list().into_iter().enumerate().map(move |(index, job)| {
+        let job = serde_json::to_string(&Restoration::of(&job, &app.jobs)).unwrap_or_default();
+        if index == 0 { job } else { format!(",{job}") }
+    });
+    let whole = std::iter::once("[".into()).chain(parts).chain(["]".into()]);
+    let body = Body::from_stream(stream::iter(whole.map(Ok::<String, Infallible>)));
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// Where a job is.
@@ -62,7 +72,7 @@ pub async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let job = app.jobs.get(&id)?;
-    let stream = stream(job.log.clone(), last_event(&headers), app.jobs.closing.subscribe());
+    let stream = events::stream(job.log.clone(), last_event(&headers), app.jobs.closing.subscribe());
     Ok(Sse::new(stream).keep_alive(KeepAlive::default()).into_response())
 }
 

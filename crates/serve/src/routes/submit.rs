@@ -3,11 +3,11 @@
 use super::view::{Restoration, file_name};
 use crate::App;
 use crate::job::Job;
-use crate::jobs::Reserved;
+use crate::jobs::{New, Reserved};
 use crate::problem::Problem;
 use crate::record::State as JobState;
 use crate::store::Of;
-use crate::upload::{self, Upload};
+use crate::upload::{self, Picture, Upload};
 use axum::Json;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -31,7 +31,8 @@ pub struct Wait {
     wait: Option<u64>,
 }
 
-/// A picture and what is to be done with it. `GET /v1/controls` lists the options; each is a field of its own.
+/// A picture and what is to be done with it. `GET /v1/controls` lists the options; each is a field of its own, `mask` a
+/// file.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes a form")]
 pub struct Form {
@@ -64,7 +65,15 @@ pub struct JsonForm {
         (status = 409, description = "A request with this key is still being taken.", body = Problem),
         (status = 413, description = "More bytes or pixels than the server takes.", body = Problem),
         (status = 415, description = "Not a picture that is read.", body = Problem),
-        (status = 422, description = "An option is unknown or wrong, or the model is not here.", body = Problem),
+        (
+            status = 410, body = Problem,
+            description = "With `wait`: the job was removed meanwhile.",
+        ),
+        (
+            status = 422, body = Problem,
+            description = "An option is unknown or wrong, the model is not here, or the picture is damaged or of a kind \
+                           that is not read, such as a JPEG in CMYK.",
+        ),
         (status = 429, description = "The queue is full.", body = Problem, headers(("Retry-After" = u64))),
     ),
 )]
@@ -112,7 +121,7 @@ async fn finished(app: &Arc<App>, job: &Job) -> Result<Response, Problem> {
             }
             Ok(response)
         }
-        _ => Err(record.error.unwrap_or_else(|| Problem::missing("such restoration"))),
+        _ => Err(record.error.unwrap_or_else(Problem::cancelled)),
     }
 }
 
@@ -148,36 +157,50 @@ async fn accept(app: &Arc<App>, request: Request) -> Result<(Arc<Job>, bool), Pr
 
 /// Looks at the picture and the options, and accepts the job.
 fn settle(app: &App, upload: Upload, key: Option<String>) -> Result<Arc<Job>, Problem> {
-    let Upload { file, bytes, name, options, digest } = upload;
-    let picture = file.read().map_err(Problem::internal)?;
-    let size = diffbir_imaging::size(&picture, &name).map_err(|error| unreadable(&error))?;
-    drop(picture);
+    let Upload { picture, mask, options, digest } = upload;
     let limits = &app.jobs.limits;
-    let pixels = u64::from(size.0) * u64::from(size.1);
-    if pixels > limits.pixels {
-        return Err(too_many_pixels("the picture has", pixels, limits.pixels));
+    let look = |what: &str, Picture { file, name, .. }: &Picture| {
+        let bytes = file.read().map_err(Problem::internal)?;
+        let size = diffbir_imaging::size(&bytes, name).map_err(|error| unreadable(&error))?;
+        let pixels = u64::from(size.0) * u64::from(size.1);
+        let way = "make it smaller, or start the server with a larger --max-pixels";
+        if pixels > limits.pixels { Err(too_many_pixels(what, pixels, limits.pixels, way)) } else { Ok(size) }
+    };
+    let size = look("the picture has", &picture)?;
+    mask.as_ref().map(|mask| look("the mask has", mask)).transpose()?;
+    let plan = app.engine.plan(&options, size, mask.as_ref().map(|mask| mask.name.as_str()))?;
+    let most = limits.output_pixels;
+    let way = "give a lower upscale or a smaller picture, or start the server with a larger --max-output";
+    if plan.pixels > most {
+        return Err(too_many_pixels("the result would have", plan.pixels, most, way));
     }
-    let plan = app.engine.plan(&options, size)?;
-    if plan.pixels > limits.output_pixels {
-        return Err(too_many_pixels("the result would have", plan.pixels, limits.output_pixels));
-    }
-    if plan.working_pixels > limits.output_pixels {
-        return Err(too_many_pixels("the networks would see", plan.working_pixels, limits.output_pixels));
+    if plan.working_pixels > most {
+        return Err(too_many_pixels("the networks would see", plan.working_pixels, most, way));
     }
     if plan.results > limits.results {
         return Err(Problem::too_large(format!("samples: at most {} are made here", limits.results)));
     }
-    let key = key.map(|key| (key, digest));
-    app.jobs.add(plan, name, size, bytes, key, |place| file.keep(place))
+    let new = New {
+        plan,
+        name: picture.name,
+        mask: mask.as_ref().map(|mask| mask.name.clone()),
+        size,
+        bytes: picture.bytes + mask.as_ref().map_or(0, |mask| mask.bytes),
+        key: key.map(|key| (key, digest)),
+    };
+    app.jobs.add(new, |place| {
+        picture.file.keep(&place(Of::Input))?;
+        mask.map_or(Ok(()), |mask| mask.file.keep(&place(Of::Mask)))
+    })
 }
 
-fn too_many_pixels(what: &str, pixels: u64, limit: u64) -> Problem {
-    let megapixels = |pixels: u64| pixels as f64 / 1e6;
-    Problem::too_large(format!(
-        "{what} {:.1} megapixels, more than {:.1}",
-        megapixels(pixels),
-        megapixels(limit)
-    ))
+/// Refuses more pixels than there may be, in as many digits as show that they are more, and says what to do.
+fn too_many_pixels(what: &str, pixels: u64, limit: u64, way: &str) -> Problem {
+    let [megapixels, limit] = [pixels, limit].map(|pixels| pixels as f64 / 1e6);
+    let shown = |digits: usize| format!("{megapixels:.digits$}");
+    let shows = |shown: &String| shown.parse::<f64>().is_ok_and(|shown| shown > limit);
+    let pixels = (1..6).map(shown).find(shows).unwrap_or_else(|| shown(6));
+    Problem::too_large(format!("{what} {pixels} megapixels, more than {limit}: {way}"))
 }
 
 /// Why a file is not taken.
@@ -191,4 +214,18 @@ pub fn unreadable(error: &DecodeError) -> Problem {
         DecodeError::Read { .. } => return Problem::internal(error),
     };
     Problem::new(status, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_are_told_apart_from_their_limit() {
+        let said = |pixels, limit| too_many_pixels("it has", pixels, limit, "reduce it").detail;
+        assert_eq!(said(49_000_000, 24_000_000), "it has 49.0 megapixels, more than 24: reduce it");
+        assert_eq!(said(25_000, 20_000), "it has 0.03 megapixels, more than 0.02: reduce it");
+        assert_eq!(said(50_000_001, 50_000_000), "it has 50.000001 megapixels, more than 50: reduce it");
+        assert_eq!(said(8_400, 1_000), "it has 0.01 megapixels, more than 0.001: reduce it");
+    }
 }

@@ -1,6 +1,6 @@
 //! A job as it is shown.
 
-use crate::engine::Options;
+use crate::engine::{Harm, Options};
 use crate::job::Job;
 use crate::jobs::Jobs;
 use crate::problem::Problem;
@@ -46,6 +46,12 @@ pub struct Restoration {
     /// What stage 1 made of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage1: Option<String>,
+    /// What the mask of its regions is called, if one came with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<String>,
+    /// How much the results differ, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stability: Option<Stability>,
     /// The results.
     pub results: Vec<Result>,
     /// Why there is none.
@@ -69,6 +75,18 @@ pub struct Result {
     pub height: usize,
     /// Bytes of its file.
     pub bytes: u64,
+    /// Where it contradicts the photograph; none where stage 2 did nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harm: Option<Harm>,
+}
+
+/// How much results differ.
+#[derive(Serialize, ToSchema)]
+pub struct Stability {
+    /// Where the map is.
+    pub href: String,
+    /// The mean deviation of a value of 0..1 (L-STD).
+    pub mean: f64,
 }
 
 impl Restoration {
@@ -83,7 +101,9 @@ impl Restoration {
             width: made.width,
             height: made.height,
             bytes: made.bytes,
+            harm: made.harm,
         });
+        let stability = |mean| Stability { href: job.href("/stability"), mean };
         Self {
             id: job.id.clone(),
             href: job.href(""),
@@ -100,6 +120,8 @@ impl Restoration {
             before: job.href("/before"),
             size: record.size,
             stage1: record.stage1.then(|| job.href("/stage1")),
+            mask: record.mask.clone(),
+            stability: record.stability.map(stability),
             results: results.collect(),
             error: record.error.clone(),
         }
@@ -108,9 +130,14 @@ impl Restoration {
 
 /// The name that the command line would give to a result beside its source.
 pub fn file_name(name: &str, sample: usize, samples: usize, extension: &str) -> String {
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let stem = stem(name);
     let sample = if samples > 1 { format!("_{sample}") } else { String::new() };
     format!("{stem}_restored{sample}.{extension}")
+}
+
+/// A name without its ending.
+pub fn stem(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
 /// A line for a shell.

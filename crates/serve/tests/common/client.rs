@@ -61,15 +61,24 @@ pub fn get(address: SocketAddr, path: &str) -> Answer {
 
 /// A form with a picture and options.
 pub fn form(name: &str, picture: &[u8], options: &[(&str, &str)]) -> Vec<u8> {
+    form_of(&[("image", name, picture)], options)
+}
+
+/// A form with files: field, name, content.
+pub fn form_of(files: &[(&str, &str, &[u8])], options: &[(&str, &str)]) -> Vec<u8> {
     let mut body = Vec::new();
     for (option, value) in options {
         let part = format!("--B\r\nContent-Disposition: form-data; name=\"{option}\"\r\n\r\n{value}\r\n");
         body.extend_from_slice(part.as_bytes());
     }
-    let part = format!("--B\r\nContent-Disposition: form-data; name=\"image\"; filename=\"{name}\"\r\n\r\n");
-    body.extend_from_slice(part.as_bytes());
-    body.extend_from_slice(picture);
-    body.extend_from_slice(b"\r\n--B--\r\n");
+    for (field, name, content) in files {
+        let part =
+            format!("--B\r\nContent-Disposition: form-data; name=\"{field}\"; filename=\"{name}\"\r\n\r\n");
+        body.extend_from_slice(part.as_bytes());
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--B--\r\n");
     body
 }
 

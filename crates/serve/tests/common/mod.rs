@@ -6,7 +6,8 @@ pub mod client;
 use axum::http::StatusCode;
 use diffbir_imaging::{Format, encode_rgb};
 use diffbir_serve::engine::{
-    Controls, Encoded, Engine, Failure, Follow, Model, ModelFile, Options, Plan, Pull, Purpose, Restorer,
+    Controls, Encoded, Engine, Failure, Follow, Harm, Made, Model, ModelFile, Options, Plan, Pull, Purpose,
+    Restorer, Sent,
 };
 use diffbir_serve::problem::Problem;
 use diffbir_serve::{End, Limits, Server, Settings, end_signal};
@@ -18,7 +19,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Gives the picture back after `ms` milliseconds; `fail` and `panic` are other ends.
+/// Gives the picture back after `ms` milliseconds, its mask where there is one, with `pad` bytes behind it; `fail` and
+/// `panic` are other ends.
 struct Mirror;
 
 fn number(options: &Options, name: &str) -> u64 {
@@ -31,13 +33,18 @@ impl Engine for Mirror {
         Controls { options: Vec::new(), presets: Vec::new() }
     }
 
-    fn plan(&self, options: &Options, (width, height): (u32, u32)) -> Result<Plan, Problem> {
+    fn plan(
+        &self,
+        options: &Options,
+        (width, height): (u32, u32),
+        mask: Option<&str>,
+    ) -> Result<Plan, Problem> {
         if options.contains_key("wrong") {
             return Err(Problem::refused("wrong: there is no such option"));
         }
         Ok(Plan {
             options: options.clone(),
-            command: Vec::new(),
+            command: mask.map(|name| format!("--mask={name}")).into_iter().collect(),
             results: number(options, "samples").max(1) as usize,
             pixels: u64::from(width) * u64::from(height) * number(options, "factor").max(1),
             working_pixels: number(options, "working"),
@@ -86,8 +93,8 @@ impl Restorer for Mirror {
     fn restore(
         &mut self,
         options: &Options,
-        file: &Path,
-        _name: &str,
+        picture: Sent,
+        mask: Option<Sent>,
         follow: &mut dyn Follow,
     ) -> Result<(), Failure> {
         let since = Instant::now();
@@ -106,10 +113,19 @@ impl Restorer for Mirror {
         if options.contains_key("fail") {
             return Err(Failure::Internal("/secret/place: cannot be read".into()));
         }
-        let bytes = std::fs::read(file).map_err(|error| Failure::Internal(error.to_string()))?;
+        let read =
+            |sent: Sent| std::fs::read(sent.file).map_err(|error| Failure::Internal(error.to_string()));
+        let bytes = read(picture)?;
         follow.stage1(&Encoded { bytes: bytes.clone(), view: None })?;
+        let mut bytes = mask.map_or(Ok(bytes), read)?;
+        bytes.resize(bytes.len() + number(options, "pad") as usize, 0);
         for seed in 0..number(options, "samples").max(1) {
-            follow.result(&Encoded { bytes: bytes.clone(), view: None }, (4, 3), seed)?;
+            let harm = options.contains_key("harm").then_some(Harm { parts: 6, harmed: 2, kept: false });
+            let made = Made { seed, width: 4, height: 3, bytes: bytes.len() as u64, harm };
+            follow.result(&Encoded { bytes: bytes.clone(), view: None }, made)?;
+        }
+        if options.contains_key("stability") {
+            follow.stability(&picture_of(7), 0.25)?;
         }
         Ok(())
     }
@@ -157,5 +173,10 @@ pub fn server(change: impl FnOnce(&mut Settings)) -> (Running, TempDir) {
 
 /// A small picture.
 pub fn picture() -> Vec<u8> {
-    encode_rgb((4, 3), (0..36).collect(), Format::Png, None).unwrap()
+    picture_of(0)
+}
+
+/// Another one for each number.
+pub fn picture_of(first: u8) -> Vec<u8> {
+    encode_rgb((4, 3), (first..first + 36).collect(), Format::Png, None).unwrap()
 }
