@@ -271,6 +271,11 @@ fn sizes_that_make_no_network_are_refused() {
         (&stage1("srvgg"), "network.upscale=0", "network.upscale: it is 0"),
         (&stage1("srvgg"), "network.upscale=2", "degradation.recipe: makes 32 pixels of 128"),
         (&stage1("srvgg"), "data.crop_px=1000000000", "data.crop_px: it must be a multiple of 4 and at most"),
+        (
+            &stage1("srvgg"),
+            "degradation.pool=1000000000",
+            "degradation.pool: it must be a multiple of run.batch and",
+        ),
         (&stage1("swinir"), "network.embed=100", "network.embed: it is 100, but must be a multiple of 6"),
         (&stage1("swinir"), "network.heads=[5,5,5,5]", "a multiple of 5, the heads of a group"),
         (&stage1("swinir"), "network.heads=[6]", "network.heads: it has 1 values, but must have 4"),
@@ -329,6 +334,13 @@ fn files_with_sizes_that_make_no_network_are_refused() {
     };
     restore(&file)
         .stderr(contains("own.safetensors: its description makes no networks: stage1.features: it is 0"));
+    let mut command = diffbir();
+    command
+        .arg("info")
+        .arg(&file)
+        .assert()
+        .success()
+        .stdout(contains("no model: ").and(contains("features: it is 0")));
     restore(&output).stderr(contains("config.toml: network.features: it is 0"));
     let other = folder.path().join("other.safetensors");
     pack(&other).code(2).stderr(contains("config.toml: network.features: it is 0"));

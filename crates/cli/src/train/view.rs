@@ -74,12 +74,14 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn count(bar: &ProgressBar, done: u64, of: u64, message: String) {
-    if bar.length() != Some(of) {
-        bar.set_style(style(COUNTING));
-        bar.set_length(of);
-    }
+    let is_other = bar.length() != Some(of);
+    bar.set_length(of);
     bar.set_position(done);
     bar.set_message(message);
+    // Last, so that nothing is shown half.
+    if is_other {
+        bar.set_style(style(COUNTING));
+    }
 }
 
 /// What is looked at most.

@@ -416,8 +416,12 @@ pub(super) fn check_common(
     want(optimizer.clip_norm > 0.0, "optimizer.clip_norm", "it must be larger than 0; inf for no limit")
 }
 
+/// Most pairs of a pool: all of them are in memory.
+const MOST_POOLED: usize = 1 << 16;
+
 pub(super) fn check_pool(pool: usize, run: &RunConfig, field: &'static str) -> Result<(), ConfigError> {
-    want(pool.is_multiple_of(run.batch), field, "it must be a multiple of run.batch")
+    let fits = pool.is_multiple_of(run.batch) && pool <= MOST_POOLED;
+    want(fits, field, &format!("it must be a multiple of run.batch and at most {MOST_POOLED}"))
 }
 
 /// Longest side of a crop, in pixels or cells: longer ones would take all memory there is.
