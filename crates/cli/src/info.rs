@@ -6,6 +6,7 @@ use crate::trained;
 use anyhow::{Context, Result, bail};
 use diffbir::ModelConfig;
 use diffbir::catalog::{fault, fault_of_diffusers, is_beside_networks};
+use diffbir::config::CONFIG_KEY;
 use diffbir::diffusers;
 use diffbir::faces::Detector;
 use diffbir_imaging::DecodeError;
@@ -159,6 +160,7 @@ fn describe_weights(
     let size = format!("{tensors} tensor{s}, {:.2} M values", parameters as f64 / 1e6);
     let (config, fault) = match ModelConfig::of(checkpoint, name) {
         Ok(config) => (Some(config), None),
+        Err(fault) if checkpoint.metadata.contains_key(CONFIG_KEY) => (None, Some(fault)),
         // It holds no network at all.
         Err(WeightError::File { .. }) => (None, fault(checkpoint)),
         Err(fault) => (None, Some(fault)),
@@ -174,7 +176,9 @@ fn describe_weights(
         (None, networks) => format!("weights of {}, {size}", networks.join(" and of ")),
     };
     if let Some(fault) = fault {
-        text += &format!("\n  not as it is published: {fault}");
+        let described = checkpoint.metadata.contains_key(CONFIG_KEY);
+        let as_what = if described { "no model" } else { "not as it is published" };
+        text += &format!("\n  {as_what}: {fault}");
     }
     let mut rest: Vec<&str> = checkpoint.entries().map(|(name, ..)| name).collect();
     for (prefix, part) in PARTS {

@@ -269,16 +269,25 @@ fn import(store: &Store, paths: &[PathBuf], name: Option<&str>) -> Result<ExitCo
 fn import_one(store: &Store, path: &Path, name: Option<&str>, stop: &AtomicBool) -> Result<PathBuf> {
     let called = path.file_name().unwrap_or_default().to_string_lossy();
     let known = catalog::file_or_copy(name.unwrap_or(&called));
-    if known.is_none() && own::is_model(path) {
-        return own::import(store, path, name);
-    }
-    let file = known.with_context(|| {
-        let name = name.unwrap_or(&called);
-        format!("{}: the catalog knows no {name}: say which file it is by --name", path.display())
-    })?;
     if kind(path)? == Kind::Folder {
         bail!("{}: is a folder: name files", path.display());
     }
+    let Some(file) = known else {
+        let name_of_file = name.unwrap_or(&called);
+        return match own::is_model(path) {
+            Ok(true) => own::import(store, path, name),
+            Ok(false) => bail!(
+                "{}: the catalog knows no {name_of_file}: say which file it is by --name",
+                path.display()
+            ),
+            // It may be one of those that hold no weights.
+            Err(error) => {
+                bail!(
+                    "{error}; if it is another file of the catalog, which knows no {name_of_file}, say which by --name"
+                )
+            }
+        };
+    };
     let mut teller = Teller::new(file.name);
     let total = path.metadata().ok().map(|found| found.len());
     let imported = store.import(file, path, &mut |done| {

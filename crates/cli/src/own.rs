@@ -5,6 +5,7 @@ use diffbir::ModelConfig;
 use diffbir::catalog::{self, Store};
 use diffbir::config::CONFIG_KEY;
 use diffbir_imaging::write_atomic_with;
+use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
 use std::fs::{self, File};
 use std::io;
@@ -34,8 +35,11 @@ pub fn names(store: &Store) -> Vec<String> {
 }
 
 /// Whether this is a file that `models pack` wrote.
-pub fn is_model(file: &Path) -> bool {
-    Checkpoint::open(file).is_ok_and(|file| file.metadata.contains_key(CONFIG_KEY))
+///
+/// # Errors
+/// Where it is no whole file of weights.
+pub fn is_model(file: &Path) -> Result<bool, WeightError> {
+    Ok(Checkpoint::open(file)?.metadata.contains_key(CONFIG_KEY))
 }
 
 /// Copies a packed model to where `--model` finds it by `name`, its own if none is given; its place.

@@ -48,6 +48,6 @@ pub fn run(arguments: &Pack) -> Result<()> {
     let model = parts.into_file(&config);
     write_atomic_with(output, |out| model.write_safetensors(true, out))?;
     let bytes = output.metadata().map_or(0, |found| found.len());
-    say(format_args!("{}: {:.1} MB", output.display(), bytes as f64 / 1e6));
+    say(format_args!("{}: {:.1} MB, weights in f16", output.display(), bytes as f64 / 1e6));
     Ok(())
 }

@@ -123,6 +123,8 @@ pub fn others(run: &Path) -> Result<Vec<PathBuf>> {
 fn settled<C: Config>(run: &Path) -> Result<C> {
     let file = run.join("config.toml");
     let layer = config::read(&file)?;
-    config::resolve(&file.display().to_string(), vec![layer])
-        .with_context(|| format!("{}: the run was made by another trainer or version", run.display()))
+    let config: C = config::resolve(&file.display().to_string(), vec![layer])
+        .with_context(|| format!("{}: the run was made by another trainer or version", run.display()))?;
+    config.check_sizes().with_context(|| file.display().to_string())?;
+    Ok(config)
 }

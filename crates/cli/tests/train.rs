@@ -64,7 +64,9 @@ fn a_model_without_stage_2_refuses_what_only_stage_2_heeds() {
         pack(&flags).code(2).stderr(contains(flags[0]).and(contains("has no stage 2")));
     }
     assert!(!model.exists());
-    pack(&["--name", "custom"]).success();
+    pack(&["--name", "custom"])
+        .success()
+        .stderr(contains("own.safetensors: ").and(contains("weights in f16")));
     pack(&[]).code(2).stderr(contains("exists already"));
     diffbir().args(["models", "pack"]).arg(&data).arg("-o").arg(folder.path().join("no")).assert().code(2);
     let input = save(folder.path(), "a.png");
@@ -136,6 +138,9 @@ fn a_run_samples_as_what_it_began_with_and_has_a_name_once_imported() {
     let import = ["import", file.to_str().unwrap()];
     models(&[&import[..], &["--name", "v2"]].concat()).code(2).stderr(contains("v2 is another model's name"));
     models(&[&import[..], &["--name", "../x"]].concat()).code(2).stderr(contains("cannot be called"));
+    let cut = folder.path().join("cut.safetensors");
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    models(&["import", cut.to_str().unwrap()]).code(2).stderr(contains("cut.safetensors: is not a whole"));
     models(&import).success().stderr(contains("own.safetensors"));
     models(&import).code(2).stderr(contains("exists already"));
     models(&["list"]).success().stdout(contains("own  yours"));

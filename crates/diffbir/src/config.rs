@@ -5,6 +5,7 @@ use crate::published;
 use diffbir_diffusion::{Prediction, Sampler, Terminal};
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::kl::KlConfig;
+use diffbir_models::sizes::{Checked, SizeError};
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::taef2::Taef2Config;
 use diffbir_models::unet::UnetConfig;
@@ -95,6 +96,26 @@ pub enum AutoencoderConfig {
     Taef2(Taef2Config),
 }
 
+impl Checked for AutoencoderConfig {
+    fn check(&self) -> Result<(), SizeError> {
+        match self {
+            Self::Kl(sizes) => sizes.check(),
+            Self::Taef2(sizes) => sizes.check(),
+        }
+    }
+}
+
+impl Checked for ModelConfig {
+    fn check(&self) -> Result<(), SizeError> {
+        self.stage1.check().map_err(|error| error.within("stage1"))?;
+        let Some(stage2) = &self.stage2 else { return Ok(()) };
+        stage2.autoencoder.check().map_err(|error| error.within("stage2.autoencoder"))?;
+        stage2.unet.check().map_err(|error| error.within("stage2.unet"))?;
+        let text = stage2.text.as_ref().map_or(Ok(()), Checked::check);
+        text.map_err(|error| error.within("stage2.text"))
+    }
+}
+
 impl ModelConfig {
     /// Under which names a model file keeps its networks.
     pub fn places(&self) -> Vec<&'static str> {
@@ -131,6 +152,9 @@ impl ModelConfig {
                 closest.unwrap_or_else(strange)
             });
         };
-        serde_json::from_str(text).map_err(|error| fail(format!("its description cannot be read: {error}")))
+        let config: Self = serde_json::from_str(text)
+            .map_err(|error| fail(format!("its description cannot be read: {error}")))?;
+        config.check().map_err(|error| fail(format!("its description makes no networks: {error}")))?;
+        Ok(config)
     }
 }

@@ -5,6 +5,7 @@ use crate::geometry::Geometry;
 use diffbir_diffusion::{Prediction, Terminal};
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::kl::KlConfig;
+use diffbir_models::sizes::Checked;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
@@ -42,7 +43,7 @@ pub fn v1_model(text: &str, sampling: SamplingDefaults) -> Result<ModelConfig, S
     if params.control_stage_config.params != params.unet_config.params {
         return Err("control_stage_config differs from unet_config: the branch is a copy of the UNet".into());
     }
-    Ok(ModelConfig {
+    checked(ModelConfig {
         name: "v1".into(),
         origin: Vec::new(),
         stage1: params.preprocess_config.params.sizes()?,
@@ -79,13 +80,13 @@ pub fn training(text: &str, sampling: SamplingDefaults) -> Result<Training, Stri
         sampling,
     };
     Ok(Training {
-        config: ModelConfig {
+        config: checked(ModelConfig {
             name: "custom".into(),
             origin: Vec::new(),
             stage1: file.model.swinir.params.sizes()?,
             stage2: Some(stage2),
             geometry: Geometry::Reference,
-        },
+        })?,
         base: file.train.sd_path.ok_or("train.sd_path is empty: it names the Stable Diffusion file")?,
         stage1: file.train.swinir_path.ok_or("train.swinir_path is empty: it names the SwinIR file")?,
     })
@@ -93,6 +94,11 @@ pub fn training(text: &str, sampling: SamplingDefaults) -> Result<Training, Stri
 
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
     serde_yaml_ng::from_str(text).map_err(|error| error.to_string())
+}
+
+fn checked(config: ModelConfig) -> Result<ModelConfig, String> {
+    config.check().map_err(|error| error.to_string())?;
+    Ok(config)
 }
 
 fn text_encoder(width: usize) -> ClipTextConfig {
@@ -285,6 +291,9 @@ mod tests {
         assert_eq!(stage2.text, Some(ClipTextConfig::official()));
         let other = text.replacen("model_channels: 320", "model_channels: 64", 1);
         assert!(v1_model(&other, SamplingDefaults::default()).unwrap_err().contains("differs"));
+        let odd = text.replacen("embed_dim: 180", "embed_dim: 100", 1);
+        let told = v1_model(&odd, SamplingDefaults::default()).unwrap_err();
+        assert_eq!(told, "stage1.embed: it is 100, but must be a multiple of 6, the heads of a group");
         assert!(v1_model("params: {}", SamplingDefaults::default()).unwrap_err().contains("scale_factor"));
     }
 

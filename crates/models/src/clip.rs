@@ -4,6 +4,7 @@
 //! A prompt is described by all its tokens after the last but one block and the final norm. The last block and
 //! the projection, which CLIP needs to compare texts with pictures, are in official files but not in use.
 
+use crate::sizes::{Checked, SizeError, between, deep, holdable, multiple, wide};
 use crate::window::HIDDEN;
 use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor, TensorData};
@@ -51,6 +52,19 @@ impl ClipTextConfig {
             blocks,
             norm: LayerNorm::new(&model.at("ln_final"), width)?,
         })
+    }
+}
+
+impl Checked for ClipTextConfig {
+    /// That prompts fit belongs to it: so many tokens, with ids up to so many.
+    fn check(&self) -> Result<(), SizeError> {
+        between("vocabulary", self.vocabulary, diffbir_text::VOCABULARY..=1 << 20)?;
+        between("tokens", self.tokens, diffbir_text::CONTEXT..=diffbir_text::CONTEXT)?;
+        wide("width", self.width)?;
+        wide("heads", self.heads)?;
+        multiple("width", self.width, self.heads, "the heads")?;
+        deep("blocks", self.blocks)?;
+        holdable("width", |params| self.build(params))
     }
 }
 

@@ -6,6 +6,7 @@
 //! style; here the activations are scaled before and after, which is the same and leaves the weight as it is. Its noise is
 //! that which the file holds. Source of the structure: PyPI's gfpgan 1.3.8 (Apache-2.0).
 
+use crate::sizes::{Checked, MOST_DEEP, SizeError, between, holdable, multiple, power_of_two, wide};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, Linear};
@@ -94,6 +95,19 @@ impl GfpganConfig {
             generator: Generator::new(&params.at("stylegan_decoder"), self)?,
             styles,
         })
+    }
+}
+
+impl Checked for GfpganConfig {
+    fn check(&self) -> Result<(), SizeError> {
+        between("side_px", self.side_px, 2 * FIRST_PX..=1024)?;
+        power_of_two("side_px", self.side_px)?;
+        wide("features", self.features)?;
+        let halvings = 2 * self.side_px.max(64) / 64;
+        multiple("features", self.features, halvings, "so often it is halved up to this side")?;
+        wide("style", self.style)?;
+        between("mapping", self.mapping, 0..=MOST_DEEP)?;
+        holdable("features", |params| self.build(params))
     }
 }
 

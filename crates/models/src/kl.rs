@@ -2,6 +2,7 @@
 //! latent at an eighth of the size, of which the mean is taken.
 
 use crate::autoencoder::Autoencoder;
+use crate::sizes::{Checked, SizeError, deep, holdable, levels, multiple, scale, wide};
 use crate::steps::{Activation, Step};
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -117,6 +118,19 @@ impl KlConfig {
                 ResBlock::new(&params.at("block").at(index), self, input, output)
             })
             .collect()
+    }
+}
+
+impl Checked for KlConfig {
+    fn check(&self) -> Result<(), SizeError> {
+        wide("channels", self.channels)?;
+        levels("multipliers", &self.multipliers)?;
+        deep("blocks", self.blocks)?;
+        wide("latent_channels", self.latent_channels)?;
+        wide("norm_groups", self.norm_groups)?;
+        multiple("channels", self.channels, self.norm_groups, "norm_groups")?;
+        scale("scale", self.scale)?;
+        holdable("channels", |params| self.build(params))
     }
 }
 

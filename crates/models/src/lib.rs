@@ -13,6 +13,7 @@ pub mod patch;
 pub mod retinaface;
 pub mod rrdb;
 pub mod scunet;
+pub mod sizes;
 pub mod srvgg;
 pub mod stage1;
 pub mod steps;

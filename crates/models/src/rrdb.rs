@@ -6,6 +6,7 @@
 //! Densely connected 3x3 convolutions at the size of the input, each block's output scaled down and added to
 //! its input; nearest-neighbour upsampling with convolutions brings the features to the size of the output.
 
+use crate::sizes::{Checked, SizeError, between, deep, holdable, power_of_two, wide};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig};
@@ -30,7 +31,7 @@ pub struct RrdbConfig {
     pub growth: usize,
     /// Blocks of three dense blocks each.
     pub blocks: usize,
-    /// How many times larger the output is than the input: 4, or 2 with the input's pixels unshuffled.
+    /// How many times larger the output is than the input: 4, or 2 or 1 with the input's pixels unshuffled.
     #[serde(default = "enlarged")]
     pub upscale: usize,
     /// How the weights' file names its tensors.
@@ -92,6 +93,17 @@ impl RrdbConfig {
             conv_last: conv("conv_last".into(), wide, 3)?,
             unshuffle: self.unshuffle(),
         })
+    }
+}
+
+impl Checked for RrdbConfig {
+    fn check(&self) -> Result<(), SizeError> {
+        wide("features", self.features)?;
+        wide("growth", self.growth)?;
+        deep("blocks", self.blocks)?;
+        between("upscale", self.upscale, 1..=ENLARGED)?;
+        power_of_two("upscale", self.upscale)?;
+        holdable("features", |params| self.build(params))
     }
 }
 

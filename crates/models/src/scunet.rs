@@ -3,6 +3,7 @@
 //! A UNet of three halvings without any residual to the picture. Every block splits its channels: one half
 //! goes through convolutions, the other through a Swin layer, whose windows are moved in every second block.
 
+use crate::sizes::{Checked, SizeError, between, deep, holdable, multiple, wide};
 use crate::window;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
@@ -63,6 +64,17 @@ impl ScuNetConfig {
             .collect::<Result<_, WeightError>>()?;
         let tail = Conv2dConfig::new(self.features, 3, 3).no_bias().build(&params.at("m_tail.0"))?;
         Ok(ScuNet { head, down, body, up, tail, window: self.window })
+    }
+}
+
+impl Checked for ScuNetConfig {
+    fn check(&self) -> Result<(), SizeError> {
+        wide("features", self.features)?;
+        wide("head_features", self.head_features)?;
+        multiple("features", self.features, 2 * self.head_features, "twice head_features")?;
+        deep("blocks", self.blocks)?;
+        between("window", self.window, 1..=window::MOST)?;
+        holdable("features", |params| self.build(params))
     }
 }
 

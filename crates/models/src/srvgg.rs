@@ -3,6 +3,7 @@
 //! A chain of 3x3 convolutions at the size of the input, whose last output is shuffled into pixels and
 //! added to the enlarged input. Source of the structure: BasicSR's `srvgg_arch.py` (Apache-2.0).
 
+use crate::sizes::{Checked, MOST_DEEP, SizeError, between, holdable, wide};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, PRelu};
@@ -46,6 +47,15 @@ impl SrvggConfig {
                 .build(&body.at(last))?,
             upscale: self.upscale,
         })
+    }
+}
+
+impl Checked for SrvggConfig {
+    fn check(&self) -> Result<(), SizeError> {
+        wide("features", self.features)?;
+        between("convolutions", self.convolutions, 0..=MOST_DEEP)?;
+        between("upscale", self.upscale, 1..=8)?;
+        holdable("features", |params| self.build(params))
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::gfpgan::{Gfpgan, GfpganConfig};
 use crate::rrdb::{Rrdb, RrdbConfig};
 use crate::scunet::{ScuNet, ScuNetConfig};
+use crate::sizes::{Checked, SizeError};
 use crate::srvgg::{Srvgg, SrvggConfig};
 use crate::swinir::{SwinIr, SwinIrConfig};
 use burn::module::Module;
@@ -94,6 +95,18 @@ impl Stage1Config {
             Self::ScuNet(config) => Stage1::ScuNet(config.build(params)?),
             Self::Gfpgan(config) => Stage1::Gfpgan(config.build(params)?),
         })
+    }
+}
+
+impl Checked for Stage1Config {
+    fn check(&self) -> Result<(), SizeError> {
+        match self {
+            Self::SwinIr(config) => config.check(),
+            Self::Srvgg(config) => config.check(),
+            Self::Rrdb(config) => config.check(),
+            Self::ScuNet(config) => config.check(),
+            Self::Gfpgan(config) => config.check(),
+        }
     }
 }
 

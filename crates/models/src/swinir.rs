@@ -4,6 +4,9 @@
 //! An 8x pixel-unshuffle brings the picture to a small grid of deep pixels; windowed self-attention works
 //! there; nearest-neighbour upsampling with convolutions brings it back to full size.
 
+use crate::sizes::{
+    Checked, MOST_DEEP, SizeError, as_many, between, deep, holdable, multiple, power_of_two, some, wide,
+};
 use crate::window;
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData};
@@ -98,6 +101,30 @@ impl SwinIrConfig {
             unshuffle: self.unshuffle,
             global_skip: self.global_skip,
         })
+    }
+}
+
+/// Most rows of the stored mask times rows of a window.
+const MOST_MASK: usize = 4096;
+
+impl Checked for SwinIrConfig {
+    fn check(&self) -> Result<(), SizeError> {
+        between("unshuffle", self.unshuffle, 1..=16)?;
+        power_of_two("unshuffle", self.unshuffle)?;
+        wide("embed", self.embed)?;
+        some("depths", &self.depths, MOST_DEEP)?;
+        self.depths.iter().try_for_each(|&depth| deep("depths", depth))?;
+        as_many("heads", &self.heads, ("depths", &self.depths))?;
+        for &heads in &self.heads {
+            wide("heads", heads)?;
+            multiple("embed", self.embed, heads, "the heads of a group")?;
+        }
+        between("window", self.window, 1..=window::MOST)?;
+        between("mlp_ratio", self.mlp_ratio, 1..=64)?;
+        wide("upsampling_features", self.upsampling_features)?;
+        between("nominal_grid", self.nominal_grid, self.window..=MOST_MASK / self.window)?;
+        multiple("nominal_grid", self.nominal_grid, self.window, "the window")?;
+        holdable("embed", |params| self.build(params))
     }
 }
 

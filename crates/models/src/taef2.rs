@@ -3,6 +3,7 @@
 //! small model.
 
 use crate::autoencoder::Autoencoder;
+use crate::sizes::{Checked, SizeError, holdable, multiple, wide};
 use crate::steps::{Activation, Step};
 use burn::module::Module;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, GroupNorm};
@@ -70,6 +71,16 @@ impl Taef2Config {
             last: Conv2dConfig::new(wide, 3, 3).build(&decoder.at(end + 1))?,
             latent_channels: self.latent_channels,
         })
+    }
+}
+
+impl Checked for Taef2Config {
+    fn check(&self) -> Result<(), SizeError> {
+        wide("latent_channels", self.latent_channels)?;
+        wide("features", self.features)?;
+        wide("branch_features", self.branch_features)?;
+        multiple("branch_features", self.branch_features, Branch::GROUPS, "the groups of its norm")?;
+        holdable("features", |params| self.build(params))
     }
 }
 
@@ -157,6 +168,10 @@ struct Branch {
     narrow: Conv2d,
 }
 
+impl Branch {
+    const GROUPS: usize = 4;
+}
+
 impl Block {
     fn new(params: &Params, config: &Taef2Config, with_branch: bool) -> Result<Self, WeightError> {
         let (wide, inside) = (config.features, config.branch_features);
@@ -167,7 +182,7 @@ impl Block {
             .then(|| {
                 Ok(Branch {
                     widen: Conv2dConfig::new(wide, inside, 1).no_bias().build(&pool.at(0))?,
-                    norm: GroupNorm::new(&pool.at(1), 4, inside, 1e-5)?,
+                    norm: GroupNorm::new(&pool.at(1), Branch::GROUPS, inside, 1e-5)?,
                     narrow: Conv2dConfig::new(inside, wide, 1).no_bias().build(&pool.at(3))?,
                 })
             })

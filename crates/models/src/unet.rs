@@ -1,6 +1,8 @@
 //! The denoiser: Stable Diffusion 2.1's UNet (reference 1.1; arXiv 2112.10752), with a place where the
 //! control branch adds to its skips (paper section 3.2).
 
+use crate::controlnet::ControlNet;
+use crate::sizes::{Checked, SizeError, as_many, deep, divides, holdable, levels, multiple, wide};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use diffbir_nn::layers::{Conv2d, Conv2dConfig, GroupNorm, LayerNorm, Linear};
@@ -104,6 +106,31 @@ impl UnetConfig {
             .then(|| params.in_full().tensor("context", [1, self.context_channels], Init::Normal(1.0)))
             .transpose()?;
         Ok(Unet { encoder, output_blocks, out_norm, out_conv, context })
+    }
+}
+
+impl Checked for UnetConfig {
+    fn check(&self) -> Result<(), SizeError> {
+        wide("latent_channels", self.latent_channels)?;
+        wide("model_channels", self.model_channels)?;
+        multiple("model_channels", self.model_channels, 2, "the waves of the time's embedding")?;
+        levels("multipliers", &self.multipliers)?;
+        deep("blocks", self.blocks)?;
+        as_many("attention", &self.attention, ("multipliers", &self.multipliers))?;
+        wide("norm_groups", self.norm_groups)?;
+        multiple("model_channels", self.model_channels, self.norm_groups, "norm_groups")?;
+        wide("head_channels", self.head_channels)?;
+        let deepest = self.multipliers.len() - 1;
+        for (level, multiplier) in self.multipliers.iter().enumerate() {
+            // That of the middle is as wide as the deepest level.
+            if self.attention[level] || level == deepest {
+                let (width, what) =
+                    (multiplier * self.model_channels, "model_channels times one of multipliers");
+                divides("head_channels", self.head_channels, width, what)?;
+            }
+        }
+        wide("context_channels", self.context_channels)?;
+        holdable("model_channels", |params| Ok((self.build(params)?, ControlNet::new(params, self)?)))
     }
 }
 

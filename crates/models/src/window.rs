@@ -5,6 +5,9 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use diffbir_nn::layers::Linear;
 use diffbir_nn::{Device, ops};
 
+/// Side of the largest window, in tokens: it has a score for each pair of them.
+pub(crate) const MOST: usize = 32;
+
 /// Attention inside windows of side `window` over `x[b, rows, columns, embed]`, whole windows in both
 /// directions: `qkv` gives queries, keys and values, each of all heads, `bias[heads, tokens, tokens]` is
 /// added to the scores. With a [`shift_mask`] the windows are moved by half a window. The result is added to `rest`, if

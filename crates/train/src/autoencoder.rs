@@ -59,7 +59,7 @@ pub fn train(
     let report = RefCell::new(report);
     let tell = |told| (report.borrow_mut())(told);
     run.train(
-        pictures.len(),
+        pictures.inventory(),
         || {
             let examples = batches.next(&mut { tell })?;
             position += 1;

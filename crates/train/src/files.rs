@@ -55,10 +55,21 @@ impl Part {
 
     /// All of the file in which it is found.
     pub fn whole(self, path: &Path) -> Result<Checkpoint, WeightError> {
-        match is_built_in(path) {
-            true => Checkpoint::from_static(diffbir_nano::NANO, "the built-in model"),
-            false => Checkpoint::open(&self.file(path)),
+        if is_built_in(path) {
+            return Checkpoint::from_static(diffbir_nano::NANO, "the built-in model");
         }
+        let file = self.file(path);
+        if file.is_dir() {
+            let names = self.names().iter().map(|name| format!("{name}.safetensors"));
+            let reason = match names.collect::<Vec<_>>().join(" or ") {
+                names if names.is_empty() => "is a folder: name a file".into(),
+                names => {
+                    format!("is a folder without {names}: name a file, or the folder of a run that wrote it")
+                }
+            };
+            return Err(WeightError::File { file: path.display().to_string(), reason });
+        }
+        Checkpoint::open(&file)
     }
 
     /// Its tensors under their official names.
@@ -170,6 +181,9 @@ mod tests {
         let built_in = Path::new(BUILT_IN);
         assert!(names(Part::Control, built_in).contains(&"zero_convs.0.0.weight".into()));
         assert!(mark(Part::Stage1, built_in).unwrap().contains('-'));
+        let none = tempfile::TempDir::new().unwrap();
+        let told = Part::Unet.open(none.path()).err().unwrap().to_string();
+        assert!(told.contains("is a folder without unet.safetensors or stage2.safetensors"), "{told}");
         let missing = Part::Unet.open(&folder.path().join("none")).err().unwrap().to_string();
         assert!(missing.contains("none: cannot be read"), "{missing}");
     }

@@ -5,6 +5,7 @@
 //! be killed. The weights for use follow from it and are written again where they are behind.
 
 use crate::config::{self, Config};
+use crate::data::Inventory;
 use crate::run::TrainError;
 use diffbir_imaging::{remove_orphans, write_atomic, write_atomic_with};
 use diffbir_nn::WeightError;
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 const STEP: &str = "step";
 const CONFIG: &str = "config";
 const BEST: &str = "best";
+const PICTURES: &str = "pictures";
+const SUM: &str = "sum";
 
 /// A folder that one run at a time works in.
 pub struct Folder {
@@ -45,6 +48,24 @@ pub struct Saved {
     pub step: u64,
     /// The best until then.
     pub best: Option<Best>,
+    /// What it was trained on; runs of earlier versions did not say.
+    pub pictures: Option<Inventory>,
+}
+
+/// Whether there is a run to go on with.
+pub fn has_checkpoint(root: &Path) -> bool {
+    steps(&root.join("checkpoints")).is_ok_and(|steps| !steps.is_empty())
+}
+
+/// Steps of the checkpoints in a folder, the last one last.
+fn steps(checkpoints: &Path) -> io::Result<Vec<u64>> {
+    let mut steps = Vec::new();
+    for entry in fs::read_dir(checkpoints)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        steps.extend(name.strip_suffix(".safetensors").and_then(|step| step.parse::<u64>().ok()));
+    }
+    steps.sort_unstable();
+    Ok(steps)
 }
 
 impl Folder {
@@ -80,17 +101,9 @@ impl Folder {
         Ok((folder, saved))
     }
 
-    /// Steps of the checkpoints, the last one last.
     fn steps(&self) -> Result<Vec<u64>, TrainError> {
         let checkpoints = self.root.join("checkpoints");
-        let fail = |source| TrainError::Read { file: checkpoints.clone(), source };
-        let mut steps = Vec::new();
-        for entry in fs::read_dir(&checkpoints).map_err(fail)? {
-            let name = entry.map_err(fail)?.file_name().to_string_lossy().into_owned();
-            steps.extend(name.strip_suffix(".safetensors").and_then(|step| step.parse::<u64>().ok()));
-        }
-        steps.sort_unstable();
-        Ok(steps)
+        steps(&checkpoints).map_err(|source| TrainError::Read { file: checkpoints.clone(), source })
     }
 
     fn last(&self) -> Result<Option<Saved>, TrainError> {
@@ -103,11 +116,24 @@ impl Folder {
         if state.metadata.get(STEP) != Some(&step.to_string()) {
             return Err(self.not_whole(step).into());
         }
+        // Checkpoints of earlier versions have no sum.
+        if let Some(sum) = state.metadata.get(SUM)
+            && *sum != state.sum()?
+        {
+            return Err(WeightError::File {
+                file: self.checkpoint(step).display().to_string(),
+                reason: "is damaged: its tensors are not those that were written: remove it to go on from the one \
+                         before"
+                    .into(),
+            }
+            .into());
+        }
         let best = state.metadata.get(BEST).and_then(|best| {
             let (step, value) = best.split_once(' ')?;
             Some(Best { step: step.parse().ok()?, value: value.parse().ok()? })
         });
-        Ok(Some(Saved { state, step, best }))
+        let pictures = state.metadata.get(PICTURES).and_then(|text| text.parse().ok());
+        Ok(Some(Saved { state, step, best, pictures }))
     }
 
     fn not_whole(&self, step: u64) -> WeightError {
@@ -127,11 +153,21 @@ impl Folder {
     }
 
     /// Writes a checkpoint and removes those before the last few.
-    pub fn save(&self, mut state: Checkpoint, step: u64, best: Option<Best>) -> Result<(), TrainError> {
+    pub fn save(
+        &self,
+        mut state: Checkpoint,
+        step: u64,
+        best: Option<Best>,
+        pictures: Option<Inventory>,
+    ) -> Result<(), TrainError> {
+        state.metadata.insert(SUM.into(), state.sum()?);
         state.metadata.insert(STEP.into(), step.to_string());
         state.metadata.insert(CONFIG.into(), self.config.clone());
         if let Some(Best { step, value }) = best {
             state.metadata.insert(BEST.into(), format!("{step} {value}"));
+        }
+        if let Some(pictures) = pictures {
+            state.metadata.insert(PICTURES.into(), pictures.to_string());
         }
         write(&self.checkpoint(step), &state)?;
         let mut steps = self.steps()?;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 /// Side of the smallest picture that is measured on.
 const LEAST_PX: usize = 32;
 
-/// The most of a picture's side that a validation should take.
-const MOST_PX: usize = 384;
+/// Of a longer side the middle is kept: the reference measures on pictures of this side, whole.
+const MOST_PX: usize = 512;
 
 /// So many pictures are shown, the reference's number.
 const SHOWN: usize = 12;
@@ -77,7 +77,8 @@ impl HeldOut {
     }
 }
 
-/// The pictures of at least `least_px` a side that can be read, with their names, cut to whole multiples.
+/// The pictures of at least `least_px` a side that can be read, with their names, cut to whole multiples
+/// of `multiple`.
 fn read(
     sources: &[PathBuf],
     least_px: usize,
@@ -96,7 +97,9 @@ fn read(
             }
         };
         let side = |px: usize| px.min(MOST_PX) / multiple * multiple;
-        let picture = picture.crop(0, 0, side(picture.width_px), side(picture.height_px));
+        let before = |px: usize| px.saturating_sub(MOST_PX) / 2;
+        let (width_px, height_px) = picture.size();
+        let picture = picture.crop(before(width_px), before(height_px), side(width_px), side(height_px));
         let name = set.name(index);
         let name = Path::new(&name).file_name().unwrap_or_default().to_string_lossy().into_owned();
         pictures.push((name, picture));
@@ -108,4 +111,28 @@ fn read(
 pub(crate) fn psnr(a: &[f32], b: &[f32]) -> f64 {
     let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a.clamp(0.0, 1.0) - b).powi(2)).sum();
     10.0 * (1.0 / (sum / a.len() as f64 + 1e-8)).log10()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diffbir_imaging::{Format, encode_rgb};
+
+    #[test]
+    fn pictures_are_whole_and_large_ones_their_middle() {
+        let folder = tempfile::TempDir::new().unwrap();
+        // Columns and rows tell where they come from.
+        for (width_px, height_px) in [(400, 301), (514, 700)] {
+            let value = |i: usize| [(i % width_px) % 251, (i / width_px) % 251, 0].map(|v| v as u8);
+            let rgb = (0..width_px * height_px).flat_map(value).collect();
+            let bytes = encode_rgb((width_px, height_px), rgb, Format::Png, None).unwrap();
+            std::fs::write(folder.path().join(format!("{width_px}.png")), bytes).unwrap();
+        }
+        let found = read(&[folder.path().to_path_buf()], LEAST_PX, 4, &mut |_| {}).unwrap();
+        let first =
+            |picture: &Raster| [picture.data[0], picture.data[1]].map(|v| (v * 255.0).round() as usize);
+        let seen: Vec<_> =
+            found.iter().map(|(name, picture)| (name.as_str(), picture.size(), first(picture))).collect();
+        assert_eq!(seen, [("400.png", (400, 300), [0, 0]), ("514.png", (512, 512), [1, 94])]);
+    }
 }

@@ -5,7 +5,7 @@ use crate::config::{
     AutoencoderSizes, ConfigError, ControlConfig, LatentData, LatentValidation, RunConfig, TextConfig,
     Trained, recipe,
 };
-use crate::data::{OpenConfig, Pictures};
+use crate::data::{Inventory, OpenConfig, Pictures};
 use crate::degrade::generator;
 use crate::files::{self, Part};
 use crate::latents::{self, Drawing, Kind, Latent, LatentBatch, MULTIPLE_PX};
@@ -183,9 +183,9 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// How many there are to train on.
-    pub fn len(&self) -> usize {
-        self.train.len()
+    /// What is trained on.
+    pub fn inventory(&self) -> Inventory {
+        self.train.inventory()
     }
 }
 
@@ -217,7 +217,7 @@ impl Encoder<'_> {
         if !side_px.is_multiple_of(MULTIPLE_PX) {
             let reason =
                 format!("makes crops of {side_px} pixels, which must be a multiple of {MULTIPLE_PX}");
-            return Err(ConfigError::Field { field: "data.side_cells", reason }.into());
+            return Err(ConfigError::Field { field: "data.side_cells".into(), reason }.into());
         }
         let train = Pictures::open(&data.folders, &OpenConfig::new(data.crop, side_px), report)?;
         train.fill(self.run.batch)?;

@@ -1,151 +1,20 @@
 //! What all trainers share: the loop over steps, its report, and checkpoints that a run resumes from.
 
-use crate::config::{Config, ConfigError, OptimizerConfig, RunConfig, ScheduleConfig};
-use crate::data::{DataError, Example};
-use crate::folder::{Best, Folder};
+use crate::config::{Config, OptimizerConfig, RunConfig, ScheduleConfig};
+use crate::data::{Example, Inventory};
+pub use crate::error::TrainError;
+use crate::folder::{self, Best, Folder, Saved};
 use crate::optimizer::{self, AdamW, Summed, rate_at};
+use crate::report::{Epoch, Since};
+pub use crate::report::{Measured, Report, Steps};
 use crate::tensorboard::EventWriter;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use diffbir_imaging::{EncodeError, Raster};
-use diffbir_metrics::MetricError;
+use diffbir_imaging::Raster;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{Keys, RandomInit, build_to_train};
 use diffbir_nn::{WeightError, on_workers, recompute};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
-/// What can end a training run early.
-#[derive(Debug, thiserror::Error)]
-pub enum TrainError {
-    /// The configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The pictures.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// Weights to start or resume from.
-    #[error(transparent)]
-    Weights(#[from] WeightError),
-    /// A metric's weights or pictures.
-    #[error(transparent)]
-    Metric(#[from] MetricError),
-    /// A file cannot be written.
-    #[error("{}: cannot be written", file.display())]
-    Write {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file cannot be written either.
-    #[error(transparent)]
-    Disk(#[from] EncodeError),
-    /// A file or folder cannot be read.
-    #[error("{}: cannot be read", file.display())]
-    Read {
-        /// Which.
-        file: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The folder has weights, but no checkpoint.
-    #[error(
-        "{}: is there already, but no checkpoint to go on from: choose another folder, or move it away and start \
-        from it with run.init",
-        file.display()
-    )]
-    Occupied {
-        /// The weights.
-        file: PathBuf,
-    },
-    /// Another run works in the folder.
-    #[error("{}: another run is at work there", folder.display())]
-    Busy {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// The loss or the gradients are no longer numbers.
-    #[error(
-        "the {what} became {value} at step {step}, on the batch in {}: resume from the last checkpoint with a \
-        lower optimizer.rate",
-        batch.display()
-    )]
-    Diverged {
-        /// Loss or gradient.
-        what: &'static str,
-        /// When.
-        step: u64,
-        /// NaN or infinity.
-        value: f64,
-        /// What the step was on.
-        batch: PathBuf,
-    },
-}
-
-/// What a trainer tells of its progress.
-#[derive(Clone, Debug)]
-pub enum Report {
-    /// A picture that cannot be trained on, and the rest goes on without it.
-    LeftOut {
-        /// Its name and the reason.
-        why: String,
-    },
-    /// Latents are made before the first step.
-    Latents {
-        /// Pictures that are done.
-        done: usize,
-        /// Of how many.
-        total: usize,
-    },
-    /// Steps since the last such report.
-    Steps(Steps),
-    /// A validation of the averaged weights.
-    Validation {
-        /// After this step.
-        step: u64,
-        /// What was measured.
-        measured: Measured,
-    },
-}
-
-/// How the last steps went, on average.
-#[derive(Clone, Debug)]
-pub struct Steps {
-    /// The last one, counted from 1.
-    pub step: u64,
-    /// Steps of the whole run.
-    pub of: u64,
-    /// Loss.
-    pub loss: f64,
-    /// What it is made of, where that is more than one term.
-    pub terms: Vec<(&'static str, f64)>,
-    /// Learning rate of the last one.
-    pub rate: f64,
-    /// Norm of all gradients of the last one, before clipping; a discriminator's are not among them.
-    pub norm: f64,
-    /// Seconds a step.
-    pub seconds: f64,
-    /// Share of that spent waiting for data, 0..1.
-    pub waited: f64,
-    /// Examples a second.
-    pub examples_per_second: f64,
-}
-
-/// What a validation found.
-#[derive(Clone, Debug, Default)]
-pub struct Measured {
-    /// For people.
-    pub text: String,
-    /// Values under the reference's tags.
-    pub scalars: Vec<(&'static str, f64)>,
-    /// By which one validation is better than another: lower is better.
-    pub rank: Option<f64>,
-    /// Pictures under the reference's tags.
-    pub pictures: Vec<(&'static str, Vec<Raster>)>,
-    /// Texts under the reference's tags.
-    pub texts: Vec<(&'static str, String)>,
-}
+use std::time::Instant;
 
 /// A loss and what it is made of.
 pub struct Loss {
@@ -176,6 +45,8 @@ pub struct Run<N> {
     device: Device,
     optimizer: AdamW,
     best: Option<Best>,
+    /// What its steps were on until now.
+    pictures: Option<Inventory>,
     folder: Folder,
     run: RunConfig,
     rates: (OptimizerConfig, ScheduleConfig),
@@ -202,43 +73,37 @@ impl<N: Module + Sync> Run<N> {
         network: impl Fn(&diffbir_nn::Params) -> Result<N, WeightError>,
     ) -> Result<Self, TrainError> {
         let run = config.run().clone();
-        let (folder, saved) = Folder::open(config, name)?;
         let (optimizer, schedule) = config.optimizer();
         let rates = (*optimizer, *schedule);
         let (loss_tag, products) = (C::LOSS_TAG, run.precision.products());
-        let Some(saved) = saved else {
-            let mut random = RandomInit { seed: run.seed };
-            let (network, keys) = match start {
-                None => build_to_train(products, &mut random, device, network)?,
-                Some(mut start) => {
-                    let built = build_to_train(products, &mut start, device, network)?;
-                    start.expect_all_used()?;
-                    built
-                }
-            };
-            let optimizer = AdamW::new(rates.0, &network);
-            return Ok(Self {
-                network,
-                keys,
-                device: device.clone(),
-                optimizer,
-                best: None,
-                folder,
-                run,
-                rates,
-                place: None,
-                loss_tag,
-            });
+        let begin = |start: Option<Checkpoint>| match start {
+            None => build_to_train(products, &mut RandomInit { seed: run.seed }, device, &network),
+            Some(mut start) => {
+                let built = build_to_train(products, &mut start, device, &network)?;
+                start.expect_all_used()?;
+                Ok(built)
+            }
         };
-        let state = saved.state;
-        let places = [NETWORK, optimizer::MEAN, optimizer::SQUARE, optimizer::AVERAGE];
-        state.expect_places(&places)?;
-        let mut weights = state.part(NETWORK);
-        let (network, keys) = build_to_train(products, &mut weights, device, network)?;
-        weights.expect_all_used()?;
-        let optimizer = AdamW::load(rates.0, &state, saved.step, &keys, device)?;
-        let (best, device) = (saved.best, device.clone());
-        Ok(Self { network, keys, device, optimizer, best, folder, run, rates, place: None, loss_tag })
+        // Weights that do not fit leave no folder.
+        let begun = if folder::has_checkpoint(&run.output) { None } else { Some(begin(start.clone())?) };
+        let (folder, saved) = Folder::open(config, name)?;
+        let ((network, keys), optimizer, best, pictures) = match saved {
+            None => {
+                let (network, keys) = begun.map_or_else(|| begin(start), Ok)?;
+                let optimizer = AdamW::new(rates.0, &network);
+                ((network, keys), optimizer, None, None)
+            }
+            Some(Saved { state, step, best, pictures }) => {
+                state.expect_places(&[NETWORK, optimizer::MEAN, optimizer::SQUARE, optimizer::AVERAGE])?;
+                let mut weights = state.part(NETWORK);
+                let (network, keys) = build_to_train(products, &mut weights, device, &network)?;
+                weights.expect_all_used()?;
+                let optimizer = AdamW::load(rates.0, &state, step, &keys, device)?;
+                ((network, keys), optimizer, best, pictures)
+            }
+        };
+        let (device, place) = (device.clone(), None);
+        Ok(Self { network, keys, device, optimizer, best, pictures, folder, run, rates, place, loss_tag })
     }
 
     /// With only the part of the network at this place as weights for use.
@@ -271,10 +136,10 @@ impl<N: Module + Sync> Run<N> {
     }
 
     /// Trains to the end: `loss` of a batch, `validate` in words, both given the network. As many examples as there are
-    /// `pictures` are an epoch.
+    /// pictures are an epoch.
     pub fn train<B: Batch>(
         mut self,
-        pictures: usize,
+        pictures: Inventory,
         mut next: impl FnMut() -> Result<B, TrainError>,
         loss: impl Fn(&N, &B) -> Loss + Sync,
         validate: impl Fn(&N) -> Result<Measured, TrainError>,
@@ -282,7 +147,8 @@ impl<N: Module + Sync> Run<N> {
     ) -> Result<Self, TrainError> {
         let mut since = Since::new();
         let examples = self.run.batch as u64 * self.run.accumulate;
-        let mut epoch = Epoch::new(self.steps() * examples / pictures as u64);
+        let mut epoch = Epoch::new(self.steps() * examples / pictures.count);
+        self.compare(pictures, report);
         let mut events = EventWriter::create(&self.run.output.join("events"), self.steps())?;
         if self.steps() > 0 {
             self.publish()?;
@@ -320,7 +186,7 @@ impl<N: Module + Sync> Run<N> {
                 return Err(self.diverged("gradient", step, norm, batch));
             }
             since.steps += 1;
-            if let Some(mean) = epoch.add(since.loss - before, step * examples / pictures as u64) {
+            if let Some(mean) = epoch.add(since.loss - before, step * examples / pictures.count) {
                 events.scalar(step, &format!("{}_epoch", self.loss_tag), mean)?;
             }
             if step.is_multiple_of(self.run.log_every) || step == self.run.steps {
@@ -350,11 +216,31 @@ impl<N: Module + Sync> Run<N> {
         Ok(self)
     }
 
+    /// Tells where a run that goes on goes on otherwise than it began.
+    fn compare(&mut self, pictures: Inventory, report: &mut dyn FnMut(Report)) {
+        let done = self.steps();
+        if let Some(then) = self.pictures.replace(pictures).filter(|then| *then != pictures) {
+            let what = format!(
+                "data.folders: {} until step {done}, {} now: the run goes on with these, but does not end as one \
+                 that had the same pictures all the time",
+                then.against(&pictures),
+                pictures.count
+            );
+            report(Report::Warning { what });
+        }
+        if done >= self.run.steps {
+            let of = self.run.steps;
+            let what =
+                format!("run.steps: it is {of}, and {done} are done: nothing is left to do; give more");
+            report(Report::Warning { what });
+        }
+    }
+
     /// Writes the whole state, to resume from, and the averaged weights, for use.
     fn save(&self) -> Result<(), TrainError> {
         let mut state = self.optimizer.save(&self.keys);
         state.insert(NETWORK, Checkpoint::from_tensors(self.keys.tensors(&self.network.valid())));
-        self.folder.save(state, self.steps(), self.best)?;
+        self.folder.save(state, self.steps(), self.best, self.pictures)?;
         self.publish()
     }
 
@@ -409,78 +295,6 @@ fn note(events: &mut EventWriter, step: u64, measured: &Measured) -> Result<(), 
         events.text(step, tag, text)?;
     }
     Ok(())
-}
-
-/// The mean loss of the epoch that goes on. What lies before a run that goes on is not in it.
-struct Epoch {
-    number: u64,
-    sum: f64,
-    steps: u32,
-}
-
-impl Epoch {
-    fn new(number: u64) -> Self {
-        Self { number, sum: 0.0, steps: 0 }
-    }
-
-    /// Adds a step's loss; gives the mean if the epoch of this number begins after it.
-    fn add(&mut self, loss: f64, number: u64) -> Option<f64> {
-        self.sum += loss;
-        self.steps += 1;
-        if number == self.number {
-            return None;
-        }
-        let mean = self.sum / f64::from(self.steps);
-        *self = Self::new(number);
-        Some(mean)
-    }
-}
-
-/// What happened since the last report.
-struct Since {
-    begin: Instant,
-    /// For checkpoints.
-    paused: Duration,
-    /// For examples.
-    waited: Duration,
-    steps: u32,
-    loss: f64,
-    terms: Vec<(&'static str, f64)>,
-}
-
-impl Since {
-    fn new() -> Self {
-        let (paused, waited) = (Duration::ZERO, Duration::ZERO);
-        Self { begin: Instant::now(), paused, waited, steps: 0, loss: 0.0, terms: Vec::new() }
-    }
-
-    fn add(&mut self, loss: f64, terms: Vec<(&'static str, Tensor<1>)>, share: f64) {
-        self.loss += loss;
-        for (name, term) in terms {
-            let value = f64::from(term.into_scalar::<f32>()) * share;
-            match self.terms.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, sum)) => *sum += value,
-                // Some terms are heard later than others.
-                None => self.terms.push((name, value)),
-            }
-        }
-    }
-
-    fn report(&self, step: u64, of: u64, rate: f64, norm: f64, examples: u64) -> Steps {
-        let elapsed = (self.begin.elapsed() - self.paused).as_secs_f64().max(1e-9);
-        let count = f64::from(self.steps);
-        Steps {
-            step,
-            of,
-            loss: self.loss / count,
-            terms: self.terms.iter().map(|(name, sum)| (*name, sum / count)).collect(),
-            rate,
-            norm,
-            seconds: elapsed / count,
-            waited: self.waited.as_secs_f64() / elapsed,
-            examples_per_second: examples as f64 * count / elapsed,
-        }
-    }
 }
 
 /// Pictures of one size as a tensor `[batch, height, width, channels]`.

@@ -41,6 +41,10 @@ pub fn train(
     let held_out = HeldOut::open(&config.validation, sizes.multiple_px().max(4), device, report)?;
     let measured_by = if config.degradation.recipe == TRAINING { preset("medium") } else { recipe.clone() };
     let measure = Measure::new(&held_out, &measured_by)?;
+    // Told before anything is written.
+    let blank =
+        Raster { width_px: crop_px, height_px: crop_px, channels: 3, data: vec![0.5; 3 * crop_px * crop_px] };
+    fits(sizes, &input(sizes, &degrade(&recipe, &blank, "blank")?, crop_px, crop_px), crop_px)?;
     let plain = device.clone();
     let device = device.clone().autodiff();
     let loss = LossTerms::open(&config.loss, config.run.accumulate, &plain)?;
@@ -59,7 +63,7 @@ pub fn train(
     let report = RefCell::new(report);
     let tell = |told| (report.borrow_mut())(told);
     run.train(
-        pictures.len(),
+        pictures.inventory(),
         || {
             let mut batch = batches.next(&mut { tell })?;
             for example in &mut batch {
@@ -92,6 +96,13 @@ pub(crate) fn input(sizes: &Stage1Config, picture: &Raster, width_px: usize, hei
     }
 }
 
+/// A picture as a recipe degrades it, drawn by the picture's name.
+fn degrade(recipe: &Recipe, truth: &Raster, name: &str) -> Result<Raster, DataError> {
+    let size_px = truth.width_px.max(truth.height_px);
+    let drawn = recipe.draw(&mut generator(1, name));
+    drawn.apply(truth).map_err(|source| DataError::Degrade { size_px, source })
+}
+
 /// An error where what a recipe makes of a crop is not what the network enlarges to it.
 fn fits(sizes: &Stage1Config, degraded: &Raster, crop_px: usize) -> Result<(), ConfigError> {
     let (side, upscale) = (degraded.width_px, sizes.upscale());
@@ -100,7 +111,7 @@ fn fits(sizes: &Stage1Config, degraded: &Raster, crop_px: usize) -> Result<(), C
     }
     let reason =
         format!("makes {side} pixels of {crop_px}, and the network enlarges {upscale} times: take another");
-    Err(ConfigError::Field { field: "degradation.recipe", reason })
+    Err(ConfigError::Field { field: "degradation.recipe".into(), reason })
 }
 
 /// Pictures `[b, h, w, 3]`, and which layers are kept for each.
@@ -140,11 +151,7 @@ struct Measure<'a> {
 
 impl<'a> Measure<'a> {
     fn new(held_out: &'a HeldOut, recipe: &Recipe) -> Result<Self, DataError> {
-        let degraded = held_out.pictures.iter().map(|(name, truth)| {
-            let size_px = truth.width_px.max(truth.height_px);
-            let drawn = recipe.draw(&mut generator(1, name));
-            drawn.apply(truth).map_err(|source| DataError::Degrade { size_px, source })
-        });
+        let degraded = held_out.pictures.iter().map(|(name, truth)| degrade(recipe, truth, name));
         let degraded: Vec<Raster> = degraded.collect::<Result<_, _>>()?;
         let bicubic = degraded.iter().zip(&held_out.pictures).map(|(small, (_, truth))| {
             let enlarged = resize::float(small, truth.width_px, truth.height_px, Filter::Bicubic);

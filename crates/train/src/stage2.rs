@@ -133,7 +133,7 @@ pub fn train_prior(
     let texts = Texts::open(&config.text, &plain)?;
     let objective = Objective::new(&config.diffusion);
     let opened = encoder.open(report)?;
-    let pictures = opened.len();
+    let pictures = opened.inventory();
     let run = Run::start(config, PriorTraining::TRAINER, start, &device, |params| sizes.build(params))?;
     let Sets { mut train, held_out, shown } = encoder.sets(opened, &objective, run.batches(), report)?;
     let drawing = Drawing {
@@ -293,7 +293,7 @@ impl Task<'_> {
         report: &mut dyn FnMut(Report),
     ) -> Result<(), TrainError> {
         let (config, objective) = (self.config, &self.objective);
-        let pictures = opened.len();
+        let pictures = opened.inventory();
         let Sets { mut train, held_out, shown } =
             self.encoder.sets(opened, objective, run.batches(), report)?;
         let drawing = Drawing {

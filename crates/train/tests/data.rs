@@ -6,7 +6,13 @@ use diffbir_train::data::{
 };
 use diffbir_train::degrade::{Recipe, preset};
 use diffbir_train::run::Report;
+use parquet::basic::Compression;
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tempfile::TempDir;
 
 const SIZE_PX: usize = 32;
@@ -384,4 +390,62 @@ fn pictures_of_a_batch_share_choices_and_truths_are_sharpened() {
         batches[0][0].truth.clone()
     };
     assert_ne!(truths("sharpen = true\n"), truths(""));
+}
+
+/// A table of paths.
+fn table(paths: &[&str], compression: Compression) -> Vec<u8> {
+    let schema = parse_message_type("message list { required binary image_path (UTF8); }").unwrap();
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties)).unwrap();
+    let mut rows = writer.next_row_group().unwrap();
+    let mut column = rows.next_column().unwrap().unwrap();
+    let values: Vec<ByteArray> = paths.iter().map(|path| ByteArray::from(*path)).collect();
+    column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+    column.close().unwrap();
+    rows.close().unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn tables_are_read_however_they_are_compressed() {
+    let root = TempDir::new().unwrap();
+    folder(root.path());
+    let file = root.path().join("list.parquet");
+    let paths = ["photos/0/1.png", "photos/1/4.png", "photos/1/5.png"];
+    for compression in [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(Default::default()),
+        Compression::BROTLI(Default::default()),
+        Compression::ZSTD(Default::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+    ] {
+        write(file.clone(), table(&paths, compression));
+        let pictures = open(&file);
+        let names: Vec<String> = (0..pictures.len()).map(|index| pictures.name(index)).collect();
+        assert!(
+            names.len() == 3 && names.iter().zip(paths).all(|(name, path)| name.ends_with(path)),
+            "{names:?}"
+        );
+    }
+    // What nothing here reads is not called damaged: the number of LZO in place of Brotli's.
+    let mut bytes = table(&paths, Compression::BROTLI(Default::default()));
+    let places: Vec<usize> =
+        (0..bytes.len() - 2).filter(|&at| bytes[at..at + 3] == [0x15, 0x08, 0x16]).collect();
+    assert_eq!(places.len(), 1);
+    bytes[places[0] + 1] = 0x06;
+    write(file.clone(), bytes);
+    let told = error(&file);
+    assert!(told.contains("LZO") && told.contains("write it anew, compressed by zstd"), "{told}");
+}
+
+#[test]
+fn a_source_without_pictures_is_told_beside_one_that_has_some() {
+    let root = TempDir::new().unwrap();
+    let (photos, empty) = (folder(root.path()), root.path().join("empty"));
+    std::fs::create_dir(&empty).unwrap();
+    let (pictures, told) = open_with(&[photos, empty.clone()], &config());
+    assert_eq!(pictures.unwrap().len(), 6);
+    assert_eq!(told, [format!("{}: holds no picture", empty.display())]);
 }

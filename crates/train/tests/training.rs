@@ -1,62 +1,18 @@
-//! Trainers on pictures made here: they learn, and a run that was stopped goes on bit for bit.
+//! Runs of stage 1 on pictures made here: one that was stopped goes on bit for bit, what does not belong to it is refused.
 
 mod pictures;
+mod stage1_runs;
 
-use burn::tensor::{Tensor, TensorData};
-use diffbir_imaging::Raster;
-use diffbir_imaging::resize::{self, Filter};
-use diffbir_imaging::write_atomic;
-use diffbir_metrics::{Backbone, Lpips};
-use diffbir_models::autoencoder::Autoencoder;
-use diffbir_models::srvgg::SrvggConfig;
-use diffbir_models::stage1::Stage1Config;
-use diffbir_models::swinir::SwinIrConfig;
-use diffbir_models::taef2::Taef2Config;
+use burn::tensor::TensorData;
+use diffbir_nn::Device;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::{RandomInit, build};
-use diffbir_nn::{Device, Params};
 use diffbir_train::config::*;
-use diffbir_train::data::Crop;
-use diffbir_train::degrade::preset;
-use diffbir_train::latents::{Kind, encode_all, open};
-use diffbir_train::losses::LossTerms;
-use diffbir_train::optimizer::{AdamW, Summed};
-use diffbir_train::run::{Report, Steps, TrainError};
+use diffbir_train::run::{Report, TrainError};
 use diffbir_train::stage1;
 use pictures::{pictures, save_picture, tensors};
+use stage1_runs::{config, replace, srvgg, swinir, train};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-fn config(network: Network<Stage1Config>, out: &Path, data: &Path, steps: u64) -> Stage1Training {
-    let folders = vec![data.to_path_buf()];
-    let start = Stage1Training::default();
-    Stage1Training {
-        network,
-        data: PictureData { folders: folders.clone(), ..PictureData::crops_of(32) },
-        validation: PictureValidation { folders, ..PictureValidation::default() },
-        optimizer: OptimizerConfig { rate: 2e-3, ..start.optimizer },
-        schedule: ScheduleConfig { warm_up: 2, ..start.schedule },
-        run: RunConfig {
-            output: out.to_path_buf(),
-            steps,
-            batch: 2,
-            seed: 4,
-            checkpoint_every: 2,
-            ..start.run
-        },
-        ..start
-    }
-}
-
-fn train(config: &Stage1Training) -> Result<Vec<f64>, TrainError> {
-    let mut losses = Vec::new();
-    stage1::train(config, &Device::flex(), &mut |report| {
-        if let Report::Steps(Steps { loss, .. }) = report {
-            losses.push(loss);
-        }
-    })?;
-    Ok(losses)
-}
 
 /// Trains until the validation after this step, whose checkpoint is written by then.
 fn train_until(config: &Stage1Training, stop: u64) {
@@ -66,26 +22,6 @@ fn train_until(config: &Stage1Training, stop: u64) {
         });
     });
     assert!(stopped.is_err());
-}
-
-fn srvgg() -> Network<Stage1Config> {
-    let sizes = SrvggConfig { features: 8, convolutions: 2, upscale: 4 };
-    Network { base: "srvgg".into(), sizes: Stage1Config::Srvgg(sizes) }
-}
-
-fn swinir() -> Network<Stage1Config> {
-    let sizes = Stage1Config::SwinIr(SwinIrConfig {
-        unshuffle: 4,
-        embed: 12,
-        depths: vec![2],
-        heads: vec![2],
-        window: 4,
-        upsampling_features: 8,
-        nominal_grid: 8,
-        global_skip: true,
-        ..SwinIrConfig::official()
-    });
-    Network { base: "swinir".into(), sizes }
 }
 
 /// Files below a folder by name, but for the configuration, which names the folder.
@@ -200,46 +136,6 @@ fn a_run_begins_with_other_weights() {
     );
 }
 
-/// Two backward passes over one picture each are a step over both.
-#[test]
-fn gradients_of_several_passes_are_averaged() {
-    let network = Stage1Config::Srvgg(SrvggConfig { features: 4, convolutions: 1, upscale: 4 });
-    let device = Device::flex().autodiff();
-    let mut random = RandomInit { seed: 1 };
-    let (network, _) = build(&mut random, &device, |params| network.build(params)).unwrap();
-    let picture = |seed: f32, side: usize| -> Tensor<4> {
-        let values: Vec<f32> = (0..side * side * 3).map(|i| (i as f32 * seed).sin().abs()).collect();
-        Tensor::from_data(TensorData::new(values, [1, side, side, 3]), &device)
-    };
-    let pairs = [0.3, 0.7].map(|seed| (picture(seed, 8), picture(seed, 32)));
-    let both =
-        |part: fn(&(Tensor<4>, Tensor<4>)) -> Tensor<4>| Tensor::cat(pairs.iter().map(part).collect(), 0);
-    let whole = (both(|pair| pair.0.clone()), both(|pair| pair.1.clone()));
-    for weights in [
-        PictureLoss { sse: 1.0, ..PictureLoss::default() },
-        PictureLoss { l1: 1.0, ..PictureLoss::default() },
-    ] {
-        let norm = |batches: &[(Tensor<4>, Tensor<4>)]| {
-            let passes = batches.len();
-            let terms = LossTerms::open(&weights, passes as u64, &Device::flex()).unwrap();
-            let mut sum = Summed::default();
-            for (degraded, truth) in batches {
-                let loss = terms.of(network.forward(degraded.clone()), truth.clone());
-                sum.add(&network, &loss.total.backward());
-            }
-            let config = OptimizerConfig { clip_norm: f64::INFINITY, ..OptimizerConfig::default() };
-            AdamW::new(config, &network).step(network.clone(), &sum, 1.0 / passes as f64, 1e-3).1
-        };
-        let (one, two) = (norm(std::slice::from_ref(&whole)), norm(&pairs));
-        assert!((one - two).abs() < 1e-4 * one, "{one} {two}");
-    }
-}
-
-/// Writes to another file of the same name, since the tensors may come from the one that is there.
-fn replace(file: &Path, checkpoint: &Checkpoint) {
-    write_atomic(file, &checkpoint.to_safetensors(false).unwrap()).unwrap();
-}
-
 #[test]
 fn what_does_not_belong_together_is_refused() {
     let folder = tempfile::TempDir::new().unwrap();
@@ -276,7 +172,8 @@ fn what_does_not_belong_together_is_refused() {
     replace(&state, &older);
     train(&first).unwrap();
     // A checkpoint with too much or too little.
-    let whole = Checkpoint::open(&state).unwrap();
+    let mut whole = Checkpoint::open(&state).unwrap();
+    whole.metadata.remove("sum").unwrap();
     let names: Vec<String> = whole.entries().map(|(name, ..)| name.to_string()).collect();
     for (place, why) in
         [("mean", "lacks the tensor"), ("network", "lacks the tensor"), ("square", "lacks the tensor")]
@@ -316,140 +213,6 @@ fn a_loss_that_is_no_number_leaves_its_batch() {
     assert_eq!(batch["degraded"].len(), 2 * 8 * 8 * 3);
 }
 
-#[test]
-fn networks_learn_by_every_loss() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let data = folder.path().join("data");
-    pictures(&data);
-    let none = PictureLoss::default();
-    let logarithm = PictureLoss { mse_log: 1.0, ..none.clone() };
-    for (name, network, loss) in [
-        ("srvgg", srvgg(), logarithm.clone()),
-        ("swinir", swinir(), logarithm),
-        ("sse", srvgg(), PictureLoss { sse: 1.0, ..none.clone() }),
-        ("l1", srvgg(), PictureLoss { l1: 1.0, ..none.clone() }),
-        ("both", srvgg(), PictureLoss { l1: 1.0, mse_log: 0.1, ..none }),
-    ] {
-        let mut run = config(network, &folder.path().join(name), &data, 150);
-        (run.loss, run.run.checkpoint_every) = (loss, 150);
-        let losses = train(&run).unwrap();
-        assert!(losses[2] < losses[0] - 0.005 * losses[0].abs(), "{name}: {losses:?}");
-        if ["srvgg", "swinir"].contains(&name) {
-            run.run.output = folder.path().join(format!("{name} in bf16"));
-            run.run.precision = Precision::Bf16;
-            let rounded = train(&run).unwrap();
-            assert!(
-                rounded != losses && (rounded[2] - losses[2]).abs() < 0.02,
-                "{name}: {losses:?} {rounded:?}"
-            );
-        }
-    }
-}
-
-/// Which picture a latent is of goes by its place, so all kinds leave out the same.
-#[test]
-fn latents_of_all_kinds_are_of_the_same_pictures() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let (data, cache) = (folder.path().join("data"), folder.path().join("cache"));
-    pictures(&data);
-    std::fs::write(data.join("1.png"), b"no picture").unwrap();
-    let device = Device::flex();
-    let mut random = RandomInit { seed: 1 };
-    let (network, _) = build(&mut random, &device, |params| Taef2Config::published().build(params)).unwrap();
-    let mut left_out = Vec::new();
-    let mut latents = |kind: &Kind, side: usize| {
-        let by = (&network as &dyn Autoencoder, "these");
-        let mut report = |report| {
-            if let Report::LeftOut { why } = report {
-                left_out.push(why);
-            }
-        };
-        let pictures = open(std::slice::from_ref(&data), side, &network, &mut report).unwrap();
-        encode_all(&pictures, &cache, kind, side, by, &device, &mut report)
-    };
-    let enlarge = |small: &Raster, (width_px, height_px): (usize, usize)| {
-        resize::float(small, width_px, height_px, Filter::Bicubic)
-    };
-    let truths = latents(&Kind::Truth, 1).unwrap();
-    assert_eq!(truths.len(), 2);
-    let recipe = preset("codeformer");
-    let stage1 = |truths| Kind::Stage1 { restore: &enlarge, recipe: &recipe, truths, draw: 0 };
-    assert_eq!(latents(&stage1(&truths), 1).unwrap().len(), 2);
-    // One that was kept of another picture is no condition of this one.
-    let error = latents(&stage1(&truths[..1]), 1).err().unwrap().to_string();
-    assert!(error.contains("the latent of another picture"), "{error}");
-    let error = latents(&Kind::Truth, 100).err().unwrap().to_string();
-    assert!(error.contains("no picture of at least"), "{error}");
-    assert!(left_out[0].contains("1.png: is not a picture"), "{left_out:?}");
-    assert_eq!(left_out.len(), 1 + 3, "once, and all where none is large enough");
-}
-
-/// Networks go through a picture whole, so of a large one its middle is kept.
-#[test]
-fn latents_of_large_pictures_are_of_their_middle() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let (data, cache) = (folder.path().join("data"), folder.path().join("cache"));
-    std::fs::create_dir(&data).unwrap();
-    // Black, but for white columns from 88 to 1111.
-    let rgb = (0..1200 * 40 * 3).map(|i| if (88..1112).contains(&(i / 3 % 1200)) { 255 } else { 0 });
-    save_picture(&data.join("wide.png"), (1200, 40), rgb.collect());
-    let rgb = vec![255; 1024 * 32 * 3];
-    save_picture(&data.join("white.png"), (1024, 32), rgb);
-    let device = Device::flex();
-    let mut random = RandomInit { seed: 1 };
-    let (network, _) = build(&mut random, &device, |params| Taef2Config::published().build(params)).unwrap();
-    let pictures = open(&[data], 1, &network, &mut |_| {}).unwrap();
-    let by = (&network as &dyn Autoencoder, "these");
-    encode_all(&pictures, &cache, &Kind::Truth, 1, by, &device, &mut |_| {}).unwrap();
-    let kept = std::fs::read_dir(cache.join("truth")).unwrap();
-    let latents: Vec<_> =
-        kept.map(|entry| Checkpoint::open(&entry.unwrap().path()).unwrap().get("latent").unwrap()).collect();
-    assert_eq!(latents.len(), 2);
-    assert_eq!(latents[0], latents[1]);
-    assert_eq!(latents[0].as_ref().unwrap().0[..2], [4, 128]);
-}
-
-/// A file of LPIPS with random weights.
-fn lpips(file: &Path, backbone: Backbone) -> Vec<PathBuf> {
-    let mut random = RandomInit { seed: 5 };
-    let network = |params: &Params| Lpips::new(params, backbone);
-    let (network, keys) = build(&mut random, &Device::flex(), network).unwrap();
-    replace(file, &Checkpoint::from_tensors(keys.tensors(&network)));
-    vec![file.to_path_buf()]
-}
-
-#[test]
-fn lpips_is_learned_by_and_measured_where_its_weights_are_given() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let data = folder.path().join("data");
-    pictures(&data);
-    let mut run = config(srvgg(), &folder.path().join("run"), &data, 2);
-    run.loss = PictureLoss {
-        l1: 1.0,
-        lpips: 0.5,
-        lpips_files: lpips(&folder.path().join("vgg.safetensors"), Backbone::Vgg16),
-        ..PictureLoss::default()
-    };
-    run.validation.lpips_files = lpips(&folder.path().join("alex.safetensors"), Backbone::AlexNet);
-    let (mut terms, mut scalars) = (Vec::new(), Vec::new());
-    stage1::train(&run, &Device::flex(), &mut |report| match report {
-        Report::Steps(steps) => terms.push((steps.loss, steps.terms)),
-        Report::Validation { measured, .. } => scalars.push(measured.scalars),
-        _ => {}
-    })
-    .unwrap();
-    let (loss, terms) = &terms[0];
-    assert_eq!(terms.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["l1", "lpips"]);
-    assert!((terms.iter().map(|(_, value)| value).sum::<f64>() - loss).abs() < 1e-6);
-    assert!(terms.iter().all(|(_, value)| *value != 0.0), "{terms:?}");
-    let names: Vec<&str> = scalars[0].iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, ["val/loss", "val/psnr", "val/lpips"], "the reference's");
-    run.loss.lpips_files[0] = folder.path().join("none.safetensors");
-    run.run.output = folder.path().join("other");
-    let error = train(&run).unwrap_err().to_string();
-    assert!(error.contains("none.safetensors"), "{error}");
-}
-
 /// The reference's tags, once for each report and validation.
 #[test]
 fn events_are_written_for_tensorboard() {
@@ -466,44 +229,6 @@ fn events_are_written_for_tensorboard() {
     {
         assert_eq!(events.matches(tag).count(), count, "{tag}");
     }
-}
-
-/// Recipes at full size are for networks that do not enlarge.
-#[test]
-fn recipes_of_all_kinds_are_trained_on_by_networks_that_they_suit() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let data = folder.path().join("data");
-    pictures(&data);
-    let with = |recipe: &str, by_batch: bool, pool: usize| DegradationConfig {
-        recipe: recipe.into(),
-        by_batch,
-        pool,
-    };
-    let sizes = SwinIrConfig {
-        unshuffle: 4,
-        embed: 12,
-        depths: vec![1],
-        heads: vec![2],
-        window: 4,
-        upsampling_features: 8,
-        nominal_grid: 8,
-        ..SwinIrConfig::official()
-    };
-    let swinir = Network { base: "swinir".into(), sizes: Stage1Config::SwinIr(sizes) };
-    for degradation in [with("codeformer", false, 0), with("realesrgan", true, 4)] {
-        let output = folder.path().join(&degradation.recipe);
-        let mut run = config(swinir.clone(), &output, &data, 3);
-        (run.degradation, run.data.crop) = (degradation, Crop::Random);
-        train(&run).unwrap();
-        run.network = srvgg();
-        run.run.output = folder.path().join("other");
-        let error = train(&run).unwrap_err().to_string();
-        assert!(error.contains("degradation.recipe: makes 32 pixels of 32"), "{error}");
-        std::fs::remove_dir_all(&run.run.output).unwrap();
-    }
-    let mut run = config(swinir, &folder.path().join("none"), &data, 3);
-    run.degradation.recipe = "no.toml".into();
-    assert!(train(&run).unwrap_err().to_string().contains("no.toml: cannot be read"));
 }
 
 #[test]
@@ -544,4 +269,105 @@ fn the_best_weights_are_kept() {
     for (name, values) in tensors(&run.run.output.join("stage1-best.safetensors")) {
         assert_eq!(state[&format!("network.{name}")], values, "{name} of step {best}: {ranks:?}");
     }
+}
+
+/// What a run says beside its steps.
+fn warnings(run: &Stage1Training) -> Vec<String> {
+    let mut told = Vec::new();
+    stage1::train(run, &Device::flex(), &mut |report| {
+        if let Report::Warning { what } = report {
+            told.push(what);
+        }
+    })
+    .unwrap();
+    told
+}
+
+/// A run whose pictures change, or that has nothing to do, says so.
+#[test]
+fn what_goes_on_otherwise_than_it_began_is_told() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let mut run = config(srvgg(), &folder.path().join("run"), &data, 2);
+    run.validation.folders.clear();
+    let none = Vec::<String>::new();
+    assert_eq!(warnings(&run), none);
+    let told = warnings(&run);
+    assert!(told.len() == 1 && told[0].starts_with("run.steps: it is 2, and 2 are done"), "{told:?}");
+    run.run.steps = 1;
+    let told = warnings(&run);
+    assert!(told.len() == 1 && told[0].starts_with("run.steps: it is 1, and 2 are done"), "{told:?}");
+    // The same pictures elsewhere are the same pictures.
+    std::fs::rename(data.join("2.png"), folder.path().join("2.png")).unwrap();
+    run.run.steps = 4;
+    let told = warnings(&run);
+    assert!(
+        told.len() == 1 && told[0].starts_with("data.folders: there were 3 pictures until step 2, 2 now"),
+        "{told:?}"
+    );
+    run.run.steps = 6;
+    assert_eq!(warnings(&run), none);
+    save_picture(&data.join("1.png"), (40, 40), vec![7; 40 * 40 * 3]);
+    run.run.steps = 8;
+    let told = warnings(&run);
+    assert!(
+        told.len() == 1 && told[0].contains("2 pictures with other names or sizes until step 6"),
+        "{told:?}"
+    );
+    // A run of an earlier version did not keep which pictures it had.
+    let state = run.run.output.join("checkpoints/0000008.safetensors");
+    let mut older = Checkpoint::open(&state).unwrap();
+    older.metadata.remove("pictures").unwrap();
+    replace(&state, &older);
+    std::fs::remove_file(data.join("1.png")).unwrap();
+    (run.run.steps, run.run.batch) = (10, 2);
+    save_picture(&data.join("3.png"), (40, 40), vec![9; 40 * 40 * 3]);
+    assert_eq!(warnings(&run), none);
+}
+
+/// A bit that has changed in a checkpoint is noticed; checkpoints of earlier versions have no sum to compare with.
+#[test]
+fn a_damaged_checkpoint_is_refused() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let mut run = config(srvgg(), &folder.path().join("run"), &data, 2);
+    train(&run).unwrap();
+    run.run.steps = 4;
+    let state = run.run.output.join("checkpoints/0000002.safetensors");
+    let whole = std::fs::read(&state).unwrap();
+    for back in [1, 4001] {
+        let mut bytes = whole.clone();
+        let place = bytes.len() - back;
+        bytes[place] ^= 1;
+        std::fs::write(&state, &bytes).unwrap();
+        let error = train(&run).unwrap_err().to_string();
+        assert!(error.contains("0000002.safetensors: is damaged"), "{error}");
+    }
+    std::fs::write(&state, &whole).unwrap();
+    let mut older = Checkpoint::open(&state).unwrap();
+    older.metadata.remove("sum").unwrap();
+    replace(&state, &older);
+    train(&run).unwrap();
+    assert!(Checkpoint::open(&run.run.output.join("checkpoints/0000004.safetensors")).is_ok());
+}
+
+/// What is refused before the first step leaves no folder.
+#[test]
+fn a_run_that_cannot_begin_leaves_nothing() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let mut run = config(swinir(), &folder.path().join("run"), &data, 2);
+    run.run.init = Some("nano".into());
+    assert!(matches!(train(&run).unwrap_err(), TrainError::Weights(_)));
+    run.run.init = None;
+    let mut sizes = srvgg();
+    let diffbir_models::stage1::Stage1Config::Srvgg(srvgg) = &mut sizes.sizes else { unreachable!() };
+    srvgg.upscale = 2;
+    run.network = sizes;
+    let error = train(&run).unwrap_err().to_string();
+    assert!(error.contains("degradation.recipe: makes 8 pixels of 32"), "{error}");
+    assert!(!run.run.output.exists());
 }

@@ -142,7 +142,8 @@ pub enum ModelsCommand {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Put what a training run made, and all that it was trained with, into one model file.
+    /// Put what a training run made, and all that it was trained with, into one model file, its weights rounded to f16: half as
+    /// large, and what it restores differs by a few levels from what the run itself does.
     Pack(Pack),
 }
 

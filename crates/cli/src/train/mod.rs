@@ -6,11 +6,11 @@ mod view;
 use crate::args::{Latents, Train, TrainPart, TrainRun};
 use crate::outputs;
 use crate::talk;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use diffbir::device::Opened;
 use diffbir_nn::Device;
 use diffbir_train::config::{
-    self, AutoencoderTraining, Config, PriorTraining, Stage1Training, Stage2Training, field,
+    self, AutoencoderTraining, Config, Precision, PriorTraining, Stage1Training, Stage2Training, field,
 };
 use diffbir_train::run::{Report, TrainError};
 use diffbir_train::{autoencoder, stage1, stage2};
@@ -82,6 +82,10 @@ fn train<C: Config>(
     );
     outputs::ensure_writable(&config.run().output)?;
     let Opened { device, name, instead } = run.device.open()?;
+    let in_bf16 = config.run().precision == Precision::Bf16;
+    if let Some(why) = instead.as_ref().filter(|_| in_bf16) {
+        bail!("--device: {why}: run.precision is \"bf16\", which only the CPU trains in: give --device cpu");
+    }
     instead.iter().for_each(|why| talk::say(format_args!("--device: {why}")));
     if name != "cpu" {
         talk::say(format_args!("on {name}"));

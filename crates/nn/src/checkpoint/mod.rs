@@ -256,6 +256,22 @@ impl Checkpoint {
         Ok(Some((stored.shape.clone(), format.decode(&bytes))))
     }
 
+    /// A sum over names and values of all weights, which any change of one of them changes.
+    pub fn sum(&self) -> Result<String, WeightError> {
+        const PRIME: u64 = 0x100_0000_01b3;
+        let step = |sum: u64, word: u64| (sum ^ word).wrapping_mul(PRIME).rotate_left(23);
+        let mut sum = 0xcbf2_9ce4_8422_2325u64;
+        for (name, stored, _) in self.weights() {
+            let bytes = (stored.read)().map_err(|error| self.unreadable(error))?;
+            for bytes in [name.as_bytes(), &bytes] {
+                let (words, rest) = bytes.as_chunks::<8>();
+                sum = words.iter().fold(sum, |sum, word| step(sum, u64::from_le_bytes(*word)));
+                sum = rest.iter().fold(sum, |sum, byte| step(sum, u64::from(*byte)));
+            }
+        }
+        Ok(format!("{sum:016x}"))
+    }
+
     /// An error if these are not the tensors of a network by name and shape. No values are read.
     pub fn expect(&self, network: &Keys) -> Result<(), WeightError> {
         for entry in network.entries() {

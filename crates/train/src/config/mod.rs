@@ -9,6 +9,7 @@ pub use network::{AutoencoderSizes, Network, Sizes};
 pub use sections::*;
 pub use trainers::*;
 
+use diffbir_models::sizes::SizeError;
 use diffbir_nn::Device;
 use diffbir_nn::ops::multiplies_in;
 use sections::want;
@@ -40,7 +41,7 @@ pub enum ConfigError {
     #[error("{field}: {reason}")]
     Field {
         /// Its name with that of its section.
-        field: &'static str,
+        field: String,
         /// What is wrong.
         reason: String,
     },
@@ -61,6 +62,12 @@ pub enum ConfigError {
     },
 }
 
+impl From<SizeError> for ConfigError {
+    fn from(SizeError { field, reason }: SizeError) -> Self {
+        Self::Field { field, reason }
+    }
+}
+
 /// The whole configuration of one trainer.
 pub trait Config: Default + Serialize + DeserializeOwned {
     /// The trainer's name on the command line and in its files.
@@ -74,6 +81,9 @@ pub trait Config: Default + Serialize + DeserializeOwned {
 
     /// The optimizer and its schedule.
     fn optimizer(&self) -> (&OptimizerConfig, &ScheduleConfig);
+
+    /// The first size of a network that cannot be.
+    fn check_sizes(&self) -> Result<(), ConfigError>;
 
     /// The first field whose value cannot be.
     fn check(&self) -> Result<(), ConfigError>;

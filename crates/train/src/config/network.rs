@@ -4,6 +4,7 @@ use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::rrdb::RrdbConfig;
 use diffbir_models::scunet::ScuNetConfig;
+use diffbir_models::sizes::{Checked, SizeError};
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
@@ -17,7 +18,7 @@ use toml::{Table, Value};
 pub(super) const BASE: &str = "base";
 
 /// Sizes that have names.
-pub trait Sizes: Clone + Serialize + DeserializeOwned {
+pub trait Sizes: Checked + Clone + Serialize + DeserializeOwned {
     /// The names.
     const BASES: &'static [&'static str];
 
@@ -46,6 +47,11 @@ impl<S: Sizes> Network<S> {
     /// Where there is none of this name.
     pub fn of(base: &str) -> Self {
         Self { base: base.into(), sizes: S::of(base).expect("the name of a base") }
+    }
+
+    /// The first size that cannot be, of a network that lies at `place` of a configuration.
+    pub(super) fn check(&self, place: &str) -> Result<(), SizeError> {
+        self.sizes.check().map_err(|error| error.within(place))
     }
 
     fn table_of(sizes: &S) -> Table {
@@ -171,6 +177,15 @@ pub enum AutoencoderSizes {
     Taef2(Taef2Config),
     /// Stable Diffusion's.
     Kl(KlConfig),
+}
+
+impl Checked for AutoencoderSizes {
+    fn check(&self) -> Result<(), SizeError> {
+        match self {
+            Self::Taef2(sizes) => sizes.check(),
+            Self::Kl(sizes) => sizes.check(),
+        }
+    }
 }
 
 impl Sizes for AutoencoderSizes {

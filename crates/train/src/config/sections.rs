@@ -387,7 +387,7 @@ impl Default for LatentData {
 
 /// An error that names the field where `holds` does not.
 pub(super) fn want(holds: bool, field: &'static str, reason: &str) -> Result<(), ConfigError> {
-    if holds { Ok(()) } else { Err(ConfigError::Field { field, reason: reason.into() }) }
+    if holds { Ok(()) } else { Err(ConfigError::Field { field: field.into(), reason: reason.into() }) }
 }
 
 pub(super) fn check_common(
@@ -416,8 +416,20 @@ pub(super) fn check_common(
     want(optimizer.clip_norm > 0.0, "optimizer.clip_norm", "it must be larger than 0; inf for no limit")
 }
 
+/// Most pairs of a pool: all of them are in memory.
+const MOST_POOLED: usize = 1 << 16;
+
 pub(super) fn check_pool(pool: usize, run: &RunConfig, field: &'static str) -> Result<(), ConfigError> {
-    want(pool.is_multiple_of(run.batch), field, "it must be a multiple of run.batch")
+    let fits = pool.is_multiple_of(run.batch) && pool <= MOST_POOLED;
+    want(fits, field, &format!("it must be a multiple of run.batch and at most {MOST_POOLED}"))
+}
+
+/// Longest side of a crop, in pixels or cells: longer ones would take all memory there is.
+const MOST_SIDE: usize = 8192;
+
+pub(super) fn check_side(field: &'static str, side: usize, multiple: usize) -> Result<(), ConfigError> {
+    let fits = (1..=MOST_SIDE).contains(&side) && side.is_multiple_of(multiple);
+    want(fits, field, &format!("it must be a multiple of {multiple} and at most {MOST_SIDE}"))
 }
 
 impl PictureLoss {
@@ -452,9 +464,7 @@ impl LatentData {
             "data.latents",
             "data.crop and data.augment are for latents that are made anew: leave it out",
         )?;
-        let fits = self.side_cells > 0 && self.side_cells.is_multiple_of(network.multiple());
-        let reason = format!("it must be a multiple of {}", network.multiple());
-        want(fits, "data.side_cells", &reason)
+        check_side("data.side_cells", self.side_cells, network.multiple())
     }
 }
 

@@ -210,7 +210,12 @@ impl Config for Stage1Training {
         (&self.optimizer, &self.schedule)
     }
 
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        Ok(self.network.check("network")?)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
+        self.check_sizes()?;
         check_common(&self.run, &self.optimizer, &self.data.folders)?;
         self.loss.check()?;
         check_pool(self.degradation.pool, &self.run, "degradation.pool")?;
@@ -224,8 +229,7 @@ impl Config for Stage1Training {
         )?;
         // A crop is reduced to a quarter, and a network that works at full size wants whole windows.
         let multiple = self.network.sizes.multiple_px().max(4);
-        let fits = self.data.crop_px > 0 && self.data.crop_px.is_multiple_of(multiple);
-        want(fits, "data.crop_px", &format!("it must be a multiple of {multiple}"))
+        check_side("data.crop_px", self.data.crop_px, multiple)
     }
 }
 
@@ -241,7 +245,12 @@ impl Config for AutoencoderTraining {
         (&self.optimizer, &self.schedule)
     }
 
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        Ok(self.network.check("network")?)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
+        self.check_sizes()?;
         check_common(&self.run, &self.optimizer, &self.data.folders)?;
         self.loss.check()?;
         let weight = |weight: f64| weight >= 0.0 && weight.is_finite();
@@ -249,8 +258,7 @@ impl Config for AutoencoderTraining {
         let discriminator = self.latent.discriminator;
         want(weight(discriminator), "latent.discriminator", "it must not be negative")?;
         let (crop_px, multiple) = (self.data.crop_px, 1 << (self.network.sizes.multipliers.len() - 1));
-        let fits = crop_px > 0 && crop_px.is_multiple_of(multiple);
-        want(fits, "data.crop_px", &format!("it must be a multiple of {multiple}"))?;
+        check_side("data.crop_px", crop_px, multiple)?;
         let least = PatchDiscriminator::LEAST_PX;
         let judged = discriminator == 0.0 || crop_px >= least;
         want(judged, "data.crop_px", &format!("the discriminator wants at least {least}"))
@@ -269,7 +277,14 @@ impl Config for PriorTraining {
         (&self.optimizer, &self.schedule)
     }
 
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        self.network.check("network")?;
+        self.autoencoder.network.check("autoencoder.network")?;
+        Ok(self.text.network.check("text.network")?)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
+        self.check_sizes()?;
         check_common(&self.run, &self.optimizer, &self.data.folders)?;
         self.data.check(&self.network.sizes)?;
         check_denoiser(&self.network.sizes, &self.autoencoder, &self.text)
@@ -288,7 +303,15 @@ impl Config for Stage2Training {
         (&self.optimizer, &self.schedule)
     }
 
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        self.network.check("network")?;
+        self.autoencoder.network.check("autoencoder.network")?;
+        self.stage1.network.check("stage1.network")?;
+        Ok(self.text.network.check("text.network")?)
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
+        self.check_sizes()?;
         check_common(&self.run, &self.optimizer, &self.data.folders)?;
         self.data.check(&self.network.sizes)?;
         check_denoiser(&self.network.sizes, &self.autoencoder, &self.text)?;

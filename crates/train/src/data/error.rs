@@ -47,6 +47,14 @@ pub enum DataError {
         /// Where and how.
         reason: String,
     },
+    /// A table that is written in a way that cannot be read here.
+    #[error("{}: cannot be read here ({reason}): write it anew, compressed by zstd or not at all", file.display())]
+    Unsupported {
+        /// The table.
+        file: PathBuf,
+        /// What it is that cannot be read.
+        reason: String,
+    },
     /// A picture can no longer be read, but its latents were kept.
     #[error("{why}")]
     Changed {

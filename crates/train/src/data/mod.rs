@@ -22,6 +22,7 @@
 mod crop;
 mod error;
 mod example;
+mod inventory;
 mod loader;
 mod order;
 mod shard;
@@ -31,6 +32,7 @@ mod table;
 pub use crop::{Augment, Crop};
 pub use error::DataError;
 pub use example::{Example, ExampleConfig};
+pub use inventory::Inventory;
 pub use loader::{Batches, LoadConfig};
 pub use sources::{Columns, pictures_in};
 
@@ -136,6 +138,11 @@ impl Pictures {
     /// Whether there are none; never true for an opened set.
     pub fn is_empty(&self) -> bool {
         self.0.entries.is_empty()
+    }
+
+    /// By what a run notices that its pictures are no longer those that it began with.
+    pub fn inventory(&self) -> Inventory {
+        Inventory::of(self.0.entries.iter().map(|entry| (entry.picture.name(), entry.file_bytes)))
     }
 
     /// The name of a picture: its path, or that of its shard and its name in there.

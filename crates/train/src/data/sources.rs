@@ -147,8 +147,11 @@ pub(super) fn entries(paths: &[PathBuf], columns: &Columns) -> Result<(Vec<Entry
     let (mut entries, mut left_out) = (Vec::new(), Vec::new());
     let files: Vec<PathBuf> = paths.iter().map(|path| expand(path)).collect::<Result<Vec<_>, _>>()?.concat();
     let found: Vec<_> = files.par_iter().map(|path| of_source(path, columns)).collect();
-    for found in found {
+    for (path, found) in files.iter().zip(found) {
         let (some, without) = found?;
+        if some.is_empty() && without.is_empty() {
+            left_out.push(format!("{}: holds no picture", path.display()));
+        }
         entries.extend(some);
         left_out.extend(without);
     }

@@ -15,8 +15,10 @@ use std::sync::Arc;
 pub(super) fn rows(table: &Path, columns: &Columns) -> Result<Vec<Value>, DataError> {
     let file =
         File::open(table).map_err(|source| DataError::Folder { folder: table.to_path_buf(), source })?;
-    let damaged =
-        |error: ParquetError| DataError::Damaged { file: table.to_path_buf(), reason: error.to_string() };
+    let damaged = |error: ParquetError| match error {
+        ParquetError::NYI(reason) => DataError::Unsupported { file: table.to_path_buf(), reason },
+        error => DataError::Damaged { file: table.to_path_buf(), reason: error.to_string() },
+    };
     let reader = SerializedFileReader::new(file).map_err(damaged)?;
     let schema = reader.metadata().file_metadata().schema();
     if !schema.get_fields().iter().any(|column| column.name() == columns.picture) {

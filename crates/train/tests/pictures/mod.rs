@@ -28,6 +28,7 @@ pub fn save_picture(file: &Path, (width_px, height_px): (usize, usize), rgb: Vec
 }
 
 /// The tensors of a checkpoint; beside them it has the configuration, which names the folder.
+#[allow(dead_code, reason = "not every test looks into files")]
 pub fn tensors(file: &Path) -> BTreeMap<String, Vec<f32>> {
     let checkpoint = Checkpoint::open(file).unwrap();
     let names: Vec<String> = checkpoint.entries().map(|(name, ..)| name.to_string()).collect();
