@@ -199,11 +199,11 @@ impl Input {
     }
 }
 
-/// Whether a file begins as a picture that can be read does.
+/// Whether a file begins as a picture that can be read does. One that cannot be read may be, and is to be told of.
 fn is_picture(path: &Path) -> bool {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(START_BYTES).read_to_end(&mut start));
-    read.is_ok() && diffbir_imaging::extension_of(&start).is_some()
+    read.is_err() || diffbir_imaging::extension_of(&start).is_some()
 }
 
 fn stem(path: &Path) -> &[u8] {

@@ -80,6 +80,8 @@ fn a_picture_whose_name_has_no_ending_is_found_by_what_it_holds() {
     let folder = TempDir::new().unwrap();
     let inputs = folder.path().join("in");
     std::fs::rename(save(&inputs, "a.png"), inputs.join("scan 12")).unwrap();
+    std::fs::write(inputs.join("NOTES"), "BMW, in the garage. A text of more than a header's bytes.")
+        .unwrap();
     for name in ["README", ".hidden", "short"] {
         std::fs::write(inputs.join(name), &b"no picture at all, though it is long enough"[..name.len()])
             .unwrap();

@@ -3,6 +3,12 @@
 use super::{Facts, Refusal};
 use crate::metadata::Density;
 
+/// Whether bytes that begin with BMP's two letters have one of its headers behind them.
+pub(super) fn is(bytes: &[u8]) -> bool {
+    let length = bytes.get(14..18).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    length.is_some_and(|length| [12, 16, 40, 52, 56, 64, 108, 124].contains(&length))
+}
+
 pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {
     let mut facts = Facts::default();
     let long = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));

@@ -166,7 +166,9 @@ fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
     if bytes.starts_with(b"II+\0") || bytes.starts_with(b"MM\0+") {
         return Some(Tiff);
     }
-    image::guess_format(bytes).ok().filter(|format| [Bmp, Jpeg, Png, Tiff, WebP].contains(format))
+    let format = image::guess_format(bytes).ok()?;
+    // Texts may begin with the two letters of BMP.
+    ([Jpeg, Png, Tiff, WebP].contains(&format) || format == Bmp && bmp::is(bytes)).then_some(format)
 }
 
 fn check_size((width, height): (u32, u32), file: &str) -> Result<(), DecodeError> {
