@@ -31,6 +31,13 @@ pub fn of_file(path: &Path) -> Result<Option<String>> {
     }))
 }
 
+/// What a file lacks that its network computes for itself, in words.
+pub fn of_lacking(lacking: &[String]) -> Option<String> {
+    let first = lacking.first()?;
+    let count = lacking.len();
+    Some(format!("lacks {count} tensors that its file should hold, first `{first}`: they are computed"))
+}
+
 /// A line for each file of an official model that is another one, or that holds more than it should, and one for those
 /// of which no hash is known.
 pub fn of_set(set: &Set, task: Task, stages: Stages, store: &Store) -> Result<Vec<String>> {

@@ -1,5 +1,6 @@
 //! `diffbir info`.
 
+use crate::doubts;
 use crate::paths::{Kind, kind};
 use crate::talk::{self, say};
 use crate::trained;
@@ -12,6 +13,7 @@ use diffbir::faces::Detector;
 use diffbir_imaging::DecodeError;
 use diffbir_metrics::Niqe;
 use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::keys_of;
 use diffbir_nn::{Device, WeightError};
 use std::fs::File;
 use std::io::Read;
@@ -179,6 +181,12 @@ fn describe_weights(
         let described = checkpoint.metadata.contains_key(CONFIG_KEY);
         let as_what = if described { "no model" } else { "not as it is published" };
         text += &format!("\n  {as_what}: {fault}");
+    }
+    if let Some(config) = &config {
+        let whole = checkpoint.metadata.contains_key(CONFIG_KEY);
+        let stage1 = if whole { checkpoint.part("stage1") } else { checkpoint.clone() };
+        let keys = keys_of(|params| config.stage1.build(params))?;
+        text.extend(doubts::of_lacking(&stage1.lacking(&keys)).map(|lacking| format!("\n  it {lacking}")));
     }
     let mut rest: Vec<&str> = checkpoint.entries().map(|(name, ..)| name).collect();
     for (prefix, part) in PARTS {

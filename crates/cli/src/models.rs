@@ -1,6 +1,7 @@
 //! `diffbir models`: the official weight files on this machine.
 
 use crate::args::ModelsCommand;
+use crate::doubts;
 use crate::own;
 use crate::pack;
 use crate::paths::{Kind, kind};
@@ -226,9 +227,10 @@ fn verify(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {
                 .with_context(|| format!("{}: cannot be read", path.display()))?
             {
                 Verdict::Right => "right".into(),
-                Verdict::Unpublished => {
-                    "here; no hash of it is known, names and shapes of all tensors are right".into()
-                }
+                Verdict::Unpublished => match doubts::of_lacking(&catalog::lacking(file, &path)?) {
+                    Some(lacking) => format!("here; no hash of it is known; it {lacking}"),
+                    None => "here; no hash of it is known, names and shapes of all tensors are right".into(),
+                },
                 Verdict::Wrong(reason) => {
                     code = ExitCode::FAILURE;
                     format!("WRONG: {reason}: remove {} and pull it", path.display())

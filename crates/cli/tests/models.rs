@@ -8,6 +8,7 @@ use common::{diffbir, save, zeros_of};
 use diffbir_models::rrdb::RrdbConfig;
 use diffbir_models::scunet::ScuNetConfig;
 use diffbir_models::srvgg::SrvggConfig;
+use diffbir_models::swinir::SwinIrConfig;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::{RandomInit, build, keys_of};
 use diffbir_nn::{Device, Params};
@@ -226,6 +227,29 @@ fn info_tells_what_is_wrong_with_a_network() {
     let onnx = folder.path().join("mine.onnx");
     std::fs::write(&onnx, b"no network").unwrap();
     diffbir().arg("info").arg(&onnx).assert().code(1).stderr(contains("mine.onnx: is not a whole ONNX file"));
+}
+
+#[test]
+fn what_a_network_computes_may_be_missing_and_is_told() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("cleaner.safetensors");
+    let keys = keys_of(|params| SwinIrConfig::official().build(params)).unwrap();
+    let tensors = |with_computed: bool| {
+        let entries = keys.entries().iter().filter(move |entry| entry.is_read() || with_computed);
+        let tensors = entries.map(|entry| {
+            let zeros = vec![0f32; entry.shape.iter().product()];
+            (entry.key.clone(), TensorData::new(zeros, entry.shape.clone()))
+        });
+        Checkpoint::from_tensors(tensors.collect()).to_safetensors(true).unwrap()
+    };
+    let told = "lacks 72 tensors that its file should hold, first `layers.0.residual_group.blocks.0.attn.relative_position_index`";
+    std::fs::write(&file, tensors(false)).unwrap();
+    diffbir().arg("info").arg(&file).assert().success().stdout(contains(told));
+    let mut restore = diffbir();
+    restore.args(["restore", "--stage1-only", "--upscale", "1", "--model"]).arg(&file);
+    restore.arg(save(folder.path(), "a.png")).assert().success().stderr(contains(told));
+    std::fs::write(&file, tensors(true)).unwrap();
+    diffbir().arg("info").arg(&file).assert().success().stdout(contains("lacks").not());
 }
 
 #[test]

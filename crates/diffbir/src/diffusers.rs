@@ -68,8 +68,8 @@ pub(crate) fn autoencoder(file: &Checkpoint) -> Checkpoint {
 pub(crate) fn text(file: &Checkpoint) -> Checkpoint {
     let mut parts = file.renamed(|name, shape| {
         // A list of numbers that old versions of the library keep.
-        let known = !name.ends_with("embeddings.position_ids");
-        known.then(|| (renamed(&TEXT, name), shape.to_vec()))
+        let is_list = name == "text_model.embeddings.position_ids";
+        (!is_list).then(|| (renamed(&TEXT, name), shape.to_vec()))
     });
     let first = format!(".{}.", PROJECTIONS[0]);
     let joined: Vec<(String, [String; 3])> = parts
@@ -397,6 +397,8 @@ mod tests {
             ("down_blocks.0.downsamplers.0.conv.weight", "down_blocks.0.resnets.3.conv1.weight"),
             ("down_blocks.1.resnets.0.conv1.weight", "down_blocks.0.resnets.3.conv1.weight"),
             ("down_blocks.0.resnets.0.conv1.weight", "input_blocks.1.0.in_layers.2.weight'"),
+            ("up_blocks.0.resnets.0.conv1.weight", "output_blocks.0.0.in_layers.2.weight'"),
+            ("time_embedding.linear_1.bias", "time_embed.0.bias'"),
         ] {
             let names = [first, second].map(|name| (name.trim_end_matches('\'').to_string(), data.clone()));
             assert!(unet(&Checkpoint::from_tensors(names.into())).contains(second));

@@ -11,7 +11,7 @@ use diffbir_models::stage1::Stage1;
 use diffbir_models::unet::Unet;
 use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::{Precision, build_in};
+use diffbir_nn::params::{Precision, build_in, keys_of};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub struct Model {
     pub config: ModelConfig,
     pub(crate) device: Device,
     pub(crate) stage1: Stage1,
+    /// Tensors that files of its stage 1 hold, that the network computes for itself, and that its file lacks.
+    pub lacking: Vec<String>,
     /// Shared by models that differ in stage 1.
     pub(crate) stage2: Option<Arc<Stage2>>,
 }
@@ -152,7 +154,8 @@ impl Model {
             Stages::All => config.stage2.as_ref().map(|stage2| loading.stage2(stage2, &parts)).transpose()?,
             Stages::First => None,
         };
-        Ok(Self { config, device: loading.device.clone(), stage1, stage2: stage2.map(Arc::new) })
+        let lacking = parts.stage1.lacking(&keys_of(|params| config.stage1.build(params))?);
+        Ok(Self { config, device: loading.device.clone(), stage1, lacking, stage2: stage2.map(Arc::new) })
     }
 
     /// This model with another stage 1, `config` being of the whole; stage 2 is in memory once.
@@ -162,8 +165,9 @@ impl Model {
         stage1: Checkpoint,
         loading: Loading,
     ) -> Result<Self, Error> {
+        let lacking = stage1.lacking(&keys_of(|params| config.stage1.build(params))?);
         let stage1 = loading.network(stage1, |params| config.stage1.build(params))?;
-        Ok(Self { config, device: self.device.clone(), stage1, stage2: self.stage2.clone() })
+        Ok(Self { config, device: self.device.clone(), stage1, lacking, stage2: self.stage2.clone() })
     }
 
     /// This model behind the stage 1 of another model file, or a published one; stage 2 is in memory once.

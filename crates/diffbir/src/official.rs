@@ -127,6 +127,19 @@ pub fn fault(file: &Checkpoint) -> Option<WeightError> {
     alone.into_iter().find(|(places, _)| is_any(places)).and_then(|(_, compare)| compare(file).err())
 }
 
+/// What the stage 1 of a file lacks that networks compute for themselves; the file is one of these by its names and
+/// shapes, alone or among others.
+pub(crate) fn lacking(network: Network, path: &Path) -> Result<Vec<String>, WeightError> {
+    let config = match network {
+        Network::SwinIr | Network::Full => Stage1Config::SwinIr(SwinIrConfig::official()),
+        Network::ScuNet => Stage1Config::ScuNet(ScuNetConfig::official()),
+        _ => return Ok(Vec::new()),
+    };
+    let file = Checkpoint::open(path)?;
+    let stage1 = if network == Network::Full { file.part(STAGE1) } else { file };
+    Ok(stage1.lacking(&keys_of(|params| config.build(params))?))
+}
+
 /// What is wrong with a file of Stable Diffusion in the names of the diffusers library, `place` being that of
 /// [`diffusers::files`].
 pub fn fault_of_diffusers(place: usize, file: &Checkpoint) -> Option<WeightError> {

@@ -85,6 +85,15 @@ fn partial_in(folder: &Path) -> io::Result<NamedTempFile> {
 /// Removes what [`write_atomic`] left in a folder when its program was killed. Files of living programs
 /// stay, as does whatever cannot be looked at.
 pub fn remove_orphans(folder: &Path) {
+    remove(folder, is_orphan);
+}
+
+/// As [`remove_orphans`], but those too that may be too young to be locked: where nobody else writes.
+pub fn remove_partials(folder: &Path) {
+    remove(folder, |file| file.try_lock().is_ok());
+}
+
+fn remove(folder: &Path, is_lost: impl Fn(&File) -> bool) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.as_encoded_bytes();
@@ -92,7 +101,7 @@ pub fn remove_orphans(folder: &Path) {
         if is_partial && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             let path = entry.path();
             let file = OpenOptions::new().read(true).write(true).open(&path);
-            if file.is_ok_and(|file| is_orphan(&file)) {
+            if file.is_ok_and(|file| is_lost(&file)) {
                 let _ = std::fs::remove_file(&path);
             }
         }

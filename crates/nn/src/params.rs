@@ -109,6 +109,11 @@ impl Entry {
     pub fn is_read(&self) -> bool {
         matches!(self.kind, Kind::Parameter(_))
     }
+
+    /// Whether files hold it and the network computes it for itself.
+    pub fn is_computed(&self) -> bool {
+        matches!(self.kind, Kind::Buffer(_))
+    }
 }
 
 #[derive(Clone)]

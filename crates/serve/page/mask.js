@@ -90,7 +90,7 @@ export class Mask {
 /** Lines where a pointer goes. */
 function paint(canvas, brushPx) {
   const context = canvas.getContext("2d");
-  Object.assign(context, { strokeStyle: "#fff", lineCap: "round", lineJoin: "round" });
+  Object.assign(context, { strokeStyle: "#e5007d", lineCap: "round", lineJoin: "round" });
   const spot = (event) => {
     const box = canvas.getBoundingClientRect();
     return [(event.clientX - box.left) * canvas.width / box.width, (event.clientY - box.top) * canvas.height / box.height];
@@ -119,7 +119,13 @@ function paint(canvas, brushPx) {
 function asMask(painted) {
   const mask = make("canvas", { width: painted.width, height: painted.height });
   const context = mask.getContext("2d");
-  context.fillRect(0, 0, mask.width, mask.height);
   context.drawImage(painted, 0, 0);
+  const fill = (colour, where) => {
+    context.globalCompositeOperation = where;
+    context.fillStyle = colour;
+    context.fillRect(0, 0, mask.width, mask.height);
+  };
+  fill("#fff", "source-in");
+  fill("#000", "destination-over");
   return mask;
 }

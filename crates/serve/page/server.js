@@ -24,7 +24,9 @@ export async function submit(file, options, told) {
   const key = crypto.getRandomValues(new Uint32Array(4)).join("-");
   for (;;) {
     const form = new FormData();
-    for (const [name, value] of Object.entries(options)) form.append(name, ...(value instanceof File ? [value, value.name] : [String(value)]));
+    // A command that names both files must not mean one.
+    const called = (other) => (other.name === file.name ? `mask-${other.name}` : other.name);
+    for (const [name, value] of Object.entries(options)) form.append(name, ...(value instanceof File ? [value, called(value)] : [String(value)]));
     form.append("image", file, file.name);
     try {
       return await ask("/v1/restorations", { method: "POST", body: form, headers: { "Idempotency-Key": key } });

@@ -3,7 +3,7 @@
 //! `job.json` is replaced as a whole and is the last thing to come and the first to go: a folder without it is none.
 
 use crate::record::Record;
-use diffbir_imaging::{remove_orphans, write_atomic};
+use diffbir_imaging::{remove_orphans, remove_partials, write_atomic};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,8 @@ impl Store {
         if lock.try_lock().is_err() {
             return Err(io::Error::other("another server uses it"));
         }
-        remove_orphans(folder);
+        // The lock is ours: uploads of a server that was killed a moment ago, too, are nobody's.
+        remove_partials(folder);
         Ok(Self { folder: folder.to_path_buf(), _lock: lock })
     }
 

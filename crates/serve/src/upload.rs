@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -26,6 +26,9 @@ const SLOWEST: u64 = 4 << 10;
 
 /// Bytes of all options together.
 const MOST_OPTION_BYTES: usize = 64 << 10;
+
+/// Bytes that may come of a form before some of them are a picture or an option: until then they are held in memory.
+const MOST_BETWEEN: u64 = 2 << 20;
 
 /// What a field of a form costs beside its name and value.
 const LEAST_OPTION_BYTES: usize = 64;
@@ -72,55 +75,82 @@ pub async fn take(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
     let silence = app.jobs.limits.silence;
     // Base64 takes four letters for three bytes.
     let most = app.jobs.limits.upload_bytes / 3 * 4 + (1 << 20);
-    let (stalled, too_long) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let flags = (stalled.clone(), too_long.clone());
-    let request = request.map(|body| patient(body, silence, most, flags));
-    let taken = by_kind(app, &kind, request).await;
-    if taken.is_err() && too_long.load(Ordering::Relaxed) {
-        return Err(Problem::too_large(format!("the request is longer than {} MB", most >> 20)));
+    let flow = Arc::new(Flow::default());
+    let most_held = if kind.starts_with(FORM) { MOST_BETWEEN } else { most };
+    let request = request.map(|body| patient(body, silence, (most, most_held), flow.clone()));
+    let taken = by_kind(app, &kind, request, &flow).await;
+    match taken {
+        Err(_) if flow.too_long.load(Ordering::Relaxed) => {
+            Err(Problem::too_large(format!("the request is longer than {} MB", most >> 20)))
+        }
+        Err(_) if flow.too_much_between.load(Ordering::Relaxed) => {
+            let detail = format!("there are more than {} MB between the form's values", MOST_BETWEEN >> 20);
+            Err(Problem::too_large(detail))
+        }
+        Err(_) if flow.stalled.load(Ordering::Relaxed) => {
+            let detail =
+                format!("no byte came for {} s, or fewer than {SLOWEST} a second", silence.as_secs());
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
+        }
+        taken => taken,
     }
-    if taken.is_err() && stalled.load(Ordering::Relaxed) {
-        let detail = format!("no byte came for {} s, or fewer than {SLOWEST} a second", silence.as_secs());
-        return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
+}
+
+/// The media type of forms with files.
+const FORM: &str = "multipart/form-data";
+
+/// How a body comes in.
+#[derive(Default)]
+struct Flow {
+    /// Bytes since the last ones that were taken.
+    held: AtomicU64,
+    /// What ended it, if that was none of the reader's doing.
+    stalled: AtomicBool,
+    too_long: AtomicBool,
+    too_much_between: AtomicBool,
+}
+
+impl Flow {
+    /// What came so far is no longer held.
+    fn taken(&self) {
+        self.held.store(0, Ordering::Relaxed);
     }
-    taken
 }
 
 /// A body that fails, and says so, when it brings nothing for so long, or too little since it began, or more than `most`
-/// bytes: what is between the fields of a form is held in memory.
-fn patient(
-    body: Body,
-    silence: Duration,
-    most: u64,
-    (stalled, too_long): (Arc<AtomicBool>, Arc<AtomicBool>),
-) -> Body {
+/// bytes, or more than `most_held` of which nothing is taken.
+fn patient(body: Body, silence: Duration, (most, most_held): (u64, u64), flow: Arc<Flow>) -> Body {
     let (stream, since) = (body.into_data_stream(), Instant::now());
     Body::from_stream(stream::unfold((stream, 0), move |(mut stream, mut bytes)| {
-        let (stalled, too_long) = (stalled.clone(), too_long.clone());
+        let flow = flow.clone();
         async move {
+            // Who reads a form takes in all that is there before it looks at it: now it looks.
+            tokio::task::yield_now().await;
             let due = since + silence + Duration::from_secs(bytes / SLOWEST);
-            match tokio::time::timeout_at(due.min(Instant::now() + silence), stream.next()).await {
-                Ok(next) => {
-                    bytes +=
-                        next.as_ref().map_or(0, |next| next.as_ref().map_or(0, |next| next.len() as u64));
-                    if bytes > most {
-                        too_long.store(true, Ordering::Relaxed);
-                        return Some((Err(axum::Error::new("too long")), (stream, bytes)));
-                    }
-                    next.map(|next| (next, (stream, bytes)))
-                }
-                Err(_) => {
-                    stalled.store(true, Ordering::Relaxed);
-                    Some((Err(axum::Error::new("silent for too long")), (stream, bytes)))
+            let next = tokio::time::timeout_at(due.min(Instant::now() + silence), stream.next()).await;
+            let Ok(next) = next else {
+                flow.stalled.store(true, Ordering::Relaxed);
+                return Some((Err(axum::Error::new("silent for too long")), (stream, bytes)));
+            };
+            let more = next.as_ref().map_or(0, |next| next.as_ref().map_or(0, |next| next.len() as u64));
+            bytes += more;
+            let held = more + flow.held.fetch_add(more, Ordering::Relaxed);
+            for (is_over, flag) in
+                [(bytes > most, &flow.too_long), (held > most_held, &flow.too_much_between)]
+            {
+                if is_over {
+                    flag.store(true, Ordering::Relaxed);
+                    return Some((Err(axum::Error::new("too long")), (stream, bytes)));
                 }
             }
+            next.map(|next| (next, (stream, bytes)))
         }
     }))
 }
 
-async fn by_kind(app: &Arc<App>, kind: &str, request: Request) -> Result<Upload, Problem> {
-    if kind.starts_with("multipart/form-data") {
-        return form(app, request).await;
+async fn by_kind(app: &Arc<App>, kind: &str, request: Request, flow: &Flow) -> Result<Upload, Problem> {
+    if kind.starts_with(FORM) {
+        return form(app, request, flow).await;
     }
     if kind.starts_with("application/json") {
         return json(app, request).await;
@@ -171,7 +201,7 @@ fn too_many_bytes(limit: u64) -> Problem {
     Problem::too_large(format!("the picture, its mask included, is larger than {} MB", limit >> 20))
 }
 
-async fn form(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
+async fn form(app: &Arc<App>, request: Request, flow: &Flow) -> Result<Upload, Problem> {
     let mut form =
         Multipart::from_request(request, &()).await.map_err(|error| malformed(&error.body_text()))?;
     let (mut image, mut mask) = (None, None);
@@ -179,6 +209,7 @@ async fn form(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
     let mut left = limit;
     let (mut options, mut spent) = (Options::new(), 0);
     while let Some(mut field) = form.next_field().await.map_err(broken)? {
+        flow.taken();
         let option = field.name().unwrap_or_default().to_string();
         let picture = match option.as_str() {
             "image" => Some(&mut image),
@@ -190,9 +221,14 @@ async fn form(app: &Arc<App>, request: Request) -> Result<Upload, Problem> {
                 let detail = format!("there are several fields `{option}`: one request restores one picture");
                 return Err(malformed(&detail));
             }
+            let named = field.file_name().is_some_and(|name| !name.is_empty());
             let file = place.insert(Incoming::new(app, field.file_name().unwrap_or_default())?);
             while let Some(bytes) = field.chunk().await.map_err(broken)? {
+                flow.taken();
                 file.push(&bytes, &mut left, limit)?;
+            }
+            if option == MASK && named && file.picture.bytes == 0 {
+                return Err(malformed("the file of the field `mask` is empty"));
             }
             continue;
         }

@@ -155,6 +155,34 @@ fn a_form_is_no_longer_than_a_picture_may_be() {
     assert_eq!(answer.status, 413);
     assert!(answer.detail().contains("the request is longer than 1 MB"), "{}", answer.text());
     assert_ne!(post(1000).status, 413);
+    // Long before that, where the limit is high; a picture of the same length is looked at.
+    let (server, _data) = self::server(|_| {});
+    let post = |start: &[u8], fill: u8| {
+        let body = [start, &vec![fill; 5 << 20], b"\r\n--B--\r\n"].concat();
+        send(server.address, "POST", "/v1/restorations", &[FORM], &body)
+    };
+    let answer = post(b"--B\r\nContent-Disposition: form-data; name=\"", b'x');
+    assert_eq!(answer.status, 413);
+    assert!(answer.detail().contains("between the form's values"), "{}", answer.text());
+    let answer = post(b"--B\r\nContent-Disposition: form-data; name=\"image\"\r\n\r\n", 0);
+    assert_eq!(answer.status, 415);
+    // A mask that was brought and is empty is no mask that was left out.
+    let mask = |name: &str| {
+        let body = form("a.png", &picture(), &[]);
+        let end = body.len() - b"--B--\r\n".len();
+        let part = format!(
+            "--B\r\nContent-Disposition: form-data; name=\"mask\"; filename=\"{name}\"\r\n\r\n\r\n--B--\r\n"
+        );
+        send(server.address, "POST", "/v1/restorations", &[FORM], &[&body[..end], part.as_bytes()].concat())
+    };
+    assert_eq!(mask("").status, 202);
+    let answer = mask("m.png");
+    assert_eq!(
+        (answer.status, answer.detail().contains("`mask` is empty")),
+        (400, true),
+        "{}",
+        answer.text()
+    );
 }
 
 #[test]

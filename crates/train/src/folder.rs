@@ -20,6 +20,8 @@ const CONFIG: &str = "config";
 const BEST: &str = "best";
 const PICTURES: &str = "pictures";
 const SUM: &str = "sum";
+/// Keeps other runs out.
+const LOCK: &str = ".lock";
 
 /// A folder that one run at a time works in.
 pub struct Folder {
@@ -27,6 +29,8 @@ pub struct Folder {
     name: &'static str,
     config: String,
     keep: usize,
+    /// Whether there was nothing of this name before.
+    is_new: bool,
     /// Locked as long as the run lives.
     _lock: File,
 }
@@ -74,6 +78,7 @@ impl Folder {
     pub fn open<C: Config>(config: &C, name: &'static str) -> Result<(Self, Option<Saved>), TrainError> {
         let root = config.run().output.clone();
         let checkpoints = root.join("checkpoints");
+        let is_new = !root.exists();
         fs::create_dir_all(&checkpoints)
             .map_err(|source| TrainError::Write { file: checkpoints.clone(), source })?;
         let lock = lock(&root)?;
@@ -84,6 +89,7 @@ impl Folder {
             name,
             config: config::anchored(config.table()).to_string(),
             keep: config.run().keep,
+            is_new,
             _lock: lock,
         };
         let saved = folder.last()?;
@@ -99,6 +105,18 @@ impl Folder {
         }
         write_atomic(&folder.root.join("config.toml"), folder.config.as_bytes())?;
         Ok((folder, saved))
+    }
+
+    /// Takes a new folder back where its run cannot begin; what others put into it stays.
+    pub fn abandon(&self) {
+        if !self.is_new {
+            return;
+        }
+        // What cannot be removed is no worse than what was there.
+        let _ = fs::remove_file(self.root.join("config.toml"));
+        let _ = fs::remove_file(self.root.join(LOCK));
+        let _ = fs::remove_dir(self.root.join("checkpoints"));
+        let _ = fs::remove_dir(&self.root);
     }
 
     fn steps(&self) -> Result<Vec<u64>, TrainError> {
@@ -218,7 +236,7 @@ fn write(file: &Path, checkpoint: &Checkpoint) -> Result<(), TrainError> {
 
 /// Two runs in one folder would take each other's checkpoints away.
 fn lock(root: &Path) -> Result<File, TrainError> {
-    let file = root.join(".lock");
+    let file = root.join(LOCK);
     let lock = File::create(&file).map_err(|source| TrainError::Write { file: file.clone(), source })?;
     match lock.try_lock() {
         Err(fs::TryLockError::WouldBlock) => Err(TrainError::Busy { folder: root.to_path_buf() }),

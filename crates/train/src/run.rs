@@ -106,6 +106,11 @@ impl<N: Module + Sync> Run<N> {
         Ok(Self { network, keys, device, optimizer, best, pictures, folder, run, rates, place, loss_tag })
     }
 
+    /// Takes the folder back where nothing can be trained.
+    pub fn abandon(&self) {
+        self.folder.abandon();
+    }
+
     /// With only the part of the network at this place as weights for use.
     pub fn for_use(self, place: &'static str) -> Self {
         Self { place: Some(place), ..self }

@@ -37,8 +37,9 @@ pub fn train(
     let recipe = recipe(&config.degradation.recipe)?;
     let pictures = Pictures::open(&config.data.folders, &config.data.open(), report)?;
     pictures.fill(config.run.batch)?;
-    // Pictures are reduced to a quarter.
-    let held_out = HeldOut::open(&config.validation, sizes.multiple_px().max(4), device, report)?;
+    // Both what the network makes and a quarter have to be whole.
+    let multiple = least_common_multiple(sizes.multiple_px() * sizes.upscale(), 4);
+    let held_out = HeldOut::open(&config.validation, multiple, device, report)?;
     let measured_by = if config.degradation.recipe == TRAINING { preset("medium") } else { recipe.clone() };
     let measure = Measure::new(&held_out, &measured_by)?;
     // Told before anything is written.
@@ -86,6 +87,10 @@ pub fn train(
         &mut { tell },
     )?;
     Ok(())
+}
+
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    (1..=b).map(|times| a * times).find(|multiple| multiple.is_multiple_of(b)).unwrap_or(a * b)
 }
 
 /// What a network is given: one that does not enlarge gets the picture at its final size.

@@ -135,7 +135,8 @@ pub fn train_prior(
     let opened = encoder.open(report)?;
     let pictures = opened.inventory();
     let run = Run::start(config, PriorTraining::TRAINER, start, &device, |params| sizes.build(params))?;
-    let Sets { mut train, held_out, shown } = encoder.sets(opened, &objective, run.batches(), report)?;
+    let sets = encoder.sets(opened, &objective, run.batches(), report);
+    let Sets { mut train, held_out, shown } = sets.inspect_err(|_| run.abandon())?;
     let drawing = Drawing {
         side: config.data.side_cells,
         count: config.run.batch,
@@ -294,8 +295,8 @@ impl Task<'_> {
     ) -> Result<(), TrainError> {
         let (config, objective) = (self.config, &self.objective);
         let pictures = opened.inventory();
-        let Sets { mut train, held_out, shown } =
-            self.encoder.sets(opened, objective, run.batches(), report)?;
+        let sets = self.encoder.sets(opened, objective, run.batches(), report);
+        let Sets { mut train, held_out, shown } = sets.inspect_err(|_| run.abandon())?;
         let drawing = Drawing {
             side: config.data.side_cells,
             count: config.run.batch,

@@ -5,6 +5,7 @@ use super::faces::{Faces, Restored};
 use super::seeds::Seeds;
 use super::settings;
 use crate::args::Restore;
+use crate::doubts;
 use anyhow::{Result, bail};
 use diffbir::catalog::Task;
 use diffbir::geometry::MAX_OUTPUT_PIXELS;
@@ -90,6 +91,9 @@ impl<'a> Restorer<'a> {
     ) -> Result<Self> {
         chosen.doubts.iter().for_each(|doubt| say(doubt));
         let model = &chosen.model;
+        if let Some(lacking) = doubts::of_lacking(&model.lacking) {
+            say(&format!("warning: stage 1 {lacking}"));
+        }
         let options = settings::options((arguments, regions), model, task, say)?;
         let seeds = Seeds::new(arguments, chosen.set, task)?;
         let faces = Faces::new(arguments, chosen, (device, &options), say)?;

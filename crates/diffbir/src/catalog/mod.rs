@@ -194,6 +194,14 @@ pub fn strangers(file: &WeightFile, path: &Path) -> Result<Vec<String>, WeightEr
     official::strangers(file.network, path)
 }
 
+/// What the stage 1 of a file at `path` lacks that its network computes for itself.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn lacking(file: &WeightFile, path: &Path) -> Result<Vec<String>, WeightError> {
+    official::lacking(file.network, path)
+}
+
 /// The set of this name.
 pub fn set(name: &str) -> Option<&'static Set> {
     SETS.iter().find(|set| set.name == name)

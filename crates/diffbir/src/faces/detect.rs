@@ -152,7 +152,7 @@ impl Detector {
 /// Which RetinaFace a file holds.
 fn config_of(file: &Checkpoint) -> Result<RetinaFaceConfig, WeightError> {
     let (mobile, resnet) = (RetinaFaceConfig::mobile(), RetinaFaceConfig::resnet50());
-    let is_mobile = file.contains("body.stage1.0.0.weight");
+    let is_mobile = file.entries().any(|(name, ..)| name.starts_with("body.stage"));
     let config = if is_mobile { mobile } else { resnet };
     file.expect(&keys_of(|params| config.build(params))?)?;
     Ok(config)

@@ -129,8 +129,11 @@ impl Checkpoint {
     /// none are left out.
     pub fn renamed(&self, rule: impl Fn(&str, &[usize]) -> Option<(String, Vec<usize>)>) -> Self {
         let mut tensors = BTreeMap::new();
-        for (old, tensor) in &self.tensors {
-            let Some((new, shape)) = rule(old, &tensor.shape) else { continue };
+        let ruled =
+            self.tensors.iter().filter_map(|(old, tensor)| Some((old, tensor, rule(old, &tensor.shape)?)));
+        // What the rule knows comes before what has such a name already.
+        let (kept, moved): (Vec<_>, Vec<_>) = ruled.partition(|(old, _, (new, _))| *old == new);
+        for (old, tensor, (new, shape)) in moved.into_iter().chain(kept) {
             // A place that is taken is no place for another: that stays where it is refused by name.
             let mut new = if tensors.contains_key(&new) { old.clone() } else { new };
             while tensors.contains_key(&new) {
@@ -171,9 +174,14 @@ impl Checkpoint {
         let Some(first) = parts.first() else { return };
         let Some(formats) = parts.iter().map(|part| part.format).collect::<Option<Vec<_>>>() else { return };
         let fit = |part: &Stored| part.shape == first.shape;
-        // One that is there already stays: its parts are then tensors that nobody knows.
-        if first.shape.is_empty() || !parts.iter().all(fit) || self.tensors.contains_key(&joined) {
+        if first.shape.is_empty() || !parts.iter().all(fit) || from.contains(&joined) {
             return;
+        }
+        // One that is there already makes room, and is then a tensor that nobody knows.
+        if let Some(mut other) = self.tensors.remove(&joined) {
+            other.own =
+                other.own.or_else(|| Some((format!("{}{joined}", self.place).into(), other.shape.clone())));
+            self.tensors.insert(format!("{joined}'"), other);
         }
         let mut shape = first.shape.clone();
         shape[0] = parts.iter().map(|part| part.shape[0]).sum();
@@ -283,6 +291,12 @@ impl Checkpoint {
         }
         let known: BTreeSet<&str> = network.entries().iter().map(|entry| entry.key.as_str()).collect();
         self.expect_known(|name| known.contains(name))
+    }
+
+    /// The tensors that files of a network hold, that it computes for itself, and that are not there.
+    pub fn lacking(&self, network: &Keys) -> Vec<String> {
+        let computed = network.entries().iter().filter(|entry| entry.is_computed());
+        computed.filter(|entry| !self.contains(&entry.key)).map(|entry| self.whole(&entry.key)).collect()
     }
 
     /// An error if any tensor was not asked for since the file was opened.
@@ -536,8 +550,13 @@ mod tests {
         renamed.join("c".into(), &["b".into(), "missing".into()]);
         assert!(!renamed.contains("c"));
         let mut taken = renamed.clone();
-        taken.join("a".into(), &["b".into(), "a".into()]);
-        assert!(taken.contains("b"), "a name that is taken is no place for what is joined");
+        taken.join("a".into(), &["b".into(), "b".into()]);
+        let told = taken.expect(&crate::params::keys_of(|params| params.unused("a", &[4, 2, 1])).unwrap());
+        assert!(
+            told.unwrap_err()
+                .to_string()
+                .contains("1 tensors that the network does not know, first `a.weight`")
+        );
         renamed.join("c".into(), &["b".into(), "a".into()]);
         let joined = renamed.get("c").unwrap().unwrap();
         assert_eq!(joined, (vec![4, 2, 1], vec![0.0, 0.0, 0.0, 0.0, 1.0, -2.5, 0.125, 3e4]));
