@@ -127,6 +127,11 @@ fn what_a_run_cannot_begin_with_is_named_and_leaves_no_folder() {
     begin(&["stage1", "--device", "cuda:99", "--set", "run.precision=bf16"])
         .stderr(contains("which only the CPU trains in: give --device cpu"));
     assert!(!output.exists());
+    let taken = folder.path().join("taken");
+    std::fs::write(&taken, "a file").unwrap();
+    let latents = ["prior", "--autoencoder", "nano", "--latents", taken.to_str().unwrap()];
+    train(&latents, &data, &output).code(1).stderr(contains("taken"));
+    assert!(!output.exists());
     train(&["stage1"], &data, &other).success();
     let unet = other.to_str().unwrap();
     begin(&["stage2", "--autoencoder", "nano", "--stage1", "nano", "--unet", unet])

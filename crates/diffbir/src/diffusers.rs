@@ -425,9 +425,10 @@ mod tests {
         let data = TensorData::new(vec![1f32], [1]);
         let file = Checkpoint::from_tensors(BTreeMap::from([
             ("add_embedding.weight".to_string(), data.clone()),
-            ("text_model.embeddings.position_ids".to_string(), data),
+            ("text_model.embeddings.position_ids".to_string(), data.clone()),
+            ("other.embeddings.position_ids".to_string(), data),
         ]));
         assert!(unet(&file).contains("add_embedding.weight"));
-        assert_eq!(text(&file).entries().count(), 1);
+        assert_eq!(text(&file).entries().count(), 2);
     }
 }

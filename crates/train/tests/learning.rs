@@ -127,6 +127,35 @@ fn lpips_is_learned_by_and_measured_where_its_weights_are_given() {
     assert!(error.contains("none.safetensors"), "{error}");
 }
 
+/// Held-out pictures are cut to sides that the network's enlargement makes.
+#[test]
+fn it_is_validated_at_any_enlargement() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    pictures(&data);
+    let recipe = folder.path().join("thirds.toml");
+    let simple = "[simple]\nfactor = 3\nblur_sigma_px = [1.0, 1.1]\nnoise_levels = [0.0, 0.1]\n";
+    std::fs::write(&recipe, format!("{simple}jpeg_quality = [90, 91]\nsecond_chance = 0.0\n")).unwrap();
+    let sizes = SrvggConfig { features: 8, convolutions: 2, upscale: 3 };
+    let network = Network { base: "srvgg".into(), sizes: Stage1Config::Srvgg(sizes) };
+    let mut run = config(network, &folder.path().join("run"), &data, 1);
+    run.data.crop_px = 48;
+    run.degradation.recipe = recipe.display().to_string();
+    let mut shown = Vec::new();
+    stage1::train(&run, &Device::flex(), &mut |report| {
+        if let Report::Validation { measured, .. } = report {
+            shown.extend(measured.pictures);
+        }
+    })
+    .unwrap();
+    let sizes = |tag: &str| -> Vec<(usize, usize)> {
+        let pictures = shown.iter().filter(|(name, _)| *name == tag).flat_map(|(_, pictures)| pictures);
+        pictures.map(|picture| picture.size()).collect()
+    };
+    assert!(!sizes("image/gt").is_empty() && sizes("image/pred") == sizes("image/gt"));
+    assert!(sizes("image/gt").iter().all(|(width, height)| width % 3 == 0 && height % 3 == 0));
+}
+
 /// Recipes at full size are for networks that do not enlarge.
 #[test]
 fn recipes_of_all_kinds_are_trained_on_by_networks_that_they_suit() {
