@@ -270,7 +270,7 @@ fn pairs<const N: usize>(names: [(&str, &str); N]) -> Vec<(String, String)> {
 mod tests {
     use super::*;
     use burn::tensor::TensorData;
-    use diffbir_nn::params::{Init, Source};
+    use diffbir_nn::params::{Init, Source, keys_of};
     use std::collections::BTreeMap;
 
     /// What the reference's converter brings each name to (`tests/goldens/make_diffusers.py`).
@@ -350,6 +350,14 @@ mod tests {
             (name, TensorData::new(vec![0f32; side], [1, side]))
         });
         let text = text(&Checkpoint::from_tensors(projections.into()));
+        let key = "model.transformer.resblocks.3.attn.in_proj_weight";
+        let unused = keys_of(|params| params.unused(key, &[3, 2])).unwrap();
+        let told_unused = text.expect(&unused).unwrap_err().to_string();
+        assert!(
+            told_unused.contains("lacks the tensor `text_model.encoder.layers.3.self_attn.k_proj.weight`"),
+            "{told_unused}"
+        );
+        Checkpoint::default().expect(&unused).unwrap();
         let told_text = told(&text, "model.transformer.resblocks.3.attn.in_proj_weight", &[3, 2]);
         assert!(
             told_text.contains("`text_model.encoder.layers.3.self_attn.k_proj.weight` of shape [1, 2]"),

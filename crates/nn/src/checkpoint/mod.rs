@@ -330,7 +330,14 @@ impl Checkpoint {
     }
 
     fn of_shape_if_there(&self, key: &str, shape: &[usize]) -> Result<(), WeightError> {
-        if self.contains(key) { self.of_shape(key, shape).map(drop) } else { Ok(()) }
+        if self.contains(key) {
+            return self.of_shape(key, shape).map(drop);
+        }
+        // Of one that is joined from parts, all are there or none.
+        let origin = self.origin.as_ref().and_then(|origin| origin(key, shape));
+        let parts = origin.map_or(Vec::new(), |(names, _)| if names.len() > 1 { names } else { Vec::new() });
+        let is_begun = self.tensors.keys().any(|name| parts.contains(&self.whole(name)));
+        if is_begun { Err(self.missing(key, shape)) } else { Ok(()) }
     }
 
     fn of_shape(&self, key: &str, shape: &[usize]) -> Result<&Stored, WeightError> {
