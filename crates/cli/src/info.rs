@@ -10,7 +10,7 @@ use diffbir::catalog::{fault, fault_of_diffusers, is_beside_networks};
 use diffbir::config::CONFIG_KEY;
 use diffbir::diffusers;
 use diffbir::faces::Detector;
-use diffbir_imaging::DecodeError;
+use diffbir_imaging::{DecodeError, FORMATS};
 use diffbir_metrics::Niqe;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::keys_of;
@@ -60,7 +60,7 @@ fn describe(file: &Path) -> Result<String> {
         let bytes = std::fs::read(file).with_context(cannot_be_read)?;
         return match diffbir_imaging::describe(&bytes, &name) {
             Err(DecodeError::NotAPicture { .. }) => bail!(
-                "{name}: is neither a picture in PNG, JPEG, WebP, TIFF or BMP nor a model file (safetensors or PyTorch)"
+                "{name}: is neither a picture in {FORMATS} nor a model file (safetensors or PyTorch)"
             ),
             described => Ok(described?),
         };

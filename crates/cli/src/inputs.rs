@@ -3,15 +3,12 @@
 use crate::outputs::{NOT_WRITTEN, SUFFIX, Target};
 use crate::paths::{Kind, folder_of, kind, place};
 use anyhow::{Context, Result, bail, ensure};
+use diffbir_imaging::EXTENSIONS;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// Names that a folder is searched for, beside pictures whose names have no ending. A file that is named itself is taken
-/// whatever its name.
-const EXTENSIONS: [&str; 9] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "bmp"];
 
 /// By which a picture's format is known.
 const START_BYTES: u64 = 32;
@@ -134,6 +131,7 @@ impl Found {
                 continue;
             }
             let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+            // A file that is named itself is taken whatever its name.
             if EXTENSIONS.contains(&extension.as_str())
                 || extension.is_empty() && path.is_file() && is_picture(&path)
             {

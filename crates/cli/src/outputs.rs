@@ -15,8 +15,7 @@ use std::path::{Component, Path, PathBuf, is_separator};
 /// Behind the name of a result that lies beside its source.
 pub const SUFFIX: &str = "_restored";
 
-/// Endings of pictures that are not written, and but for BMP and JPEG not read: a folder is hardly meant by
-/// them.
+/// Endings of pictures that are not written, some of them read: a folder is hardly meant by them.
 pub const NOT_WRITTEN: [&str; 28] = [
     "bmp", "gif", "jpe", "jfif", "avif", "heic", "heif", "jxl", "jp2", "tga", "ppm", "pgm", "pbm", "pnm",
     "ico", "hdr", "exr", "psd", "dng", "cr2", "cr3", "nef", "arw", "orf", "pef", "raf", "rw2", "svg",

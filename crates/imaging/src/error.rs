@@ -1,5 +1,6 @@
 //! What can be wrong with a picture, said for the person.
 
+use crate::decode::FORMATS;
 use std::io;
 
 /// Why a file could not be read as a picture. Each names the file.
@@ -30,7 +31,7 @@ pub enum DecodeError {
         hint: String,
     },
     /// Not a picture.
-    #[error("{file}: is not a picture in PNG, JPEG, WebP, TIFF or BMP, whatever its name says")]
+    #[error("{file}: is not a picture in {FORMATS}, whatever its name says")]
     NotAPicture {
         /// The file.
         file: String,

@@ -40,6 +40,7 @@ where
     bytes.into_inner()
 }
 
+#[cfg(not(feature = "raw"))]
 #[test]
 fn a_camera_raw_with_a_thumbnail_in_front_is_refused() {
     let mut bytes = Cursor::new(Vec::new());

@@ -89,6 +89,8 @@ pub fn media_type(extension: &str) -> &'static str {
         "webp" => "image/webp",
         "tiff" => "image/tiff",
         "bmp" => "image/bmp",
+        "jxl" => "image/jxl",
+        "heic" => "image/heic",
         _ => "application/octet-stream",
     }
 }

@@ -147,9 +147,12 @@ fn failure(error: anyhow::Error) -> Failure {
     }
 }
 
+/// Endings of files that browsers show.
+const SHOWN: [&str; 4] = ["png", "jpg", "webp", "bmp"];
+
 /// A picture as PNG, where browsers cannot show its file.
 fn view_of(bytes: &[u8], photo: &Photo) -> Result<Option<Vec<u8>>> {
-    if extension_of(bytes) != Some("tiff") {
+    if extension_of(bytes).is_some_and(|extension| SHOWN.contains(&extension)) {
         return Ok(None);
     }
     let encoded = diffbir_imaging::Encoded {

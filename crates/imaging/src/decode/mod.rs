@@ -1,8 +1,14 @@
 //! From a file's bytes to a photograph. What a file is follows from its content, never from its name.
 
 mod bmp;
+#[cfg(feature = "heic")]
+mod heic;
 mod jpeg;
+mod jxl;
+mod kind;
 mod png;
+#[cfg(feature = "raw")]
+mod raw;
 mod refused;
 mod scan;
 mod tiff;
@@ -14,7 +20,10 @@ use crate::photo::{Photo, Samples};
 use crate::profile::{Profile, Reading};
 use image::codecs::{bmp::BmpDecoder, jpeg::JpegDecoder, tiff::TiffDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, Limits};
+use jxl::Jxl;
+use kind::Kind;
+pub use kind::{EXTENSIONS, FORMATS};
 use std::io::Cursor;
 use std::path::Path;
 
@@ -80,72 +89,93 @@ pub fn decode(path: &Path) -> Result<Photo, DecodeError> {
 
 /// Width and height that a file's bytes claim; pixels are not decoded.
 pub fn size(bytes: &[u8], file: &str) -> Result<(u32, u32), DecodeError> {
-    let format = picture_format(bytes, file)?;
+    let kind = kind_of(bytes, file)?;
     let reader = Cursor::new(bytes);
-    let size = match format {
-        ImageFormat::Png => png::decoder(bytes).map(|decoder| decoder.dimensions()),
-        ImageFormat::Jpeg => JpegDecoder::new(reader).map(|decoder| decoder.dimensions()),
-        ImageFormat::WebP => WebPDecoder::new(reader).map(|decoder| decoder.dimensions()),
-        ImageFormat::Tiff => match tiff::GreyWithOpacity::of(bytes) {
+    let own = |error: ImageError| Refusal::of(error);
+    let size = match kind {
+        Kind::Png => png::decoder(bytes).map(|decoder| decoder.dimensions()).map_err(own),
+        Kind::Jpeg => JpegDecoder::new(reader).map(|decoder| decoder.dimensions()).map_err(own),
+        Kind::WebP => WebPDecoder::new(reader).map(|decoder| decoder.dimensions()).map_err(own),
+        Kind::Tiff => match tiff::GreyWithOpacity::of(bytes) {
             Some(decoder) => Ok(decoder.dimensions()),
-            None => TiffDecoder::new(reader).map(|decoder| decoder.dimensions()),
+            None => TiffDecoder::new(reader).map(|decoder| decoder.dimensions()).map_err(own),
         },
-        _ => BmpDecoder::new(reader).map(|decoder| decoder.dimensions()),
+        Kind::Bmp => BmpDecoder::new(reader).map(|decoder| decoder.dimensions()).map_err(own),
+        Kind::Jxl => Jxl::open(bytes).map(|decoder| decoder.dimensions()),
+        #[cfg(feature = "heic")]
+        Kind::Heic => heic::size(bytes),
+        #[cfg(feature = "raw")]
+        Kind::Raw => raw::size(bytes),
     }
-    .map_err(|error| Refusal::of(error).in_file(file))?;
+    .map_err(|refusal| refusal.in_file(file))?;
     check_size(size, file)?;
     Ok(size)
 }
 
 /// The usual ending of names for what a file's bytes are, where they are a picture that is decoded.
 pub fn extension_of(bytes: &[u8]) -> Option<&'static str> {
-    Some(match format_of(bytes)? {
-        ImageFormat::Png => "png",
-        ImageFormat::Jpeg => "jpg",
-        ImageFormat::WebP => "webp",
-        ImageFormat::Tiff => "tiff",
-        _ => "bmp",
-    })
+    Kind::of(bytes).map(Kind::extension)
 }
 
 /// The format of a file's bytes, if they are a picture that is decoded.
-fn picture_format(bytes: &[u8], file: &str) -> Result<ImageFormat, DecodeError> {
+fn kind_of(bytes: &[u8], file: &str) -> Result<Kind, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty { file: file.into() });
     }
     refused::check(bytes).map_err(|refusal| refusal.in_file(file))?;
-    format_of(bytes).ok_or_else(|| DecodeError::NotAPicture { file: file.into() })
+    Kind::of(bytes).ok_or_else(|| DecodeError::NotAPicture { file: file.into() })
 }
 
 /// Decodes a file's bytes; `file` is its name in errors.
 pub fn decode_bytes(bytes: &[u8], file: &str) -> Result<Photo, DecodeError> {
-    let format = picture_format(bytes, file)?;
     let refuse = |refusal: Refusal| refusal.in_file(file);
-    let facts = match format {
-        ImageFormat::Png => png::inspect(bytes),
-        ImageFormat::Jpeg => jpeg::inspect(bytes),
-        ImageFormat::WebP => webp::inspect(bytes),
-        ImageFormat::Tiff => tiff::inspect(bytes),
-        _ => bmp::inspect(bytes),
-    }
-    .map_err(refuse)?;
-    if let Some(size) = facts.size {
-        check_size(size, file)?;
-    }
-    if format == ImageFormat::Jpeg {
-        jpeg::check_whole(bytes).map_err(refuse)?;
-    }
-    let reader = Cursor::new(bytes);
     let failed = |error| Refusal::of(error).in_file(file);
-    let mut photo = match format {
-        ImageFormat::Png => read(png::decoder(bytes).map_err(failed)?, facts, file),
-        ImageFormat::Jpeg => read(JpegDecoder::new(reader).map_err(failed)?, facts, file),
-        ImageFormat::WebP => read(WebPDecoder::new(reader).map_err(failed)?, facts, file),
-        ImageFormat::Tiff => match tiff::GreyWithOpacity::of(bytes) {
-            Some(decoder) => read(decoder, facts, file),
-            None => read(TiffDecoder::new(reader).map_err(failed)?, facts, file),
-        },
-        _ => read(BmpDecoder::new(reader).map_err(failed)?, facts, file),
+    let inspected = |facts: Result<Facts, Refusal>| {
+        let facts = facts.map_err(refuse)?;
+        facts.size.map_or(Ok(()), |size| check_size(size, file))?;
+        Ok::<_, DecodeError>(facts)
+    };
+    let reader = Cursor::new(bytes);
+    let mut photo = match kind_of(bytes, file)? {
+        Kind::Png => {
+            let facts = inspected(png::inspect(bytes))?;
+            read(png::decoder(bytes).map_err(failed)?, facts, file)
+        }
+        Kind::Jpeg => {
+            let facts = inspected(jpeg::inspect(bytes))?;
+            jpeg::check_whole(bytes).map_err(refuse)?;
+            read(JpegDecoder::new(reader).map_err(failed)?, facts, file)
+        }
+        Kind::WebP => {
+            let facts = inspected(webp::inspect(bytes))?;
+            read(WebPDecoder::new(reader).map_err(failed)?, facts, file)
+        }
+        Kind::Tiff => {
+            let facts = inspected(tiff::inspect(bytes))?;
+            match tiff::GreyWithOpacity::of(bytes) {
+                Some(decoder) => read(decoder, facts, file),
+                None => read(TiffDecoder::new(reader).map_err(failed)?, facts, file),
+            }
+        }
+        Kind::Bmp => {
+            let facts = inspected(bmp::inspect(bytes))?;
+            read(BmpDecoder::new(reader).map_err(failed)?, facts, file)
+        }
+        Kind::Jxl => {
+            let decoder = Jxl::open(bytes).map_err(refuse)?;
+            let facts = inspected(decoder.inspect())?;
+            read(decoder, facts, file)
+        }
+        #[cfg(feature = "heic")]
+        Kind::Heic => {
+            let (picture, facts) = heic::decode(bytes, file)?;
+            photo(picture, facts, file)
+        }
+        #[cfg(feature = "raw")]
+        Kind::Raw => {
+            let (picture, facts) = raw::decode(bytes, file)?;
+            photo(picture, facts, file)
+        }
     }?;
     if let Some(icc) = &photo.metadata.icc {
         match Profile::read(icc, photo.channels) {
@@ -157,18 +187,6 @@ pub fn decode_bytes(bytes: &[u8], file: &str) -> Result<Photo, DecodeError> {
         }
     }
     Ok(photo)
-}
-
-/// One of the formats that are decoded.
-fn format_of(bytes: &[u8]) -> Option<ImageFormat> {
-    use ImageFormat::{Bmp, Jpeg, Png, Tiff, WebP};
-    // The library does not know the start of TIFFs with long offsets.
-    if bytes.starts_with(b"II+\0") || bytes.starts_with(b"MM\0+") {
-        return Some(Tiff);
-    }
-    let format = image::guess_format(bytes).ok()?;
-    // Texts may begin with the two letters of BMP.
-    ([Jpeg, Png, Tiff, WebP].contains(&format) || format == Bmp && bmp::is(bytes)).then_some(format)
 }
 
 fn check_size((width, height): (u32, u32), file: &str) -> Result<(), DecodeError> {
@@ -184,7 +202,7 @@ fn check_size((width, height): (u32, u32), file: &str) -> Result<(), DecodeError
 /// What a picture's file is, in one line for a person.
 pub fn describe(bytes: &[u8], file: &str) -> Result<String, DecodeError> {
     let photo = decode_bytes(bytes, file)?;
-    let format = format_of(bytes).map_or("picture", |format| format.extensions_str()[0]);
+    let format = extension_of(bytes).unwrap_or("picture");
     let has = |block: &Option<Vec<u8>>, name: &str| block.as_ref().map(|_| name.to_string());
     let mut parts = vec![
         format.to_uppercase(),
@@ -203,12 +221,18 @@ pub fn describe(bytes: &[u8], file: &str) -> Result<String, DecodeError> {
     Ok(parts.join(", "))
 }
 
-fn read<D: ImageDecoder>(mut decoder: D, facts: Facts, file: &str) -> Result<Photo, DecodeError> {
+/// Metadata of a picture that its container has turned already.
+fn upright(mut metadata: Metadata) -> Metadata {
+    metadata.take_orientation();
+    metadata
+}
+
+fn read<D: ImageDecoder>(mut decoder: D, mut facts: Facts, file: &str) -> Result<Photo, DecodeError> {
     let failed = |error| Refusal::of(error).in_file(file);
     let (width, height) = decoder.dimensions();
     check_size((width, height), file)?;
     // Metadata that cannot be read is no reason to refuse the pixels.
-    let mut metadata = facts.metadata;
+    let mut metadata = std::mem::take(&mut facts.metadata);
     metadata.icc = metadata.icc.or_else(|| decoder.icc_profile().ok().flatten());
     metadata.exif = metadata.exif.or_else(|| decoder.exif_metadata().ok().flatten());
     // Some writers put JPEG's signature in front in other formats too.
@@ -228,6 +252,12 @@ fn read<D: ImageDecoder>(mut decoder: D, facts: Facts, file: &str) -> Result<Pho
     };
     let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
     picture.apply_orientation(orientation);
+    photo(picture, Facts { metadata, ..facts }, file)
+}
+
+/// A photograph of upright pixels.
+fn photo(picture: DynamicImage, facts: Facts, file: &str) -> Result<Photo, DecodeError> {
+    let metadata = facts.metadata;
     let (width_px, height_px) = (picture.width() as usize, picture.height() as usize);
     let (channels, samples, alpha) = planes(picture).map_err(|refusal| refusal.in_file(file))?;
     let mut photo = Photo { width_px, height_px, channels, samples, alpha, metadata, profile: None };

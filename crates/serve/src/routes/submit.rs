@@ -36,7 +36,7 @@ pub struct Wait {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes a form")]
 pub struct Form {
-    /// PNG, JPEG, WebP, TIFF or BMP.
+    /// PNG, JPEG, WebP, TIFF, BMP or JPEG XL.
     #[schema(value_type = String, format = Binary)]
     image: Vec<u8>,
 }
@@ -45,7 +45,7 @@ pub struct Form {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes a body")]
 pub struct JsonForm {
-    /// PNG, JPEG, WebP, TIFF or BMP, as base64 or as a `data:` address of it.
+    /// PNG, JPEG, WebP, TIFF, BMP or JPEG XL, as base64 or as a `data:` address of it.
     image: String,
     /// What the picture is called.
     name: Option<String>,

@@ -3,6 +3,7 @@
 
 use super::error::DataError;
 use super::{shard, table};
+use diffbir_imaging::EXTENSIONS;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::fs::File;
@@ -308,15 +309,13 @@ fn extension(path: &Path) -> String {
     path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase()
 }
 
-/// Names of pictures; those of the second row cannot be read, and whoever trains hears why.
-const EXTENSIONS: [&str; 13] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "bmp", //
-    "heic", "heif", "avif", "jxl",
-];
+/// Names of pictures that are not read by every build, or by none; whoever trains hears why.
+const NOT_READ: [&str; 3] = ["heic", "heif", "avif"];
 
 /// Whether a name is a picture's.
 pub(super) fn is_picture(path: &Path) -> bool {
-    EXTENSIONS.contains(&extension(path).as_str())
+    let extension = extension(path);
+    EXTENSIONS.contains(&extension.as_str()) || NOT_READ.contains(&extension.as_str())
 }
 
 /// The pictures in a folder and its sub-folders, by path: the order of a folder's entries differs between

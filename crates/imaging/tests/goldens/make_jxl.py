@@ -1,0 +1,97 @@
+"""Small JPEG XL and HEIC files, and what other decoders make of them.
+
+    python make_jxl.py
+
+Needs Pillow, pillow-jxl-plugin, pillow-heif, imagecodecs, numpy and safetensors from PyPI. The picture has 37 x 29 pixels of
+three channels: smooth ramps with a bright disc, so that a lossy file stays small. Files go to jxl/ and heic/,
+pixels to jxl.safetensors: `NAME` as [height, width, channels], in 8 or 16 bits, upright.
+"""
+
+import io
+import os
+
+import imagecodecs
+import numpy as np
+import pillow_heif
+import pillow_jxl  # noqa: F401, registers the format
+from PIL import Image
+from safetensors.numpy import save_file
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+WIDTH, HEIGHT = 37, 29
+
+
+def picture():
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    disc = 90 * ((x - 20) ** 2 + (y - 12) ** 2 < 60)
+    rgb = np.stack([x * 4 + disc, y * 5 + 30, (x + y) * 2 + 40 - disc // 3], axis=-1)
+    return np.clip(rgb, 0, 255).astype(np.uint8)
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[0x010F] = "maker"
+    tags[0x0112] = orientation
+    return tags.tobytes()
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/></x:xmpmeta>'
+
+
+def main():
+    files, pixels = {}, {}
+
+    def jxl(name, image, exif=None, **options):
+        # The plugin writes the box as it gets it; four bytes say where the TIFF structure begins (ISO/IEC 23008-12, A.2.1).
+        if exif is not None:
+            options["exif"] = bytes(4) + exif.removeprefix(b"Exif\0\0")
+        file = io.BytesIO()
+        image.save(file, "jxl", **options)
+        files[f"jxl/{name}.jxl"] = file.getvalue()
+
+    rgb = picture()
+    alpha = np.broadcast_to(np.arange(WIDTH, dtype=np.uint8) * 6, (HEIGHT, WIDTH))
+    rgba = np.dstack([rgb, alpha])
+    grey = rgb[..., 1]
+    deep = rgb.astype(np.uint16) * 257 + np.arange(WIDTH, dtype=np.uint16)[:, None] % 200
+    jxl("rgb", Image.fromarray(rgb), lossless=True, exif=exif(1), xmp=XMP)
+    pixels["rgb"] = rgb
+    jxl("rgba", Image.fromarray(rgba), lossless=True)
+    pixels["rgba"] = rgba
+    jxl("grey", Image.fromarray(grey), lossless=True)
+    pixels["grey"] = grey[..., None]
+    # Encoded from a JPEG, which the file keeps whole.
+    jpeg = io.BytesIO()
+    Image.fromarray(rgb).save(jpeg, "jpeg", quality=90, subsampling=0)
+    files["jxl/of_jpeg.jxl"] = imagecodecs.jpegxl_encode_jpeg(jpeg.getvalue())
+    pixels["of_jpeg"] = imagecodecs.jpegxl_decode(files["jxl/of_jpeg.jxl"])
+    adobe = imagecodecs.cms_profile("adobergb")
+    jxl("adobe", Image.fromarray(rgb), lossless=True, icc_profile=adobe)
+    jxl("turned", Image.fromarray(rgb), lossless=True, exif=exif(6))
+    pixels["turned"] = np.rot90(rgb, -1)
+    files["jxl/deep.jxl"] = imagecodecs.jpegxl_encode(deep, lossless=True, bitspersample=16)
+    pixels["deep"] = deep
+    files["jxl/lossy.jxl"] = imagecodecs.jpegxl_encode(rgb, distance=1.0)
+    pixels["lossy"] = imagecodecs.jpegxl_decode(files["jxl/lossy.jxl"])
+    files["jxl/animated.jxl"] = imagecodecs.jpegxl_encode(np.stack([rgb, 255 - rgb]), lossless=True)
+
+    def heic(name, image, **options):
+        file = io.BytesIO()
+        pillow_heif.from_pillow(image).save(file, **options)
+        files[f"heic/{name}.heic"] = file.getvalue()
+        pixels[f"heic_{name}"] = np.asarray(pillow_heif.open_heif(file.getvalue()).to_pillow())
+
+    # Without a loss in colours: the decoders differ in how they enlarge halved planes.
+    heic("rgb", Image.fromarray(rgb), quality=80, chroma=444, exif=exif(1), xmp=XMP)
+    heic("turned", Image.fromarray(rgb), quality=80, chroma=444, exif=exif(6))
+    heic("rgba", Image.fromarray(rgba), quality=80, chroma=444)
+    heic("half", Image.fromarray(rgb), quality=80, chroma=420)
+
+    for name, data in files.items():
+        with open(os.path.join(HERE, name), "wb") as file:
+            file.write(data)
+        print(name, len(data))
+    save_file({name: np.ascontiguousarray(value) for name, value in pixels.items()}, os.path.join(HERE, "jxl.safetensors"))
+
+
+main()
