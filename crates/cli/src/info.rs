@@ -59,9 +59,9 @@ fn describe(file: &Path) -> Result<String> {
     if !is_weights {
         let bytes = std::fs::read(file).with_context(cannot_be_read)?;
         return match diffbir_imaging::describe(&bytes, &name) {
-            Err(DecodeError::NotAPicture { .. }) => bail!(
-                "{name}: is neither a picture in {FORMATS} nor a model file (safetensors or PyTorch)"
-            ),
+            Err(DecodeError::NotAPicture { .. }) => {
+                bail!("{name}: is neither a picture in {FORMATS} nor a model file (safetensors or PyTorch)")
+            }
             described => Ok(described?),
         };
     }

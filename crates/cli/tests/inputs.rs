@@ -66,13 +66,28 @@ fn what_a_folder_holds_in_other_formats_is_said() {
     let folder = TempDir::new().unwrap();
     let inputs = folder.path().join("in");
     save(&inputs, "a.png");
-    for name in ["a.HEIC", "b.cr2", "notes.txt"] {
+    for name in ["a.AVIF", "b.psd", "notes.txt"] {
         std::fs::write(inputs.join(name), "not read").unwrap();
     }
     let output = folder.path().join("out");
     restore(&[&inputs, &"-o", &output, &"--upscale", &"1"])
         .success()
         .stderr(contains("2 left out in formats that are not read"));
+}
+
+#[test]
+fn jpeg_xl_is_found_and_becomes_a_png_with_its_metadata() {
+    let folder = TempDir::new().unwrap();
+    let inputs = folder.path().join("in");
+    std::fs::create_dir(&inputs).unwrap();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../imaging/tests/goldens/jxl/rgb.jxl");
+    std::fs::copy(file, inputs.join("a.jxl")).unwrap();
+    let output = folder.path().join("out");
+    restore(&[&inputs, &"-o", &output, &"--upscale", &"1"]).success();
+    assert_eq!(names(&output), ["a.png"]);
+    let result = diffbir_imaging::decode(&output.join("a.png")).unwrap();
+    assert_eq!((result.width_px, result.height_px), (37, 29));
+    assert!(result.metadata.exif.is_some() && result.metadata.xmp.is_some());
 }
 
 #[test]

@@ -25,8 +25,7 @@ pub(super) fn decode(bytes: &[u8], file: &str) -> Result<(DynamicImage, Facts), 
         Some(icc) => Some(icc),
         None => profile_of(&image).map_err(refuse)?,
     };
-    let metadata =
-        upright(Metadata { exif: metadata.exif, xmp: metadata.xmp, icc, ..Metadata::default() });
+    let metadata = upright(Metadata { exif: metadata.exif, xmp: metadata.xmp, icc, ..Metadata::default() });
     let premultiplied = image.alpha.as_ref().is_some_and(|alpha| alpha.premultiplied);
     // Pictures without colour planes come out with three equal channels.
     let grey = image.chroma_format_idc == 0;
@@ -45,9 +44,15 @@ fn pixels(image: &DecodedImage) -> Result<DynamicImage, HeifError> {
     let (width, height) = (image.width as u32, image.height as u32);
     let deep = image.bit_depth_luma > 8;
     let picture = match (deep, image.alpha.is_some()) {
-        (false, false) => ImageBuffer::from_raw(width, height, image.to_rgb8()?.data).map(DynamicImage::ImageRgb8),
-        (false, true) => ImageBuffer::from_raw(width, height, image.to_rgba8()?.data).map(DynamicImage::ImageRgba8),
-        (true, false) => ImageBuffer::from_raw(width, height, image.to_rgb16()?.data).map(DynamicImage::ImageRgb16),
+        (false, false) => {
+            ImageBuffer::from_raw(width, height, image.to_rgb8()?.data).map(DynamicImage::ImageRgb8)
+        }
+        (false, true) => {
+            ImageBuffer::from_raw(width, height, image.to_rgba8()?.data).map(DynamicImage::ImageRgba8)
+        }
+        (true, false) => {
+            ImageBuffer::from_raw(width, height, image.to_rgb16()?.data).map(DynamicImage::ImageRgb16)
+        }
         (true, true) => {
             ImageBuffer::from_raw(width, height, image.to_rgba16()?.data).map(DynamicImage::ImageRgba16)
         }

@@ -80,7 +80,12 @@ impl Jxl {
         metadata.icc = (!is_srgb).then(|| self.image.rendered_icc());
         let premultiplied =
             header.ec_info.iter().find_map(|extra| extra.alpha_associated()).unwrap_or_default();
-        Ok(Facts { metadata: upright(metadata), size: Some(self.dimensions()), premultiplied, ..Facts::default() })
+        Ok(Facts {
+            metadata: upright(metadata),
+            size: Some(self.dimensions()),
+            premultiplied,
+            ..Facts::default()
+        })
     }
 
     fn is_deep(&self) -> bool {
@@ -129,7 +134,11 @@ impl ImageDecoder for Jxl {
         } else {
             stream.write_to_buffer(buffer)
         };
-        if written == buffer.len() { Ok(()) } else { Err(failed("its channels do not fit its header".into())) }
+        if written == buffer.len() {
+            Ok(())
+        } else {
+            Err(failed("its channels do not fit its header".into()))
+        }
     }
 
     fn read_image_boxed(self: Box<Self>, buffer: &mut [u8]) -> ImageResult<()> {

@@ -1,10 +1,10 @@
 """Small JPEG XL and HEIC files, and what other decoders make of them.
 
-    python make_jxl.py
+    python make_files.py
 
 Needs Pillow, pillow-jxl-plugin, pillow-heif, imagecodecs, numpy and safetensors from PyPI. The picture has 37 x 29 pixels of
 three channels: smooth ramps with a bright disc, so that a lossy file stays small. Files go to jxl/ and heic/,
-pixels to jxl.safetensors: `NAME` as [height, width, channels], in 8 or 16 bits, upright.
+pixels to files.safetensors: `NAME` as [height, width, channels], in 8 or 16 bits, upright.
 """
 
 import io
@@ -65,10 +65,17 @@ def main():
     Image.fromarray(rgb).save(jpeg, "jpeg", quality=90, subsampling=0)
     files["jxl/of_jpeg.jxl"] = imagecodecs.jpegxl_encode_jpeg(jpeg.getvalue())
     pixels["of_jpeg"] = imagecodecs.jpegxl_decode(files["jxl/of_jpeg.jxl"])
-    adobe = imagecodecs.cms_profile("adobergb")
-    jxl("adobe", Image.fromarray(rgb), lossless=True, icc_profile=adobe)
-    jxl("turned", Image.fromarray(rgb), lossless=True, exif=exif(6))
-    pixels["turned"] = np.rot90(rgb, -1)
+    jpeg = io.BytesIO()
+    Image.fromarray(rgb).save(jpeg, "jpeg", quality=90, subsampling=0, icc_profile=imagecodecs.cms_profile("adobergb"))
+    files["jxl/adobe.jxl"] = imagecodecs.jpegxl_encode_jpeg(jpeg.getvalue())
+    # The encoder takes the orientation into the codestream.
+    jpeg = io.BytesIO()
+    Image.fromarray(rgb).save(jpeg, "jpeg", quality=90, subsampling=0, exif=exif(6))
+    files["jxl/turned.jxl"] = imagecodecs.jpegxl_encode_jpeg(jpeg.getvalue())
+    pixels["turned"] = imagecodecs.jpegxl_decode(files["jxl/turned.jxl"])
+    # EXIF alone turns nothing.
+    jxl("not_turned", Image.fromarray(rgb), lossless=True, exif=exif(6))
+    pixels["not_turned"] = rgb
     files["jxl/deep.jxl"] = imagecodecs.jpegxl_encode(deep, lossless=True, bitspersample=16)
     pixels["deep"] = deep
     files["jxl/lossy.jxl"] = imagecodecs.jpegxl_encode(rgb, distance=1.0)
@@ -91,7 +98,7 @@ def main():
         with open(os.path.join(HERE, name), "wb") as file:
             file.write(data)
         print(name, len(data))
-    save_file({name: np.ascontiguousarray(value) for name, value in pixels.items()}, os.path.join(HERE, "jxl.safetensors"))
+    save_file({name: np.ascontiguousarray(value) for name, value in pixels.items()}, os.path.join(HERE, "files.safetensors"))
 
 
 main()
