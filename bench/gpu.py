@@ -20,7 +20,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import torch
-from reference import networks, sources
+from reference import NAMES, network, sources
 
 
 def on_torch(network, inputs, runs):
@@ -80,16 +80,16 @@ def main():
     print("| | PyTorch f16 | MiB |" + "".join(f" {p} | first | MiB | ratio |" for p in arguments.precisions))
     print("|---" * (3 + 4 * len(arguments.precisions)) + "|")
     with torch.device("cuda"):
-        for name, network, inputs in networks(sources.load(arguments.checkout), arguments.side):
+        module = sources.load(arguments.checkout)
+        for name in NAMES:
             if arguments.only not in name:
                 continue
-            theirs, memory = on_torch(network, inputs, arguments.runs)
+            theirs, memory = on_torch(*network(name, module, arguments.side), arguments.runs)
             row = f"| {name} | {theirs * 1e3:.1f} ms | {memory} |"
             for precision in arguments.precisions:
                 seconds, first, held = ours[name, precision]
                 row += f" {seconds * 1e3:.1f} ms | {first:.1f} s | {held} | {seconds / theirs:.2f} |"
             print(row, flush=True)
-            del network, inputs
             torch.cuda.empty_cache()
 
 

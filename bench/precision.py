@@ -1,17 +1,18 @@
 """A training step with products in f32 and in bf16, in turns: seconds and processor time, medians, spreads, ratios.
 
     cargo bench --workspace --bench steps --no-run
-    python bench/precision.py target/release/deps/steps-HASH [--rounds 5] [--threads 2]
+    python bench/precision.py target/release/deps/steps-HASH [--rounds 5] [--threads 2] [--raw FILE]
 
 The networks are those of `crates/train/benches/steps.rs`. Processor time is that of all threads for a step, the start of the program
 not counted: it says more than seconds where other work runs on the machine.
 """
 
 import argparse
-import os
 import resource
 import statistics
 import subprocess
+
+import raw
 
 NAMES = ["srvgg", "swinir", "autoencoder", "stage2"]
 PRECISIONS = ["f32", "bf16"]
@@ -23,9 +24,9 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--raw", help="file that all times are added to")
     arguments = parser.parse_args()
-    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
-    environment = {**os.environ, **kept, "RAYON_NUM_THREADS": str(arguments.threads)}
+    environment = raw.environment(arguments.threads)
 
     def run(name, precision, steps):
         used = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
@@ -44,7 +45,8 @@ def main():
                 seconds[precision].append(median)
                 processor[precision].append((whole - start) / (STEPS - 1))
         for what, values in [("seconds", seconds), ("processor time", processor)]:
-            shown = [f"{statistics.median(v):.3f} s ({min(v):.3f}-{max(v):.3f})" for v in values.values()]
+            shown = [raw.shown(of) for of in values.values()]
+            raw.add(arguments.raw, {"training step": name, "threads": arguments.threads, "what": what}, values)
             ratio = statistics.median(values["bf16"]) / statistics.median(values["f32"])
             print(f"| {name} | {what} | {shown[0]} | {shown[1]} | {ratio:.2f} |", flush=True)
 

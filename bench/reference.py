@@ -5,17 +5,17 @@
         [--precision f32|bf16] [--only NAME] [--raw FILE]
 
 CHECKOUT is a checkout of https://github.com/XPixelGroup/DiffBIR, commit 3f8b530. Weights are drawn at random on both sides.
-The program runs in float32 and in bf16, the peer in --precision. PyTorch keeps its pictures channels last where that is
+The program runs in the peer's precision, and against PyTorch in float32 in bf16, too. PyTorch keeps its pictures channels last where that is
 faster for it (measured once, before the rounds). The C library is told to keep freed memory, as the program `diffbir` does.
 With --raw every time that was measured is added to FILE, a line of JSON for each row, with date, machine and versions.
 Needs about 16 GB of memory, and openvino, or onnx and onnxruntime, from PyPI for those peers.
 """
 
 import argparse
-import datetime
 import importlib.metadata
-import json
+import multiprocessing
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,6 +26,7 @@ os.environ.setdefault("ATTN_MODE", "sdp")
 GOLDENS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "crates", "models", "tests", "goldens")
 sys.path.insert(0, GOLDENS)
 
+import raw
 import sources
 import torch
 from stage1 import swinir_of
@@ -76,20 +77,24 @@ class Decode(torch.nn.Module):
         return self.decoder(self.post_quant_conv(z))
 
 
-def networks(module, side=512):
-    """Name, network and inputs of each row of the benchmark for pictures of this many pixels a side."""
-    cells = side // 8
+NAMES = ["composite", "swinir", "encode", "decode", "step"]
+
+
+def network(name, module, side=512):
+    """Network and inputs of a row of the benchmark for pictures of this many pixels a side."""
+    cells, draw = side // 8, torch.rand
+    if name == "composite":
+        return Composite(module), (draw(1, 320, cells, cells), draw(1, 1280), draw(1, 77, 1024))
+    if name == "swinir":
+        return swinir_of(module, 180, [6] * 8), (draw(1, 3, side, side),)
+    if name == "encode":
+        return Encode(vae_of(module, 128)), (draw(1, 3, side, side) * 2 - 1,)
+    if name == "decode":
+        return Decode(vae_of(module, 128)), (draw(1, 4, cells, cells),)
     net, config = module("model.controlnet"), unet_config(320, 1024, 64)
-    draw = torch.rand
-    inputs = draw(1, 320, cells, cells), draw(1, 1280), draw(1, 77, 1024)
-    yield "composite", Composite(module), inputs
-    yield "swinir", swinir_of(module, 180, [6] * 8), (draw(1, 3, side, side),)
-    vae = vae_of(module, 128)
-    yield "encode", Encode(vae), (draw(1, 3, side, side) * 2 - 1,)
-    yield "decode", Decode(vae), (draw(1, 4, cells, cells),)
     step = Step(net.ControlNet(hint_channels=4, **config), net.ControlledUnetModel(out_channels=4, **config))
     x, hint, context = draw(2, 4, cells, cells), draw(2, 4, cells, cells), draw(2, 77, 1024)
-    yield "step", step, (x, hint, torch.tensor([499.0, 499.0]), context)
+    return step, (x, hint, torch.tensor([499.0, 499.0]), context)
 
 
 def on_torch(network, inputs, precision, threads):
@@ -140,56 +145,80 @@ def on_onnxruntime(network, inputs, precision, threads):
     return run
 
 
-def machine():
-    lines = [line.split(":", 1) for line in open("/proc/cpuinfo").read().split("\n\n")[0].splitlines()]
-    fields = {key.strip(): value.strip() for key, value in lines}
-    return f"{fields['model name']}, family {fields['cpu family']}, model {fields['model']}, {os.cpu_count()} cores"
-
-
 @torch.no_grad()
+def serve(connection, checkout, name, peer, precision, threads):
+    """In a process of its own: makes the peer's network ready and runs it whenever it is asked to."""
+    run = PEERS[peer](*network(name, sources.load(checkout)), precision, threads)
+    connection.send("ready")
+    while connection.recv():
+        since = time.time()
+        run()
+        connection.send(time.time() - since)
+
+
+class Peer:
+    """The peer's process, which is stopped while nothing is asked of it: its waiting threads would take time from ours."""
+
+    def __init__(self, *what):
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, *what), daemon=True)
+        self.process.start()
+        self.connection.recv()
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def seconds(self):
+        os.kill(self.process.pid, signal.SIGCONT)
+        self.connection.send(True)
+        seconds = self.connection.recv()
+        os.kill(self.process.pid, signal.SIGSTOP)
+        return seconds
+
+    def end(self):
+        os.kill(self.process.pid, signal.SIGCONT)
+        self.connection.send(False)
+        self.process.join()
+
+
+PEERS = {"torch": on_torch, "openvino": on_openvino, "onnxruntime": on_onnxruntime}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("checkout")
     parser.add_argument("program")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peer", choices=["torch", "openvino", "onnxruntime"], default="torch")
+    parser.add_argument("--peer", choices=list(PEERS), default="torch")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--raw", help="file that all times are added to")
     parser.add_argument("--only", default="", help="rows whose names contain this")
     arguments = parser.parse_args()
-    peer = {"torch": on_torch, "openvino": on_openvino, "onnxruntime": on_onnxruntime}[arguments.peer]
-    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
-    environment = {**os.environ, **kept, "RAYON_NUM_THREADS": str(arguments.threads)}
-    print(f"| | f32 | bf16 | {arguments.peer} {arguments.precision} | ratio of f32 | of bf16 |\n|---|---|---|---|---|---|")
+    environment = raw.environment(arguments.threads)
+    kinds = ["f32", "bf16"] if (arguments.peer, arguments.precision) == ("torch", "f32") else [arguments.precision]
+    heads = [*kinds, f"{arguments.peer} {arguments.precision}", *(f"ratio of {precision}" for precision in kinds)]
+    print(f"| {arguments.threads} threads | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}")
 
     def measured(name, precision):
         command = [arguments.program, name, "--runs", "1", "--precision", precision]
         line = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
         return float(line.split(": ")[1].split()[0])
 
-    for name, network, inputs in networks(sources.load(arguments.checkout)):
+    for name in NAMES:
         if arguments.only not in name:
             continue
-        run = peer(network, inputs, arguments.precision, arguments.threads)
-        ours, theirs = {"f32": [], "bf16": []}, []
+        peer = Peer(arguments.checkout, name, arguments.peer, arguments.precision, arguments.threads)
+        ours, theirs = {precision: [] for precision in kinds}, []
         for _ in range(arguments.rounds):
             for precision, seconds in ours.items():
                 seconds.append(measured(name, precision))
-            since = time.time()
-            run()
-            theirs.append(time.time() - since)
-        if arguments.raw:
-            about = {"date": datetime.date.today().isoformat(), "machine": machine(), "threads": arguments.threads}
-            version = importlib.metadata.version(arguments.peer)
-            about |= {"network": name, "peer": f"{arguments.peer} {version} {arguments.precision}"}
-            rounded = lambda seconds: [round(value, 4) for value in seconds]
-            times = {f"diffbir {key}": rounded(seconds) for key, seconds in ours.items()} | {"peer seconds": rounded(theirs)}
-            with open(arguments.raw, "a") as file:
-                print(json.dumps(about | times), file=file)
-        shown = lambda seconds: f"{statistics.median(seconds):.3f} s ({min(seconds):.3f}-{max(seconds):.3f})"
+            theirs.append(peer.seconds())
+        peer.end()
+        version = importlib.metadata.version(arguments.peer)
+        about = {"network": name, "threads": arguments.threads, "peer": f"{arguments.peer} {version} {arguments.precision}"}
+        raw.add(arguments.raw, about, {f"diffbir {key}": seconds for key, seconds in ours.items()} | {"peer": theirs})
         ratios = [f"{statistics.median(seconds) / statistics.median(theirs):.2f}" for seconds in ours.values()]
-        print(f"| {name} | {shown(ours['f32'])} | {shown(ours['bf16'])} | {shown(theirs)} | {' | '.join(ratios)} |", flush=True)
+        print(f"| {name} | {' | '.join(map(raw.shown, [*ours.values(), theirs]))} | {' | '.join(ratios)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A training step of networks of the built-in model's size here and on PyTorch, in turns: medians, spreads, ratios.
 
     cargo bench --workspace --bench steps --no-run
-    python bench/training.py CHECKOUT target/release/deps/steps-HASH [--rounds 5] [--threads 2] [--device vulkan]
+    python bench/training.py CHECKOUT target/release/deps/steps-HASH [--rounds 5] [--threads 2] [--device vulkan] [--raw FILE]
 
 CHECKOUT is a checkout of https://github.com/XPixelGroup/DiffBIR, commit 3f8b530, whose classes are trained on the other side. Forward,
 backward and AdamW in float32 on random numbers: SRVGGNetCompact (batch 4, 32 to 128 pixels), SwinIR (batch 4, 128 pixels, 96
@@ -21,6 +21,7 @@ os.environ.setdefault("ATTN_MODE", "sdp")
 GOLDENS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "crates", "models", "tests", "goldens")
 sys.path.insert(0, GOLDENS)
 
+import raw
 import sources
 import torch
 from stage1 import swinir_of
@@ -109,6 +110,7 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--raw", help="file that all times are added to")
     parser.add_argument("--device", help="where the program runs, if not on the CPU")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -117,8 +119,7 @@ def main():
     if arguments.device:
         torch.set_default_device("cuda")
         rows, flags = [trainers, official], ["--device", arguments.device]
-    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
-    environment = {**os.environ, **kept, "RAYON_NUM_THREADS": str(arguments.threads)}
+    environment = raw.environment(arguments.threads)
     print(f"| {arguments.threads} threads | here | PyTorch | ratio |\n|---|---|---|---|")
     for name, step in (row for source in rows for row in source(module)):
         ours, theirs = [], []
@@ -132,9 +133,11 @@ def main():
                 step()
                 times.append(time.time() - since)
             theirs.append(statistics.median(times))
-        shown = lambda seconds: f"{statistics.median(seconds):.3f} s ({min(seconds):.3f}-{max(seconds):.3f})"
+        about = {"training step": name, "threads": arguments.threads, "device": arguments.device or "cpu"}
+        about["peer"] = f"torch {torch.__version__} f32"
+        raw.add(arguments.raw, about, {"diffbir f32": ours, "peer": theirs})
         ratio = statistics.median(ours) / statistics.median(theirs)
-        print(f"| {name} | {shown(ours)} | {shown(theirs)} | {ratio:.2f} |", flush=True)
+        print(f"| {name} | {raw.shown(ours)} | {raw.shown(theirs)} | {ratio:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 //! Opening a file reads its index only. A tensor's values are read when they are asked for, so that a
 //! network costs its own size and one tensor more, however large the file is.
 
+mod faults;
 mod formats;
 mod pytorch;
+mod views;
 
-use crate::params::{Init, Keys, Source, WeightError};
+use crate::params::{Init, Source, WeightError};
 use burn::tensor::TensorData;
 pub use formats::Float;
 use half::f16;
@@ -111,128 +113,6 @@ impl Checkpoint {
         Self { file: name.into(), ..self }
     }
 
-    /// The tensors whose names begin with `prefix` and a dot, without that beginning.
-    pub fn part(&self, prefix: &str) -> Self {
-        let tensors = self
-            .tensors
-            .iter()
-            .filter_map(|(name, tensor)| {
-                let rest = name.strip_prefix(prefix)?.strip_prefix('.')?;
-                Some((rest.to_string(), tensor.clone()))
-            })
-            .collect();
-        let place = format!("{}{prefix}.", self.place).into();
-        Checkpoint { tensors, place, ..self.without_use() }
-    }
-
-    /// The tensors under other names and in other shapes of as many values; those for which `rule` gives
-    /// none are left out.
-    pub fn renamed(&self, rule: impl Fn(&str, &[usize]) -> Option<(String, Vec<usize>)>) -> Self {
-        let mut tensors = BTreeMap::new();
-        let ruled =
-            self.tensors.iter().filter_map(|(old, tensor)| Some((old, tensor, rule(old, &tensor.shape)?)));
-        // What the rule knows comes before what has such a name already.
-        let (kept, moved): (Vec<_>, Vec<_>) = ruled.partition(|(old, _, (new, _))| *old == new);
-        for (old, tensor, (new, shape)) in moved.into_iter().chain(kept) {
-            // A place that is taken is no place for another: that stays where it is refused by name.
-            let mut new = if tensors.contains_key(&new) { old.clone() } else { new };
-            while tensors.contains_key(&new) {
-                new.push('\'');
-            }
-            let own = match &tensor.own {
-                Some(own) => Some(own.clone()),
-                None if new == *old => None,
-                None => Some((self.whole(old).into(), tensor.shape.clone())),
-            };
-            tensors.insert(new, Stored { shape, own, ..tensor.clone() });
-        }
-        Checkpoint { tensors, ..self.without_use() }
-    }
-
-    /// The same, knowing what a tensor that is missing is called in the file: `origin` gives the names and the shape
-    /// of the parts that it would be joined from, or of itself.
-    pub fn missing_as(
-        self,
-        origin: impl Fn(&str, &[usize]) -> Option<(Vec<String>, Vec<usize>)> + Send + Sync + 'static,
-    ) -> Self {
-        Self { origin: Some(Arc::new(origin)), ..self }
-    }
-
-    /// What parts and renamed copies have of it.
-    fn without_use(&self) -> Self {
-        let (file, place) = (self.file.clone(), self.place.clone());
-        Self { file, place, metadata: self.metadata.clone(), ..Self::default() }
-    }
-
-    /// Puts tensors of one shape together into one, along their first dimension, in f32 where their formats differ.
-    /// Does nothing where one is missing or they do not fit: the network that asks for `joined` will say so.
-    pub fn join(&mut self, joined: String, from: &[String]) {
-        let Some(parts) = from.iter().map(|name| self.tensors.get(name).cloned()).collect::<Option<Vec<_>>>()
-        else {
-            return;
-        };
-        let Some(first) = parts.first() else { return };
-        let Some(formats) = parts.iter().map(|part| part.format).collect::<Option<Vec<_>>>() else { return };
-        let fit = |part: &Stored| part.shape == first.shape;
-        if first.shape.is_empty() || !parts.iter().all(fit) || from.contains(&joined) {
-            return;
-        }
-        // One that is there already makes room, and is then a tensor that nobody knows.
-        if let Some(mut other) = self.tensors.remove(&joined) {
-            other.own =
-                other.own.or_else(|| Some((format!("{}{joined}", self.place).into(), other.shape.clone())));
-            self.tensors.insert(format!("{joined}'"), other);
-        }
-        let mut shape = first.shape.clone();
-        shape[0] = parts.iter().map(|part| part.shape[0]).sum();
-        let alike = formats.iter().all(|format| *format == formats[0]);
-        let format = if alike { formats[0] } else { Float::F32 };
-        let names = from.iter().map(|name| self.whole(name)).collect::<Vec<_>>().join("`, `");
-        from.iter().for_each(|name| _ = self.tensors.remove(name));
-        let read: Read = Arc::new(move || {
-            let mut bytes = Vec::new();
-            for (part, own) in parts.iter().zip(&formats) {
-                let stored = (part.read)()?;
-                if alike {
-                    bytes.extend_from_slice(&stored);
-                } else {
-                    bytes.extend(own.decode(&stored).into_iter().flat_map(f32::to_le_bytes));
-                }
-            }
-            Ok(Cow::Owned(bytes))
-        });
-        let own = Some((names.into(), shape.clone()));
-        self.tensors.insert(joined, Stored { shape, format: Some(format), read, own });
-    }
-
-    /// `share` of every tensor and the rest of the same of `other`, which is an error where there is none of this shape.
-    pub fn mixed(&self, other: &Checkpoint, share: f32) -> Result<Self, WeightError> {
-        let mut tensors = BTreeMap::new();
-        for (name, ..) in self.weights() {
-            let (Some((shape, mut values)), Some((others_shape, others))) =
-                (self.get(name)?, other.get(name)?)
-            else {
-                let shape = self.tensors[name].shape.clone();
-                return Err(WeightError::Missing { file: other.file.to_string(), key: name.clone(), shape });
-            };
-            if shape != others_shape {
-                let (file, key) = (other.file.to_string(), name.clone());
-                return Err(WeightError::Shape { file, key, expected: shape, found: others_shape });
-            }
-            for (value, other) in values.iter_mut().zip(others) {
-                *value = share * *value + (1.0 - share) * other;
-            }
-            tensors.insert(name.clone(), TensorData::new(values, shape));
-        }
-        Ok(Self::from_tensors(tensors).named(&self.file))
-    }
-
-    /// Adds all tensors of `other` under `prefix` and a dot.
-    pub fn insert(&mut self, prefix: &str, other: Checkpoint) {
-        self.tensors
-            .extend(other.tensors.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
-    }
-
     /// Names, shapes and number formats, which whole numbers and the like have none of.
     pub fn entries(&self) -> impl Iterator<Item = (&str, &[usize], Option<Float>)> {
         self.tensors.iter().map(|(name, stored)| (name.as_str(), stored.shape.as_slice(), stored.format))
@@ -278,112 +158,6 @@ impl Checkpoint {
             }
         }
         Ok(format!("{sum:016x}"))
-    }
-
-    /// An error if these are not the tensors of a network by name and shape. No values are read.
-    pub fn expect(&self, network: &Keys) -> Result<(), WeightError> {
-        for entry in network.entries() {
-            if entry.is_read() {
-                self.of_weights(&entry.key, &entry.shape)?;
-            } else {
-                self.of_shape_if_there(&entry.key, &entry.shape)?;
-            }
-        }
-        let known: BTreeSet<&str> = network.entries().iter().map(|entry| entry.key.as_str()).collect();
-        self.expect_known(|name| known.contains(name))
-    }
-
-    /// The tensors that files of a network hold, that it computes for itself, and that are not there.
-    pub fn lacking(&self, network: &Keys) -> Vec<String> {
-        let computed = network.entries().iter().filter(|entry| entry.is_computed());
-        computed.filter(|entry| !self.contains(&entry.key)).map(|entry| self.whole(&entry.key)).collect()
-    }
-
-    /// An error if any tensor was not asked for since the file was opened.
-    pub fn expect_all_used(&self) -> Result<(), WeightError> {
-        self.expect_known(|name| self.used.contains(name))
-    }
-
-    fn expect_known(&self, known: impl Fn(&str) -> bool) -> Result<(), WeightError> {
-        let names = self.tensors.keys().filter(|name| !known(name));
-        let names: Vec<String> = names.map(|name| self.whole(name)).collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        Err(WeightError::Unknown { file: self.file.to_string(), names })
-    }
-
-    /// An error if a parameter of a network is missing or has another shape; nothing is read.
-    pub fn expect_parameters(&self, keys: &Keys) -> Result<(), WeightError> {
-        for (_, key, shape) in keys.parameters() {
-            self.of_weights(key, shape)?;
-        }
-        Ok(())
-    }
-
-    /// A tensor's name in the file.
-    fn whole(&self, name: &str) -> String {
-        match self.tensors.get(name).and_then(|stored| stored.own.as_ref()) {
-            Some((name, _)) => name.to_string(),
-            None => format!("{}{name}", self.place),
-        }
-    }
-
-    fn of_shape_if_there(&self, key: &str, shape: &[usize]) -> Result<(), WeightError> {
-        if self.contains(key) {
-            return self.of_shape(key, shape).map(drop);
-        }
-        // Of one that is joined from parts, all are there or none.
-        let origin = self.origin.as_ref().and_then(|origin| origin(key, shape));
-        let parts = origin.map_or(Vec::new(), |(names, _)| if names.len() > 1 { names } else { Vec::new() });
-        let is_begun = self.tensors.keys().any(|name| parts.contains(&self.whole(name)));
-        if is_begun { Err(self.missing(key, shape)) } else { Ok(()) }
-    }
-
-    fn of_shape(&self, key: &str, shape: &[usize]) -> Result<&Stored, WeightError> {
-        let file = || self.file.to_string();
-        let Some(stored) = self.tensors.get(key) else { return Err(self.missing(key, shape)) };
-        if stored.shape == shape {
-            return Ok(stored);
-        }
-        let key_in_file = self.whole(key);
-        // In the dimensions that the file has it in, where those are known.
-        let (expected, found) =
-            match (&stored.own, self.origin.as_ref().and_then(|origin| origin(key, shape))) {
-                (Some((_, own)), Some((names, shape))) if names.len() == 1 => (shape, own.clone()),
-                _ => (shape.to_vec(), stored.shape.clone()),
-            };
-        Err(WeightError::Shape { file: file(), key: key_in_file, expected, found })
-    }
-
-    /// As [`Checkpoint::of_shape`], of numbers that weights can have.
-    fn of_weights(&self, key: &str, shape: &[usize]) -> Result<Float, WeightError> {
-        let numbers = || WeightError::Numbers { file: self.file.to_string(), key: self.whole(key) };
-        self.of_shape(key, shape)?.format.ok_or_else(numbers)
-    }
-
-    /// What is wrong where a tensor is not there: it is missing, or a part of it is or cannot be one.
-    fn missing(&self, key: &str, shape: &[usize]) -> WeightError {
-        let file = self.file.to_string();
-        let origin = self.origin.as_ref().and_then(|origin| origin(key, shape));
-        let (names, shape) = origin.unwrap_or_else(|| (vec![self.whole(key)], shape.to_vec()));
-        for key in &names {
-            let key = key.clone();
-            match self.tensors.iter().find(|(own, _)| self.whole(own) == key).map(|(_, part)| part) {
-                None => return WeightError::Missing { file, key, shape },
-                Some(part) if part.shape != shape => {
-                    return WeightError::Shape { file, key, expected: shape, found: part.shape.clone() };
-                }
-                Some(part) if part.format.is_none() => return WeightError::Numbers { file, key },
-                Some(_) => {}
-            }
-        }
-        WeightError::Missing { file, key: names.join("`, `"), shape }
-    }
-
-    /// An error if any tensor lies outside these places.
-    pub fn expect_places(&self, places: &[&str]) -> Result<(), WeightError> {
-        self.expect_known(|name| places.contains(&name.split('.').next().unwrap_or_default()))
     }
 
     /// The file's bytes as safetensors, in f32 or, if `half`, in f16.
