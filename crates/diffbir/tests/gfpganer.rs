@@ -25,16 +25,10 @@ const UPSCALE: usize = 2;
 const INNER: std::ops::Range<f64> = 64.0..448.0;
 
 fn small_gfpgan() -> Model {
-    let stage1 =
-        Stage1Config::Gfpgan(GfpganConfig { features: 32, style: 32, ..GfpganConfig::official() });
+    let stage1 = Stage1Config::Gfpgan(GfpganConfig { features: 32, style: 32, ..GfpganConfig::official() });
     let parts = Parts { stage1: weights(0, |params| stage1.build(params)), ..Parts::default() };
-    let config = ModelConfig {
-        name: "gfpgan".into(),
-        origin: vec![],
-        stage1,
-        stage2: None,
-        geometry: Geometry::Free,
-    };
+    let config =
+        ModelConfig { name: "gfpgan".into(), origin: vec![], stage1, stage2: None, geometry: Geometry::Free };
     Model::assemble(config, parts, Loading::on(&Device::flex())).unwrap()
 }
 
@@ -115,7 +109,8 @@ fn gfpgan_restores_faces_of_a_photograph_as_its_own_program_does() {
 
     // From the result to the aligned face.
     let points = scene.faces().next().unwrap().landmarks.map(|[x, y]| (f64::from(x), f64::from(y)));
-    let to_face = Similarity::resizing(1.0 / UPSCALE as f64).then(Similarity::robust(&points, &TEMPLATE).unwrap());
+    let to_face =
+        Similarity::resizing(1.0 / UPSCALE as f64).then(Similarity::robust(&points, &TEMPLATE).unwrap());
     let inside = |place: (f64, f64)| {
         let (x, y) = to_face.apply(place);
         INNER.contains(&x) && INNER.contains(&y)

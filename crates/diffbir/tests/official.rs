@@ -375,8 +375,7 @@ fn unaligned_v2() {
         restored.push(faces);
     }
     let prepared = background.prepare(&photo, &options, true, &mut watch).expect("a picture");
-    let pictures =
-        background.detail(&prepared, samples, &options, &mut noise, &mut watch).expect("pictures");
+    let pictures = background.detail(&prepared, samples, &options, &mut noise, &mut watch).expect("pictures");
     for (sample, picture) in pictures.into_iter().enumerate() {
         compare_picture(&golden, &format!("restored_backgrounds/photo_{sample}"), &picture);
         let faces: Vec<&Raster> = restored.iter().map(|faces| &faces[sample]).collect();

@@ -44,8 +44,7 @@ pub fn resize(
     sums.par_chunks_mut(length).zip(pixels.par_chunks(width * channels)).for_each(|(out, row)| {
         for (pixel, taps) in out.chunks_exact_mut(channels).zip(&across) {
             for (channel, sum) in pixel.iter_mut().enumerate() {
-                *sum =
-                    taps.iter().map(|(at, weight)| weight * i64::from(row[at * channels + channel])).sum();
+                *sum = taps.iter().map(|(at, weight)| weight * i64::from(row[at * channels + channel])).sum();
             }
         }
     });
@@ -55,9 +54,12 @@ pub fn resize(
             let weighed = taps.iter().map(|(at, weight)| (weight, sums[at * length + x]));
             let sum: i64 = match kernel {
                 // Products of 16 bits, as its vectors have them.
-                Kernel::Bilinear => (weighed.map(|(weight, sum)| (weight * (sum >> 4)) >> 16).sum::<i64>() + 2) >> 2,
+                Kernel::Bilinear => {
+                    (weighed.map(|(weight, sum)| (weight * (sum >> 4)) >> 16).sum::<i64>() + 2) >> 2
+                }
                 Kernel::Lanczos => {
-                    (weighed.map(|(weight, sum)| weight * sum).sum::<i64>() + (1 << (2 * BITS - 1))) >> (2 * BITS)
+                    (weighed.map(|(weight, sum)| weight * sum).sum::<i64>() + (1 << (2 * BITS - 1)))
+                        >> (2 * BITS)
                 }
             };
             *value = sum.clamp(0, 255) as u8;
@@ -114,25 +116,28 @@ mod tests {
         let picture: Vec<u8> = (0..30usize).map(|i| (i * 37 + i * i * 11) as u8).collect();
         let resized = |size, scale, kernel| resize(&picture, (6, 5), 1, size, scale, kernel);
         let bilinear: [u8; 63] = [
-            0, 24, 60, 106, 164, 186, 92, 136, 204, 61, 49, 62, 159, 194, 193, 149, 170, 203, 143, 87,
-            59, 170, 201, 196, 166, 183, 208, 236, 136, 49, 101, 164, 192, 102, 152, 224, 163, 110,
-            55, 49, 144, 235, 208, 138, 74, 101, 95, 91, 98, 134, 178, 214, 134, 44, 56, 88, 134, 192,
-            132, 79, 166, 136, 84,
+            0, 24, 60, 106, 164, 186, 92, 136, 204, 61, 49, 62, 159, 194, 193, 149, 170, 203, 143, 87, 59,
+            170, 201, 196, 166, 183, 208, 236, 136, 49, 101, 164, 192, 102, 152, 224, 163, 110, 55, 49, 144,
+            235, 208, 138, 74, 101, 95, 91, 98, 134, 178, 214, 134, 44, 56, 88, 134, 192, 132, 79, 166, 136,
+            84,
         ];
         let lanczos: [u8; 63] = [
-            0, 23, 54, 86, 189, 191, 65, 107, 227, 47, 22, 57, 168, 225, 196, 164, 171, 193, 175, 68,
-            46, 197, 247, 176, 155, 194, 231, 255, 133, 22, 81, 205, 194, 88, 132, 242, 182, 132, 25,
-            0, 140, 255, 234, 111, 54, 82, 90, 91, 91, 113, 203, 255, 139, 0, 53, 67, 153, 232, 120,
-            46, 157, 162, 82,
+            0, 23, 54, 86, 189, 191, 65, 107, 227, 47, 22, 57, 168, 225, 196, 164, 171, 193, 175, 68, 46,
+            197, 247, 176, 155, 194, 231, 255, 133, 22, 81, 205, 194, 88, 132, 242, 182, 132, 25, 0, 140,
+            255, 234, 111, 54, 82, 90, 91, 91, 113, 203, 255, 139, 0, 53, 67, 153, 232, 120, 46, 157, 162,
+            82,
         ];
         let by_factor: [u8; 56] = [
-            0, 27, 68, 118, 184, 149, 87, 184, 61, 48, 79, 183, 198, 176, 147, 193, 143, 79, 79, 198,
-            202, 184, 165, 201, 236, 122, 58, 114, 185, 157, 101, 203, 163, 103, 54, 47, 185, 224,
-            183, 92, 101, 94, 92, 100, 149, 192, 198, 70, 56, 92, 144, 206, 100, 114, 173, 99,
+            0, 27, 68, 118, 184, 149, 87, 184, 61, 48, 79, 183, 198, 176, 147, 193, 143, 79, 79, 198, 202,
+            184, 165, 201, 236, 122, 58, 114, 185, 157, 101, 203, 163, 103, 54, 47, 185, 224, 183, 92, 101,
+            94, 92, 100, 149, 192, 198, 70, 56, 92, 144, 206, 100, 114, 173, 99,
         ];
         assert_eq!(resized((9, 7), None, Kernel::Bilinear), bilinear);
         assert_eq!(resized((9, 7), None, Kernel::Lanczos), lanczos);
-        assert_eq!(resized((4, 3), None, Kernel::Lanczos), [18, 125, 186, 171, 191, 65, 180, 182, 72, 149, 152, 91]);
+        assert_eq!(
+            resized((4, 3), None, Kernel::Lanczos),
+            [18, 125, 186, 171, 191, 65, 180, 182, 72, 149, 152, 91]
+        );
         // 6 x 1.4 is 8.4: the pixels that are left keep their places.
         assert_eq!(resized((8, 7), Some(1.0 / 1.4), Kernel::Bilinear), by_factor);
         assert_eq!(resized((6, 5), None, Kernel::Lanczos), picture);

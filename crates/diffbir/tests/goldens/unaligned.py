@@ -1,12 +1,13 @@
 """Goldens of faces that are found in photographs, restored by themselves and laid back: `unaligned_*.safetensors`.
 
     python unaligned.py DIFFBIR [NAME...]
+    python unaligned.py DIFFBIR real_unaligned WEIGHTS FOLDER
 
 DIFFBIR is a checkout as README.md names it; facexlib 0.3.0, OpenCV 5.0.0. Each case is a command line of `inference.py`
 with `--task unaligned_face`, run by its own loop, its own face helper and facexlib's detector and parser. Networks are
 reduced as in v21.py; ParseNet is of official size. What finds faces is RetinaFace mobile0.25 with weights that let one
 channel through (`one_channel`), so that it finds what is bright: the published weights cannot be kept here, and networks
-by the formula see the same everywhere.
+by the formula see the same everywhere. `real_unaligned` takes those weights, and a picture of FOLDER (`real_faces.py`).
 """
 
 import os
@@ -31,6 +32,8 @@ CASES = {
     # Background by BSRNet, at 600x816; two samples of each face in one batch, then of the background.
     "unaligned_v2": (150, 204, 248, [*V2, "--steps", "2", "--n_samples", "2", "--batch_size", "2"]),
 }
+# The same of a real picture, found by real weights.
+REAL = ("old_photos/h.png", ["--upscale", "1", "--steps", "3"])
 # Points of an aligned face turned by 20 degrees, in tenths of its side from its middle.
 TEMPLATE = [-1.05, -0.71, 1.26, 0.13, -0.38, 1.07, -1.77, 1.75, 0.28, 2.5]
 # Of a logit, for each level of brightness.
@@ -89,14 +92,32 @@ def read(path):
     return np.asarray(Image.open(path)).transpose(2, 0, 1)[None]
 
 
-def make(inference, checkout, name):
+def published(weights):
+    network = RetinaFace("mobile0.25", device="cpu")
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    network.load_state_dict({name.removeprefix("module."): value for name, value in state.items()})
+    return network.eval()
+
+
+def case(name, more):
+    """The detector, the photograph, the command line, and what is told of them."""
+    if name == "real_unaligned":
+        weights, folder = more
+        path, command = REAL
+        return published(weights), Image.open(os.path.join(folder, path)), command, {"photo": path}
     height, width, least, command = CASES[name]
     detector = one_channel(RetinaFace("mobile0.25", device="cpu"), least)
+    facts = {"photo": f"{height}x{width}; {PHOTO}", "least": str(least)}
+    return detector, photo(height, width), command, facts
+
+
+def make(inference, checkout, name, more):
+    detector, picture, command, facts = case(name, more)
     parser = fill(ParseNet(in_size=512, out_size=512, parsing_ch=19))
-    tape, facts = Tape(), {}
+    tape = Tape()
 
     def within(source, target):
-        photo(height, width).save(os.path.join(source, "photo.png"))
+        picture.save(os.path.join(source, "photo.png"))
         args = arguments_of(
             inference, [*ALWAYS, "--task", "unaligned_face", *command, "--input", source, "--output", target]
         )
@@ -136,9 +157,7 @@ def make(inference, checkout, name):
         in_folders(within)
     metadata = {
         "reference": COMMIT,
-        "photo": f"{height}x{width}; {PHOTO}",
         "command": "\x1f".join([*ALWAYS, "--task", "unaligned_face", *command]),
-        "least": str(least),
         **facts,
     }
     write(name, together(tape.out), metadata)
@@ -146,15 +165,18 @@ def make(inference, checkout, name):
 
 
 def main():
-    checkout = os.path.abspath(sys.argv[1])
+    before, checkout = os.getcwd(), os.path.abspath(sys.argv[1])
     os.chdir(checkout)
     real = {name: module for name, module in sys.modules.items() if name.startswith("facexlib")}
     start(checkout)
     sys.modules.update(real)
     with quiet():
         import inference
-    for name in sys.argv[2:] or CASES:
-        make(inference, checkout, name)
+    names, more = sys.argv[2:] or list(CASES), []
+    if names[0] == "real_unaligned":
+        names, more = names[:1], [os.path.join(before, path) for path in names[1:]]
+    for name in names:
+        make(inference, checkout, name, more)
 
 
 if __name__ == "__main__":
