@@ -114,7 +114,16 @@ fn the_articles_command_restores_with_a_full_checkpoint() {
     command.arg("--output").arg(folder.path().join("out")).arg("--ckpt").arg(&full);
     command.arg("--config").arg(&config).arg("--face-detector").arg(detector(folder.path(), true));
     command.arg("--save-faces").arg(folder.path().join("faces"));
-    command.args(["--task", "unaligned_face", "--faces", "center", "--bg_upsampler", "DiffBIR", "--steps", "2"]);
+    command.args([
+        "--task",
+        "unaligned_face",
+        "--faces",
+        "center",
+        "--bg_upsampler",
+        "DiffBIR",
+        "--steps",
+        "2",
+    ]);
     command.args(["--sr_scale", "2", "--repeat_times", "1", "--color_fix_type", "adain"]);
     command.arg("--disable_preprocess_model").args(["--device", "cpu"]).assert().success();
     assert_eq!(image::image_dimensions(folder.path().join("out/b.png")).unwrap(), (32, 24));

@@ -199,7 +199,14 @@ impl Scene {
     pub fn new(picture: Raster, faces: Vec<Face>, size: (usize, usize), manner: Manner) -> Self {
         let found = faces.len();
         let align = |face: Face| Some(Aligned { to_face: alignment(&face)?, face });
-        Self { picture, faces: faces.into_iter().filter_map(align).collect(), found, size, way_back: None, manner }
+        Self {
+            picture,
+            faces: faces.into_iter().filter_map(align).collect(),
+            found,
+            size,
+            way_back: None,
+            manner,
+        }
     }
 
     /// How many faces are to be restored.

@@ -21,7 +21,7 @@ shim = types.ModuleType("torchvision.transforms.functional_tensor")
 shim.rgb_to_grayscale = functional.rgb_to_grayscale
 sys.modules[shim.__name__] = shim
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "../../../models/tests/goldens"))
+sys.path[:0] = [HERE, os.path.join(HERE, "../../../models/tests/goldens")]
 from facexlib.parsing.parsenet import ParseNet
 from faces import landmarks_of, noise
 from formula import check_filler, fill
