@@ -254,9 +254,6 @@ impl Scene {
         faces: &[&Raster],
         parser: Option<&Parser>,
     ) -> Result<Raster, Error> {
-        let whole = |picture: &Raster| {
-            Raster::from_u8(picture.width_px, picture.height_px, 3, &picture.to_u8_truncating())
-        };
         let mut picture = match self.manner {
             Manner::Own => background,
             // Also at its own size, which OpenCV leaves as it is.
@@ -264,6 +261,7 @@ impl Scene {
                 let inner = self.way_back.map_or(self.size, |way_back| way_back.inner);
                 let mut picture = Raster::new(self.size.0, self.size.1, 3);
                 picture.paste(&as_opencv(&background, inner, None, Kernel::Lanczos), 0, 0);
+                picture.data.iter_mut().for_each(|value| *value = (*value * 255.0).round());
                 picture
             }
         };
@@ -271,10 +269,20 @@ impl Scene {
         let places: Vec<Similarity> =
             self.faces.iter().map(|aligned| to_photo.then(aligned.to_face)).collect();
         for (face, &to_face) in faces.iter().zip(&places) {
-            let cut_off = (self.manner == Manner::Reference).then(|| whole(face));
-            let face = cut_off.as_ref().unwrap_or(face);
+            let (width, height) = face.size();
+            let face = &match self.manner {
+                Manner::Own => {
+                    let data = face.data.iter().map(|value| value.clamp(0.0, 1.0)).collect();
+                    Raster { width_px: width, height_px: height, channels: 3, data }
+                }
+                Manner::Reference => Raster::from_u8(width, height, 3, &face.to_u8_truncating()),
+            };
             let parts = parser.map(|parser| parser.mask(face, self.manner)).transpose()?;
             paste(&mut picture, &Placed { face, to_face, parts }, &places, self.manner);
+        }
+        if self.manner == Manner::Reference {
+            let levels: Vec<u8> = picture.data.iter().map(|&level| level as u8).collect();
+            picture = Raster::from_u8(self.size.0, self.size.1, 3, &levels);
         }
         Ok(match self.way_back {
             Some(WayBack { inner, size }) => Geometry::Article.finished(&picture, inner, size),

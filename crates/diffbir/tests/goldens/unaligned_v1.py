@@ -64,7 +64,9 @@ def main():
     detector = one_channel(RetinaFace("mobile0.25", device="cpu"), LEAST)
     face.img2tensor, face.imwrite = img2tensor, imwrite
     face.init_detection_model = lambda *a, **k: detector
-    face.init_parsing_model = lambda *a, **k: fill(ParseNet(in_size=512, out_size=512, parsing_ch=19))
+    # Made before the seed is set.
+    parser = fill(ParseNet(in_size=512, out_size=512, parsing_ch=19))
+    face.init_parsing_model = lambda *a, **k: parser
     script.build_diffbir_model = lambda *a, **k: model
     tape, facts = Tape(), {}
 
