@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{diffbir, names, save};
+use common::{detector, diffbir, names, save};
 use diffbir::config::SamplingDefaults;
 use diffbir::config::{AutoencoderConfig, ModelConfig};
 use diffbir::yaml;
@@ -107,6 +107,28 @@ fn the_articles_command_restores_with_a_full_checkpoint() {
     let result = image::open(folder.path().join("own.png")).unwrap();
     assert_eq!((result.width(), result.height()), (32, 24));
     run("no.png", &["--swinir_ckpt", swinir]).code(2).stderr(contains("--reload-swinir"));
+    // v1's program for faces, in its spelling: what it lays faces into has a shorter side of 512, the result its own.
+    save(folder.path(), "in/b.png");
+    let mut command = diffbir();
+    command.arg("restore").arg("--input").arg(folder.path().join("in"));
+    command.arg("--output").arg(folder.path().join("out")).arg("--ckpt").arg(&full);
+    command.arg("--config").arg(&config).arg("--face-detector").arg(detector(folder.path(), true));
+    command.arg("--save-faces").arg(folder.path().join("faces"));
+    command.args([
+        "--task",
+        "unaligned_face",
+        "--faces",
+        "center",
+        "--bg_upsampler",
+        "DiffBIR",
+        "--steps",
+        "2",
+    ]);
+    command.args(["--sr_scale", "2", "--repeat_times", "1", "--color_fix_type", "adain"]);
+    command.arg("--disable_preprocess_model").args(["--device", "cpu"]).assert().success();
+    assert_eq!(image::image_dimensions(folder.path().join("out/b.png")).unwrap(), (32, 24));
+    let background = folder.path().join("faces/restored_backgrounds/b.png");
+    assert_eq!(image::image_dimensions(background).unwrap(), (683, 512));
     diffbir()
         .arg("info")
         .arg(&full)

@@ -60,8 +60,8 @@ impl Geometry {
         if self == Self::Article { resized.pad_end(REFERENCE_MULTIPLE_PX) } else { resized }
     }
 
-    /// The size of [`Geometry::resized`].
-    fn working_size(self, (width, height): (usize, usize), least_px: usize) -> (usize, usize) {
+    /// The size of [`Geometry::resized`] without its filled edges.
+    pub(crate) fn working_size(self, (width, height): (usize, usize), least_px: usize) -> (usize, usize) {
         if self != Self::Article || width.min(height) >= least_px {
             return (width, height);
         }

@@ -1,11 +1,14 @@
 //! Whole pipelines of v1, v2 and v2.1 against the reference's own, with reduced networks (goldens and what
 //! they are: `goldens/README.md`). Each case is a command line of the reference.
 
+#[path = "support/faces.rs"]
+mod faces;
 #[path = "../../models/tests/parity/support.rs"]
 mod support;
 
 use diffbir::catalog::{self, Task};
 use diffbir::config::AutoencoderConfig;
+use diffbir::faces::{Detector, Finder, Manner, Parser, Rules, Scene, Which};
 use diffbir::geometry::Geometry;
 use diffbir::model::{Loading, Parts};
 use diffbir::restore::{ColourFix, Value, Watch};
@@ -135,6 +138,8 @@ impl Command {
             "sr" => Task::Sr,
             "denoise" => Task::Denoise,
             "face" => Task::Face,
+            // Of the background.
+            "unaligned_face" => Task::Sr,
             other => panic!("--task {other}"),
         }
     }
@@ -311,6 +316,112 @@ fn check_photo(
         (watch.items, watch.decoded) = (Vec::new(), Vec::new());
         watch.batch = format!("@{}", watch.batch.trim_start_matches('@').parse().unwrap_or(0) + 1);
     }
+}
+
+/// An 8-bit picture of the reference's, or the one here, cut off.
+fn compare_picture(golden: &Golden, name: &str, picture: &Raster) {
+    let bytes = picture.to_u8_truncating();
+    let picture = Raster::from_u8(picture.width_px, picture.height_px, 3, &bytes);
+    let levels: Vec<f32> = planes(&picture).iter().map(|value| (value * 255.0).round()).collect();
+    golden.compare_levels_but(name, &levels, faces::share_off(name));
+}
+
+/// What finds faces in the goldens `unaligned_*`.
+fn finder(golden: &Golden) -> Finder {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let (detector, parser) = faces::files(folder.path(), golden.fact("least").parse().expect("a number"));
+    let device = Device::flex();
+    Finder {
+        detector: Detector::open(&detector, &device).expect("a detector"),
+        parser: Some(Parser::open(&parser, Precision::F32, &device).expect("a parser")),
+    }
+}
+
+fn compare_landmarks(golden: &Golden, scene: &Scene) {
+    let points: Vec<f32> = scene.faces().flat_map(|face| face.landmarks).flatten().collect();
+    golden.compare_within("landmarks", &[scene.count(), 5, 2], &points, 1e-6);
+}
+
+/// Two samples of each face in one batch, by another network than that of the background; the command line's way through
+/// the binary: `reference_pictures`.
+#[test]
+fn unaligned_v2() {
+    let golden = Golden::open("unaligned_v2");
+    let command = Command::new(golden.fact("command"));
+    let set = catalog::set("v2").expect("an official version");
+    let [background, of_faces] =
+        [Task::Sr, Task::Face].map(|task| model(reduced(set.config(task)), Precision::F32));
+    let (finder, photo, options) = (finder(&golden), photo(150, 204), command.options());
+    let rules = Rules { manner: Manner::Reference, ..Rules::default() };
+    let mut watch = |_: Progress| ControlFlow::Continue(());
+    let geometry = background.config.geometry;
+    let scene = finder.look(&photo, geometry, options.upscale, rules, &mut watch).expect("faces");
+    compare_landmarks(&golden, &scene);
+
+    let mut noise = TorchNoise::new(Source::TorchCpu, 231);
+    let samples = command.get("n_samples", 1);
+    let mut restored = Vec::new();
+    for index in 0..scene.count() {
+        let (cut, upscale) = scene.cut(index, &of_faces.config);
+        // The reference names it after the last sample.
+        let name = format!("cropped_faces/photo_face_{index}_{}", samples - 1);
+        compare_picture(&golden, &name, &cut.to_raster());
+        let options = Options { upscale, ..options.clone() };
+        let prepared = of_faces.prepare(&cut, &options, true, &mut watch).expect("a face");
+        let faces = of_faces.detail(&prepared, samples, &options, &mut noise, &mut watch).expect("faces");
+        for (sample, face) in faces.iter().enumerate() {
+            compare_picture(&golden, &format!("restored_faces/photo_face_{index}_{sample}"), face);
+        }
+        restored.push(faces);
+    }
+    let prepared = background.prepare(&photo, &options, true, &mut watch).expect("a picture");
+    let pictures = background.detail(&prepared, samples, &options, &mut noise, &mut watch).expect("pictures");
+    for (sample, picture) in pictures.into_iter().enumerate() {
+        compare_picture(&golden, &format!("restored_backgrounds/photo_{sample}"), &picture);
+        let faces: Vec<&Raster> = restored.iter().map(|faces| &faces[sample]).collect();
+        let pasted = scene.paste(picture, &faces, finder.parser.as_ref()).expect("a picture");
+        compare_picture(&golden, &format!("photo_{sample}"), &pasted);
+    }
+}
+
+/// v1's `inference_face.py`: the face in the middle of a picture with filled edges, laid back before that comes to its size.
+#[test]
+fn unaligned_v1() {
+    let golden = Golden::open("unaligned_v1");
+    let mut config = reduced(catalog::set("v1").expect("an official version").config(Task::Sr));
+    config.geometry = Geometry::Article;
+    let model = model(config, Precision::F32);
+    let (finder, photo) = (finder(&golden), photo(130, 201));
+    let options = Options {
+        upscale: 2.0,
+        keep_size: false,
+        tiling: Tiling::WHOLE,
+        sampler: diffbir_diffusion::Sampler::Spaced,
+        steps: 3,
+        cfg_scale: 1.0,
+        prompt: String::new(),
+        negative_prompt: String::new(),
+        ..Options::of(&model)
+    };
+    let rules = Rules { which: Which::Centre, manner: Manner::Reference, ..Rules::default() };
+    let mut watch = |_: Progress| ControlFlow::Continue(());
+    let scene = finder.look(&photo, Geometry::Article, options.upscale, rules, &mut watch).expect("faces");
+    assert!(scene.found > 1);
+    compare_landmarks(&golden, &scene);
+    let mut noise = TorchNoise::new(Source::TorchCpu, 231);
+    let mut restored = |photo: &Photo, upscale: f64| {
+        let options = Options { upscale, ..options.clone() };
+        let prepared = model.prepare(photo, &options, true, &mut watch).expect("a picture");
+        model.detail(&prepared, 1, &options, &mut noise, &mut watch).expect("a picture").remove(0)
+    };
+    let (cut, upscale) = scene.cut(0, &model.config);
+    compare_picture(&golden, "cropped_faces/photo_00", &cut.to_raster());
+    let face = restored(&cut, upscale);
+    compare_picture(&golden, "restored_faces/photo_00", &face);
+    let background = restored(&photo, options.upscale);
+    compare_picture(&golden, "background", &background);
+    let pasted = scene.paste(background, &[&face], finder.parser.as_ref()).expect("a picture");
+    compare_picture(&golden, "restored_imgs/photo", &pasted);
 }
 
 /// Keeps the final latent.

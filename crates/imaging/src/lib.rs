@@ -10,6 +10,7 @@ mod exif;
 mod fields;
 pub mod mask;
 mod metadata;
+pub mod opencv;
 mod photo;
 mod profile;
 mod raster;

@@ -56,7 +56,7 @@ pub struct Restore {
     pub denoise: Option<f64>,
 
     /// Size of the output over that of the input; lowered, and said so, above 24 megapixels.
-    #[arg(long, default_value_t = 4.0, value_parser = positive, allow_negative_numbers = true)]
+    #[arg(long, aliases = ["sr_scale", "sr-scale"], default_value_t = 4.0, value_parser = positive, allow_negative_numbers = true)]
     pub upscale: f64,
 
     /// The shorter side in pixels that an official model works at, at least [default: 512].
@@ -139,7 +139,7 @@ pub struct Restore {
     pub noise: Source,
 
     /// Results a picture, from seed, seed + 1 and so on.
-    #[arg(long, aliases = ["n_samples", "n-samples"], default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, aliases = ["n_samples", "n-samples", "repeat_times", "repeat-times"], default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub samples: u16,
 
     /// Also write a contact sheet of each picture: input, stage 1, all results, and parts of them twice as large.
@@ -174,7 +174,7 @@ pub struct Restore {
     pub stage1_only: bool,
 
     /// Skip stage 1: for pictures that are clean already.
-    #[arg(long)]
+    #[arg(long, aliases = ["disable_preprocess_model", "disable-preprocess-model"])]
     pub no_stage1: bool,
 
     /// Keep stage 1 in parts whose result, reduced to a quarter of the input's width, is further from it than stage 1 is.
@@ -182,7 +182,7 @@ pub struct Restore {
     pub safe: bool,
 
     /// How the colours of stage 1 are brought back into the result.
-    #[arg(long, value_enum, default_value_t = ColourFix::Wavelet)]
+    #[arg(long, aliases = ["color_fix_type", "color-fix-type"], value_enum, default_value_t = ColourFix::Wavelet)]
     pub color_fix: ColourFix,
 
     /// Write what comes about on the way as safetensors: stage 1, its latent, each step, the decoded picture.

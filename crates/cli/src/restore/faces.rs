@@ -10,6 +10,7 @@ use crate::paths::place;
 use anyhow::{Context, Result, bail};
 use diffbir::catalog::{DETECTORS, PARSER, Store};
 use diffbir::faces::{self, Detector, Finder, Manner, Parser, Rules, Scene};
+use diffbir::geometry::Geometry;
 use diffbir::restore::Watch;
 use diffbir::{Model, Options, Progress};
 use diffbir_imaging::resize::{self, Filter};
@@ -64,9 +65,9 @@ pub fn asked(arguments: &Restore) -> Result<bool> {
     }
 }
 
-/// Whose way is followed.
+/// Whose way is followed: in command lines of the reference its own, those of v1 included.
 fn manner(arguments: &Restore) -> Manner {
-    if settings::as_reference(arguments) { Manner::Reference } else { Manner::Own }
+    if arguments.reference.input.is_some() { Manner::Reference } else { Manner::Own }
 }
 
 /// Where faces go: where `--save-faces` says, or, as in the reference, beside the results.
@@ -154,6 +155,10 @@ impl Faces {
     pub fn background<'a>(&'a self, (model, options): (&'a Model, &Options)) -> (&'a Model, Options) {
         match &self.background {
             Some(engine) => (engine, Options { stage1: true, ..options.clone() }),
+            // v1 lays faces into what its networks made, before that comes to its own size.
+            None if self.rules.manner == Manner::Reference && model.config.geometry == Geometry::Article => {
+                (model, Options { keep_size: false, ..options.clone() })
+            }
             None => (model, options.clone()),
         }
     }
@@ -167,7 +172,10 @@ impl Faces {
         seeds: &mut Seeds,
         follow: &mut dyn Follow,
     ) -> Result<Restored, diffbir::Error> {
-        let geometry = self.background((model, options)).0.config.geometry;
+        let geometry = match self.rules.manner {
+            Manner::Own => self.background((model, options)).0.config.geometry,
+            Manner::Reference => model.config.geometry,
+        };
         let scene = self.finder.look(photo, geometry, options.upscale, self.rules, &mut Quiet(follow))?;
         let count = scene.count();
         follow.faces(scene.found, count);

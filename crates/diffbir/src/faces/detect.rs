@@ -1,10 +1,11 @@
 //! Where faces are (reference 1.8, 3.8): the predictions of RetinaFace and YuNet as boxes and landmarks.
 
-use super::{Manner, onnx};
+use super::{Manner, as_opencv, onnx};
 use crate::error::{Error, Stage};
 use crate::restore::{self, to_tensor};
 use burn::tensor::{Device, Tensor};
 use diffbir_imaging::Raster;
+use diffbir_imaging::opencv::Kernel;
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::similarity::Point;
 use diffbir_models::retinaface::{self, ANCHOR_SIDES_PX, ANCHORS, MEAN_BGR, RetinaFace, RetinaFaceConfig};
@@ -112,7 +113,11 @@ impl Detector {
             return self.find_at_size(picture, manner);
         }
         let side = |px: usize| ((px as f64 * scale) as usize).max(1);
-        let resized = resize::float(picture, side(width), side(height), Filter::Bilinear);
+        let size = (side(width), side(height));
+        let resized = match manner {
+            Manner::Own => resize::float(picture, size.0, size.1, Filter::Bilinear),
+            Manner::Reference => as_opencv(picture, size, None, Kernel::Bilinear),
+        };
         let faces = self.find_at_size(&resized, manner)?;
         Ok(faces.into_iter().map(|face| face.scaled((1.0 / scale) as f32)).collect())
     }

@@ -15,7 +15,8 @@ use crate::error::{Error, Stage};
 use crate::geometry::{Geometry, SHORT_SIDE_PX};
 use crate::restore::{Watch, report};
 use align::alignment;
-use diffbir_imaging::resize::{self, Filter};
+use diffbir_imaging::opencv::{self, Kernel};
+use diffbir_imaging::resize::Filter;
 use diffbir_imaging::warp::{Outside, warp};
 use diffbir_imaging::{Photo, Raster, Similarity};
 use paste::{Placed, paste};
@@ -73,9 +74,20 @@ pub struct Scene {
     faces: Vec<Aligned>,
     /// How many were found, those included that are left as they are.
     pub found: usize,
-    /// Of the result, in pixels.
+    /// Of what faces are laid into, in pixels.
     size: (usize, usize),
+    /// What becomes of that, where it is not the result.
+    way_back: Option<WayBack>,
     manner: Manner,
+}
+
+/// From a picture with filled edges, in which v1 looks for faces and into which it lays them, to its result.
+#[derive(Clone, Copy)]
+struct WayBack {
+    /// The picture without its edges.
+    inner: (usize, usize),
+    /// The result.
+    size: (usize, usize),
 }
 
 struct Aligned {
@@ -94,7 +106,9 @@ const MOST_RESTORED_PX: f64 = 1024.0;
 const GREY: Outside = Outside::Colour([135.0 / 255.0, 133.0 / 255.0, 132.0 / 255.0]);
 
 impl Finder {
-    /// The faces of a photograph whose result, by `geometry`, is `upscale` times as large.
+    /// The faces of a photograph whose result, by `geometry`, is `upscale` times as large. In the reference's manner with
+    /// v1's geometry the background that they are laid into has the size at which its networks work
+    /// ([`Options::keep_size`](crate::Options::keep_size) off).
     pub fn look(
         &self,
         photo: &Photo,
@@ -105,9 +119,14 @@ impl Finder {
     ) -> Result<Scene, Error> {
         report(watch, Stage::Detect, 0, 1)?;
         let (mut size, _) = geometry.output_size(photo.width_px, photo.height_px, upscale);
-        let picture = match rules.manner {
-            Manner::Own => photo.to_raster(),
-            Manner::Reference => working(photo, size),
+        let mut way_back = None;
+        let picture = match (rules.manner, geometry) {
+            (Manner::Own, _) => photo.to_raster(),
+            (Manner::Reference, Geometry::Article) => {
+                way_back = Some(WayBack { inner: geometry.working_size(size, SHORT_SIDE_PX), size });
+                geometry.resized(photo, size, SHORT_SIDE_PX)
+            }
+            (Manner::Reference, _) => working(photo, size),
         };
         if rules.manner == Manner::Reference {
             size = picture.size();
@@ -117,7 +136,7 @@ impl Finder {
         faces.retain(|face| is_wanted(face, rules));
         let faces = chosen(faces, rules.which, picture.size());
         report(watch, Stage::Detect, 1, 1)?;
-        Ok(Scene { found, ..Scene::new(picture, faces, size, rules.manner) })
+        Ok(Scene { found, way_back, ..Scene::new(picture, faces, size, rules.manner) })
     }
 }
 
@@ -128,9 +147,15 @@ fn working(photo: &Photo, (width, height): (usize, usize)) -> Raster {
     if short >= SHORT_SIDE_PX {
         return picture;
     }
-    let side = |px: usize| (px as f64 * SHORT_SIDE_PX as f64 / short as f64).round() as usize;
-    let larger = resize::float(&picture, side(width), side(height), Filter::Bilinear);
-    Raster::from_u8(larger.width_px, larger.height_px, 3, &larger.to_u8_rounding())
+    let factor = SHORT_SIDE_PX as f64 / short as f64;
+    let side = |px: usize| (px as f64 * factor).round_ties_even() as usize;
+    as_opencv(&picture, (side(width), side(height)), Some(1.0 / factor), Kernel::Bilinear)
+}
+
+/// A picture cut off to 8 bits and resized by OpenCV's arithmetic.
+fn as_opencv(picture: &Raster, size: (usize, usize), scale: Option<f64>, kernel: Kernel) -> Raster {
+    let pixels = opencv::resize(&picture.to_u8_truncating(), picture.size(), 3, size, scale, kernel);
+    Raster::from_u8(size.0, size.1, 3, &pixels)
 }
 
 fn is_wanted(face: &Face, rules: Rules) -> bool {
@@ -174,7 +199,14 @@ impl Scene {
     pub fn new(picture: Raster, faces: Vec<Face>, size: (usize, usize), manner: Manner) -> Self {
         let found = faces.len();
         let align = |face: Face| Some(Aligned { to_face: alignment(&face)?, face });
-        Self { picture, faces: faces.into_iter().filter_map(align).collect(), found, size, manner }
+        Self {
+            picture,
+            faces: faces.into_iter().filter_map(align).collect(),
+            found,
+            size,
+            way_back: None,
+            manner,
+        }
     }
 
     /// How many faces are to be restored.
@@ -222,38 +254,47 @@ impl Scene {
         faces: &[&Raster],
         parser: Option<&Parser>,
     ) -> Result<Raster, Error> {
-        let whole = |picture: &Raster| {
-            Raster::from_u8(picture.width_px, picture.height_px, 3, &picture.to_u8_truncating())
-        };
         let mut picture = match self.manner {
             Manner::Own => background,
+            // Also at its own size, which OpenCV leaves as it is.
             Manner::Reference => {
-                let picture = whole(&background);
-                if picture.size() == self.size {
-                    picture
-                } else {
-                    let (width, height) = self.size;
-                    let larger = resize::float(&picture, width, height, Filter::Lanczos);
-                    Raster::from_u8(width, height, 3, &larger.to_u8_rounding())
-                }
+                let inner = self.way_back.map_or(self.size, |way_back| way_back.inner);
+                let mut picture = Raster::new(self.size.0, self.size.1, 3);
+                picture.paste(&as_opencv(&background, inner, None, Kernel::Lanczos), 0, 0);
+                picture.data.iter_mut().for_each(|value| *value = (*value * 255.0).round());
+                picture
             }
         };
         let to_photo = Similarity::resizing(self.enlarging()).inverse();
         let places: Vec<Similarity> =
             self.faces.iter().map(|aligned| to_photo.then(aligned.to_face)).collect();
         for (face, &to_face) in faces.iter().zip(&places) {
-            let cut_off = (self.manner == Manner::Reference).then(|| whole(face));
-            let face = cut_off.as_ref().unwrap_or(face);
+            let (width, height) = face.size();
+            let face = &match self.manner {
+                Manner::Own => {
+                    let data = face.data.iter().map(|value| value.clamp(0.0, 1.0)).collect();
+                    Raster { width_px: width, height_px: height, channels: 3, data }
+                }
+                Manner::Reference => Raster::from_u8(width, height, 3, &face.to_u8_truncating()),
+            };
             let parts = parser.map(|parser| parser.mask(face, self.manner)).transpose()?;
             paste(&mut picture, &Placed { face, to_face, parts }, &places, self.manner);
         }
-        Ok(picture)
+        if self.manner == Manner::Reference {
+            let levels: Vec<u8> = picture.data.iter().map(|&level| level as u8).collect();
+            picture = Raster::from_u8(self.size.0, self.size.1, 3, &levels);
+        }
+        Ok(match self.way_back {
+            Some(WayBack { inner, size }) => Geometry::Article.finished(&picture, inner, size),
+            None => picture,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use diffbir_imaging::resize;
 
     fn face(bounds: [f32; 4]) -> Face {
         let [left, top, right, bottom] = bounds;

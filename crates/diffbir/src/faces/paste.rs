@@ -15,6 +15,9 @@ const MARGIN_PX: f64 = 3.0;
 /// this difference they fade into each other.
 const FADE: f64 = 0.2;
 
+/// Shares above are 1.
+const ALMOST_ONE: f32 = 1.0 - 1e-6;
+
 const NOTHING: Outside = Outside::Colour([0.0; 3]);
 
 /// A restored face and where it belongs.
@@ -28,7 +31,8 @@ pub(super) struct Placed<'a> {
 }
 
 /// Lays a face over the picture. `all` are the faces of the picture, of which this is one: what is nearer to another is
-/// left to it.
+/// left to it. In the reference's manner the picture has levels of 0 to 255, which its rounding turns on: what it has a
+/// little below a level stays below.
 pub(super) fn paste(picture: &mut Raster, placed: &Placed, all: &[Similarity], manner: Manner) {
     let Some(window) = Window::around(placed.to_face, picture.size()) else { return };
     let smooth = manner == Manner::Own;
@@ -40,10 +44,16 @@ pub(super) fn paste(picture: &mut Raster, placed: &Placed, all: &[Similarity], m
         face = Raster::from_u8(window.size.0, window.size.1, 3, &face.to_u8_rounding());
     }
     let square = Raster { width_px: side, height_px: side, channels: 1, data: vec![1.0; side * side] };
-    let covered = mask::erode(&warp(&square, to_pixels, window.size, NOTHING, smooth), 2);
-    let mut shares = feathered(&covered);
+    let seen_through = |mask: &Raster, map| {
+        let mut seen = warp(mask, map, window.size, NOTHING, smooth);
+        // Four ones are one, whatever their weights sum to.
+        seen.data.iter_mut().filter(|value| **value > ALMOST_ONE).for_each(|value| *value = 1.0);
+        seen
+    };
+    let covered = mask::erode(&seen_through(&square, to_pixels), 2);
+    let mut shares = feathered(&covered, manner);
     if let Some(parts) = &placed.parts {
-        let parts = warp(parts, to_face, window.size, NOTHING, smooth);
+        let parts = seen_through(parts, to_face);
         shares.data.iter_mut().zip(parts.data).for_each(|(share, part)| *share = share.min(part));
     }
     if manner == Manner::Own {
@@ -53,18 +63,31 @@ pub(super) fn paste(picture: &mut Raster, placed: &Placed, all: &[Similarity], m
         let (x, y) = window.place(index);
         let pixel = &mut picture.data[(y * picture.width_px + x) * 3..][..3];
         for (value, new) in pixel.iter_mut().zip(&face.data[index * 3..]) {
-            *value = share * cover * new + (1.0 - share) * *value;
+            *value = match manner {
+                Manner::Own => share * cover * new + (1.0 - share) * *value,
+                Manner::Reference => {
+                    let (share, new) = (f64::from(share), f64::from(cover * (new * 255.0).round()));
+                    below(share * new + (1.0 - share) * f64::from(*value))
+                }
+            };
         }
     }
 }
 
+/// The nearest number that is not above.
+fn below(value: f64) -> f32 {
+    let near = value as f32;
+    if f64::from(near) > value { near.next_down() } else { near }
+}
+
 /// A square without its edges, which fade inwards.
-fn feathered(covered: &Raster) -> Raster {
+fn feathered(covered: &Raster, manner: Manner) -> Raster {
+    let blur = if manner == Manner::Reference { mask::blur_in_f32 } else { mask::blur };
     let area: f64 = covered.data.iter().map(|&value| f64::from(value)).sum();
     match area.sqrt() as usize / EDGE_SHARE {
         // OpenCV takes a square of no side for one of three.
         0 => mask::erode(covered, 3),
-        edge => mask::blur(&mask::erode(covered, 2 * edge), edge, mask::deviation_of(edge)),
+        edge => blur(&mask::erode(covered, 2 * edge), edge, mask::deviation_of(edge)),
     }
 }
 
@@ -151,6 +174,9 @@ mod tests {
             let mut picture = even(200, 0.0);
             let to_face = placed(-40.0, 50.0, 100.0);
             paste(&mut picture, &Placed { face: &face, to_face, parts: None }, &[to_face], manner);
+            if manner == Manner::Reference {
+                picture.data.iter_mut().for_each(|level| *level /= 255.0);
+            }
             assert!(at(&picture, 0, 100) > 0.99, "{manner:?}: the picture ends within the face");
             assert!(
                 at(&picture, 20, 100) > 0.99 && at(&picture, 80, 100) == 0.0 && at(&picture, 20, 30) == 0.0
