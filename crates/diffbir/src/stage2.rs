@@ -204,17 +204,21 @@ pub(crate) fn encode(
         })
         .collect();
     let mut result = Ok(());
-    networks.autoencoder.encode_tiles(inputs, &mut |index, latent| {
-        let (input, output) =
-            (tiles[index].input.map(|px| px / cell), tiles[index].output.map(|px| px / cell));
-        let done = to_raster(latent, Stage::Encode).and_then(|latent| {
-            let (x, y) = (output.x0 - input.x0, output.y0 - input.y0);
-            out.paste(&latent.crop(x, y, output.width(), output.height()), output.x0, output.y0);
-            report(watch, Stage::Encode, index + 1, total)
-        });
-        result = done;
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
+    networks.autoencoder.encode_tiles(
+        diffbir_models::tiled::Statistics::Pooled,
+        inputs,
+        &mut |index, latent| {
+            let (input, output) =
+                (tiles[index].input.map(|px| px / cell), tiles[index].output.map(|px| px / cell));
+            let done = to_raster(latent, Stage::Encode).and_then(|latent| {
+                let (x, y) = (output.x0 - input.x0, output.y0 - input.y0);
+                out.paste(&latent.crop(x, y, output.width(), output.height()), output.x0, output.y0);
+                report(watch, Stage::Encode, index + 1, total)
+            });
+            result = done;
+            if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        },
+    );
     result?;
     to_latent(to_tensor(&out, &Device::flex()), Stage::Encode)
 }
@@ -241,16 +245,21 @@ pub(crate) fn decode(
         })
         .collect();
     let mut result = Ok(());
-    networks.autoencoder.decode_tiles(inputs, &mut |index, picture| {
-        let (input, output) = (tiles[index].input.map(|c| c * cell), tiles[index].output.map(|c| c * cell));
-        let done = to_raster(picture, Stage::Decode).and_then(|picture| {
-            let (x, y) = (output.x0 - input.x0, output.y0 - input.y0);
-            out.paste(&picture.crop(x, y, output.width(), output.height()), output.x0, output.y0);
-            report(watch, Stage::Decode, index + 1, total)
-        });
-        result = done;
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
+    networks.autoencoder.decode_tiles(
+        diffbir_models::tiled::Statistics::Pooled,
+        inputs,
+        &mut |index, picture| {
+            let (input, output) =
+                (tiles[index].input.map(|c| c * cell), tiles[index].output.map(|c| c * cell));
+            let done = to_raster(picture, Stage::Decode).and_then(|picture| {
+                let (x, y) = (output.x0 - input.x0, output.y0 - input.y0);
+                out.paste(&picture.crop(x, y, output.width(), output.height()), output.x0, output.y0);
+                report(watch, Stage::Decode, index + 1, total)
+            });
+            result = done;
+            if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        },
+    );
     result?;
     Ok(out)
 }

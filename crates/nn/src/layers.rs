@@ -95,6 +95,21 @@ impl Conv2d {
         self.weight.products()
     }
 
+    /// Pixels between the places that it looks at, 1 or more.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Whether height and width are doubled.
+    pub fn doubles(&self) -> bool {
+        self.doubled
+    }
+
+    /// How many rows of its input it sees, at most, above and below those that lie where a row of its output lies.
+    pub fn reach(&self) -> (usize, usize) {
+        self.padding
+    }
+
     /// `[batch, height, width, in]` to `[batch, height', width', out]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let bias = self.bias.as_ref().map(Param::val);
@@ -279,6 +294,24 @@ impl GroupNorm {
         x * self.weight.val().unsqueeze() + self.bias.val().unsqueeze()
     }
 
+    /// The norm with statistics that are known.
+    pub fn known(&self, moments: &ops::Moments) -> KnownNorm {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        let device = weight.device();
+        let values = |values: Tensor<1>| values.into_data().iter::<f32>().collect::<Vec<_>>();
+        let (weight, bias) = (values(weight), values(bias));
+        let channels = moments.of_channels(weight.len(), self.epsilon);
+        let scale: Vec<f32> = channels.iter().zip(&weight).map(|((_, rstd), weight)| rstd * weight).collect();
+        let shift: Vec<f32> = channels
+            .iter()
+            .zip(&scale)
+            .zip(&bias)
+            .map(|(((mean, _), scale), bias)| bias - mean * scale)
+            .collect();
+        let tensor = |values: Vec<f32>| Tensor::from_floats(values.as_slice(), &device);
+        KnownNorm { scale: tensor(scale), shift: tensor(shift) }
+    }
+
     /// `[batch, height, width, channels]`, normalised.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.normed(x, false)
@@ -292,6 +325,22 @@ impl GroupNorm {
     fn normed(&self, x: Tensor<4>, silu: bool) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         told(&self.weight, ops::group_norm(x, weight, bias, self.groups, self.epsilon, silu))
+    }
+}
+
+/// A [`GroupNorm`] whose statistics are known. It has no gradients.
+#[derive(Clone, Debug)]
+pub struct KnownNorm {
+    /// `[channels]`, in f32.
+    scale: Tensor<1>,
+    /// `[channels]`, in f32.
+    shift: Tensor<1>,
+}
+
+impl KnownNorm {
+    /// The `pieces` `[1, rows, width, channels]` of a picture, one below the other, normalised, and followed by SiLU if `silu`.
+    pub fn forward(&self, pieces: Vec<Tensor<4>>, silu: bool) -> Tensor<4> {
+        ops::scale_and_shift(pieces, self.scale.clone(), self.shift.clone(), silu)
     }
 }
 

@@ -8,6 +8,7 @@ use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::swinir::SwinIrConfig;
+use diffbir_models::tiled::Statistics;
 use std::ops::ControlFlow;
 
 fn cut(x: &Tensor<4>, window: Window) -> Tensor<4> {
@@ -31,9 +32,9 @@ fn in_tiles(network: &dyn Autoencoder, x: &Tensor<4>, tiles: &[VaeTile], decode:
         ControlFlow::Continue(())
     };
     if decode {
-        network.decode_tiles(inputs, &mut put)
+        network.decode_tiles(Statistics::Pooled, inputs, &mut put)
     } else {
-        network.encode_tiles(inputs, &mut put)
+        network.encode_tiles(Statistics::Pooled, inputs, &mut put)
     }
     whole
 }
