@@ -30,6 +30,7 @@ pub type BandDone<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
 pub fn run_in_bands(steps: &[Step], x: Tensor<4>, rows: usize, told: &mut BandDone) -> Option<Tensor<4>> {
     let parts = parts(steps, x.dims()[1], rows);
     let total = parts.iter().map(|part| part.bands(rows)).sum();
+    told(0, total).is_continue().then_some(())?;
     let device = x.device();
     let (mut x, mut kept, mut done) = (Bands::from(x), Vec::new(), 0);
     for part in &parts {

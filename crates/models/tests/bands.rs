@@ -110,8 +110,8 @@ fn bands_of_64_rows_are_the_whole_to_the_last_bit() {
             };
             let banded = network.encode_in_bands(picture.clone(), 64, &mut tell).unwrap();
             assert_eq!(error(&banded, &network.encode(picture)), 0.0, "{precision:?}, cells of {cell}");
-            let total = told.len();
-            assert!(told.iter().enumerate().all(|(at, told)| *told == (at + 1, total)), "{told:?}");
+            let total = told.len() - 1;
+            assert!(told.iter().enumerate().all(|(at, told)| *told == (at, total)), "{told:?}");
             let latent = uneven([1, 200 / cell, 40 / cell, 4], 2);
             let banded = network.decode_in_bands(latent.clone(), 64, &mut on).unwrap();
             assert_eq!(error(&banded, &network.decode(latent)), 0.0, "{precision:?}, cells of {cell}");
@@ -128,5 +128,5 @@ fn bands_end_where_they_are_told_to() {
         if done == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     assert!(network.decode_in_bands(uneven([1, 40, 4, 4], 0), 16, &mut stop).is_none());
-    assert_eq!(calls, 3);
+    assert_eq!(calls, 4, "before the first band, too");
 }
