@@ -11,7 +11,7 @@
 //! in the memory twice, and no pixel is computed twice but for the few rows around a band. Bands, and not squares, since rows
 //! of a picture lie in one piece in the memory: they are read where they are.
 
-use crate::steps::{Activation, Function, KEPT, Step, normed, onto_kept};
+use crate::steps::{Activation, Function, KEPT, Step, normed, through};
 use burn::tensor::{Device, Tensor};
 use diffbir_nn::layers::{GroupNorm, KnownNorm};
 use diffbir_nn::on_workers;
@@ -296,7 +296,7 @@ impl Leg<'_> {
     ) -> Tensor<4> {
         let pieces = x.take(&way[0]);
         let mut sums = sums.iter_mut();
-        let places = self.steps.iter().zip(way);
+        let places = self.steps.iter().zip(&way[1..]);
         let adding = places.filter(|(step, _)| matches!(step, Step::AddKept | Step::ConvOntoKept(..)));
         let kept: Vec<_> = adding.map(|(_, rows)| sums.next().expect(KEPT).take(rows)).collect();
         on_workers(device, || {
@@ -306,18 +306,19 @@ impl Leg<'_> {
                 None => joined(pieces),
             };
             self.steps.iter().zip(way.windows(2)).fold(first, |x, (step, rows)| {
-                let y = match step {
-                    Step::Map(f) | Step::Near(_, f) => f(x),
-                    Step::Conv(conv) => conv.forward(x),
-                    Step::AddKept => ops::sum(kept.next().expect(KEPT), x),
-                    Step::ConvOntoKept(conv, shortcut) => {
-                        onto_kept(conv, *shortcut, x, kept.next().expect(KEPT))
-                    }
-                    Step::Whole(_) | Step::Norm(..) | Step::Keep => unreachable!("ends a leg"),
-                };
                 let start = Sight::of(step).scaled(rows[0].start);
                 let wanted = rows[1].start - start..rows[1].end - start;
-                if wanted.len() == y.dims()[1] { y } else { y.slice_dim(1, wanted) }
+                match step {
+                    Step::Map(f) => f(x),
+                    Step::Near(_, f) => f(x).slice_dim(1, wanted),
+                    Step::Conv(conv) => conv.forward_rows(x, None, wanted),
+                    Step::AddKept => ops::sum(kept.next().expect(KEPT), x),
+                    Step::ConvOntoKept(conv, shortcut) => {
+                        let kept = through(*shortcut, kept.next().expect(KEPT));
+                        conv.forward_rows(x, Some(kept), wanted)
+                    }
+                    Step::Whole(_) | Step::Norm(..) | Step::Keep => unreachable!("ends a leg"),
+                }
             })
         })
     }

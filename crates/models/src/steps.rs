@@ -100,7 +100,9 @@ impl State {
                 x
             }
             Step::AddKept => ops::sum(kept.pop().expect(KEPT), x),
-            Step::ConvOntoKept(conv, shortcut) => onto_kept(conv, *shortcut, x, kept.pop().expect(KEPT)),
+            Step::ConvOntoKept(conv, shortcut) => {
+                conv.forward_onto(x, through(*shortcut, kept.pop().expect(KEPT)))
+            }
         };
         Self { x, kept }
     }
@@ -109,15 +111,9 @@ impl State {
 /// What holds of every list of steps.
 pub(crate) const KEPT: &str = "every addition follows a keep";
 
-/// [`Step::ConvOntoKept`].
-pub(crate) fn onto_kept(
-    conv: &Conv2d,
-    shortcut: Option<&Conv2d>,
-    x: Tensor<4>,
-    kept: Tensor<4>,
-) -> Tensor<4> {
-    let kept = shortcut.into_iter().fold(kept, |kept, shortcut| shortcut.forward(kept));
-    conv.forward_onto(x, kept)
+/// What was kept, through a convolution if there is one.
+pub(crate) fn through(shortcut: Option<&Conv2d>, kept: Tensor<4>) -> Tensor<4> {
+    shortcut.into_iter().fold(kept, |kept, shortcut| shortcut.forward(kept))
 }
 
 /// Runs all steps on a whole picture.

@@ -9,6 +9,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor};
 use diffbir_kernels::Products;
 use diffbir_kernels::conv::Rectifier;
+use std::ops::Range;
 
 /// A convolution over `[batch, height, width, channels]`.
 #[derive(Module, Debug)]
@@ -122,7 +123,7 @@ impl Conv2d {
     /// [`Conv2d::forward`], to which `rest` is added, if there is one, and then `rectifier` applied.
     pub fn forward_then(&self, x: Tensor<4>, rest: Option<Tensor<4>>, rectifier: Rectifier) -> Tensor<4> {
         let bias = self.bias.as_ref().map(Param::val);
-        let following = Following { rest, rectifier };
+        let following = Following { rest, rectifier, rows: None };
         let (x, Following { rest, .. }) =
             match self.weight.convolve_then(x, bias, self.stride, self.padding, following) {
                 Ok(y) => return y,
@@ -142,6 +143,26 @@ impl Conv2d {
     /// [`Conv2d::forward`] added to `rest`.
     pub fn forward_onto(&self, x: Tensor<4>, rest: Tensor<4>) -> Tensor<4> {
         self.forward_then(x, Some(rest), Rectifier::None)
+    }
+
+    /// These rows of [`Conv2d::forward`], to which `rest` is added, if there is one: no others are computed where that is one
+    /// operation.
+    pub fn forward_rows(&self, x: Tensor<4>, rest: Option<Tensor<4>>, rows: Range<usize>) -> Tensor<4> {
+        let cut = |y: Tensor<4>| {
+            if rows == (0..y.dims()[1]) { y } else { y.slice_dim(1, rows.clone()) }
+        };
+        let (x, rest) = if self.doubled {
+            (x, rest)
+        } else {
+            let following = Following { rest, rows: Some(rows.clone()), ..Following::NOTHING };
+            let bias = self.bias.as_ref().map(Param::val);
+            match self.weight.convolve_then(x, bias, self.stride, self.padding, following) {
+                Ok(y) => return y,
+                Err((x, following)) => (x, following.rest),
+            }
+        };
+        let y = cut(self.forward(x));
+        rest.into_iter().fold(y, ops::sum)
     }
 
     /// The same where it is not one operation.

@@ -26,6 +26,7 @@ use diffbir_kernels::conv::{Conv2d, PackedWeight, Rectifier};
 use diffbir_kernels::norm::GroupNorm;
 use flex::{ActivationKernels, AttentionKernel, Kernels, RowKernels};
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 
 thread_local! {
@@ -126,10 +127,12 @@ fn convolution(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, sizes: 
 pub(crate) struct Following {
     pub rest: Option<Tensor<4>>,
     pub rectifier: Rectifier,
+    /// The rows of the output that are computed at all, if not all of them.
+    pub rows: Option<Range<usize>>,
 }
 
 impl Following {
-    pub(crate) const NOTHING: Self = Self { rest: None, rectifier: Rectifier::None };
+    pub(crate) const NOTHING: Self = Self { rest: None, rectifier: Rectifier::None, rows: None };
 }
 
 /// [`conv2d`], or [`conv2d_doubled`], on the CPU with a weight that was packed before.
@@ -153,6 +156,7 @@ pub(crate) fn conv2d_packed(
         weight,
         sizes,
         following.rectifier,
+        following.rows.unwrap_or(0..sizes.out_size().0),
     ))
 }
 
@@ -253,7 +257,7 @@ pub(crate) fn linear_packed<const D: usize>(
     let rows: usize = shape[..D - 1].iter().product();
     shape[D - 1] = out_features;
     let rest = rest.map(|rest| rest.reshape([1, 1, rows, out_features]));
-    let following = Following { rest, rectifier: Rectifier::None };
+    let following = Following { rest, ..Following::NOTHING };
     conv2d_packed(x.reshape([1, 1, rows, in_features]), weight, bias, 1, (0, 0), following).reshape(shape)
 }
 
