@@ -4,8 +4,8 @@
 //!
 //! One line a network: the median of the runs, after one that does not count; on a graphics card also what the first
 //! one took, and the memory that is held after it. `RAYON_NUM_THREADS` says how many threads. `bench/reference.py` runs
-//! this and the reference in turns. `encode-bands` and `decode-bands` are those in bands, `encode-tiles` and `decode-tiles` in the
-//! reference's tiles of 512 pixels.
+//! this and the reference in turns. `vae-whole`, `vae-bands` and `vae-tiles` encode and decode whole, in bands, and in
+//! the reference's tiles of 512 pixels.
 
 use burn::tensor::{Device, Distribution, Tensor};
 use diffbir::device::DeviceChoice;
@@ -156,24 +156,22 @@ fn main() {
         let x = asked.drawn([1, side, side, 3]);
         asked.measure("swinir", || network.forward(x.clone()));
     }
-    if ["encode", "decode", "encode-bands", "decode-bands", "encode-tiles", "decode-tiles"]
-        .iter()
-        .any(|name| asked.wants(name))
-    {
+    if ["encode", "decode", "vae-whole", "vae-bands", "vae-tiles"].iter().any(|name| asked.wants(name)) {
         let network = asked.made(|params| KlConfig::official().build(params));
         let (x, z) = (asked.drawn([1, side, side, 3]), asked.drawn([1, cells, cells, 4]));
         asked.measure("encode", || network.encode(x.clone()));
         asked.measure("decode", || network.decode(z.clone()));
         let rows = band_rows(side, 512);
         let mut on = |_, _| ControlFlow::Continue(());
-        asked.measure("encode-bands", || {
-            network.encode_in_bands(x.clone(), rows, &mut on).expect("to the end")
+        asked.measure("vae-whole", || network.decode(network.encode(x.clone())));
+        asked.measure("vae-bands", || {
+            let z = network.encode_in_bands(x.clone(), rows, &mut on).expect("it goes on");
+            network.decode_in_bands(z, rows, &mut on).expect("it goes on")
         });
-        asked.measure("decode-bands", || {
-            network.decode_in_bands(z.clone(), rows, &mut on).expect("to the end")
+        asked.measure("vae-tiles", || {
+            in_tiles(&network, &x, 32, false);
+            in_tiles(&network, &z, 11, true)
         });
-        asked.measure("encode-tiles", || in_tiles(&network, &x, 32, false));
-        asked.measure("decode-tiles", || in_tiles(&network, &z, 11, true));
     }
     if asked.wants("step") {
         // The two evaluations of a guided step, as one batch.

@@ -66,7 +66,8 @@ fn some_rows_are_those_of_the_whole() {
             let packed = pack(&c, &w, products);
             let after = |rest| After { rest: Some(rest), rectifier: Rectifier::Leaky(0.1) };
             let whole = c.forward_packed(&x, &packed, &b, after(&rest));
-            for rows in [0..height, 0..height / 2, height / 2..height, height / 3..height - height / 4] {
+            let rows = [0..height, 0..height / 2, height / 2..height, height / 3..height - height / 4];
+            for rows in rows.into_iter().filter(|rows| !rows.is_empty()) {
                 let row = width * c.out_channels;
                 let part = row * rows.start..row * rows.end;
                 let found = c.forward_packed_rows(&x, &packed, &b, after(&rest[part.clone()]), rows.clone());
