@@ -232,6 +232,8 @@ fn a_command_line_of_the_reference_runs_a_custom_model() {
     // As people write it who give every flag.
     let told = contains("warning: --cldm-tile-size: changes nothing without --cldm-tiled");
     run(&["--cldm_tile_size", "512"]).success().stderr(told);
+    let told = contains("warning: --vae-tiling: changes nothing without --vae-encoder-tiled");
+    run(&["--vae-tiling", "exact"]).success().stderr(told);
 }
 
 #[test]

@@ -4,18 +4,22 @@
 //!
 //! One line a network: the median of the runs, after one that does not count; on a graphics card also what the first
 //! one took, and the memory that is held after it. `RAYON_NUM_THREADS` says how many threads. `bench/reference.py` runs
-//! this and the reference in turns.
+//! this and the reference in turns. `vae-whole`, `vae-bands` and `vae-tiles` encode and decode whole, in bands, and in
+//! the reference's tiles of 512 pixels.
 
 use burn::tensor::{Device, Distribution, Tensor};
 use diffbir::device::DeviceChoice;
+use diffbir_imaging::tiles::{VaeTile, Window, band_rows, vae_tiles};
 use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::controlnet::ControlNet;
-use diffbir_models::kl::KlConfig;
+use diffbir_models::kl::{KlAutoencoder, KlConfig};
 use diffbir_models::swinir::SwinIrConfig;
+use diffbir_models::tiled::Statistics;
 use diffbir_models::unet::{ResBlock, Transformer, UnetConfig};
 use diffbir_nn::params::{Init, RandomInit, Source, build_in};
 use diffbir_nn::{Params, Precision, WeightError};
 use std::hint::black_box;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// The same numbers over and over: drawing a billion would take longer than the runs.
@@ -90,11 +94,11 @@ impl Asked {
         Tensor::random(shape, Distribution::Uniform(0.0, 1.0), &self.device)
     }
 
-    fn measure<const D: usize>(&self, name: &str, run: impl Fn() -> Tensor<D>) {
+    fn measure<const D: usize>(&self, name: &str, mut run: impl FnMut() -> Tensor<D>) {
         if !self.wants(name) {
             return;
         }
-        let seconds = || {
+        let mut seconds = || {
             let since = Instant::now();
             drop(black_box(run().into_data()));
             since.elapsed().as_secs_f64()
@@ -114,6 +118,27 @@ impl Asked {
     }
 }
 
+/// The tiles of the reference, of which the last is given.
+fn in_tiles(network: &KlAutoencoder, x: &Tensor<4>, pad: usize, decodes: bool) -> Tensor<4> {
+    let [_, height, width, _] = x.dims();
+    let tiles = vae_tiles(height, width, if decodes { 64 } else { 512 }, pad);
+    let cut = |tile: &VaeTile| {
+        let Window { y0, y1, x0, x1 } = tile.input;
+        x.clone().slice_dim(1, y0..y1).slice_dim(2, x0..x1)
+    };
+    let (inputs, mut last) = (tiles.iter().map(cut).collect(), None);
+    let mut done = |_, tile| {
+        last = Some(tile);
+        ControlFlow::Continue(())
+    };
+    if decodes {
+        network.decode_tiles(Statistics::Pooled, inputs, &mut done);
+    } else {
+        network.encode_tiles(Statistics::Pooled, inputs, &mut done);
+    }
+    last.expect("there are tiles")
+}
+
 fn main() {
     let asked = Asked::read();
     let (side, cells) = (asked.side_px, asked.side_px / 8);
@@ -131,11 +156,22 @@ fn main() {
         let x = asked.drawn([1, side, side, 3]);
         asked.measure("swinir", || network.forward(x.clone()));
     }
-    if asked.wants("encode") || asked.wants("decode") {
+    if ["encode", "decode", "vae-whole", "vae-bands", "vae-tiles"].iter().any(|name| asked.wants(name)) {
         let network = asked.made(|params| KlConfig::official().build(params));
         let (x, z) = (asked.drawn([1, side, side, 3]), asked.drawn([1, cells, cells, 4]));
         asked.measure("encode", || network.encode(x.clone()));
         asked.measure("decode", || network.decode(z.clone()));
+        let rows = band_rows(side, 512);
+        let mut on = |_, _| ControlFlow::Continue(());
+        asked.measure("vae-whole", || network.decode(network.encode(x.clone())));
+        asked.measure("vae-bands", || {
+            let z = network.encode_in_bands(x.clone(), rows, &mut on).expect("it goes on");
+            network.decode_in_bands(z, rows, &mut on).expect("it goes on")
+        });
+        asked.measure("vae-tiles", || {
+            in_tiles(&network, &x, 32, false);
+            in_tiles(&network, &z, 11, true)
+        });
     }
     if asked.wants("step") {
         // The two evaluations of a guided step, as one batch.

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::model::Model;
 use crate::restore::{Options, Value, Watch};
 use crate::stage2::{Tiles, decode, encode};
-use crate::tiling::Cut;
+use crate::tiling::Tiling;
 use diffbir_diffusion::Latent;
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::{Blend, Window, sliding_windows};
@@ -20,7 +20,7 @@ pub(crate) fn conditions(
 ) -> Result<Vec<Latent>, Error> {
     let cell_px = model.networks().autoencoder.downsampling();
     windows(whole, tiles)
-        .map(|window| encode(model, &part(clean, window.map(|cell| cell * cell_px)), Cut::Whole, watch))
+        .map(|window| encode(model, &part(clean, window.map(|cell| cell * cell_px)), Tiling::WHOLE, watch))
         .collect()
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn decoded(
     let mut blend = Blend::new(clean.width_px, clean.height_px, clean.channels);
     for window in windows(latent, tiles) {
         let tile = latent.crop(window.y0, window.x0, tiles.tile, tiles.tile);
-        let tile = decode(model, &tile, Cut::Whole, watch)?;
+        let tile = decode(model, &tile, Tiling::WHOLE, watch)?;
         watch.value(Value::Decoded(&tile));
         let window = window.map(|cell| cell * cell_px);
         let fixed = options.colour_fix.apply(tile, &part(clean, window));

@@ -7,7 +7,7 @@ use crate::guidance::Pull;
 use crate::model::{Model, Stage2};
 use crate::regions::{self, Held};
 use crate::restore::{Options, Value, Watch, report, to_raster, to_tensor, values};
-use crate::tiling::{Cut, Sliding, Tiling};
+use crate::tiling::{Cut, Joining, Pieces, Sliding, Tiling};
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::noise::Noise;
 use diffbir_diffusion::restoration::{Loss, Space};
@@ -16,14 +16,14 @@ use diffbir_diffusion::{
     Condition, Guidance, Latent, SampleError, Sampler, Sampling, StartPoint, start, tiled,
 };
 use diffbir_imaging::Raster;
-use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights, vae_tiles};
+use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights};
+use diffbir_models::bands::BandDone;
+use diffbir_models::tiled::{Statistics, TileDone};
 use diffbir_nn::on_workers;
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 
-/// Side of a tile of the autoencoder in pixels where nothing else is asked for, and what is read around it:
-/// 32 pixels by the encoder, 11 latent cells by the decoder, as the reference does.
-const VAE_TILE_PX: usize = 512;
+/// What is read around a tile of the autoencoder, as the reference does.
 const ENCODER_PAD_PX: usize = 32;
 const DECODER_PAD_CELLS: usize = 11;
 
@@ -51,7 +51,7 @@ pub(crate) fn latent_of(
     options: &Options,
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
-    encode(model, &filled(model, picture, options), options.tiling.encoder, watch)
+    encode(model, &filled(model, picture, options), options.tiling, watch)
 }
 
 /// The picture with edges added, up to a size that the networks take.
@@ -112,7 +112,7 @@ pub(crate) fn detail(
             let detailed = if let (true, Some(tiles)) = (by_tile, tiles) {
                 article::decoded(model, clean, &latent, tiles, options, watch)?
             } else {
-                let decoded = decode(model, &latent, options.tiling.decoder, watch)?;
+                let decoded = decode(model, &latent, options.tiling, watch)?;
                 let decoded = decoded.crop(0, 0, clean.width_px, clean.height_px);
                 watch.value(Value::Decoded(&decoded));
                 options.colour_fix.apply(decoded, clean)
@@ -160,62 +160,37 @@ fn tiles(model: &Model, latent: &Latent, cut: Cut<Sliding>) -> Option<Tiles> {
     (latent.height.min(latent.width) >= tile).then_some(Tiles { tile, stride })
 }
 
-/// The tiles of the autoencoder for `height` by `width` of its input, whose cells are `unit_px` wide,
-/// with `pad` around them.
-fn autoencoder_tiles(
-    cut: Cut<usize>,
-    (height, width): (usize, usize),
-    unit_px: usize,
-    pad: usize,
-) -> Vec<VaeTile> {
-    let tile = match cut {
-        Cut::Auto => Some(VAE_TILE_PX / unit_px),
-        Cut::Whole => None,
-        Cut::Tiles(tile_px) => Some(tile_px / unit_px).filter(|&tile| height.min(width) >= tile),
-    };
-    match tile {
-        Some(tile) => vae_tiles(height, width, tile, pad),
-        None => {
-            let whole = Window { y0: 0, y1: height, x0: 0, x1: width };
-            vec![VaeTile { input: whole, output: whole }]
-        }
-    }
-}
-
 /// The latent of a picture.
 pub(crate) fn encode(
     model: &Model,
     picture: &Raster,
-    cut: Cut<usize>,
+    tiling: Tiling,
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
-    let networks = model.networks();
-    let cell = networks.autoencoder.downsampling();
+    let autoencoder = &model.networks().autoencoder;
+    let cell = autoencoder.downsampling();
     let (height, width) = (picture.height_px, picture.width_px);
-    let tiles = autoencoder_tiles(cut, (height, width), 1, ENCODER_PAD_PX);
-    let total = tiles.len();
-    report(watch, Stage::Encode, 0, total)?;
-    let mut out = Raster::new(width / cell, height / cell, networks.autoencoder.latent_channels());
-    let inputs = tiles
-        .iter()
-        .map(|tile| {
-            let window = tile.input;
-            to_tensor(&picture.crop(window.x0, window.y0, window.width(), window.height()), &model.device)
-        })
-        .collect();
-    let mut result = Ok(());
-    networks.autoencoder.encode_tiles(inputs, &mut |index, latent| {
-        let (input, output) =
-            (tiles[index].input.map(|px| px / cell), tiles[index].output.map(|px| px / cell));
-        let done = to_raster(latent, Stage::Encode).and_then(|latent| {
-            let (x, y) = (output.x0 - input.x0, output.y0 - input.y0);
-            out.paste(&latent.crop(x, y, output.width(), output.height()), output.x0, output.y0);
-            report(watch, Stage::Encode, index + 1, total)
-        });
-        result = done;
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
-    result?;
+    let (tiles, side) = match tiling.pieces(tiling.encoder, (height, width), 1, ENCODER_PAD_PX) {
+        Pieces::Tiles(tiles, side) => (tiles, side),
+        pieces => {
+            let picture = to_tensor(picture, &model.device);
+            let latent = whole(pieces, (picture, Stage::Encode), watch, |picture, rows, told| match rows {
+                Some(rows) => autoencoder.encode_in_bands(picture, rows, told),
+                None => Some(autoencoder.encode(picture)),
+            })?;
+            return to_latent(latent, Stage::Encode);
+        }
+    };
+    let cut = |window: Window| {
+        to_tensor(&picture.crop(window.x0, window.y0, window.width(), window.height()), &model.device)
+    };
+    let statistics = statistics(tiling.joining, side, || to_tensor(picture, &model.device));
+    let inputs = tiles.iter().map(|tile| cut(tile.input)).collect();
+    let size = (width / cell, height / cell, autoencoder.latent_channels());
+    let place = |window: Window| window.map(|px| px / cell);
+    let out = joined(&tiles, Raster::new(size.0, size.1, size.2), place, (Stage::Encode, watch), |done| {
+        autoencoder.encode_tiles(statistics, inputs, done);
+    })?;
     to_latent(to_tensor(&out, &Device::flex()), Stage::Encode)
 }
 
@@ -223,36 +198,91 @@ pub(crate) fn encode(
 pub(crate) fn decode(
     model: &Model,
     latent: &Latent,
-    cut: Cut<usize>,
+    tiling: Tiling,
     watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
-    let networks = model.networks();
-    let cell = networks.autoencoder.downsampling();
+    let autoencoder = &model.networks().autoencoder;
+    let cell = autoencoder.downsampling();
     let (height, width) = (latent.height, latent.width);
-    let tiles = autoencoder_tiles(cut, (height, width), cell, DECODER_PAD_CELLS);
+    let (tiles, side) = match tiling.pieces(tiling.decoder, (height, width), cell, DECODER_PAD_CELLS) {
+        Pieces::Tiles(tiles, side) => (tiles, side),
+        pieces => {
+            let latent = latent_tensor(latent, &model.device);
+            let picture = whole(pieces, (latent, Stage::Decode), watch, |latent, rows, told| match rows {
+                Some(rows) => autoencoder.decode_in_bands(latent, rows, told),
+                None => Some(autoencoder.decode(latent)),
+            })?;
+            return to_raster(picture, Stage::Decode);
+        }
+    };
+    let cut = |window: Window| {
+        latent_tensor(&latent.crop(window.y0, window.x0, window.height(), window.width()), &model.device)
+    };
+    let statistics = statistics(tiling.joining, side, || latent_tensor(latent, &model.device));
+    let inputs = tiles.iter().map(|tile| cut(tile.input)).collect();
+    let place = |window: Window| window.map(|cells| cells * cell);
+    let out = Raster::new(width * cell, height * cell, 3);
+    joined(&tiles, out, place, (Stage::Decode, watch), |done| {
+        autoencoder.decode_tiles(statistics, inputs, done);
+    })
+}
+
+/// What becomes of `x` whole or in bands, in which there are `rows`.
+fn whole(
+    pieces: Pieces,
+    (x, stage): (Tensor<4>, Stage),
+    watch: &mut dyn Watch,
+    run: impl FnOnce(Tensor<4>, Option<usize>, &mut BandDone) -> Option<Tensor<4>>,
+) -> Result<Tensor<4>, Error> {
+    let rows = if let Pieces::Bands(rows) = pieces { Some(rows) } else { None };
+    if rows.is_none() {
+        report(watch, stage, 0, 1)?;
+    }
+    let mut told = Ok(());
+    let mut tell = |done, total| {
+        told = report(watch, stage, done, total);
+        if told.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    let out = run(x, rows, &mut tell);
+    told?;
+    if rows.is_none() {
+        report(watch, stage, 1, 1)?;
+    }
+    Ok(out.expect("it ran to its end"))
+}
+
+/// Where the statistics of norms come from in tiles of side `tile`.
+fn statistics(joining: Joining, tile: usize, whole: impl FnOnce() -> Tensor<4>) -> Statistics {
+    match joining {
+        Joining::Exact | Joining::Pooled => Statistics::Pooled,
+        Joining::Estimated { colour_fix } => {
+            Statistics::Estimated { whole: whole(), tile, from_halving_pooled: colour_fix }
+        }
+    }
+}
+
+/// The results of `tiles`, which `run` gives one after the other, put together in `out`, in which a window lies at `place`.
+fn joined(
+    tiles: &[VaeTile],
+    mut out: Raster,
+    place: impl Fn(Window) -> Window,
+    (stage, watch): (Stage, &mut dyn Watch),
+    run: impl FnOnce(&mut TileDone),
+) -> Result<Raster, Error> {
     let total = tiles.len();
-    report(watch, Stage::Decode, 0, total)?;
-    let mut out = Raster::new(width * cell, height * cell, 3);
-    let inputs = tiles
-        .iter()
-        .map(|tile| {
-            let window = tile.input;
-            latent_tensor(&latent.crop(window.y0, window.x0, window.height(), window.width()), &model.device)
-        })
-        .collect();
+    report(watch, stage, 0, total)?;
     let mut result = Ok(());
-    networks.autoencoder.decode_tiles(inputs, &mut |index, picture| {
-        let (input, output) = (tiles[index].input.map(|c| c * cell), tiles[index].output.map(|c| c * cell));
-        let done = to_raster(picture, Stage::Decode).and_then(|picture| {
+    run(&mut |index, tile| {
+        let (input, output) = (place(tiles[index].input), place(tiles[index].output));
+        let done = to_raster(tile, stage).and_then(|tile| {
             let (x, y) = (output.x0 - input.x0, output.y0 - input.y0);
-            out.paste(&picture.crop(x, y, output.width(), output.height()), output.x0, output.y0);
-            report(watch, Stage::Decode, index + 1, total)
+            out.paste(&tile.crop(x, y, output.width(), output.height()), output.x0, output.y0);
+            report(watch, stage, index + 1, total)
         });
         result = done;
         if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
-    result?;
-    Ok(out)
+    result.map(|()| out)
 }
 
 /// How the sampler works, and from which timestep.

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::geometry::SHORT_SIDE_PX;
+use diffbir_imaging::tiles::{VaeTile, Window, band_rows, vae_tiles};
 
 /// How a part cuts what it works on, `T` being what it has to know of a tile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,31 @@ pub struct Sliding {
     pub stride_px: usize,
 }
 
+/// How what the autoencoder works on in parts becomes one picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Joining {
+    /// In bands, each with as many pixels as a tile or more: what the whole gives.
+    #[default]
+    Exact,
+    /// In the reference's tiles: attention ends with a tile, and the statistics of norms are about those of the whole.
+    Pooled,
+    /// In the same tiles, one after the other from start to end, which takes the least memory: statistics are those of the
+    /// picture made small (the reference's fast mode, which it never uses).
+    Estimated {
+        /// Pools them behind the encoder's first halving, against shifts of colour, with more memory.
+        colour_fix: bool,
+    },
+}
+
+/// In what the autoencoder works.
+pub(crate) enum Pieces {
+    Whole,
+    /// Of so many rows.
+    Bands(usize),
+    /// And their side.
+    Tiles(Vec<VaeTile>, usize),
+}
+
 /// How each part works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tiling {
@@ -33,14 +59,48 @@ pub struct Tiling {
     pub encoder: Cut<usize>,
     /// The autoencoder's decoder; the side of a tile in pixels.
     pub decoder: Cut<usize>,
+    /// Both of them, where they do not work whole.
+    pub joining: Joining,
     /// UNet and control branch.
     pub denoiser: Cut<Sliding>,
 }
 
+/// Side of a tile of the autoencoder in pixels where nothing else is asked for, and the side of a picture above which there are
+/// tiles.
+const VAE_TILE_PX: usize = 512;
+
 impl Tiling {
     /// As the reference works where no tiles are asked for.
-    pub const WHOLE: Self =
-        Self { cleaner: Cut::Whole, encoder: Cut::Whole, decoder: Cut::Whole, denoiser: Cut::Whole };
+    pub const WHOLE: Self = Self {
+        cleaner: Cut::Whole,
+        encoder: Cut::Whole,
+        decoder: Cut::Whole,
+        joining: Joining::Exact,
+        denoiser: Cut::Whole,
+    };
+
+    /// In what the autoencoder works on `height` by `width` cells of `unit_px` pixels, if it is cut so: tiles read `pad` cells
+    /// around them.
+    pub(crate) fn pieces(
+        &self,
+        cut: Cut<usize>,
+        (height, width): (usize, usize),
+        unit_px: usize,
+        pad: usize,
+    ) -> Pieces {
+        let tile = match cut {
+            Cut::Auto => VAE_TILE_PX / unit_px,
+            Cut::Tiles(tile_px) if height.min(width) * unit_px >= tile_px => tile_px / unit_px,
+            Cut::Whole | Cut::Tiles(_) => return Pieces::Whole,
+        };
+        if self.joining == Joining::Exact {
+            let rows = band_rows(width * unit_px, tile * unit_px);
+            // Of a single band, or one and a little, the whole takes no more memory.
+            return if 2 * height * unit_px > 3 * rows { Pieces::Bands(rows) } else { Pieces::Whole };
+        }
+        let tiles = vae_tiles(height, width, tile, pad);
+        if tiles.len() == 1 { Pieces::Whole } else { Pieces::Tiles(tiles, tile) }
+    }
 
     /// The shorter side that the article's networks get at least, in pixels: what fills one tile.
     pub(crate) fn least_px(&self) -> usize {

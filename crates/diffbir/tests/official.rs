@@ -12,7 +12,7 @@ use diffbir::faces::{Detector, Finder, Manner, Parser, Rules, Scene, Which};
 use diffbir::geometry::Geometry;
 use diffbir::model::{Loading, Parts};
 use diffbir::restore::{ColourFix, Value, Watch};
-use diffbir::tiling::{Cut, Sliding, Tiling};
+use diffbir::tiling::{Cut, Joining, Sliding, Tiling};
 use diffbir::{Model, ModelConfig, Options, Progress};
 use diffbir_diffusion::noise::{Source, TorchNoise};
 use diffbir_diffusion::restoration::{Loss, Space};
@@ -155,6 +155,7 @@ impl Command {
                 cleaner: self.sliding("cleaner"),
                 encoder: self.square("vae_encoder"),
                 decoder: self.square("vae_decoder"),
+                joining: Joining::Pooled,
                 denoiser: match self.get("tiled", "False".to_string()).as_str() {
                     "True" => Cut::Tiles(Sliding {
                         tile_px: self.get("tile_size", 512),

@@ -337,6 +337,28 @@ fn tiles_that_do_not_fit_the_networks_are_refused_before_any_work() {
     assert!(check(Tiling { denoiser: tiles(24), ..Tiling::default() }).unwrap_err().contains("16"));
 }
 
+/// It sees few pixels around a pixel, and so does a tile.
+#[test]
+fn a_convolutional_stage_1_in_tiles_is_the_whole() {
+    let config = SrvggConfig { features: 4, convolutions: 2, upscale: 2 };
+    let mut file = Checkpoint::default();
+    add(&mut file, "stage1", Lively(1.0), |params| config.build(params));
+    let model = open(file, Stage1Config::Srvgg(config), None);
+    let photo = photo(1100, 530);
+    let clean = |cleaner| {
+        let options = Options { tiling: Tiling { cleaner, ..Tiling::WHOLE }, ..options() };
+        let mut tiles = 0;
+        let mut count = |progress: Progress| {
+            tiles = progress.total;
+            ControlFlow::Continue(())
+        };
+        let clean = model.prepare(&photo, &options, false, &mut count).unwrap().clean().clone();
+        (clean.data, tiles)
+    };
+    let ((tiled, tiles), (whole, one)) = (clean(Cut::Auto), clean(Cut::Whole));
+    assert!(tiles > one && tiled == whole, "{tiles} of {one}");
+}
+
 #[test]
 fn guided_steps_count_once() {
     let mut counts = Vec::new();

@@ -136,6 +136,12 @@ pub fn vae_tiles(height: usize, width: usize, tile: usize, pad: usize) -> Vec<Va
         .collect()
 }
 
+/// Rows of a band of a picture of this width with about as many pixels as a square of side `tile`, or more: a multiple of 64,
+/// since the few rows around a band are computed twice.
+pub fn band_rows(width: usize, tile: usize) -> usize {
+    (tile * tile).div_ceil(width).next_multiple_of(64)
+}
+
 type Span = (usize, usize);
 
 /// Input and output spans of one direction.
@@ -186,17 +192,37 @@ mod tests {
 
     proptest! {
         #[test]
-        fn windows_cover_every_pixel(height in 8usize..60, width in 8usize..60, tile in 1usize..8, stride in 1usize..8) {
+        fn windows_cover_every_pixel_and_their_weights_sum_to_one(
+            height in 1usize..70, width in 1usize..70, tile in 1usize..24, stride in 1usize..24, is_even in any::<bool>(),
+        ) {
+            let tile = tile.min(height).min(width);
             let stride = stride.min(tile);
-            let mut seen = vec![false; height * width];
-            for window in sliding_windows(height, width, tile, stride) {
+            let weights = if is_even { vec![1.0; tile * tile] } else { gaussian_weights(tile) };
+            let mut covering = vec![Vec::new(); height * width];
+            let (mut ones, mut numbers) = (Blend::new(width, height, 1), Blend::new(width, height, 1));
+            let even = |value| Raster { width_px: tile, height_px: tile, channels: 1, data: vec![value; tile * tile] };
+            for (index, window) in sliding_windows(height, width, tile, stride).into_iter().enumerate() {
+                prop_assert!(window.y1 <= height && window.x1 <= width);
+                prop_assert!(window.height() == tile && window.width() == tile);
                 for y in window.y0..window.y1 {
-                    for x in window.x0..window.x1 {
-                        seen[y * width + x] = true;
-                    }
+                    (window.x0..window.x1).for_each(|x| covering[y * width + x].push(index as f32));
                 }
+                ones.add(&even(1.0), window, &weights);
+                numbers.add(&even(index as f32), window, &weights);
             }
-            prop_assert!(seen.into_iter().all(|seen| seen));
+            for ((one, number), windows) in ones.finish().data.iter().zip(numbers.finish().data).zip(covering) {
+                prop_assert!((one - 1.0).abs() < 1e-5, "weights sum to {one}");
+                // No window that does not cover a pixel has a share of it, and none a negative one.
+                let (first, last) = (windows[0], windows[windows.len() - 1]);
+                prop_assert!(first - 1e-3 <= number && number <= last * 1.000_01 + 1e-3, "{number} of {windows:?}");
+            }
+        }
+
+        #[test]
+        fn bands_hold_a_tile_or_more(width in 1usize..9000, tile in 1usize..1025) {
+            let rows = band_rows(width, tile);
+            prop_assert!(rows.is_multiple_of(64) && rows * width >= tile * tile);
+            prop_assert!(rows == 64 || (rows - 64) * width < tile * tile, "too many");
         }
 
         #[test]
@@ -215,13 +241,15 @@ mod tests {
         }
 
         #[test]
-        fn a_blend_of_one_picture_is_that_picture(width in 9usize..40, height in 9usize..40) {
+        fn a_blend_of_one_picture_is_that_picture(
+            width in 9usize..40, height in 9usize..40, tile in 1usize..9, stride in 1usize..9,
+        ) {
             let mut picture = Raster::new(width, height, 3);
             picture.data.iter_mut().enumerate().for_each(|(i, v)| *v = (i as f32 * 0.1).sin());
-            let weights = gaussian_weights(8);
+            let weights = gaussian_weights(tile);
             let mut blend = Blend::new(width, height, 3);
-            for window in sliding_windows(height, width, 8, 4) {
-                blend.add(&picture.crop(window.x0, window.y0, 8, 8), window, &weights);
+            for window in sliding_windows(height, width, tile, stride.min(tile)) {
+                blend.add(&picture.crop(window.x0, window.y0, tile, tile), window, &weights);
             }
             for (a, b) in blend.finish().data.iter().zip(&picture.data) {
                 prop_assert!((a - b).abs() < 1e-5);

@@ -164,8 +164,8 @@ impl GroupNorm {
         values.chunks_exact(width).flat_map(|group| vec![group.iter().sum::<f64>(); width]).collect()
     }
 
-    /// Mean and 1 / standard deviation of each channel's group in one image, `[channels]` each.
-    fn statistics(&self, isa: Isa, image: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    /// Each channel's values of one image, and their squares, summed up.
+    fn sums(&self, isa: Isa, image: &[f32]) -> (Vec<f64>, Vec<f64>) {
         let strips: Vec<(Vec<f64>, Vec<f64>)> = image
             .par_chunks(STRIP * self.channels)
             .map(|strip| {
@@ -190,6 +190,12 @@ impl GroupNorm {
                 squares[c] += strip_squares[c];
             }
         }
+        (sums, squares)
+    }
+
+    /// Mean and 1 / standard deviation of each channel's group in one image, `[channels]` each.
+    fn statistics(&self, isa: Isa, image: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (sums, squares) = self.sums(isa, image);
         let count = (self.pixels * self.channels / self.groups) as f64;
         let moments = self.by_group(&sums).into_iter().zip(self.by_group(&squares));
         moments
@@ -199,6 +205,20 @@ impl GroupNorm {
                 (mean as f32, (1.0 / (variance + f64::from(self.epsilon)).sqrt()) as f32)
             })
             .unzip()
+    }
+
+    /// Mean and variance of each group of one image, `[2, groups]`. Of a part of an image whose number of pixels divides
+    /// by 64 they are made of the same sums of floats as those of the whole.
+    pub fn moments(&self, image: &[f32]) -> Vec<f64> {
+        assert_eq!(image.len(), self.pixels * self.channels, "input");
+        let (sums, squares) = self.sums(Isa::detect(), image);
+        let count = (self.pixels * self.channels / self.groups) as f64;
+        let width = self.channels / self.groups;
+        let mean =
+            |sums: &[f64]| sums.chunks_exact(width).map(|group| group.iter().sum::<f64>() / count).collect();
+        let (means, squares): (Vec<f64>, Vec<f64>) = (mean(&sums), mean(&squares));
+        let variances = means.iter().zip(&squares).map(|(mean, square)| (square - mean * mean).max(0.0));
+        means.iter().copied().chain(variances).collect()
     }
 
     /// `y` of the shape of `x`; `weight` and `bias` are `[channels]`.
@@ -275,6 +295,24 @@ impl GroupNorm {
     }
 }
 
+/// `x · scale + shift` for each channel of the pixels of `pieces`, one piece after the other, with SiLU if `silu`: a norm
+/// whose statistics are known. `scale` and `shift` are `[channels]`.
+pub fn scale_and_shift(pieces: &[&[f32]], scale: &[f32], shift: &[f32], silu: bool) -> Vec<f32> {
+    let (isa, channels) = (Isa::detect(), scale.len());
+    let whole = |piece: &&[f32]| piece.len().is_multiple_of(channels);
+    assert!(shift.len() == channels && pieces.iter().all(whole), "pieces of whole pixels");
+    let write = |mut y: &mut [MaybeUninit<f32>]| {
+        for x in pieces {
+            let (here, rest) = std::mem::take(&mut y).split_at_mut(x.len());
+            let strips = x.par_chunks(STRIP * channels).zip(here.par_chunks_mut(STRIP * channels));
+            strips.for_each(|(x, y)| apply(isa, x, y, scale, shift, silu));
+            y = rest;
+        }
+    };
+    // SAFETY: the pieces are as long as the output, and consist of whole pixels, by the assertion.
+    unsafe { filled(pieces.iter().map(|piece| piece.len()).sum(), write) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,6 +380,23 @@ mod tests {
                 check(1, c, grads.weight[c]);
                 check(2, c, grads.bias[c]);
             }
+        }
+    }
+
+    /// Statistics that are known before give what they give where they are found on the way.
+    #[test]
+    fn a_norm_in_two_steps_is_the_norm() {
+        for silu in [false, true] {
+            let n = GroupNorm { batch: 1, pixels: 2500, channels: 6, groups: 3, epsilon: 1e-5, silu };
+            let (x, w, b) = (wave(2500 * 6, 0.7), wave(6, 1.3), wave(6, 2.1));
+            let moments = n.moments(&x);
+            let scale: Vec<f32> = (0..6)
+                .map(|c| (1.0 / (moments[3 + c / 2] + f64::from(n.epsilon)).sqrt()) as f32 * w[c])
+                .collect();
+            let shift: Vec<f32> = (0..6).map(|c| b[c] - moments[c / 2] as f32 * scale[c]).collect();
+            let (first, rest) = x.split_at(6 * 1111);
+            let (second, third) = rest.split_at(6);
+            assert_eq!(scale_and_shift(&[first, second, third], &scale, &shift, silu), n.forward(&x, &w, &b));
         }
     }
 }

@@ -1,11 +1,9 @@
 //! What all autoencoders have in common: pictures to latents and back, whole or in tiles.
 
-use crate::steps::{Step, run, run_tiled};
+use crate::bands::{BandDone, run_in_bands};
+use crate::steps::{Step, run};
+use crate::tiled::{Statistics, TileDone, run_tiled};
 use burn::tensor::Tensor;
-use std::ops::ControlFlow;
-
-/// Takes a finished tile by its index, and says whether to go on.
-pub type TileDone<'a> = dyn FnMut(usize, Tensor<4>) -> ControlFlow<()> + 'a;
 
 /// From RGB pictures to latents of unit size and back.
 ///
@@ -40,13 +38,23 @@ pub trait Autoencoder: Send + Sync {
         run(&self.decoder_steps(), latent)
     }
 
-    /// [`Autoencoder::encode`] of tiles that share the statistics of norms.
-    fn encode_tiles(&self, tiles: Vec<Tensor<4>>, done: &mut TileDone) {
-        run_tiled(&self.encoder_steps(), tiles, done);
+    /// [`Autoencoder::encode`] of one picture in bands of so many rows at each resolution, or nothing if `told` stops it.
+    fn encode_in_bands(&self, picture: Tensor<4>, rows: usize, told: &mut BandDone) -> Option<Tensor<4>> {
+        run_in_bands(&self.encoder_steps(), picture, rows, told)
     }
 
-    /// [`Autoencoder::decode`] of tiles that share the statistics of norms.
-    fn decode_tiles(&self, tiles: Vec<Tensor<4>>, done: &mut TileDone) {
-        run_tiled(&self.decoder_steps(), tiles, done);
+    /// [`Autoencoder::decode`] of one latent in bands of so many rows at each resolution, or nothing if `told` stops it.
+    fn decode_in_bands(&self, latent: Tensor<4>, rows: usize, told: &mut BandDone) -> Option<Tensor<4>> {
+        run_in_bands(&self.decoder_steps(), latent, rows, told)
+    }
+
+    /// About [`Autoencoder::encode`], of tiles that share the statistics of norms.
+    fn encode_tiles(&self, statistics: Statistics, tiles: Vec<Tensor<4>>, done: &mut TileDone) {
+        run_tiled(&self.encoder_steps(), statistics, tiles, done);
+    }
+
+    /// About [`Autoencoder::decode`], of tiles that share the statistics of norms.
+    fn decode_tiles(&self, statistics: Statistics, tiles: Vec<Tensor<4>>, done: &mut TileDone) {
+        run_tiled(&self.decoder_steps(), statistics, tiles, done);
     }
 }

@@ -162,14 +162,14 @@ impl KlAutoencoder {
     }
 
     fn moment_steps(&self) -> Vec<Step<'_>> {
-        let mut steps = vec![Step::map(|x| self.encoder_in.forward(x * 2.0 - 1.0))];
+        let mut steps = vec![Step::map(|x| x * 2.0 - 1.0), Step::Conv(&self.encoder_in)];
         for level in &self.down {
             level.blocks.iter().for_each(|block| block.steps(&mut steps));
-            steps.extend(level.resize.iter().map(Step::conv));
+            steps.extend(level.resize.iter().map(Step::Conv));
         }
         self.encoder_middle.steps(&mut steps);
         steps.push(Step::Norm(&self.encoder_norm, Activation::Silu));
-        steps.push(Step::map(|x| self.quant.forward(self.encoder_out.forward(x))));
+        steps.extend([Step::Conv(&self.encoder_out), Step::Conv(&self.quant)]);
         steps
     }
 }
@@ -196,15 +196,17 @@ impl Autoencoder for KlAutoencoder {
     }
 
     fn decoder_steps(&self) -> Vec<Step<'_>> {
-        let mut steps =
-            vec![Step::map(|latent| self.decoder_in.forward(self.post_quant.forward(latent / self.scale)))];
+        let mut steps = vec![
+            Step::map(|latent| self.post_quant.forward(latent / self.scale)),
+            Step::Conv(&self.decoder_in),
+        ];
         self.decoder_middle.steps(&mut steps);
         for level in &self.up {
             level.blocks.iter().for_each(|block| block.steps(&mut steps));
-            steps.extend(level.resize.iter().map(Step::conv));
+            steps.extend(level.resize.iter().map(Step::Conv));
         }
         steps.push(Step::Norm(&self.decoder_norm, Activation::Silu));
-        steps.push(Step::map(|x| (self.decoder_out.forward(x) + 1.0) / 2.0));
+        steps.extend([Step::Conv(&self.decoder_out), Step::map(|x| (x + 1.0) / 2.0)]);
         steps
     }
 }
@@ -241,7 +243,7 @@ impl ResBlock {
     fn steps<'a>(&'a self, steps: &mut Vec<Step<'a>>) {
         if recompute::is_on() {
             let whole = |block: &Self, x: &[Tensor<4>]| crate::steps::run(&block.parts(), x[0].clone());
-            steps.push(Step::map(move |x| recompute::block(self, vec![x], whole)));
+            steps.push(Step::whole(move |x| recompute::block(self, vec![x], whole)));
         } else {
             steps.extend(self.parts());
         }
@@ -251,7 +253,7 @@ impl ResBlock {
         [
             Step::Keep,
             Step::Norm(&self.norm1, Activation::Silu),
-            Step::conv(&self.conv1),
+            Step::Conv(&self.conv1),
             Step::Norm(&self.norm2, Activation::Silu),
             Step::ConvOntoKept(&self.conv2, self.shortcut.as_ref()),
         ]
@@ -292,7 +294,7 @@ impl Middle {
         steps.extend([
             Step::Keep,
             Step::Norm(&self.norm, Activation::None),
-            Step::map(|x| self.attend(x)),
+            Step::whole(|x| self.attend(x)),
             Step::AddKept,
         ]);
         self.block2.steps(steps);

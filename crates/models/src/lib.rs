@@ -4,6 +4,7 @@
 //! exactly the tensors of the official checkpoint; a smaller one differs in numbers only.
 
 pub mod autoencoder;
+pub mod bands;
 pub mod clip;
 pub mod controlnet;
 pub mod gfpgan;
@@ -19,6 +20,7 @@ pub mod stage1;
 pub mod steps;
 pub mod swinir;
 pub mod taef2;
+pub mod tiled;
 pub mod unet;
 mod window;
 pub mod yunet;

@@ -114,13 +114,13 @@ impl Autoencoder for Taef2 {
     }
 
     fn encoder_steps(&self) -> Vec<Step<'_>> {
-        let mut steps = vec![Step::conv(&self.first)];
+        let mut steps = vec![Step::Conv(&self.first)];
         self.first_block.steps(&mut steps);
         for stage in &self.down {
-            steps.push(Step::conv(&stage.resize));
+            steps.push(Step::Conv(&stage.resize));
             stage.blocks.iter().for_each(|block| block.steps(&mut steps));
         }
-        steps.push(Step::conv(&self.to_latent));
+        steps.push(Step::Conv(&self.to_latent));
         steps
     }
 
@@ -128,14 +128,14 @@ impl Autoencoder for Taef2 {
         let mut steps = vec![
             // Latents beyond what training saw are bent back softly.
             Step::map(|x| (x / 3.0).tanh() * 3.0),
-            Step::map(|x| self.from_latent.forward_then(x, None, Rectifier::Relu)),
+            Step::near(1, |x| self.from_latent.forward_then(x, None, Rectifier::Relu)),
         ];
         for stage in &self.up {
             stage.blocks.iter().for_each(|block| block.steps(&mut steps));
-            steps.push(Step::conv(&stage.resize));
+            steps.push(Step::Conv(&stage.resize));
         }
         self.last_block.steps(&mut steps);
-        steps.push(Step::conv(&self.last));
+        steps.push(Step::Conv(&self.last));
         steps
     }
 }
@@ -194,12 +194,12 @@ impl Block {
         if let Some(branch) = &self.branch {
             steps.extend([
                 Step::Keep,
-                Step::conv(&branch.widen),
+                Step::Conv(&branch.widen),
                 Step::Norm(&branch.norm, Activation::Relu),
                 Step::ConvOntoKept(&branch.narrow, None),
             ]);
         }
-        steps.push(Step::map(|x| {
+        steps.push(Step::near(3, |x| {
             let y = self.conv1.forward_then(x.clone(), None, Rectifier::Relu);
             let y = self.conv2.forward_then(y, None, Rectifier::Relu);
             self.conv3.forward_then(y, Some(x), Rectifier::Relu)

@@ -9,6 +9,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Int, Tensor};
 use diffbir_kernels::Products;
 use diffbir_kernels::conv::Rectifier;
+use std::ops::Range;
 
 /// A convolution over `[batch, height, width, channels]`.
 #[derive(Module, Debug)]
@@ -95,6 +96,21 @@ impl Conv2d {
         self.weight.products()
     }
 
+    /// Pixels between the places that it looks at, 1 or more.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Whether height and width are doubled.
+    pub fn doubles(&self) -> bool {
+        self.doubled
+    }
+
+    /// How many rows of its input it sees, at most, above and below those that lie where a row of its output lies.
+    pub fn reach(&self) -> (usize, usize) {
+        self.padding
+    }
+
     /// `[batch, height, width, in]` to `[batch, height', width', out]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let bias = self.bias.as_ref().map(Param::val);
@@ -107,7 +123,7 @@ impl Conv2d {
     /// [`Conv2d::forward`], to which `rest` is added, if there is one, and then `rectifier` applied.
     pub fn forward_then(&self, x: Tensor<4>, rest: Option<Tensor<4>>, rectifier: Rectifier) -> Tensor<4> {
         let bias = self.bias.as_ref().map(Param::val);
-        let following = Following { rest, rectifier };
+        let following = Following { rest, rectifier, rows: None };
         let (x, Following { rest, .. }) =
             match self.weight.convolve_then(x, bias, self.stride, self.padding, following) {
                 Ok(y) => return y,
@@ -127,6 +143,26 @@ impl Conv2d {
     /// [`Conv2d::forward`] added to `rest`.
     pub fn forward_onto(&self, x: Tensor<4>, rest: Tensor<4>) -> Tensor<4> {
         self.forward_then(x, Some(rest), Rectifier::None)
+    }
+
+    /// These rows of [`Conv2d::forward`], to which `rest` is added, if there is one: no others are computed where that is one
+    /// operation.
+    pub fn forward_rows(&self, x: Tensor<4>, rest: Option<Tensor<4>>, rows: Range<usize>) -> Tensor<4> {
+        let cut = |y: Tensor<4>| {
+            if rows == (0..y.dims()[1]) { y } else { y.slice_dim(1, rows.clone()) }
+        };
+        let (x, rest) = if self.doubled {
+            (x, rest)
+        } else {
+            let following = Following { rest, rows: Some(rows.clone()), ..Following::NOTHING };
+            let bias = self.bias.as_ref().map(Param::val);
+            match self.weight.convolve_then(x, bias, self.stride, self.padding, following) {
+                Ok(y) => return y,
+                Err((x, following)) => (x, following.rest),
+            }
+        };
+        let y = cut(self.forward(x));
+        rest.into_iter().fold(y, ops::sum)
     }
 
     /// The same where it is not one operation.
@@ -279,6 +315,24 @@ impl GroupNorm {
         x * self.weight.val().unsqueeze() + self.bias.val().unsqueeze()
     }
 
+    /// The norm with statistics that are known.
+    pub fn known(&self, moments: &ops::Moments) -> KnownNorm {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        let device = weight.device();
+        let values = |values: Tensor<1>| values.into_data().iter::<f32>().collect::<Vec<_>>();
+        let (weight, bias) = (values(weight), values(bias));
+        let channels = moments.of_channels(weight.len(), self.epsilon);
+        let scale: Vec<f32> = channels.iter().zip(&weight).map(|((_, rstd), weight)| rstd * weight).collect();
+        let shift: Vec<f32> = channels
+            .iter()
+            .zip(&scale)
+            .zip(&bias)
+            .map(|(((mean, _), scale), bias)| bias - mean * scale)
+            .collect();
+        let tensor = |values: Vec<f32>| Tensor::from_floats(values.as_slice(), &device);
+        KnownNorm { scale: tensor(scale), shift: tensor(shift) }
+    }
+
     /// `[batch, height, width, channels]`, normalised.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.normed(x, false)
@@ -292,6 +346,22 @@ impl GroupNorm {
     fn normed(&self, x: Tensor<4>, silu: bool) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         told(&self.weight, ops::group_norm(x, weight, bias, self.groups, self.epsilon, silu))
+    }
+}
+
+/// A [`GroupNorm`] whose statistics are known. It has no gradients.
+#[derive(Clone, Debug)]
+pub struct KnownNorm {
+    /// `[channels]`, in f32.
+    scale: Tensor<1>,
+    /// `[channels]`, in f32.
+    shift: Tensor<1>,
+}
+
+impl KnownNorm {
+    /// The `pieces` `[1, rows, width, channels]` of a picture, one below the other, normalised, and followed by SiLU if `silu`.
+    pub fn forward(&self, pieces: Vec<Tensor<4>>, silu: bool) -> Tensor<4> {
+        ops::scale_and_shift(pieces, self.scale.clone(), self.shift.clone(), silu)
     }
 }
 

@@ -280,3 +280,29 @@ fn replication_repeats_the_edge_however_often() {
     let values: Vec<f32> = padded.into_data().iter::<f32>().collect();
     assert_eq!(values, [1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 4.0, 4.0, 4.0, 4.0, 3.0, 4.0, 4.0, 4.0, 4.0]);
 }
+
+/// Statistics of parts together are those of the whole, however far apart the parts lie and however far from zero.
+#[test]
+fn a_norm_of_parts_is_the_norm_of_the_whole() {
+    use diffbir_nn::layers::GroupNorm;
+    use diffbir_nn::params::{Precision, RandomInit, build_in};
+    let device = Device::flex();
+    let x = Tensor::<4>::from_data(wave([1, 192, 8, 6], 0.3).into_data(), &device) + 1000.0;
+    let steps = Tensor::<1, burn::tensor::Int>::arange(0..192, &device).float().reshape([1, 192, 1, 1]) * 3.0;
+    let x = x + steps;
+    let parts = [0..7, 7..64, 64..192].map(|rows| x.clone().slice_dim(1, rows));
+    let norm = build_in(Precision::F32, &mut RandomInit { seed: 1 }, &device, |params| {
+        GroupNorm::new(&params.at("norm"), 3, 6, 1e-5)
+    });
+    let norm = norm.unwrap();
+    let run = || {
+        let together = parts.iter().map(|part| ops::Moments::of(part.clone(), 3)).reduce(ops::Moments::and);
+        norm.known(&together.unwrap()).forward(parts.to_vec(), true)
+    };
+    close("kernels", run(), norm.forward_silu(x.clone()));
+    close("operations", ops::without_kernels(run), norm.forward_silu(x.clone()));
+    // More pieces than the kernel takes at once.
+    let known = norm.known(&ops::Moments::of(x.clone(), 3));
+    let rows = (0..192).map(|row| x.clone().slice_dim(1, row..row + 1)).collect();
+    close("rows", known.forward(rows, false), norm.forward(x));
+}

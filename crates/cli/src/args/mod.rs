@@ -12,7 +12,7 @@ pub use eval::{Eval, TableFormat};
 pub use faces::{Faces, Which};
 pub use guidance::{Guidance, GuidanceLoss, GuidanceSpace};
 pub use reference::{Captioner, Reference, Version};
-pub use restore::{ColourFix, KeepSize, OF_STAGE2, Precision, Restore, SeedMode, Task};
+pub use restore::{ColourFix, KeepSize, OF_STAGE2, Precision, Restore, SeedMode, Task, VaeTiling};
 pub use serve::Serve;
 pub use train::{Latents, Train, TrainPart, TrainRun};
 

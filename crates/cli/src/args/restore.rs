@@ -215,7 +215,7 @@ pub struct Restore {
 }
 
 /// What only stage 2 heeds.
-pub const OF_STAGE2: [&str; 30] = [
+pub const OF_STAGE2: [&str; 31] = [
     "steps",
     "sampler",
     "s_churn",
@@ -245,6 +245,7 @@ pub const OF_STAGE2: [&str; 30] = [
     "color_fix",
     "vae_encoder_tiled",
     "vae_decoder_tiled",
+    "vae_tiling",
     "cldm_tiled",
 ];
 
@@ -325,6 +326,11 @@ pub struct Tiles {
     #[arg(long, alias = "vae_decoder_tile_size", value_name = "PX")]
     pub vae_decoder_tile_size: Option<usize>,
 
+    /// How encoder and decoder join their tiles where they work in tiles; in a command line of the reference it is as there
+    /// if not given [default: exact].
+    #[arg(long, value_enum)]
+    pub vae_tiling: Option<VaeTiling>,
+
     /// Work in tiles in each step of the sampler.
     #[arg(long, aliases = ["cldm_tiled", "tiled"])]
     pub cldm_tiled: bool,
@@ -340,6 +346,19 @@ pub struct Tiles {
         value_name = "PX",
     )]
     pub cldm_tile_stride: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VaeTiling {
+    /// What the whole gives: in bands of rows, each with as many pixels as a tile or more.
+    Exact,
+    /// As the reference: attention ends with a tile, and the tiles' statistics are about those of the whole.
+    Reference,
+    /// As the reference's fast mode, which it never uses: statistics from a small copy of the picture, one tile in memory at a
+    /// time.
+    Fast,
+    /// The same with its colour fix: behind the encoder's first halving the tiles' own statistics.
+    FastColorFix,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

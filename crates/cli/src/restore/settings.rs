@@ -1,11 +1,11 @@
 //! From flags and model to the settings of a run.
 
-use crate::args::{self, ColourFix, Guidance, GuidanceLoss, GuidanceSpace, KeepSize, Restore};
+use crate::args::{self, ColourFix, Guidance, GuidanceLoss, GuidanceSpace, KeepSize, Restore, VaeTiling};
 use anyhow::{Result, bail};
 use diffbir::catalog::{NEGATIVE_V21, PROMPT_V21, Task};
 use diffbir::config::SamplingDefaults;
 use diffbir::geometry::Geometry;
-use diffbir::tiling::{Cut, Sliding, Tiling};
+use diffbir::tiling::{Cut, Joining, Sliding, Tiling};
 use diffbir::{Model, Options, restore};
 use diffbir_diffusion::restoration::{Loss, Space};
 use diffbir_diffusion::{Parameter, Parameters, Restoration, Sampler, StartPoint, Terminal, spaced, start};
@@ -241,8 +241,15 @@ fn tiling(arguments: &Restore, say: &mut dyn FnMut(&str)) -> Result<Tiling> {
             unheeded(arguments, format!("{flag}: changes nothing without {needed}"), say)?;
         }
     }
-    let Tiling { cleaner, encoder, decoder, denoiser } =
-        if as_reference(arguments) { Tiling::WHOLE } else { Tiling::default() };
+    let Tiling { cleaner, encoder, decoder, joining, denoiser } = match as_reference(arguments) {
+        true => Tiling { joining: Joining::Pooled, ..Tiling::WHOLE },
+        false => Tiling::default(),
+    };
+    let whole = encoder == Cut::Whole && !(tiles.vae_encoder_tiled || tiles.vae_decoder_tiled);
+    if tiles.vae_tiling.is_some() && whole {
+        let reason = "--vae-tiling: changes nothing without --vae-encoder-tiled or --vae-decoder-tiled";
+        unheeded(arguments, reason.into(), say)?;
+    }
     let sliding = |asked, tile: Option<usize>, stride: Option<usize>, otherwise| match asked {
         true => {
             Cut::Tiles(Sliding { tile_px: tile.unwrap_or(TILE_PX), stride_px: stride.unwrap_or(STRIDE_PX) })
@@ -257,6 +264,12 @@ fn tiling(arguments: &Restore, say: &mut dyn FnMut(&str)) -> Result<Tiling> {
         cleaner: sliding(tiles.cleaner_tiled, tiles.cleaner_tile_size, tiles.cleaner_tile_stride, cleaner),
         encoder: square(tiles.vae_encoder_tiled, tiles.vae_encoder_tile_size, encoder),
         decoder: square(tiles.vae_decoder_tiled, tiles.vae_decoder_tile_size, decoder),
+        joining: tiles.vae_tiling.map_or(joining, |tiling| match tiling {
+            VaeTiling::Exact => Joining::Exact,
+            VaeTiling::Reference => Joining::Pooled,
+            VaeTiling::Fast => Joining::Estimated { colour_fix: false },
+            VaeTiling::FastColorFix => Joining::Estimated { colour_fix: true },
+        }),
         denoiser: sliding(tiles.cldm_tiled, tiles.cldm_tile_size, tiles.cldm_tile_stride, denoiser),
     })
 }

@@ -83,6 +83,7 @@ const SHOWN: [Shown; 56] = [
         Some([256.0, 1024.0, 64.0]),
         Some("vae_decoder_tiled"),
     ),
+    Shown("vae_tiling", "How both join tiles", TILES, None, None),
     Shown("cldm_tiled", "Tiled diffusion", TILES, None, None),
     Shown("cldm_tile_size", "Its tile size", TILES, Some([512.0, 1024.0, 64.0]), Some("cldm_tiled")),
 ];
@@ -194,7 +195,7 @@ fn without_default(help: &str) -> (String, Option<String>) {
     let Some((before, after)) = help.split_once("default: ") else { return (help.into(), None) };
     let before = before.trim_end().trim_end_matches('[').trim_end_matches([';', ' ']);
     let told = after.split([']', ',']).next().unwrap_or_default().trim();
-    let is_value = told.parse::<f64>().is_ok() || matches!(told, "noise" | "png" | "all");
+    let is_value = told.parse::<f64>().is_ok() || matches!(told, "noise" | "png" | "all" | "exact");
     let open = before.matches('[').count() > before.matches(']').count();
     (format!("{before}{}", if open { "]" } else { "" }), is_value.then(|| told.into()))
 }

@@ -28,6 +28,7 @@ use crate::simd::Isa;
 use crate::tile::Cells;
 use direct::{Direct, Grid, Weight};
 use packed::Panels;
+use std::ops::Range;
 
 /// The sizes of one convolution; lengths in pixels, the kernel square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +90,18 @@ impl Conv2d {
             let kernels = doubled::kernels(weight, [self.out_channels, self.in_channels]);
             let depth = 4 * self.in_channels;
             let weights = kernels.iter().map(|data| Weight::Plain(Right::Columns { data, depth }));
-            return self.run(isa, x, weights, bias, After::default());
+            return self.run(isa, x, weights, bias, After::default(), self.rows());
         }
         let weight = Weight::Plain(Right::Columns { data: weight, depth: self.depth() });
-        self.run(isa, x, [weight].into_iter(), bias, After::default())
+        self.run(isa, x, [weight].into_iter(), bias, After::default(), self.rows())
     }
 
-    /// `weights` has one, or for a doubled convolution one for each phase.
+    /// All rows of the output.
+    fn rows(&self) -> Range<usize> {
+        0..self.out_size().0
+    }
+
+    /// `weights` has one, or for a doubled convolution, of which all rows are computed, one for each phase.
     fn run<'a>(
         &self,
         isa: Isa,
@@ -103,16 +109,18 @@ impl Conv2d {
         weights: impl Iterator<Item = Weight<'a>>,
         bias: &[f32],
         after: After,
+        rows: Range<usize>,
     ) -> Vec<f32> {
+        assert!(rows.end <= self.out_size().0, "rows of the output");
         let directs: Vec<Direct> = if self.doubled {
+            assert_eq!(rows, self.rows(), "a doubled convolution is computed whole");
             let usual = [self.kernel, self.stride, self.pad_before, self.pad_after] == [3, 1, 1, 1];
             assert!(usual, "only a usual convolution is doubled");
             doubled::PHASES.map(|phase| doubled::direct(self, phase)).into()
         } else {
-            vec![self.direct()]
+            vec![self.direct(&rows)]
         };
-        let (height, width) = self.out_size();
-        let length = self.batch * height * width * self.out_channels;
+        let length = self.batch * rows.len() * self.out_size().1 * self.out_channels;
         assert!(after.rest.is_none_or(|rest| rest.len() == length), "rest");
         // SAFETY: the direct convolution covers the output, and so do the four phases.
         unsafe {
@@ -127,10 +135,23 @@ impl Conv2d {
 
     /// [`Conv2d::forward`] with a weight that was packed before, and what follows.
     pub fn forward_packed(&self, x: &[f32], weight: &PackedWeight, bias: &[f32], after: After) -> Vec<f32> {
-        self.forward_packed_with(Isa::detect(), bf16::cells(), x, weight, bias, after)
+        self.forward_packed_rows(x, weight, bias, after, self.rows())
     }
 
-    /// `pairs` says how bf16 are multiplied.
+    /// [`Conv2d::forward_packed`], of which only some rows of the output are computed. A doubled convolution has to give all.
+    pub fn forward_packed_rows(
+        &self,
+        x: &[f32],
+        weight: &PackedWeight,
+        bias: &[f32],
+        after: After,
+        rows: Range<usize>,
+    ) -> Vec<f32> {
+        self.packed(Isa::detect(), bf16::cells(), x, (weight, bias), after, rows)
+    }
+
+    /// [`Conv2d::forward_packed`] with these instructions; `pairs` says how bf16 are multiplied.
+    #[cfg(test)]
     fn forward_packed_with(
         &self,
         isa: Isa,
@@ -140,6 +161,19 @@ impl Conv2d {
         bias: &[f32],
         after: After,
     ) -> Vec<f32> {
+        self.packed(isa, pairs, x, (weight, bias), after, self.rows())
+    }
+
+    /// `pairs` says how bf16 are multiplied.
+    fn packed(
+        &self,
+        isa: Isa,
+        pairs: Cells,
+        x: &[f32],
+        (weight, bias): (&PackedWeight, &[f32]),
+        after: After,
+        rows: Range<usize>,
+    ) -> Vec<f32> {
         let shape = [self.out_channels, self.kernel, self.kernel, self.in_channels];
         assert_eq!(weight.shape(), shape, "weight");
         assert_eq!(weight.is_doubled(), self.doubled, "packed for a doubled convolution");
@@ -148,11 +182,11 @@ impl Conv2d {
             Products::Bf16 => pairs,
         };
         let weights = weight.kernels().iter().map(|kernel| Weight::Packed(kernel, cells));
-        self.run(isa, x, weights, bias, after)
+        self.run(isa, x, weights, bias, after, rows)
     }
 
-    fn direct(&self) -> Direct {
-        let (height, width) = self.out_size();
+    fn direct(&self, rows: &Range<usize>) -> Direct {
+        let size = [rows.len(), self.out_size().1];
         Direct {
             batch: self.batch,
             height: self.height,
@@ -160,10 +194,10 @@ impl Conv2d {
             channels: self.in_channels,
             kernel: [self.kernel; 2],
             stride: self.stride,
-            pad: [self.pad_before as isize; 2],
-            out: [height, width],
+            pad: [self.pad_before as isize - (rows.start * self.stride) as isize, self.pad_before as isize],
+            out: size,
             columns: self.out_channels,
-            onto: Grid::whole([height, width]),
+            onto: Grid::whole(size),
         }
     }
 
@@ -188,7 +222,8 @@ impl Conv2d {
             let data = &doubled::kernel_of_four(weight, [self.out_channels, self.in_channels]);
             let order: [usize; 16] = std::array::from_fn(|tap| tap);
             let weight = Right::Taps { data, taps: 16, order: &order, columns: self.in_channels };
-            let direct = doubled::adjoint(self).direct();
+            let adjoint = doubled::adjoint(self);
+            let direct = adjoint.direct(&adjoint.rows());
             let length = self.batch * self.height * self.width * self.in_channels;
             // SAFETY: the direct convolution covers its output.
             return unsafe { filled(length, |room| run(direct, weight, 16, Shared::room(room))) };

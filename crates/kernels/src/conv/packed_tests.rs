@@ -57,6 +57,27 @@ fn packing_in_f32_changes_no_bit() {
 }
 
 #[test]
+fn some_rows_are_those_of_the_whole() {
+    for c in all_cases().into_iter().filter(|c| !c.doubled && c.batch == 1) {
+        let [x, w, b] = inputs(&c);
+        let (height, width) = c.out_size();
+        let rest = noise(height * width * c.out_channels, 24);
+        for products in [Products::F32, Products::Bf16] {
+            let packed = pack(&c, &w, products);
+            let after = |rest| After { rest: Some(rest), rectifier: Rectifier::Leaky(0.1) };
+            let whole = c.forward_packed(&x, &packed, &b, after(&rest));
+            let rows = [0..height, 0..height / 2, height / 2..height, height / 3..height - height / 4];
+            for rows in rows.into_iter().filter(|rows| !rows.is_empty()) {
+                let row = width * c.out_channels;
+                let part = row * rows.start..row * rows.end;
+                let found = c.forward_packed_rows(&x, &packed, &b, after(&rest[part.clone()]), rows.clone());
+                assert!(found == whole[part], "{rows:?} of {c:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn bf16_equals_the_definition_on_rounded_numbers() {
     for c in all_cases() {
         let [x, w, b] = inputs(&c);

@@ -31,7 +31,7 @@ def main():
     parser.add_argument("diffbir")
     parser.add_argument("--taesd")
     parser.add_argument("--realesrgan")
-    parser.add_argument("--only", nargs="*", default=["unet", "vae", "clip", "rrdb", "rrdb_x2", "scunet", "swinir", "faces"])
+    parser.add_argument("--only", nargs="*", default=["unet", "vae", "vae_fast", "clip", "rrdb", "rrdb_x2", "scunet", "swinir", "faces"])
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -44,6 +44,7 @@ def main():
     makers = {
         "unet": stage2.make_unet,
         "vae": stage2.make_vae,
+        "vae_fast": stage2.make_vae_fast,
         "clip": stage2.make_clip,
         "rrdb": stage1.make_rrdb,
         "scunet": stage1.make_scunet,

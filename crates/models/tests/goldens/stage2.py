@@ -82,6 +82,23 @@ def make_vae(module):
     }
     save(path_of("tiled_vae"), twice([vae], run_tiled), metadata)
 
+
+def make_vae_fast(module):
+    vae = fill(vae_of(module, 32))
+    hook = module("utils.tilevae").VAEHook
+
+    def run(out, vae):
+        for colour_fix, name in ((False, "mean_160x192"), (True, "fixed_mean_160x192")):
+            fast = hook(vae.encoder, 64, False, False, True, colour_fix)
+            x = picture("tiled_160x192", 1, 3, 160, 192)
+            out[name] = vae.quant_conv(fast(x * 2 - 1)).chunk(2, dim=1)[0]
+        z = latent("tiled_latent_40x48", 1, 4, 40, 48)
+        out["decoded_40x48"] = hook(vae.decoder, 16, True, True, False, False)(vae.post_quant_conv(z))
+
+    metadata = {"reference": COMMIT, "config": "as in tiled_vae.safetensors, in fast mode"}
+    save(path_of("tiled_vae_fast"), twice([vae], run), metadata)
+
+
 def unet_config(width, context, head):
     return dict(
         image_size=32, in_channels=4, model_channels=width, num_res_blocks=2, attention_resolutions=[4, 2, 1],

@@ -8,6 +8,7 @@ use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::kl::KlConfig;
 use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::swinir::SwinIrConfig;
+use diffbir_models::tiled::Statistics;
 use std::ops::ControlFlow;
 
 fn cut(x: &Tensor<4>, window: Window) -> Tensor<4> {
@@ -16,6 +17,16 @@ fn cut(x: &Tensor<4>, window: Window) -> Tensor<4> {
 
 /// Encodes or decodes `x` in `tiles`.
 fn in_tiles(network: &dyn Autoencoder, x: &Tensor<4>, tiles: &[VaeTile], decode: bool) -> Tensor<4> {
+    sharing(network, x, tiles, Statistics::Pooled, decode)
+}
+
+fn sharing(
+    network: &dyn Autoencoder,
+    x: &Tensor<4>,
+    tiles: &[VaeTile],
+    statistics: Statistics,
+    decode: bool,
+) -> Tensor<4> {
     let [_, height, width, _] = x.dims();
     let scale = |cells: usize| if decode { cells * 8 } else { cells / 8 };
     let channels = if decode { 3 } else { 4 };
@@ -31,9 +42,9 @@ fn in_tiles(network: &dyn Autoencoder, x: &Tensor<4>, tiles: &[VaeTile], decode:
         ControlFlow::Continue(())
     };
     if decode {
-        network.decode_tiles(inputs, &mut put)
+        network.decode_tiles(statistics, inputs, &mut put)
     } else {
-        network.encode_tiles(inputs, &mut put)
+        network.encode_tiles(statistics, inputs, &mut put)
     }
     whole
 }
@@ -78,6 +89,26 @@ fn the_autoencoder_in_tiles_is_the_references() {
         let decoded = in_tiles(&network, &x, &tiles, true) * 2.0 - 1.0;
         golden.check(&format!("decoded_{height}x{width}"), decoded);
     }
+}
+
+#[test]
+fn the_autoencoder_in_tiles_in_fast_mode_is_the_references() {
+    let config = KlConfig { channels: 32, scale: 1.0, ..KlConfig::official() };
+    let network = made(|params| config.build(params));
+    let golden = Golden::open("tiled_vae_fast");
+    let estimated = |whole: &Tensor<4>, tile, from_halving_pooled| Statistics::Estimated {
+        whole: whole.clone(),
+        tile,
+        from_halving_pooled,
+    };
+    let x = given("tiled_160x192", [1, 3, 160, 192], picture);
+    for (fixes, name) in [(false, "mean_160x192"), (true, "fixed_mean_160x192")] {
+        let mean = sharing(&network, &x, &vae_tiles(160, 192, 64, 32), estimated(&x, 64, fixes), false);
+        golden.check(name, mean);
+    }
+    let z = given("tiled_latent_40x48", [1, 4, 40, 48], root3);
+    let decoded = sharing(&network, &z, &vae_tiles(40, 48, 16, 11), estimated(&z, 16, false), true);
+    golden.check("decoded_40x48", decoded * 2.0 - 1.0);
 }
 
 /// A network on overlapping tiles that are blended with weights.

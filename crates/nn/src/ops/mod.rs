@@ -7,9 +7,12 @@
 mod cube;
 mod flex;
 mod gpu;
+mod moments;
 pub mod optimizer;
 mod rows;
 
+pub use moments::Moments;
+pub(crate) use moments::scale_and_shift;
 pub use rows::{add_to_images, attends_in_windows, geglu, join, sum, window_attention};
 
 use crate::observe;
@@ -23,6 +26,7 @@ use diffbir_kernels::conv::{Conv2d, PackedWeight, Rectifier};
 use diffbir_kernels::norm::GroupNorm;
 use flex::{ActivationKernels, AttentionKernel, Kernels, RowKernels};
 use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 
 thread_local! {
@@ -123,10 +127,12 @@ fn convolution(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, sizes: 
 pub(crate) struct Following {
     pub rest: Option<Tensor<4>>,
     pub rectifier: Rectifier,
+    /// The rows of the output that are computed at all, if not all of them.
+    pub rows: Option<Range<usize>>,
 }
 
 impl Following {
-    pub(crate) const NOTHING: Self = Self { rest: None, rectifier: Rectifier::None };
+    pub(crate) const NOTHING: Self = Self { rest: None, rectifier: Rectifier::None, rows: None };
 }
 
 /// [`conv2d`], or [`conv2d_doubled`], on the CPU with a weight that was packed before.
@@ -150,6 +156,7 @@ pub(crate) fn conv2d_packed(
         weight,
         sizes,
         following.rectifier,
+        following.rows.unwrap_or(0..sizes.out_size().0),
     ))
 }
 
@@ -250,7 +257,7 @@ pub(crate) fn linear_packed<const D: usize>(
     let rows: usize = shape[..D - 1].iter().product();
     shape[D - 1] = out_features;
     let rest = rest.map(|rest| rest.reshape([1, 1, rows, out_features]));
-    let following = Following { rest, rectifier: Rectifier::None };
+    let following = Following { rest, ..Following::NOTHING };
     conv2d_packed(x.reshape([1, 1, rows, in_features]), weight, bias, 1, (0, 0), following).reshape(shape)
 }
 
@@ -260,7 +267,15 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, products: Products) -
     if on_cpu(&q.device()) {
         return attend(q, k, v, None, products);
     }
-    gpu::attention(q, k, v)
+    // Scores may be stored there: of so many queries at a time that they take a gigabyte at most.
+    const MOST_SCORES: usize = 1 << 28;
+    let [batch, heads, queries, _] = q.dims();
+    let at_once = (MOST_SCORES / (batch * heads * k.dims()[2])).max(1);
+    if queries <= at_once {
+        return gpu::attention(q, k, v);
+    }
+    let parts = q.split(at_once, 2).into_iter().map(|q| gpu::attention(q, k.clone(), v.clone()));
+    Tensor::cat(parts.collect(), 2)
 }
 
 /// Attention of `heads` heads over `x[n, tokens, 3 · width]`, queries, keys and values side by side, with a bias added to

@@ -22,6 +22,7 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::{FlexTensor, Layout};
 use diffbir_kernels::conv::{After, Conv2d, PackedWeight, Rectifier};
 use diffbir_kernels::norm::GroupNorm;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Operations that have a kernel of ours on the CPU. Each forward is followed by the backward passes
@@ -36,8 +37,8 @@ pub trait Kernels: Backend {
         sizes: Conv2d,
     ) -> FloatTensor<Self>;
 
-    /// The same with a weight that was packed before, which has no gradient; `rest` is added if it has as many elements
-    /// as the output, then comes the rectifier.
+    /// The same, of which only `rows` are computed, with a weight that was packed before, which has no gradient; `rest` is
+    /// added if it has as many elements as the output, then comes the rectifier.
     fn convolution_packed(
         x: FloatTensor<Self>,
         bias: FloatTensor<Self>,
@@ -45,6 +46,7 @@ pub trait Kernels: Backend {
         weight: Arc<PackedWeight>,
         sizes: Conv2d,
         rectifier: Rectifier,
+        rows: Range<usize>,
     ) -> FloatTensor<Self>;
 
     /// Gradient of the convolution's input.
@@ -108,15 +110,15 @@ impl Kernels for Flex {
         weight: Arc<PackedWeight>,
         sizes: Conv2d,
         rectifier: Rectifier,
+        rows: Range<usize>,
     ) -> FlexTensor {
-        let (height, width) = sizes.out_size();
-        let shape = [sizes.batch, height, width, sizes.out_channels];
+        let shape = [sizes.batch, rows.len(), sizes.out_size().1, sizes.out_channels];
         let is_added = rest.layout().num_elements() == shape.iter().product::<usize>();
         let y = with_slice(&x, |x| {
             with_slice(&bias, |bias| {
                 with_slice(&rest, |rest| {
                     let after = After { rest: is_added.then_some(rest), rectifier };
-                    sizes.forward_packed(x, &weight, bias, after)
+                    sizes.forward_packed_rows(x, &weight, bias, after, rows)
                 })
             })
         });
@@ -253,6 +255,7 @@ impl<B: Backend + Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         _: Arc<PackedWeight>,
         _: Conv2d,
         _: Rectifier,
+        _: Range<usize>,
     ) -> FloatTensor<Self> {
         unreachable!("weights are packed for devices without gradients only")
     }

@@ -1,15 +1,17 @@
-//! Layer norms, sums, joins of channels, gated GELUs and attention in windows as operations of burn's Flex backend.
+//! Layer norms, sums, joins of channels, gated GELUs, attention in windows and group norms in two steps as operations of
+//! burn's Flex backend.
 
 use super::{FIRST_ORDER, tensor, with_slice};
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Shape, Slice};
+use burn::tensor::{Bytes, DType, Shape, Slice};
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
-use burn_flex::FlexTensor;
+use burn_flex::{FlexTensor, Layout};
 use diffbir_kernels::attention::WindowAttention;
+use diffbir_kernels::norm::{GroupNorm, scale_and_shift};
 use diffbir_kernels::{activation, channels, layer_norm, layer_norm_backward};
 
 /// Operations on rows of channels. Only the layer norm and the sum have gradients.
@@ -50,6 +52,21 @@ pub trait RowKernels: Backend {
         mask: FloatTensor<Self>,
         masked: bool,
         sizes: WindowAttention,
+    ) -> FloatTensor<Self>;
+
+    /// Mean and variance of each group of the one image `x`, `[2, groups]` in f64.
+    fn group_moments(x: FloatTensor<Self>, sizes: GroupNorm) -> FloatTensor<Self>;
+
+    /// The first `count` of the pieces `[1, rows, width, channels]`, one below the other, times `scale[channels]` plus
+    /// `shift[channels]`, and SiLU if `silu`.
+    fn scale_and_shift_rows(
+        above: FloatTensor<Self>,
+        middle: FloatTensor<Self>,
+        below: FloatTensor<Self>,
+        count: usize,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        silu: bool,
     ) -> FloatTensor<Self>;
 }
 
@@ -126,6 +143,37 @@ impl RowKernels for Flex {
             })
         });
         tensor(y, of_width(&parts, sizes.heads * sizes.width))
+    }
+
+    fn group_moments(x: FlexTensor, sizes: GroupNorm) -> FlexTensor {
+        let moments = with_slice(&x, |x| sizes.moments(x));
+        let layout = Layout::contiguous([2, sizes.groups].into());
+        FlexTensor::new(Bytes::from_elems(moments), layout, DType::F64)
+    }
+
+    fn scale_and_shift_rows(
+        above: FlexTensor,
+        middle: FlexTensor,
+        below: FlexTensor,
+        count: usize,
+        scale: FlexTensor,
+        shift: FlexTensor,
+        silu: bool,
+    ) -> FlexTensor {
+        let pieces = [above, middle, below];
+        let mut shape = pieces[0].layout().shape().clone();
+        shape[1] = pieces[..count].iter().map(|piece| piece.layout().shape()[1]).sum();
+        let [a, b, c] = &pieces;
+        let y = with_slice(a, |a| {
+            with_slice(b, |b| {
+                with_slice(c, |c| {
+                    with_slice(&scale, |scale| {
+                        with_slice(&shift, |shift| scale_and_shift(&[a, b, c][..count], scale, shift, silu))
+                    })
+                })
+            })
+        });
+        tensor(y, shape)
     }
 }
 
@@ -224,6 +272,22 @@ impl<B: Backend + RowKernels, C: CheckpointStrategy> RowKernels for Autodiff<B, 
         _: FloatTensor<Self>,
         _: bool,
         _: WindowAttention,
+    ) -> FloatTensor<Self> {
+        unreachable!("{WITHOUT_GRADIENTS}")
+    }
+
+    fn group_moments(_: FloatTensor<Self>, _: GroupNorm) -> FloatTensor<Self> {
+        unreachable!("{WITHOUT_GRADIENTS}")
+    }
+
+    fn scale_and_shift_rows(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: usize,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: bool,
     ) -> FloatTensor<Self> {
         unreachable!("{WITHOUT_GRADIENTS}")
     }
