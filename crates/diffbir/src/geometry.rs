@@ -61,7 +61,7 @@ impl Geometry {
     }
 
     /// The size of [`Geometry::resized`].
-    fn working_size(self, (width, height): (usize, usize), least_px: usize) -> (usize, usize) {
+    pub(crate) fn working_size(self, (width, height): (usize, usize), least_px: usize) -> (usize, usize) {
         if self != Self::Article || width.min(height) >= least_px {
             return (width, height);
         }

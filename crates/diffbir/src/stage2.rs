@@ -17,6 +17,8 @@ use diffbir_diffusion::{
 };
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights, vae_tiles};
+use diffbir_models::controlnet::ControlNet;
+use diffbir_models::unet::Unet;
 use diffbir_nn::on_workers;
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
@@ -24,8 +26,8 @@ use std::ops::ControlFlow;
 /// Side of a tile of the autoencoder in pixels where nothing else is asked for, and what is read around it:
 /// 32 pixels by the encoder, 11 latent cells by the decoder, as the reference does.
 const VAE_TILE_PX: usize = 512;
-const ENCODER_PAD_PX: usize = 32;
-const DECODER_PAD_CELLS: usize = 11;
+pub(crate) const ENCODER_PAD_PX: usize = 32;
+pub(crate) const DECODER_PAD_CELLS: usize = 11;
 
 /// The tiles of the denoiser where nothing else is asked for, and the side above which they are used.
 const SLIDING: Sliding = Sliding { tile_px: 512, stride_px: 256 };
@@ -57,7 +59,7 @@ pub(crate) fn latent_of(
 /// The picture with edges added, up to a size that the networks take.
 fn filled(model: &Model, picture: &Raster, options: &Options) -> Raster {
     let networks = model.networks();
-    let cell_px = networks.autoencoder.downsampling();
+    let cell_px = networks.cell_px;
     let in_tiles =
         |tiling: &Tiling| matches!(tiling.encoder, Cut::Tiles(_)) || matches!(tiling.denoiser, Cut::Tiles(_));
     let tiling = &options.tiling;
@@ -80,7 +82,7 @@ pub(crate) fn detail(
     watch: &mut dyn Watch,
 ) -> Result<Vec<Raster>, Error> {
     let (height, width) = (latents.condition.height, latents.condition.width);
-    let tiles = tiles(model, latents.condition, options.tiling.denoiser);
+    let tiles = tiles(model.networks().cell_px, (height, width), options.tiling.denoiser);
     let own = match tiles {
         Some(tiles) if model.config.geometry == Geometry::Article => {
             article::conditions(model, clean, latents.condition, tiles, watch)?
@@ -99,7 +101,7 @@ pub(crate) fn detail(
     let (condition, start) = (filled(latents.condition), latents.start.map(filled));
     let own: Vec<Latent> = own.iter().map(|latent| latent.repeat(latents.samples)).collect();
     let by_tile = !own.is_empty();
-    let cell_px = model.networks().autoencoder.downsampling();
+    let cell_px = model.networks().cell_px;
     let held = latents.mask.map(|mask| Held::new(mask, condition.clone(), cell_px));
     let hint = Hint { condition, tiles, own, pull: pull.transpose()?, held };
     let mask = latents.mask;
@@ -148,21 +150,22 @@ struct Hint {
     held: Option<Held>,
 }
 
-/// The denoiser's tiles, if it works in tiles.
-fn tiles(model: &Model, latent: &Latent, cut: Cut<Sliding>) -> Option<Tiles> {
-    let cell_px = model.networks().autoencoder.downsampling();
+/// The denoiser's tiles of `height` by `width` cells, if it works in tiles.
+pub(crate) fn tiles(cell_px: usize, (height, width): (usize, usize), cut: Cut<Sliding>) -> Option<Tiles> {
+    let above = |size_px: usize, sliding| (height.max(width) * cell_px > size_px).then_some(sliding);
     let sliding = match cut {
-        Cut::Auto if latent.height.max(latent.width) * cell_px > WHOLE_PX => SLIDING,
-        Cut::Auto | Cut::Whole => return None,
+        Cut::Auto => above(WHOLE_PX, SLIDING)?,
+        Cut::AtMost(tile_px) => above(tile_px, Sliding { tile_px, stride_px: tile_px / 2 })?,
+        Cut::Whole => return None,
         Cut::Tiles(sliding) => sliding,
     };
     let (tile, stride) = (sliding.tile_px / cell_px, sliding.stride_px / cell_px);
-    (latent.height.min(latent.width) >= tile).then_some(Tiles { tile, stride })
+    (height.min(width) >= tile).then_some(Tiles { tile, stride })
 }
 
 /// The tiles of the autoencoder for `height` by `width` of its input, whose cells are `unit_px` wide,
 /// with `pad` around them.
-fn autoencoder_tiles(
+pub(crate) fn autoencoder_tiles(
     cut: Cut<usize>,
     (height, width): (usize, usize),
     unit_px: usize,
@@ -170,6 +173,7 @@ fn autoencoder_tiles(
 ) -> Vec<VaeTile> {
     let tile = match cut {
         Cut::Auto => Some(VAE_TILE_PX / unit_px),
+        Cut::AtMost(tile_px) => Some(tile_px.min(VAE_TILE_PX) / unit_px),
         Cut::Whole => None,
         Cut::Tiles(tile_px) => Some(tile_px / unit_px).filter(|&tile| height.min(width) >= tile),
     };
@@ -190,12 +194,12 @@ pub(crate) fn encode(
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
     let networks = model.networks();
-    let cell = networks.autoencoder.downsampling();
+    let cell = networks.cell_px;
     let (height, width) = (picture.height_px, picture.width_px);
     let tiles = autoencoder_tiles(cut, (height, width), 1, ENCODER_PAD_PX);
     let total = tiles.len();
     report(watch, Stage::Encode, 0, total)?;
-    let mut out = Raster::new(width / cell, height / cell, networks.autoencoder.latent_channels());
+    let mut out = Raster::new(width / cell, height / cell, networks.latent_channels);
     let inputs = tiles
         .iter()
         .map(|tile| {
@@ -204,7 +208,7 @@ pub(crate) fn encode(
         })
         .collect();
     let mut result = Ok(());
-    networks.autoencoder.encode_tiles(inputs, &mut |index, latent| {
+    networks.autoencoder.lend()?.encode_tiles(inputs, &mut |index, latent| {
         let (input, output) =
             (tiles[index].input.map(|px| px / cell), tiles[index].output.map(|px| px / cell));
         let done = to_raster(latent, Stage::Encode).and_then(|latent| {
@@ -227,7 +231,7 @@ pub(crate) fn decode(
     watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
     let networks = model.networks();
-    let cell = networks.autoencoder.downsampling();
+    let cell = networks.cell_px;
     let (height, width) = (latent.height, latent.width);
     let tiles = autoencoder_tiles(cut, (height, width), cell, DECODER_PAD_CELLS);
     let total = tiles.len();
@@ -241,7 +245,7 @@ pub(crate) fn decode(
         })
         .collect();
     let mut result = Ok(());
-    networks.autoencoder.decode_tiles(inputs, &mut |index, picture| {
+    networks.autoencoder.lend()?.decode_tiles(inputs, &mut |index, picture| {
         let (input, output) = (tiles[index].input.map(|c| c * cell), tiles[index].output.map(|c| c * cell));
         let done = to_raster(picture, Stage::Decode).and_then(|picture| {
             let (x, y) = (output.x0 - input.x0, output.y0 - input.y0);
@@ -317,22 +321,26 @@ fn sample(
     let start = start.as_ref().unwrap_or(&hint.condition);
     let x_t = point.draw(&networks.schedule, start, first_t, noise);
     let condition = start::augment(&networks.schedule, hint.condition, options.noise_aug, noise);
-    let contexts = networks.text.as_ref().map(|text| {
-        [Condition::Positive, Condition::Negative].map(|which| match which {
-            Condition::Positive => text.context(&options.prompt),
-            Condition::Negative => text.context(&options.negative_prompt),
-        })
-    });
     let weights = match hint.tiles {
         Some(Tiles { tile, .. }) if hint.own.is_empty() => gaussian_weights(tile),
         Some(Tiles { tile, .. }) => vec![1.0; tile * tile],
         None => Vec::new(),
     };
-    let denoiser = Denoiser { model, contexts, strength: options.strength };
     let (watch, done) = (RefCell::new(watch), Cell::new(0));
     // Every evaluation passes here: where a request to stop is heard.
     let tell = || report(*watch.borrow_mut(), Stage::Sample, done.get(), total);
     tell()?;
+    let prompts = [options.prompt.as_str(), &options.negative_prompt];
+    let contexts = networks.text.as_ref().map(|text| text.contexts(prompts)).transpose()?;
+    let (unet, control) = (networks.unet.lend()?, networks.control.lend()?);
+    let denoiser = Denoiser {
+        unet: &unet,
+        control: &control,
+        device: &model.device,
+        contexts,
+        strength: options.strength,
+        apart: options.guidance_apart,
+    };
     let predict = |x: &Latent, t: f64, which: &[Condition]| -> Result<Vec<Latent>, Error> {
         tell()?;
         match hint.tiles {
@@ -392,10 +400,14 @@ impl<F: FnMut(&Latent, f64, &[Condition]) -> Result<Vec<Latent>, Error>> diffbir
 
 /// UNet and control branch, with what stays the same from step to step.
 struct Denoiser<'a> {
-    model: &'a Model,
+    unet: &'a Unet,
+    control: &'a ControlNet,
+    device: &'a Device,
     /// Of prompt and negative prompt, in a model with text.
     contexts: Option<[Tensor<3>; 2]>,
     strength: f64,
+    /// Whether conditions come one after the other.
+    apart: bool,
 }
 
 impl Denoiser<'_> {
@@ -407,7 +419,11 @@ impl Denoiser<'_> {
         t: f64,
         which: &[Condition],
     ) -> Result<Vec<Latent>, Error> {
-        let (networks, device) = (self.model.networks(), &self.model.device);
+        if self.apart && which.len() > 1 {
+            let each = which.iter().map(|which| self.predict(x, condition, t, std::slice::from_ref(which)));
+            return Ok(each.collect::<Result<Vec<_>, _>>()?.concat());
+        }
+        let device = self.device;
         let time = |count: usize| Tensor::<1>::from_floats(vec![t as f32; count].as_slice(), device);
         let (latent, hint) = (latent_tensor(x, device), latent_tensor(condition, device));
         let Some([positive, negative]) = &self.contexts else {
@@ -417,11 +433,11 @@ impl Denoiser<'_> {
                 .map(|which| {
                     let time = time(x.batch);
                     let control = (*which == Condition::Positive).then(|| {
-                        let context = networks.unet.context(None, x.batch);
+                        let context = self.unet.context(None, x.batch);
                         let (latent, hint) = (latent.clone(), hint.clone());
-                        networks.control.forward(latent, hint, time.clone(), context, self.strength)
+                        self.control.forward(latent, hint, time.clone(), context, self.strength)
                     });
-                    to_latent(networks.unet.forward(latent.clone(), time, None, control), Stage::Sample)
+                    to_latent(self.unet.forward(latent.clone(), time, None, control), Stage::Sample)
                 })
                 .collect();
         };
@@ -436,8 +452,8 @@ impl Denoiser<'_> {
         let (latent, hint) = (latent.repeat(&[which.len(), 1, 1, 1]), hint.repeat(&[which.len(), 1, 1, 1]));
         let time = time(x.batch * which.len());
         let control =
-            networks.control.forward(latent.clone(), hint, time.clone(), context.clone(), self.strength);
-        let out = networks.unet.forward(latent, time, Some(context), Some(control));
+            self.control.forward(latent.clone(), hint, time.clone(), context.clone(), self.strength);
+        let out = self.unet.forward(latent, time, Some(context), Some(control));
         let items: Vec<Latent> = to_latent(out, Stage::Sample)?.items().collect();
         Ok(items.chunks_exact(x.batch).map(Latent::stack).collect())
     }

@@ -9,6 +9,8 @@ pub enum Cut<T> {
     /// Whole up to a size that takes moderate memory, in tiles above.
     #[default]
     Auto,
+    /// As [`Cut::Auto`], but in tiles of this side, in pixels, above that size.
+    AtMost(usize),
     /// Whole at any size.
     Whole,
     /// In these tiles, but whole what is smaller than one of them in any direction.
@@ -46,7 +48,7 @@ impl Tiling {
     pub(crate) fn least_px(&self) -> usize {
         match self.denoiser {
             Cut::Tiles(Sliding { tile_px, .. }) => tile_px,
-            Cut::Auto | Cut::Whole => SHORT_SIDE_PX,
+            Cut::Auto | Cut::AtMost(_) | Cut::Whole => SHORT_SIDE_PX,
         }
     }
 

@@ -139,6 +139,7 @@ fn options() -> Options {
         better_start: false,
         steps: 3,
         cfg_scale: 1.0,
+        guidance_apart: false,
         rescale_cfg: false,
         prompt: String::new(),
         negative_prompt: String::new(),
