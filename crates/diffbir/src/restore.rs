@@ -268,7 +268,7 @@ impl Model {
                 (error, _) => error,
             }
         })?;
-        Ok(details.iter().map(|detailed| prepared.finished(detailed)).collect())
+        Ok(details.into_iter().map(|detailed| prepared.finished(&detailed)).collect())
     }
 
     pub(crate) fn networks(&self) -> &Stage2 {

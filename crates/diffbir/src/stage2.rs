@@ -13,7 +13,8 @@ use diffbir_diffusion::noise::Noise;
 use diffbir_diffusion::restoration::{Loss, Space};
 use diffbir_diffusion::schedule::LAST_T;
 use diffbir_diffusion::{
-    Condition, Guidance, Latent, SampleError, Sampler, Sampling, StartPoint, start, tiled,
+    Condition, Guidance, Latent, Prediction, SampleError, Sampler, Sampling, Schedule, StartPoint, start,
+    tiled,
 };
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights, vae_tiles};
@@ -114,8 +115,12 @@ pub(crate) fn detail(
             let detailed = if let (true, Some(tiles)) = (by_tile, tiles) {
                 article::decoded(model, clean, &latent, tiles, options, watch)?
             } else {
-                let decoded = decode(model, &latent, options.tiling.decoder, watch)?;
-                let decoded = decoded.crop(0, 0, clean.width_px, clean.height_px);
+                let decoded = decode(model, &latent, options.tiling.decoder, watch)?.crop(
+                    0,
+                    0,
+                    clean.width_px,
+                    clean.height_px,
+                );
                 watch.value(Value::Decoded(&decoded));
                 options.colour_fix.apply(decoded, clean)
             };
@@ -260,11 +265,14 @@ pub(crate) fn decode(
 }
 
 /// How the sampler works, and from which timestep.
-fn settings<'a>(networks: &'a Stage2, options: &Options) -> Sampling<'a> {
+pub(crate) fn settings<'a>(
+    (schedule, prediction): (&'a Schedule, Prediction),
+    options: &Options,
+) -> Sampling<'a> {
     let (steps, first_t) = start::way(options.steps, options.least_fidelity());
     Sampling {
-        schedule: &networks.schedule,
-        prediction: networks.prediction,
+        schedule,
+        prediction,
         first_t,
         steps,
         guidance: Guidance { scale: options.cfg_scale, rescale: options.rescale_cfg },
@@ -275,7 +283,7 @@ fn settings<'a>(networks: &'a Stage2, options: &Options) -> Sampling<'a> {
 
 /// An error if a sampler cannot work so.
 pub(crate) fn check(networks: &Stage2, options: &Options) -> Result<(), Error> {
-    let settings = settings(networks, options);
+    let settings = settings((&networks.schedule, networks.prediction), options);
     if let (Some(how), sampler) = (options.restoration, options.sampler) {
         if sampler != Sampler::Spaced {
             return Err(Error::Option(format!(
@@ -315,7 +323,7 @@ fn sample(
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
     let networks = model.networks();
-    let settings = settings(networks, options);
+    let settings = settings((&networks.schedule, networks.prediction), options);
     let (total, first_t) = (settings.total(options.sampler), settings.first_t);
     let point = if start.is_some() || first_t < LAST_T { StartPoint::Cond } else { options.start };
     let start = start.as_ref().unwrap_or(&hint.condition);

@@ -126,12 +126,16 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     if memory.is_some() {
         // Pictures that cannot be read are told of when it is their turn.
         let (pictures, _) = plan::sizes_of(jobs.iter().map(|job| job.input.as_path()));
-        let with = (&chosen, task, &device, regions.clone());
-        let found = plan::settle(arguments, &choices, with, &pictures)?;
-        say(&found.table(None));
-        let how = &found.plan.choices;
-        chosen.model.hold(how.precision, how.networks_apart)?;
-        settled = Some(found);
+        if pictures.is_empty() {
+            chosen.model.hold(choose::precision(arguments.precision, &device), false)?;
+        } else {
+            let with = (&chosen, task, &device, regions.clone());
+            let found = plan::settle(arguments, &choices, with, &pictures)?;
+            say(&found.table(None));
+            let how = &found.plan.choices;
+            chosen.model.hold(how.precision, how.networks_apart)?;
+            settled = Some(found);
+        }
     }
     let restorers: Result<Vec<Restorer>> = choices
         .iter()

@@ -25,6 +25,9 @@ use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System, 
 /// Of what is free so much is planned with: other programs go on meanwhile, and what is foretold is not exact.
 const SHARE_OF_FREE: f64 = 0.9;
 
+/// What of the program itself comes into memory as it works.
+const PROGRAM_BYTES: u64 = 10 << 20;
+
 /// A picture and its size.
 type Sized = (PathBuf, (usize, usize));
 
@@ -116,7 +119,9 @@ pub fn settle(
     }
     let model = &chosen.model;
     let on_cpu = diffbir_nn::runs_on_cpu(device);
-    let before = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64);
+    let before = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64)
+        + PROGRAM_BYTES
+        + if model.config.name == "nano" { diffbir::NANO.len() as u64 } else { 0 };
     let limit = match arguments.memory {
         None => None,
         Some(Limit::Bytes(bytes)) => Some(bytes),
@@ -244,7 +249,8 @@ impl Settled {
             };
             vec![stage_name(*stage), HumanBytes(*weights).to_string(), tiles, HumanBytes(*most).to_string()]
         }));
-        if let Some(measured) = measured {
+        // What a card holds is not the process's.
+        if let Some(measured) = measured.filter(|_| self.on_cpu) {
             rows[0].push("measured".into());
             for (row, expected) in rows[1..].iter_mut().zip(&self.plan.stages) {
                 row.push(match measured.most_of(expected.stage) {
@@ -286,7 +292,7 @@ impl Settled {
             "model": self.model,
             "limit": self.limit,
             "predicted": self.plan.most(),
-            "measured_kind_of_device": self.on_cpu,
+            "unmeasured": !self.on_cpu,
             "precision": format!("{:?}", choices.precision).to_lowercase(),
             "networks_apart": choices.networks_apart,
             "guidance_apart": choices.guidance_apart,

@@ -16,7 +16,9 @@ use crate::config::ModelConfig;
 use crate::error::{Error, Stage};
 use crate::restore::{ColourFix, Options};
 use crate::stage1::{Way, way};
-use crate::tiling::{Cut, Tiling};
+use crate::stage2;
+use crate::tiling::{Cut, Sliding, Tiling};
+use diffbir_diffusion::Schedule;
 use diffbir_diffusion::restoration::Space;
 use diffbir_imaging::tiles::{sliding_windows, vae_tiles};
 use diffbir_models::controlnet::ControlNet;
@@ -161,7 +163,7 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
     let mut load = held + 2 * photo;
     if options.stage1 || !job.stage2 {
         let first = if choices.networks_apart { read(&all[..1]).0 } else { held };
-        load = load.max(photo + first + count.input().most());
+        load = load.max(photo + first + count.input(true).most());
     }
     let load = job.before as usize + reading.max(load);
     let load = Expected { stage: None, weights: held as u64, tiles: (1, 0), most: load as u64 };
@@ -198,14 +200,22 @@ struct Count<'a> {
 type Tiles = (usize, usize);
 
 impl Count<'_> {
-    /// The photograph in sRGB, then at the size that the network sees, as bytes and as floats, which are left.
-    fn input(&self) -> Ledger {
+    /// The photograph in sRGB, then at the size that the network sees, as bytes and as floats, which are left; `ready` if the
+    /// first tile is ready for the network too.
+    fn input(&self, ready: bool) -> Ledger {
         let Pictures { photo, input, .. } = self.pictures;
         let mut held = Ledger::default();
         let bytes = 3 * input.0 * input.1;
         held.need(3 * (photo.0 * photo.1 + input.0 * photo.1) + bytes);
         held.take(bytes);
         held.turn(bytes, raster(input));
+        if ready {
+            let made = match self.stage1_way() {
+                Way::Whole => 0,
+                Way::Exact(..) | Way::Blended(_) => raster(self.pictures.cleaned),
+            };
+            held.need(made + 3 * raster(self.stage1_tiles().1));
+        }
         held
     }
 
@@ -214,41 +224,28 @@ impl Count<'_> {
         let Pictures { input, cleaned, seen, output, .. } = self.pictures;
         let config = &self.job.config.stage1;
         let scale = config.upscale();
-        let mut held = self.input();
-        let way = match config.side_px() {
-            Some(_) => Way::Whole,
-            None => way(config, input, self.job.options.tiling.cleaner),
-        };
-        let tiles = match way {
-            Way::Whole => {
-                self.cleaned(&mut held, input);
-                (1, input.0.max(input.1))
-            }
-            Way::Exact(sliding, reach_px) => {
+        let mut held = self.input(false);
+        let (count, tile) = self.stage1_tiles();
+        let made = raster((tile.0 * scale, tile.1 * scale));
+        match self.stage1_way() {
+            Way::Whole => self.cleaned(&mut held, input),
+            Way::Exact(..) => {
                 held.take(raster(cleaned));
-                let tiles = vae_tiles(input.1, input.0, sliding.tile_px, reach_px);
-                let sizes = tiles.iter().map(|tile| (tile.input.width(), tile.input.height()));
-                let largest = sizes.max_by_key(|size| size.0 * size.1).unwrap_or(input);
-                held.take(raster(largest));
-                self.cleaned(&mut held, largest);
+                held.take(raster(tile));
+                self.cleaned(&mut held, tile);
                 // What is kept of it.
-                held.need(raster((largest.0 * scale, largest.1 * scale)));
-                held.free(raster((largest.0 * scale, largest.1 * scale)) + raster(largest));
-                (tiles.len(), largest.0.max(largest.1))
+                held.need(made);
+                held.free(made + raster(tile));
             }
-            Way::Blended(sliding) => {
-                let side = sliding.tile_px;
+            Way::Blended(_) => {
                 // Sums, the weight of each pixel, those of a tile.
-                held.take(raster(cleaned));
-                held.take(4 * cleaned.0 * cleaned.1);
-                held.take(4 * (side * scale).pow(2));
-                held.take(raster((side, side)));
-                self.cleaned(&mut held, (side, side));
-                held.free(raster((side * scale, side * scale)) + raster((side, side)));
-                held.free(4 * (cleaned.0 * cleaned.1 + (side * scale).pow(2)));
-                (sliding_windows(input.1, input.0, side, sliding.stride_px).len(), side)
+                let weights = 4 * (cleaned.0 * cleaned.1 + (tile.0 * scale).pow(2));
+                held.take(raster(cleaned) + weights);
+                held.take(raster(tile));
+                self.cleaned(&mut held, tile);
+                held.free(made + raster(tile) + weights);
             }
-        };
+        }
         if cleaned != seen {
             resized(&mut held, cleaned, seen);
             held.free(raster(cleaned));
@@ -260,7 +257,31 @@ impl Count<'_> {
             held.take((self.job.samples - 1) * raster(output));
             encoded(&mut held, output);
         }
-        (tiles, held.most())
+        ((count, tile.0.max(tile.1)), held.most())
+    }
+
+    fn stage1_way(&self) -> Way {
+        let config = &self.job.config.stage1;
+        match config.side_px() {
+            Some(_) => Way::Whole,
+            None => way(config, self.pictures.input, self.job.options.tiling.cleaner),
+        }
+    }
+
+    /// How many tiles stage 1 has, and the size of the largest.
+    fn stage1_tiles(&self) -> (usize, Size) {
+        let (width, height) = self.pictures.input;
+        match self.stage1_way() {
+            Way::Whole => (1, (width, height)),
+            Way::Exact(sliding, reach_px) => {
+                let tiles = vae_tiles(height, width, sliding.tile_px, reach_px);
+                let sizes = tiles.iter().map(|tile| (tile.input.width(), tile.input.height()));
+                (tiles.len(), sizes.max_by_key(|size| size.0 * size.1).unwrap_or((width, height)))
+            }
+            Way::Blended(Sliding { tile_px, stride_px }) => {
+                (sliding_windows(height, width, tile_px, stride_px).len(), (tile_px, tile_px))
+            }
+        }
     }
 
     /// The network on a picture of this size, whose result is left.
@@ -285,7 +306,7 @@ impl Count<'_> {
         let mut held = Ledger::default();
         if options.better_start {
             held.take(raster(seen));
-            held.need(2 * raster(seen));
+            held.need(raster(seen));
         }
         held.take(raster(filled));
         let cell_px = config.autoencoder.downsampling();
@@ -325,11 +346,13 @@ impl Count<'_> {
                 ((1, filled.0.max(filled.1)), side(size.0) * side(size.1))
             }
         };
-        // The condition, what the sampler goes on from, and what it remembers of steps before.
-        const LATENTS: usize = 12;
+        let schedule = Schedule::new(config.terminal);
+        let settings = stage2::settings((&schedule, config.prediction), options);
+        // The condition, at rest and for the network, and the sampler's own.
+        let latents = 4 + settings.latents(options.sampler);
         let latent = 4 * config.autoencoder.latent_channels() * size.0 * size.1 * self.job.samples;
         let values = denoiser::values(&config.unet, conditions * self.job.samples, cells);
-        (tiles, LATENTS * latent + self.value * values)
+        (tiles, latents * latent + self.value * values)
     }
 
     /// The decoder, the colours, and all that follows.
@@ -346,13 +369,12 @@ impl Count<'_> {
         network.need(self.value * steps::values(&config.autoencoder, true, &tiles));
         let largest = tiles.iter().copied().max().unwrap_or_default() * cell_px.pow(2) * 12;
         network.need(2 * largest);
-        held.take(raster(seen));
+        held.turn(decoded, raster(seen));
         held.need(match options.colour_fix {
-            ColourFix::Wavelet => 4 * raster(seen),
+            ColourFix::Wavelet => 3 * raster(seen),
             ColourFix::Adain => raster(seen),
             ColourFix::None => 0,
         });
-        held.free(decoded);
         finished(&mut held, seen, output);
         held.free(others * raster(seen));
         held.take(others * raster(output));

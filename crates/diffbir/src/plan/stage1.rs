@@ -114,5 +114,5 @@ fn scu_net(config: &ScuNetConfig, pixels: usize) -> usize {
 fn gfpgan(config: &GfpganConfig) -> usize {
     // Of the generator's last level, which is the widest, so many maps at once, as they were counted.
     let width = config.features * 64 / config.side_px.max(64);
-    9 * width * config.side_px.pow(2) / 2
+    11 * width * config.side_px.pow(2) / 2
 }
