@@ -109,7 +109,7 @@ impl Watch for Times<'_> {
         if self.stages.last().map(|(stage, ..)| *stage) != Some(progress.stage) {
             self.stages.push((progress.stage, progress.total, 0.0));
         }
-        self.memory.stage(progress.stage);
+        self.memory.stage(Some(progress.stage));
         ControlFlow::Continue(())
     }
 }

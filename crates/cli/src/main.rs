@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     keep_freed_memory();
     let result = match Arguments::read().command {
         Command::Restore(arguments) => restore::run(&arguments),
+        Command::Plan(arguments) => restore::plan::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Degrade(arguments) => degrade::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

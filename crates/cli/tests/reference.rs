@@ -184,12 +184,14 @@ fn a_command_line_of_the_reference_runs_a_custom_model() {
         .code(2)
         .stderr(contains("--save-intermediates"));
     let values = at("values");
-    run(&["--pos_prompt", "", "--n_samples", "3", "--batch_size", "2", "--memory", "--save-intermediates"]
+    let memory = ["--memory", "auto", "--save-intermediates"];
+    run(&["--pos_prompt", "", "--n_samples", "3", "--batch_size", "2"]
         .into_iter()
+        .chain(memory)
         .chain([values.to_str().unwrap()])
         .collect::<Vec<_>>())
     .success()
-    .stderr(contains("memory at most: before").and(contains("sample")));
+    .stderr(contains("predicted  measured").and(contains("\n  sample ")));
     assert_eq!(names(&at("out")), ["a.png", "a_0.png", "a_1.png", "a_2.png", "prompt.csv"]);
     let pixels = |path: &str| image::open(at(path)).unwrap().into_rgb8().into_raw();
     let close = |a: &[u8], b: &[u8]| a.iter().zip(b).all(|(a, b)| a.abs_diff(*b) <= 1);

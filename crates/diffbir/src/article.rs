@@ -18,7 +18,7 @@ pub(crate) fn conditions(
     tiles: Tiles,
     watch: &mut dyn Watch,
 ) -> Result<Vec<Latent>, Error> {
-    let cell_px = model.networks().autoencoder.downsampling();
+    let cell_px = model.networks().cell_px;
     windows(whole, tiles)
         .map(|window| encode(model, &part(clean, window.map(|cell| cell * cell_px)), Tiling::WHOLE, watch))
         .collect()
@@ -33,7 +33,7 @@ pub(crate) fn decoded(
     options: &Options,
     watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
-    let cell_px = model.networks().autoencoder.downsampling();
+    let cell_px = model.networks().cell_px;
     let side_px = tiles.tile * cell_px;
     let mut blend = Blend::new(clean.width_px, clean.height_px, clean.channels);
     for window in windows(latent, tiles) {

@@ -9,8 +9,9 @@ use diffbir_models::sizes::{Checked, SizeError};
 use diffbir_models::stage1::Stage1Config;
 use diffbir_models::taef2::Taef2Config;
 use diffbir_models::unet::UnetConfig;
-use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::params::{Precision, Sizes, sizes_in};
+use diffbir_nn::{Device, WeightError};
 use serde::{Deserialize, Serialize};
 
 /// Where a model file keeps its [`ModelConfig`], as JSON in the metadata.
@@ -94,6 +95,32 @@ pub enum AutoencoderConfig {
     Kl(KlConfig),
     /// The tiny one.
     Taef2(Taef2Config),
+}
+
+impl AutoencoderConfig {
+    /// Pixels per side of one latent cell.
+    pub fn downsampling(&self) -> usize {
+        match self {
+            Self::Kl(sizes) => sizes.downsampling(),
+            Self::Taef2(_) => Taef2Config::DOWNSAMPLING,
+        }
+    }
+
+    /// What its weights take; see [`sizes_in`].
+    pub(crate) fn sizes_in(&self, precision: Precision, device: &Device) -> Result<Sizes, WeightError> {
+        match self {
+            Self::Kl(sizes) => sizes_in(precision, device, |params| sizes.build(params)),
+            Self::Taef2(sizes) => sizes_in(precision, device, |params| sizes.build(params)),
+        }
+    }
+
+    /// Channels of the latent.
+    pub fn latent_channels(&self) -> usize {
+        match self {
+            Self::Kl(sizes) => sizes.latent_channels,
+            Self::Taef2(sizes) => sizes.latent_channels,
+        }
+    }
 }
 
 impl Checked for AutoencoderConfig {

@@ -41,8 +41,8 @@ impl Pull {
         let towards = match how.space {
             Space::Latent if tiled => Towards::Latent { mean: condition.repeat(samples), deviation: None },
             Space::Latent => {
-                let drawn = networks.autoencoder.distribution(to_tensor(clean, &model.device));
-                let channels = networks.autoencoder.latent_channels();
+                let drawn = networks.autoencoder.lend()?.distribution(to_tensor(clean, &model.device));
+                let channels = networks.latent_channels;
                 let part = |from: usize| {
                     let part = drawn.clone().slice_dim(3, from..from + channels);
                     Ok::<_, Error>(to_latent(part, Stage::Encode)?.repeat(samples))

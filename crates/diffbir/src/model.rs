@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::config::{AutoencoderConfig, CONFIG_KEY, ModelConfig, SamplingDefaults, Stage2Config};
+use crate::resident::Resident;
 use crate::text::TextEncoder;
 use burn::tensor::Device;
 use diffbir_diffusion::{Parameters, Prediction, Schedule};
@@ -11,7 +12,7 @@ use diffbir_models::stage1::Stage1;
 use diffbir_models::unet::Unet;
 use diffbir_nn::WeightError;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::{Precision, build_in, keys_of};
+use diffbir_nn::params::{Precision, keys_of};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ pub struct Model {
     /// What it is made of.
     pub config: ModelConfig,
     pub(crate) device: Device,
-    pub(crate) stage1: Stage1,
+    pub(crate) stage1: Resident<Stage1>,
     /// Tensors that files of its stage 1 hold, that the network computes for itself, and that its file lacks.
     pub lacking: Vec<String>,
     /// Shared by models that differ in stage 1.
@@ -28,11 +29,14 @@ pub struct Model {
 }
 
 pub(crate) struct Stage2 {
-    pub autoencoder: Box<dyn Autoencoder>,
+    pub autoencoder: Resident<Box<dyn Autoencoder>>,
+    /// Pixels per side of one of its latents' cells, and their channels.
+    pub cell_px: usize,
+    pub latent_channels: usize,
     /// Its weights at rest, for who needs it in another form.
     pub autoencoder_weights: Checkpoint,
-    pub unet: Unet,
-    pub control: ControlNet,
+    pub unet: Resident<Unet>,
+    pub control: Resident<ControlNet>,
     pub text: Option<TextEncoder>,
     pub multiple: usize,
     pub prediction: Prediction,
@@ -103,12 +107,14 @@ pub struct Loading<'a> {
     pub precision: Precision,
     /// How much of it.
     pub stages: Stages,
+    /// Whether networks stay at rest, to be read for each use and dropped after it, until [`Model::hold`] says otherwise.
+    pub apart: bool,
 }
 
 impl<'a> Loading<'a> {
     /// All of a model, on this device, in 32 bits.
     pub fn on(device: &'a Device) -> Self {
-        Self { device, precision: Precision::F32, stages: Stages::All }
+        Self { device, precision: Precision::F32, stages: Stages::All, apart: false }
     }
 }
 
@@ -149,7 +155,7 @@ impl Model {
 
     /// A model of these weights, each of which it must use.
     pub fn assemble(config: ModelConfig, parts: Parts, loading: Loading) -> Result<Self, Error> {
-        let stage1 = loading.network(parts.stage1.clone(), |params| config.stage1.build(params))?;
+        let stage1 = loading.stage1(&config, parts.stage1.clone())?;
         let stage2 = match loading.stages {
             Stages::All => config.stage2.as_ref().map(|stage2| loading.stage2(stage2, &parts)).transpose()?,
             Stages::First => None,
@@ -166,7 +172,7 @@ impl Model {
         loading: Loading,
     ) -> Result<Self, Error> {
         let lacking = stage1.lacking(&keys_of(|params| config.stage1.build(params))?);
-        let stage1 = loading.network(stage1, |params| config.stage1.build(params))?;
+        let stage1 = loading.stage1(&config, stage1)?;
         Ok(Self { config, device: self.device.clone(), stage1, lacking, stage2: self.stage2.clone() })
     }
 
@@ -179,6 +185,25 @@ impl Model {
         let mut config = ModelConfig { stage1: other.stage1, ..self.config.clone() };
         config.origin.push(format!("stage 1 of {}", other.name));
         self.with_stage1(config, weights, loading)
+    }
+
+    /// Reads the networks of a model that was opened [`Loading::apart`], so that they stay, or, if `apart`, leaves them at
+    /// rest; either in this precision.
+    ///
+    /// # Panics
+    /// When another model shares its stage 2.
+    pub fn hold(&mut self, precision: Precision, apart: bool) -> Result<(), Error> {
+        self.stage1.hold(precision, apart)?;
+        if let Some(stage2) = &mut self.stage2 {
+            let stage2 = Arc::get_mut(stage2).expect("it is held before it is shared");
+            stage2.autoencoder.hold(precision, apart)?;
+            stage2.unet.hold(precision, apart)?;
+            stage2.control.hold(precision, apart)?;
+            if let Some(text) = &mut stage2.text {
+                text.network.hold(precision, apart)?;
+            }
+        }
+        Ok(())
     }
 
     /// How it samples where nothing else is asked for.
@@ -207,33 +232,47 @@ impl Loading<'_> {
     /// One network from tensors all of which it must use.
     fn network<N>(
         &self,
-        mut tensors: Checkpoint,
-        network: impl FnOnce(&diffbir_nn::Params) -> Result<N, WeightError>,
-    ) -> Result<N, WeightError> {
-        let network = build_in(self.precision, &mut tensors, self.device, network)?;
-        tensors.expect_all_used()?;
-        Ok(network)
+        tensors: Checkpoint,
+        network: impl Fn(&diffbir_nn::Params) -> Result<N, WeightError> + Send + Sync + 'static,
+    ) -> Result<Resident<N>, WeightError> {
+        Resident::new(tensors, (self.precision, self.device, self.apart), network)
+    }
+
+    fn stage1(&self, config: &ModelConfig, tensors: Checkpoint) -> Result<Resident<Stage1>, WeightError> {
+        let sizes = config.stage1.clone();
+        self.network(tensors, move |params| sizes.build(params))
     }
 
     fn stage2(&self, config: &Stage2Config, parts: &Parts) -> Result<Stage2, WeightError> {
         let tensors = parts.autoencoder.clone();
-        let autoencoder: Box<dyn Autoencoder> = match &config.autoencoder {
-            AutoencoderConfig::Kl(sizes) => Box::new(self.network(tensors, |params| sizes.build(params))?),
-            AutoencoderConfig::Taef2(sizes) => Box::new(self.network(tensors, |params| sizes.build(params))?),
+        let autoencoder = match config.autoencoder.clone() {
+            AutoencoderConfig::Kl(sizes) => {
+                self.network(tensors, move |params| sizes.build(params))?.map(boxed)
+            }
+            AutoencoderConfig::Taef2(sizes) => {
+                self.network(tensors, move |params| sizes.build(params))?.map(boxed)
+            }
         };
-        let text = config.text.as_ref().map(|sizes| {
-            let network = self.network(parts.text.clone(), |params| sizes.build(params))?;
+        let text = config.text.clone().map(|sizes| {
+            let network = self.network(parts.text.clone(), move |params| sizes.build(params))?;
             Ok::<_, WeightError>(TextEncoder::new(network, self.device))
         });
+        let (unet, control) = (config.unet.clone(), config.unet.clone());
         Ok(Stage2 {
             autoencoder,
+            cell_px: config.autoencoder.downsampling(),
+            latent_channels: config.autoencoder.latent_channels(),
             autoencoder_weights: parts.autoencoder.clone(),
-            unet: self.network(parts.unet.clone(), |params| config.unet.build(params))?,
-            control: self.network(parts.control.clone(), |params| ControlNet::new(params, &config.unet))?,
+            unet: self.network(parts.unet.clone(), move |params| unet.build(params))?,
+            control: self.network(parts.control.clone(), move |params| ControlNet::new(params, &control))?,
             text: text.transpose()?,
             multiple: config.unet.multiple(),
             prediction: config.prediction,
             schedule: Schedule::new(config.terminal),
         })
     }
+}
+
+fn boxed<N: Autoencoder + 'static>(network: N) -> Box<dyn Autoencoder> {
+    Box::new(network)
 }

@@ -48,6 +48,8 @@ pub struct Options {
     /// prompt, or, in a model without text, from that of the UNet without its control branch. 1 is the
     /// guided prediction alone.
     pub cfg_scale: f64,
+    /// Whether the two predictions of a guided step come one after the other, which needs less memory and gives the same.
+    pub guidance_apart: bool,
     /// Whether guidance rises from none at the noisy end to `cfg_scale` and 1 more at the clean end.
     pub rescale_cfg: bool,
     /// What the picture shows, for a model with text.
@@ -82,6 +84,7 @@ impl Options {
             regions: None,
             steps: sampling.steps,
             cfg_scale: sampling.cfg_scale,
+            guidance_apart: false,
             rescale_cfg: false,
             prompt: sampling.prompt,
             negative_prompt: sampling.negative_prompt,
@@ -98,7 +101,7 @@ impl Options {
     }
 
     /// The shorter side that networks get at least where pictures are sized in this way, in pixels.
-    fn least_px(&self, geometry: Geometry) -> usize {
+    pub(crate) fn least_px(&self, geometry: Geometry) -> usize {
         self.image_size_px.unwrap_or(match geometry {
             Geometry::Article => self.tiling.least_px(),
             Geometry::Free | Geometry::Reference => SHORT_SIDE_PX,
@@ -198,7 +201,7 @@ impl Model {
     pub fn check(&self, options: &Options) -> Result<(), Error> {
         let cleaner_px = self.config.stage1.multiple_px();
         let (cell_px, multiple) = match &self.stage2 {
-            Some(stage2) => (stage2.autoencoder.downsampling(), stage2.multiple),
+            Some(stage2) => (stage2.cell_px, stage2.multiple),
             None => (1, 1),
         };
         options.tiling.check(cleaner_px, cell_px, cell_px * multiple)?;
@@ -265,7 +268,7 @@ impl Model {
                 (error, _) => error,
             }
         })?;
-        Ok(details.iter().map(|detailed| prepared.finished(detailed)).collect())
+        Ok(details.into_iter().map(|detailed| prepared.finished(&detailed)).collect())
     }
 
     pub(crate) fn networks(&self) -> &Stage2 {

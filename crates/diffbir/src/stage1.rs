@@ -8,10 +8,39 @@ use crate::tiling::{Cut, Sliding, Tiling};
 use diffbir_imaging::resize::Filter;
 use diffbir_imaging::tiles::{Blend, VaeTile, Window, gaussian_weights, sliding_windows, vae_tiles};
 use diffbir_imaging::{Photo, Raster};
-use diffbir_models::stage1::Stage1Config;
+use diffbir_models::stage1::{Stage1, Stage1Config};
 
 /// The tiles of a picture that is large, in pixels of the network's input.
 const SLIDING: Sliding = Sliding { tile_px: 512, stride_px: 256 };
+
+/// How the network works on a picture of this size.
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
+    /// In one piece.
+    Whole,
+    /// In tiles of this side that see as far around them as the network does.
+    Exact(Sliding, usize),
+    /// In tiles that overlap and are blended.
+    Blended(Sliding),
+}
+
+/// The way of a picture of `width` by `height` of the network's input.
+pub(crate) fn way(config: &Stage1Config, (width, height): (usize, usize), cut: Cut<Sliding>) -> Way {
+    let (short, long) = (width.min(height), width.max(height));
+    let sliding = match cut {
+        Cut::Auto => (long > config.whole_px()).then_some(SLIDING),
+        Cut::AtMost(tile_px) => (long > tile_px).then_some(Sliding { tile_px, stride_px: tile_px / 2 }),
+        Cut::Whole => None,
+        Cut::Tiles(sliding) => Some(sliding),
+    };
+    match (sliding.filter(|sliding| short >= sliding.tile_px), config.reach_px()) {
+        (None, _) => Way::Whole,
+        (Some(sliding), Some(reach_px)) if matches!(cut, Cut::Auto | Cut::AtMost(_)) => {
+            Way::Exact(sliding, reach_px)
+        }
+        (Some(sliding), _) => Way::Blended(sliding),
+    }
+}
 
 /// The photograph without its degradation, at the size that stage 2 sees: `size`, or larger where its
 /// networks want a shorter side of `least_px`.
@@ -23,34 +52,26 @@ pub(crate) fn clean(
     watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
     let (config, geometry) = (&model.config.stage1, model.config.geometry);
+    let network = &*model.stage1.lend()?;
     if let Some(side) = config.side_px() {
         let face = photo.resized(side, side, Filter::Bicubic);
-        return Ok(to_size(Cleaner { model, watch }.run(&face, 0, 1)?, size));
+        return Ok(to_size(Cleaner { model, network, watch }.run(&face, 0, 1)?, size));
     }
     // A network that enlarges sees the photograph as it is, one that does not sees it at the final size.
     let grows = config.upscale() > 1;
     let mut input = if grows { photo.to_raster() } else { geometry.resized(photo, size, least_px) };
     let (width, height) = (input.width_px, input.height_px);
-    let fits = |tile_px: usize| width.min(height) >= tile_px;
-    let tiles = tiling.cleaner;
-    let sliding = match tiles {
-        Cut::Auto => (width.max(height) > config.whole_px() && fits(SLIDING.tile_px)).then_some(SLIDING),
-        Cut::Whole => None,
-        Cut::Tiles(sliding) => fits(sliding.tile_px).then_some(sliding),
-    };
-    let mut cleaner = Cleaner { model, watch };
-    let out = match (sliding, config.reach_px()) {
-        (None, _) => {
+    let mut cleaner = Cleaner { model, network, watch };
+    let out = match way(config, (width, height), tiling.cleaner) {
+        Way::Whole => {
             // The reference enlarges before SwinIR and after the other networks.
             if matches!(config, Stage1Config::SwinIr(_)) && geometry.enlarges((width, height), least_px) {
                 input = to_short_side(&input, least_px);
             }
             cleaner.run(&input, 0, 1)?
         }
-        (Some(sliding), Some(reach_px)) if tiles == Cut::Auto => {
-            cleaner.exact(&input, sliding.tile_px, reach_px)?
-        }
-        (Some(sliding), _) => cleaner.blended(&input, sliding)?,
+        Way::Exact(sliding, reach_px) => cleaner.exact(&input, sliding.tile_px, reach_px)?,
+        Way::Blended(sliding) => cleaner.blended(&input, sliding)?,
     };
     Ok(if geometry.enlarges(if grows { size } else { (out.width_px, out.height_px) }, least_px) {
         to_short_side(&out, least_px)
@@ -63,6 +84,7 @@ pub(crate) fn clean(
 
 struct Cleaner<'a> {
     model: &'a Model,
+    network: &'a Stage1,
     watch: &'a mut dyn Watch,
 }
 
@@ -76,9 +98,9 @@ impl Cleaner<'_> {
         let (model, scale) = (self.model, self.scale());
         let padded = model.config.geometry.padded(tile, model.config.stage1.multiple_px());
         // Each layer of each tile is a step of the progress, so that even one small tile shows how it goes on.
-        let layers = model.stage1.layers();
+        let layers = self.network.layers();
         let mut before = |layer| report(self.watch, Stage::Stage1, index * layers + layer, tiles * layers);
-        let out = model.stage1.forward_watched(to_tensor(&padded, &model.device), &mut before)?;
+        let out = self.network.forward_watched(to_tensor(&padded, &model.device), &mut before)?;
         let out = to_raster(out, Stage::Stage1)?;
         report(self.watch, Stage::Stage1, (index + 1) * layers, tiles * layers)?;
         Ok(out.crop(0, 0, tile.width_px * scale, tile.height_px * scale))

@@ -13,19 +13,22 @@ use diffbir_diffusion::noise::Noise;
 use diffbir_diffusion::restoration::{Loss, Space};
 use diffbir_diffusion::schedule::LAST_T;
 use diffbir_diffusion::{
-    Condition, Guidance, Latent, SampleError, Sampler, Sampling, StartPoint, start, tiled,
+    Condition, Guidance, Latent, Prediction, SampleError, Sampler, Sampling, Schedule, StartPoint, start,
+    tiled,
 };
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights};
 use diffbir_models::bands::BandDone;
 use diffbir_models::tiled::{Statistics, TileDone};
+use diffbir_models::controlnet::ControlNet;
+use diffbir_models::unet::Unet;
 use diffbir_nn::on_workers;
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 
 /// What is read around a tile of the autoencoder, as the reference does.
-const ENCODER_PAD_PX: usize = 32;
-const DECODER_PAD_CELLS: usize = 11;
+pub(crate) const ENCODER_PAD_PX: usize = 32;
+pub(crate) const DECODER_PAD_CELLS: usize = 11;
 
 /// The tiles of the denoiser where nothing else is asked for, and the side above which they are used.
 const SLIDING: Sliding = Sliding { tile_px: 512, stride_px: 256 };
@@ -57,7 +60,7 @@ pub(crate) fn latent_of(
 /// The picture with edges added, up to a size that the networks take.
 fn filled(model: &Model, picture: &Raster, options: &Options) -> Raster {
     let networks = model.networks();
-    let cell_px = networks.autoencoder.downsampling();
+    let cell_px = networks.cell_px;
     let in_tiles =
         |tiling: &Tiling| matches!(tiling.encoder, Cut::Tiles(_)) || matches!(tiling.denoiser, Cut::Tiles(_));
     let tiling = &options.tiling;
@@ -80,7 +83,7 @@ pub(crate) fn detail(
     watch: &mut dyn Watch,
 ) -> Result<Vec<Raster>, Error> {
     let (height, width) = (latents.condition.height, latents.condition.width);
-    let tiles = tiles(model, latents.condition, options.tiling.denoiser);
+    let tiles = tiles(model.networks().cell_px, (height, width), options.tiling.denoiser);
     let own = match tiles {
         Some(tiles) if model.config.geometry == Geometry::Article => {
             article::conditions(model, clean, latents.condition, tiles, watch)?
@@ -99,7 +102,7 @@ pub(crate) fn detail(
     let (condition, start) = (filled(latents.condition), latents.start.map(filled));
     let own: Vec<Latent> = own.iter().map(|latent| latent.repeat(latents.samples)).collect();
     let by_tile = !own.is_empty();
-    let cell_px = model.networks().autoencoder.downsampling();
+    let cell_px = model.networks().cell_px;
     let held = latents.mask.map(|mask| Held::new(mask, condition.clone(), cell_px));
     let hint = Hint { condition, tiles, own, pull: pull.transpose()?, held };
     let mask = latents.mask;
@@ -148,16 +151,17 @@ struct Hint {
     held: Option<Held>,
 }
 
-/// The denoiser's tiles, if it works in tiles.
-fn tiles(model: &Model, latent: &Latent, cut: Cut<Sliding>) -> Option<Tiles> {
-    let cell_px = model.networks().autoencoder.downsampling();
+/// The denoiser's tiles of `height` by `width` cells, if it works in tiles.
+pub(crate) fn tiles(cell_px: usize, (height, width): (usize, usize), cut: Cut<Sliding>) -> Option<Tiles> {
+    let above = |size_px: usize, sliding| (height.max(width) * cell_px > size_px).then_some(sliding);
     let sliding = match cut {
-        Cut::Auto if latent.height.max(latent.width) * cell_px > WHOLE_PX => SLIDING,
-        Cut::Auto | Cut::Whole => return None,
+        Cut::Auto => above(WHOLE_PX, SLIDING)?,
+        Cut::AtMost(tile_px) => above(tile_px, Sliding { tile_px, stride_px: tile_px / 2 })?,
+        Cut::Whole => return None,
         Cut::Tiles(sliding) => sliding,
     };
     let (tile, stride) = (sliding.tile_px / cell_px, sliding.stride_px / cell_px);
-    (latent.height.min(latent.width) >= tile).then_some(Tiles { tile, stride })
+    (height.min(width) >= tile).then_some(Tiles { tile, stride })
 }
 
 /// The latent of a picture.
@@ -167,8 +171,8 @@ pub(crate) fn encode(
     tiling: Tiling,
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
-    let autoencoder = &model.networks().autoencoder;
-    let cell = autoencoder.downsampling();
+    let networks = model.networks();
+    let (autoencoder, cell) = (networks.autoencoder.lend()?, networks.cell_px);
     let (height, width) = (picture.height_px, picture.width_px);
     let (tiles, side) = match tiling.pieces(tiling.encoder, (height, width), 1, ENCODER_PAD_PX) {
         Pieces::Tiles(tiles, side) => (tiles, side),
@@ -186,7 +190,7 @@ pub(crate) fn encode(
     };
     let statistics = statistics(tiling.joining, side, || to_tensor(picture, &model.device));
     let inputs = tiles.iter().map(|tile| cut(tile.input)).collect();
-    let size = (width / cell, height / cell, autoencoder.latent_channels());
+    let size = (width / cell, height / cell, networks.latent_channels);
     let place = |window: Window| window.map(|px| px / cell);
     let out = joined(&tiles, Raster::new(size.0, size.1, size.2), place, (Stage::Encode, watch), |done| {
         autoencoder.encode_tiles(statistics, inputs, done);
@@ -201,8 +205,8 @@ pub(crate) fn decode(
     tiling: Tiling,
     watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
-    let autoencoder = &model.networks().autoencoder;
-    let cell = autoencoder.downsampling();
+    let networks = model.networks();
+    let (autoencoder, cell) = (networks.autoencoder.lend()?, networks.cell_px);
     let (height, width) = (latent.height, latent.width);
     let (tiles, side) = match tiling.pieces(tiling.decoder, (height, width), cell, DECODER_PAD_CELLS) {
         Pieces::Tiles(tiles, side) => (tiles, side),
@@ -286,11 +290,14 @@ fn joined(
 }
 
 /// How the sampler works, and from which timestep.
-fn settings<'a>(networks: &'a Stage2, options: &Options) -> Sampling<'a> {
+pub(crate) fn settings<'a>(
+    (schedule, prediction): (&'a Schedule, Prediction),
+    options: &Options,
+) -> Sampling<'a> {
     let (steps, first_t) = start::way(options.steps, options.least_fidelity());
     Sampling {
-        schedule: &networks.schedule,
-        prediction: networks.prediction,
+        schedule,
+        prediction,
         first_t,
         steps,
         guidance: Guidance { scale: options.cfg_scale, rescale: options.rescale_cfg },
@@ -301,7 +308,7 @@ fn settings<'a>(networks: &'a Stage2, options: &Options) -> Sampling<'a> {
 
 /// An error if a sampler cannot work so.
 pub(crate) fn check(networks: &Stage2, options: &Options) -> Result<(), Error> {
-    let settings = settings(networks, options);
+    let settings = settings((&networks.schedule, networks.prediction), options);
     if let (Some(how), sampler) = (options.restoration, options.sampler) {
         if sampler != Sampler::Spaced {
             return Err(Error::Option(format!(
@@ -341,28 +348,32 @@ fn sample(
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
     let networks = model.networks();
-    let settings = settings(networks, options);
+    let settings = settings((&networks.schedule, networks.prediction), options);
     let (total, first_t) = (settings.total(options.sampler), settings.first_t);
     let point = if start.is_some() || first_t < LAST_T { StartPoint::Cond } else { options.start };
     let start = start.as_ref().unwrap_or(&hint.condition);
     let x_t = point.draw(&networks.schedule, start, first_t, noise);
     let condition = start::augment(&networks.schedule, hint.condition, options.noise_aug, noise);
-    let contexts = networks.text.as_ref().map(|text| {
-        [Condition::Positive, Condition::Negative].map(|which| match which {
-            Condition::Positive => text.context(&options.prompt),
-            Condition::Negative => text.context(&options.negative_prompt),
-        })
-    });
     let weights = match hint.tiles {
         Some(Tiles { tile, .. }) if hint.own.is_empty() => gaussian_weights(tile),
         Some(Tiles { tile, .. }) => vec![1.0; tile * tile],
         None => Vec::new(),
     };
-    let denoiser = Denoiser { model, contexts, strength: options.strength };
     let (watch, done) = (RefCell::new(watch), Cell::new(0));
     // Every evaluation passes here: where a request to stop is heard.
     let tell = || report(*watch.borrow_mut(), Stage::Sample, done.get(), total);
     tell()?;
+    let prompts = [options.prompt.as_str(), &options.negative_prompt];
+    let contexts = networks.text.as_ref().map(|text| text.contexts(prompts)).transpose()?;
+    let (unet, control) = (networks.unet.lend()?, networks.control.lend()?);
+    let denoiser = Denoiser {
+        unet: &unet,
+        control: &control,
+        device: &model.device,
+        contexts,
+        strength: options.strength,
+        apart: options.guidance_apart,
+    };
     let predict = |x: &Latent, t: f64, which: &[Condition]| -> Result<Vec<Latent>, Error> {
         tell()?;
         match hint.tiles {
@@ -422,10 +433,14 @@ impl<F: FnMut(&Latent, f64, &[Condition]) -> Result<Vec<Latent>, Error>> diffbir
 
 /// UNet and control branch, with what stays the same from step to step.
 struct Denoiser<'a> {
-    model: &'a Model,
+    unet: &'a Unet,
+    control: &'a ControlNet,
+    device: &'a Device,
     /// Of prompt and negative prompt, in a model with text.
     contexts: Option<[Tensor<3>; 2]>,
     strength: f64,
+    /// Whether conditions come one after the other.
+    apart: bool,
 }
 
 impl Denoiser<'_> {
@@ -437,7 +452,11 @@ impl Denoiser<'_> {
         t: f64,
         which: &[Condition],
     ) -> Result<Vec<Latent>, Error> {
-        let (networks, device) = (self.model.networks(), &self.model.device);
+        if self.apart && which.len() > 1 {
+            let each = which.iter().map(|which| self.predict(x, condition, t, std::slice::from_ref(which)));
+            return Ok(each.collect::<Result<Vec<_>, _>>()?.concat());
+        }
+        let device = self.device;
         let time = |count: usize| Tensor::<1>::from_floats(vec![t as f32; count].as_slice(), device);
         let (latent, hint) = (latent_tensor(x, device), latent_tensor(condition, device));
         let Some([positive, negative]) = &self.contexts else {
@@ -447,11 +466,11 @@ impl Denoiser<'_> {
                 .map(|which| {
                     let time = time(x.batch);
                     let control = (*which == Condition::Positive).then(|| {
-                        let context = networks.unet.context(None, x.batch);
+                        let context = self.unet.context(None, x.batch);
                         let (latent, hint) = (latent.clone(), hint.clone());
-                        networks.control.forward(latent, hint, time.clone(), context, self.strength)
+                        self.control.forward(latent, hint, time.clone(), context, self.strength)
                     });
-                    to_latent(networks.unet.forward(latent.clone(), time, None, control), Stage::Sample)
+                    to_latent(self.unet.forward(latent.clone(), time, None, control), Stage::Sample)
                 })
                 .collect();
         };
@@ -466,8 +485,8 @@ impl Denoiser<'_> {
         let (latent, hint) = (latent.repeat(&[which.len(), 1, 1, 1]), hint.repeat(&[which.len(), 1, 1, 1]));
         let time = time(x.batch * which.len());
         let control =
-            networks.control.forward(latent.clone(), hint, time.clone(), context.clone(), self.strength);
-        let out = networks.unet.forward(latent, time, Some(context), Some(control));
+            self.control.forward(latent.clone(), hint, time.clone(), context.clone(), self.strength);
+        let out = self.unet.forward(latent, time, Some(context), Some(control));
         let items: Vec<Latent> = to_latent(out, Stage::Sample)?.items().collect();
         Ok(items.chunks_exact(x.batch).map(Latent::stack).collect())
     }

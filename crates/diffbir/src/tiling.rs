@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::geometry::SHORT_SIDE_PX;
-use diffbir_imaging::tiles::{VaeTile, Window, band_rows, vae_tiles};
+use diffbir_imaging::tiles::{VaeTile, band_rows, vae_tiles};
 
 /// How a part cuts what it works on, `T` being what it has to know of a tile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub enum Cut<T> {
     /// Whole up to a size that takes moderate memory, in tiles above.
     #[default]
     Auto,
+    /// As [`Cut::Auto`], but in tiles of this side, in pixels, above that size.
+    AtMost(usize),
     /// Whole at any size.
     Whole,
     /// In these tiles, but whole what is smaller than one of them in any direction.
@@ -90,6 +92,7 @@ impl Tiling {
     ) -> Pieces {
         let tile = match cut {
             Cut::Auto => VAE_TILE_PX / unit_px,
+            Cut::AtMost(tile_px) => tile_px.min(VAE_TILE_PX) / unit_px,
             Cut::Tiles(tile_px) if height.min(width) * unit_px >= tile_px => tile_px / unit_px,
             Cut::Whole | Cut::Tiles(_) => return Pieces::Whole,
         };
@@ -106,7 +109,7 @@ impl Tiling {
     pub(crate) fn least_px(&self) -> usize {
         match self.denoiser {
             Cut::Tiles(Sliding { tile_px, .. }) => tile_px,
-            Cut::Auto | Cut::Whole => SHORT_SIDE_PX,
+            Cut::Auto | Cut::AtMost(_) | Cut::Whole => SHORT_SIDE_PX,
         }
     }
 

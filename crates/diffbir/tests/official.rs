@@ -171,6 +171,7 @@ impl Command {
             better_start: false,
             steps: self.get("steps", 10),
             cfg_scale: self.get("cfg_scale", 6.0),
+            guidance_apart: false,
             rescale_cfg: self.has("rescale_cfg"),
             prompt: self.get("pos_prompt", catalog::PROMPT_V21.to_string()),
             negative_prompt: self.get("neg_prompt", catalog::NEGATIVE_V21.to_string()),

@@ -18,7 +18,7 @@ use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::unet::UnetConfig;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::{Init, RandomInit, Source, build};
+use diffbir_nn::params::{Init, Precision, RandomInit, Source, build};
 use diffbir_nn::{Device, Module, Params, WeightError};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -91,14 +91,24 @@ fn open(file: Checkpoint, stage1: Stage1Config, stage2: Option<Stage2Config>) ->
     load(file, stage1, stage2).unwrap()
 }
 
-fn load(mut file: Checkpoint, stage1: Stage1Config, stage2: Option<Stage2Config>) -> Result<Model, Error> {
+fn load(file: Checkpoint, stage1: Stage1Config, stage2: Option<Stage2Config>) -> Result<Model, Error> {
+    let (path, _folder) = written(file, stage1, stage2);
+    Model::open(&path, Loading::on(&Device::flex()))
+}
+
+/// A model file, and the folder that it is in.
+fn written(
+    mut file: Checkpoint,
+    stage1: Stage1Config,
+    stage2: Option<Stage2Config>,
+) -> (std::path::PathBuf, tempfile::TempDir) {
     let config =
         ModelConfig { name: "small".into(), origin: Vec::new(), stage1, stage2, geometry: Geometry::Free };
     file.metadata.insert(CONFIG_KEY.into(), serde_json::to_string(&config).unwrap());
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("small.safetensors");
     std::fs::write(&path, file.to_safetensors(false).unwrap()).unwrap();
-    Model::open(&path, Loading::on(&Device::flex()))
+    (path, folder)
 }
 
 /// A model file; `scale` is on the control branch's weights.
@@ -139,6 +149,7 @@ fn options() -> Options {
         better_start: false,
         steps: 3,
         cfg_scale: 1.0,
+        guidance_apart: false,
         rescale_cfg: false,
         prompt: String::new(),
         negative_prompt: String::new(),
@@ -282,7 +293,7 @@ fn regions_have_their_own_fidelity() {
 }
 
 #[test]
-fn prompts_act_in_a_model_with_text_and_a_batch_changes_nothing() {
+fn prompts_act_in_a_model_with_text_and_batches_and_reading_change_nothing() {
     let text = ClipTextConfig { width: 6, heads: 2, blocks: 2, ..ClipTextConfig::official() };
     let unet = UnetConfig { learned_context: false, ..unet() };
     let mut file = Checkpoint::default();
@@ -298,7 +309,9 @@ fn prompts_act_in_a_model_with_text_and_a_batch_changes_nothing() {
         terminal: Terminal::Plain,
         ..stage2()
     };
-    let model = open(file, Stage1Config::SwinIr(swinir()), Some(config));
+    let (path, _folder) = written(file, Stage1Config::SwinIr(swinir()), Some(config));
+    let device = Device::flex();
+    let model = Model::open(&path, Loading::on(&device)).unwrap();
     assert!(model.has_text());
     let photo = photo(21, 17);
     let options = Options { cfg_scale: 2.0, prompt: "a city".into(), ..options() };
@@ -306,6 +319,12 @@ fn prompts_act_in_a_model_with_text_and_a_batch_changes_nothing() {
     assert_ne!(first, run(&model, &photo, &Options { prompt: "a dog".into(), ..options.clone() }));
     assert_ne!(first, run(&model, &photo, &Options { negative_prompt: "blurry".into(), ..options.clone() }));
     assert_eq!(first, run(&model, &photo, &options));
+    // Neither does reading networks for each use, or a step's predictions one after the other.
+    let mut at_rest = Model::open(&path, Loading { apart: true, ..Loading::on(&device) }).unwrap();
+    let apart = Options { guidance_apart: true, ..options.clone() };
+    assert_eq!(first, run(&at_rest, &photo, &apart));
+    at_rest.hold(Precision::F32, false).unwrap();
+    assert_eq!(first, run(&at_rest, &photo, &options));
     // With a plain schedule something of the picture is left at the last timestep.
     let from_picture = run(&model, &photo, &Options { start: StartPoint::Cond, ..options.clone() });
     assert_ne!(first, from_picture);

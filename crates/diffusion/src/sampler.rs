@@ -260,6 +260,16 @@ impl Sampling<'_> {
         }
     }
 
+    /// Latents that a sampler holds at most: where it is, its estimates of steps before, and its noise.
+    pub fn latents(&self, sampler: Sampler) -> usize {
+        // Where it is, an estimate and two before it, what is made of them, and both predictions of a guided step.
+        const OWN: usize = 8;
+        OWN + match sampler {
+            Sampler::Edm(solver) => solver.fields(self),
+            Sampler::Spaced | Sampler::Ddim | Sampler::DpmppM2 => 0,
+        }
+    }
+
     /// Why these settings cannot work with a sampler, before any network is asked.
     ///
     /// # Errors

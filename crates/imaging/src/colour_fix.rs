@@ -23,7 +23,7 @@ pub fn wavelet(sample: &Raster, style: &Raster) -> Raster {
 
 /// What the wavelet leaves of a picture after its last blur.
 pub fn low_frequencies(picture: &Raster) -> Raster {
-    (0..LEVELS).fold(picture.clone(), |low, level| blur(&low, 1 << level))
+    (0..LEVELS).fold(picture.clone(), |low, level| blur(low, 1 << level))
 }
 
 /// `sample` with the mean and standard deviation of each channel of `style`.
@@ -54,7 +54,7 @@ fn statistics(picture: &Raster, channel: usize) -> (f32, f32) {
 }
 
 /// Weights 1/4, 1/2, 1/4 at distance `radius` in both directions, the edge repeated outwards.
-fn blur(picture: &Raster, radius: usize) -> Raster {
+fn blur(picture: Raster, radius: usize) -> Raster {
     let (width, height, channels) = (picture.width_px, picture.height_px, picture.channels);
     let length = width * channels;
     let mut across = Raster::new(width, height, channels);
@@ -68,6 +68,7 @@ fn blur(picture: &Raster, radius: usize) -> Raster {
             }
         }
     });
+    drop(picture);
     let mut out = Raster::new(width, height, channels);
     out.data.par_chunks_mut(length).enumerate().for_each(|(y, out)| {
         let row = |y: usize| &across.data[y * length..(y + 1) * length];

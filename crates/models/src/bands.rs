@@ -5,11 +5,13 @@
 //! lies in between looks at few rows around a row, which are read from the bands above and below; rows that stand only at the
 //! edge of what was read are not kept.
 //!
-//! Between two norms all activations have to be somewhere, or the way up to the norm has to be gone again: with some twenty
-//! norms at the higher resolutions of AutoencoderKL, that would double the time to save half of the memory. So they are kept,
+//! What a norm reads has to be somewhere as a whole, or the way up to the norm has to be gone again: with some twenty
+//! norms at the higher resolutions of AutoencoderKL, that would double the time to save half of the memory. So it is kept,
 //! in bands: a band goes as soon as the next step has used it, so that the most is what one step reads and writes, nothing is
-//! in the memory twice, and no pixel is computed twice but for the few rows around a band. Bands, and not squares, since rows
-//! of a picture lie in one piece in the memory: they are read where they are.
+//! in the memory twice, and no pixel is computed twice but for the few rows around a band. From one norm to the next bands flow:
+//! a step makes its next band when the step behind it wants rows of it, so that of what lies in between a few rows are held at a
+//! time. That is all of TAEF2 but its smallest size, where its norms are. Bands, and not squares, since rows of a picture lie in
+//! one piece in the memory: they are read where they are.
 
 use crate::steps::{Activation, Function, KEPT, Step, normed, through};
 use burn::tensor::{Device, Tensor};
@@ -33,37 +35,80 @@ pub fn run_in_bands(steps: &[Step], x: Tensor<4>, rows: usize, told: &mut BandDo
     told(0, total).is_continue().then_some(())?;
     let device = x.device();
     let (mut x, mut kept, mut done) = (Bands::from(x), Vec::new(), 0);
-    for part in &parts {
+    let mut tell = || {
+        done += 1;
+        told(done, total).is_continue().then_some(())
+    };
+    let mut rest = &parts[..];
+    while let Some((part, behind)) = rest.split_first() {
+        rest = behind;
         match part {
             Part::Keep => kept.push(x.clone()),
             Part::Whole(f) => {
                 let whole = x.joined();
                 x = Bands::from(on_workers(&device, || f(whole)));
-                done += 1;
-                told(done, total).is_continue().then_some(())?;
+                tell()?;
             }
-            Part::Leg(leg) => {
-                let known = leg.norm.map(|(norm, after)| (norm.known(&x.moments(norm, &device)), after));
-                let mut sums = kept.split_off(kept.len() - leg.sums());
-                // What was kept last is added first.
-                sums.reverse();
-                let mut out = Bands::default();
-                for band in bands(leg.out_height(), rows) {
-                    let way = leg.way(band);
-                    out.push(leg.run(&way, known.as_ref(), &mut x, &mut sums, &device));
-                    done += 1;
-                    told(done, total).is_continue().then_some(())?;
+            Part::Leg(first) => {
+                let known = first.norm.map(|(norm, after)| (norm.known(&x.moments(norm, &device)), after));
+                let mut flow = vec![Flowing::new(first, known, x, &mut kept)];
+                while let Some((Part::Leg(leg @ Leg { norm: None, .. }), behind)) = rest.split_first() {
+                    flow.push(Flowing::new(leg, None, Bands::default(), &mut kept));
+                    rest = behind;
                 }
-                x = out;
+                x = Bands::default();
+                while x.height < flow[flow.len() - 1].leg.out_height() {
+                    x.push(next(&mut flow, rows, &device, &mut tell)?);
+                }
             }
         }
     }
     Some(x.joined())
 }
 
-/// The rows of each band of a picture.
-fn bands(height: usize, rows: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..height).step_by(rows).map(move |start| start..(start + rows).min(height))
+/// A leg on its way down the picture.
+struct Flowing<'a> {
+    leg: &'a Leg<'a>,
+    known: Option<(KnownNorm, Activation)>,
+    /// The rows of its input that are there and still wanted.
+    input: Bands,
+    /// What was kept for its sums, in their order.
+    sums: Vec<Bands>,
+    /// Rows of its output that are made.
+    made: usize,
+}
+
+impl<'a> Flowing<'a> {
+    fn new(
+        leg: &'a Leg<'a>,
+        known: Option<(KnownNorm, Activation)>,
+        input: Bands,
+        kept: &mut Vec<Bands>,
+    ) -> Self {
+        let mut sums = kept.split_off(kept.len() - leg.sums());
+        // What was kept last is added first.
+        sums.reverse();
+        Self { leg, known, input, sums, made: 0 }
+    }
+}
+
+/// The next band that the last of some legs makes, one feeding the other; nothing if `tell`, told of each band, stops it.
+fn next(
+    flow: &mut [Flowing],
+    rows: usize,
+    device: &Device,
+    tell: &mut dyn FnMut() -> Option<()>,
+) -> Option<Tensor<4>> {
+    let (last, before) = flow.split_last_mut().expect("whose input is whole wants no rows of another");
+    let band = last.made..(last.made + rows).min(last.leg.out_height());
+    last.made = band.end;
+    let way = last.leg.way(band);
+    while last.input.height < way[0].end {
+        last.input.push(next(before, rows, device, tell)?);
+    }
+    let out = last.leg.run(&way, last.known.as_ref(), &mut last.input, &mut last.sums, device);
+    tell()?;
+    Some(out)
 }
 
 /// The rows of a picture in bands, those at the top that nobody needs any more left out.

@@ -40,6 +40,11 @@ impl KlConfig {
         }
     }
 
+    /// Pixels per side of one latent cell.
+    pub fn downsampling(&self) -> usize {
+        1 << (self.multipliers.len() - 1)
+    }
+
     fn width(&self, level: usize) -> usize {
         self.channels * self.multipliers[level]
     }

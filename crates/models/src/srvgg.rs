@@ -86,13 +86,16 @@ impl Srvgg {
         x: Tensor<4>,
         before: &mut dyn FnMut(usize) -> Result<(), E>,
     ) -> Result<Tensor<4>, E> {
+        before(0)?;
         let [batch, height, width, channels] = x.dims();
         let scale = self.upscale;
         let nearest =
             x.clone().reshape([batch, height, 1, width, 1, channels]).repeat(&[1, 1, scale, 1, scale, 1]);
         let nearest = nearest.reshape([batch, height * scale, width * scale, channels]);
         let features = self.hidden.iter().enumerate().try_fold(x, |x, (index, (conv, prelu))| {
-            before(index)?;
+            if index > 0 {
+                before(index)?;
+            }
             Ok(prelu.forward(conv.forward(x)))
         })?;
         before(self.hidden.len())?;

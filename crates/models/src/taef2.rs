@@ -22,6 +22,9 @@ pub struct Taef2Config {
 }
 
 impl Taef2Config {
+    /// Pixels per side of one latent cell.
+    pub const DOWNSAMPLING: usize = 1 << Taef2::STAGES;
+
     /// The published network: 2,677,027 parameters.
     pub fn published() -> Self {
         Self { latent_channels: 32, features: 64, branch_features: 256 }
@@ -106,7 +109,7 @@ impl Taef2 {
 
 impl Autoencoder for Taef2 {
     fn downsampling(&self) -> usize {
-        1 << Self::STAGES
+        Taef2Config::DOWNSAMPLING
     }
 
     fn latent_channels(&self) -> usize {

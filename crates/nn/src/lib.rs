@@ -20,6 +20,11 @@ pub use diffbir_kernels::conv::Rectifier;
 pub use params::{Params, Precision, WeightError};
 pub use weight::Weight;
 
+/// Whether networks on this device run on the processor.
+pub fn runs_on_cpu(device: &Device) -> bool {
+    ops::on_cpu(device)
+}
+
 /// Does a network's work where it goes fastest: for the CPU on one of the threads that kernels share their work among, for
 /// other devices here. Within [`stop::unless`] it is left there as it would be here.
 pub fn on_workers<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {

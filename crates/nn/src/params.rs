@@ -141,7 +141,18 @@ pub trait Source {
 #[derive(Clone, Default)]
 pub struct Keys {
     entries: Vec<Entry>,
+    /// What its parameters take.
+    sizes: Sizes,
     by_id: HashMap<ParamId, usize>,
+}
+
+/// Bytes that the parameters of a network take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// In memory, all together.
+    pub held: usize,
+    /// What is held beside them for a while, as the largest is read as floats and laid out.
+    pub to_read: usize,
 }
 
 struct Shared<'a> {
@@ -193,6 +204,11 @@ impl Precision {
         if device.supports_dtype(DType::F16) { Self::F16 } else { Self::F32 }
     }
 
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        self.dtype().size()
+    }
+
     fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
@@ -229,14 +245,35 @@ pub fn build_in<N>(
     device: &Device,
     network: impl FnOnce(&Params) -> Result<N, WeightError>,
 ) -> Result<N, WeightError> {
-    let packs = ops::on_cpu(device) && !device.is_autodiff();
-    let products = if precision == Precision::Bf16 { Products::Bf16 } else { Products::F32 };
-    Ok(run(Some(source), device, Weights { precision, products, packs }, network)?.0)
+    Ok(run(Some(source), device, Weights::to_use(precision, device), network)?.0)
 }
 
 /// The names and shapes of a network, without any values.
 pub fn keys_of<N>(network: impl FnOnce(&Params) -> Result<N, WeightError>) -> Result<Keys, WeightError> {
     Ok(run(None, &Device::flex(), Weights::default(), network)?.1)
+}
+
+/// What a network takes that [`build_in`] makes, without any values.
+pub fn sizes_in<N>(
+    precision: Precision,
+    device: &Device,
+    network: impl FnOnce(&Params) -> Result<N, WeightError>,
+) -> Result<Sizes, WeightError> {
+    Ok(run(None, device, Weights::to_use(precision, device), network)?.1.sizes)
+}
+
+impl Weights {
+    /// Of a network that is used and not trained.
+    fn to_use(precision: Precision, device: &Device) -> Self {
+        let packs = ops::on_cpu(device) && !device.is_autodiff();
+        let products = if precision == Precision::Bf16 { Products::Bf16 } else { Products::F32 };
+        Self { precision, products, packs }
+    }
+
+    /// Whether the kernels read them laid out: they have no half floats.
+    fn are_packed(self) -> bool {
+        self.packs && self.precision != Precision::F16
+    }
 }
 
 fn run<N>(
@@ -279,8 +316,9 @@ impl<'a> Params<'a> {
         init: Init,
     ) -> Result<Param<Tensor<D>>, WeightError> {
         let (id, held) = self.declare(name, shape, Order::Same);
-        let Some(values) = self.values(name, &shape, init)? else { return Ok(self.without_values(id, held)) };
         let dtype = if D == 1 { DType::F32 } else { self.weights.precision.dtype() };
+        self.note(&shape, dtype.size() * shape.iter().product::<usize>());
+        let Some(values) = self.values(name, &shape, init)? else { return Ok(self.without_values(id, held)) };
         Ok(self.with_values(id, held, values, dtype))
     }
 
@@ -293,13 +331,12 @@ impl<'a> Params<'a> {
         init: Init,
         doubled: bool,
     ) -> Result<Weight<4>, WeightError> {
-        let pack = if doubled { PackedWeight::doubled } else { PackedWeight::new };
-        self.weight(name, [out, input, kernel, kernel], init, Order::Convolution, pack)
+        self.weight(name, [out, input, kernel, kernel], init, Order::Convolution, doubled)
     }
 
     /// The weight of a linear map, `[out, in]`.
     pub fn linear(&self, name: &str, shape: [usize; 2], init: Init) -> Result<Weight<2>, WeightError> {
-        self.weight(name, shape, init, Order::Same, PackedWeight::new)
+        self.weight(name, shape, init, Order::Same, false)
     }
 
     /// A tensor that official files hold but that we compute: its values are not read, computed
@@ -335,29 +372,44 @@ impl<'a> Params<'a> {
         shape: [usize; D],
         init: Init,
         order: Order,
-        pack: fn(&[f32], [usize; 4], Products) -> PackedWeight,
+        doubled: bool,
     ) -> Result<Weight<D>, WeightError> {
         let (id, held) = self.declare(name, shape, order);
-        let Weights { precision, products, packs } = self.weights;
+        let Weights { precision, products, .. } = self.weights;
+        let sizes = match held[..] {
+            [out, kernel, _, input] => [out, kernel, kernel, input],
+            [out, input] => [out, 1, 1, input],
+            _ => unreachable!("weights are of convolutions or linear maps"),
+        };
+        self.note(
+            &shape,
+            match self.weights.are_packed() {
+                true => PackedWeight::bytes_of(sizes, products, doubled),
+                false => precision.dtype().size() * shape.iter().product::<usize>(),
+            },
+        );
         let Some(mut values) = self.values(name, &shape, init)? else {
             return Ok(Weight::plain(self.without_values(id, held), products));
         };
         if order == Order::Convolution {
             values = permute(&values, [shape[0], shape[1], shape[2..].iter().product()]);
         }
-        // The kernels have no half floats.
-        if !packs || precision == Precision::F16 {
+        if !self.weights.are_packed() {
             return Ok(Weight::plain(self.with_values(id, held, values, precision.dtype()), products));
         }
-        let sizes = match held[..] {
-            [out, kernel, _, input] => [out, kernel, kernel, input],
-            [out, input] => [out, 1, 1, input],
-            _ => unreachable!("weights are of convolutions or linear maps"),
-        };
         // Zeros would pass for values where somebody saves the network.
         let none = |_: &Device, _: bool| panic!("a packed weight has no plain values");
         let name = Param::uninitialized(id, none, self.device.clone(), false, Shape::from(held));
+        let pack = if doubled { PackedWeight::doubled } else { PackedWeight::new };
         Ok(Weight::packed(name, pack(&values, sizes, products)))
+    }
+
+    /// Notes the bytes that a parameter takes.
+    fn note(&self, shape: &[usize], bytes: usize) {
+        let sizes = &mut self.shared.borrow_mut().keys.sizes;
+        sizes.held += bytes;
+        // Its values as they are stored and as floats, or as floats and turned.
+        sizes.to_read = sizes.to_read.max(2 * size_of::<f32>() * shape.iter().product::<usize>());
     }
 
     /// Notes a tensor's name and shape; gives its id and the shape that it is held in.

@@ -3,6 +3,7 @@
 mod eval;
 mod faces;
 mod guidance;
+mod limit;
 mod reference;
 mod restore;
 mod serve;
@@ -11,6 +12,7 @@ mod train;
 pub use eval::{Eval, TableFormat};
 pub use faces::{Faces, Which};
 pub use guidance::{Guidance, GuidanceLoss, GuidanceSpace};
+pub use limit::Limit;
 pub use reference::{Captioner, Reference, Version};
 pub use restore::{ColourFix, KeepSize, OF_STAGE2, Precision, Restore, SeedMode, Task, VaeTiling};
 pub use serve::Serve;
@@ -47,7 +49,7 @@ impl Arguments {
     pub fn of(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
         let matches = Self::command().try_get_matches_from(words)?;
         let mut arguments = Self::from_arg_matches(&matches)?;
-        if let (Command::Restore(restore), Some((_, matches))) =
+        if let (Command::Restore(restore) | Command::Plan(restore), Some((_, matches))) =
             (&mut arguments.command, matches.subcommand())
         {
             restore.note_of_stage2(matches);
@@ -76,6 +78,9 @@ impl Arguments {
 pub enum Command {
     /// Restore pictures.
     Restore(Box<Restore>),
+    /// Tell what restoring pictures would take of memory, and in which way it would be done: all flags are those of restore, a
+    /// size such as 4000x3000 stands for a picture.
+    Plan(Box<Restore>),
     /// Show a page and an HTTP API that restore pictures: docs/serve.md.
     Serve(Serve),
     /// Make small, blurred, noisy, compressed pictures of good ones.

@@ -1,6 +1,8 @@
 //! Flags of `diffbir restore`.
 
-use super::{Existing, Faces, Guidance, Reference, cfg_scale, fidelity, not_negative, positive, seed, share};
+use super::{
+    Existing, Faces, Guidance, Limit, Reference, cfg_scale, fidelity, not_negative, positive, seed, share,
+};
 use crate::restore::sweep::Sweep;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
@@ -189,9 +191,10 @@ pub struct Restore {
     #[arg(long, value_name = "DIR")]
     pub save_intermediates: Option<PathBuf>,
 
-    /// Tell how much memory each stage took at most.
-    #[arg(long)]
-    pub memory: bool,
+    /// The memory that the program may take, such as 6GB, or `auto` for what is free: what does not fit is restored in smaller
+    /// parts, or refused before anything is loaded; what each stage was to take and what it took is told: docs/memory.md.
+    #[arg(long, value_name = "LIMIT")]
+    pub memory: Option<Limit>,
 
     /// Print events as JSON, one a line, on stdout.
     #[arg(long)]

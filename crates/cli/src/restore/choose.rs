@@ -29,7 +29,15 @@ fn store() -> Result<Store> {
 
 /// The model that the flags name, or the best that is present.
 pub fn choose(arguments: &Restore, task: catalog::Task, device: &Device) -> Result<Chosen> {
-    let loading = loading(arguments, device);
+    chosen_in(arguments, task, loading(arguments, device))
+}
+
+/// The same with its weights at rest, until [`Model::hold`] says what becomes of them.
+pub fn at_rest(arguments: &Restore, task: catalog::Task, device: &Device) -> Result<Chosen> {
+    chosen_in(arguments, task, Loading { apart: true, ..loading(arguments, device) })
+}
+
+fn chosen_in(arguments: &Restore, task: catalog::Task, loading: Loading) -> Result<Chosen> {
     let mut chosen = chosen(arguments, task, loading)?;
     if let Some(name) = &arguments.stage1 {
         let (path, doubt) = engine_or_file("--stage1", name)?;
@@ -98,7 +106,12 @@ fn denoising(name: &str, share: f32, loading: Loading) -> Result<Chosen> {
 
 /// How networks are loaded.
 pub fn loading<'a>(arguments: &Restore, device: &'a Device) -> Loading<'a> {
-    Loading { device, precision: precision(arguments.precision, device), stages: stages(arguments) }
+    Loading {
+        device,
+        precision: precision(arguments.precision, device),
+        stages: stages(arguments),
+        apart: false,
+    }
 }
 
 fn official(set: &'static Set, task: catalog::Task, loading: Loading) -> Result<Chosen> {

@@ -1,7 +1,6 @@
-//! `--memory`: how much each stage took at most.
+//! How much memory each stage took at most.
 
 use diffbir::Stage;
-use indicatif::HumanBytes;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -49,14 +48,21 @@ impl Memory {
         Self { seen, _end: end }
     }
 
-    /// A stage begins or goes on.
-    pub fn stage(&self, stage: Stage) {
+    /// A stage begins or goes on; none where models are loaded or pictures read.
+    pub fn stage(&self, stage: Option<Stage>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.stage != Some(stage) {
+        if seen.stage != stage {
             seen.look();
-            seen.stage = Some(stage);
+            seen.stage = stage;
+            give_back();
         }
         seen.look();
+    }
+
+    /// The most of a stage, bytes, if there was one.
+    pub fn most_of(&self, stage: Option<Stage>) -> Option<u64> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.most.iter().find(|(own, _)| *own == stage).map(|(_, bytes)| *bytes)
     }
 
     /// The most of all stages, bytes.
@@ -64,14 +70,18 @@ impl Memory {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.most.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0)
     }
+}
 
-    /// The most of each stage, in one line.
-    pub fn report(&self) -> String {
-        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let stages = seen.most.iter().map(|(stage, bytes)| {
-            let stage = stage.map_or("before".into(), |stage| stage.to_string());
-            format!("{stage} {}", HumanBytes(*bytes))
-        });
-        format!("memory at most: {}", stages.collect::<Vec<_>>().join(", "))
+/// Gives what the stage before held and freed back to the system, so that the next is not counted with it; what a stage
+/// needs again is asked for again.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn give_back() {
+    // SAFETY: the allocator gives back what nobody holds.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
+
+/// Other allocators are left as they are.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_back() {}

@@ -5,6 +5,7 @@ pub mod faces;
 mod intermediates;
 pub mod memory;
 pub mod picture;
+pub mod plan;
 mod prompts;
 mod seeds;
 pub mod settings;
@@ -110,18 +111,42 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     let regions = mask.map(|mask| settings::regions(&mask));
     let Opened { device, name: device_name, instead } = arguments.device.open()?;
     instead.iter().for_each(|why| reporter.say(&format!("--device: {why}")));
-    let chosen = choose::choose(arguments, task, &device)?;
     let mut told = HashSet::new();
     let mut say = |text: &str| {
         if told.insert(text.to_string()) {
             reporter.say(text);
         }
     };
+    let memory = arguments.memory.is_some().then(Memory::watch);
+    let mut chosen = match &memory {
+        Some(_) => choose::at_rest(arguments, task, &device)?,
+        None => choose::choose(arguments, task, &device)?,
+    };
+    let mut settled = None;
+    if memory.is_some() {
+        // Pictures that cannot be read are told of when it is their turn.
+        let (pictures, _) = plan::sizes_of(jobs.iter().map(|job| job.input.as_path()));
+        if pictures.is_empty() {
+            chosen.model.hold(choose::precision(arguments.precision, &device), false)?;
+        } else {
+            let with = (&chosen, task, &device, regions.clone());
+            let found = plan::settle(arguments, &choices, with, &pictures)?;
+            say(&found.table(None));
+            let how = &found.plan.choices;
+            chosen.model.hold(how.precision, how.networks_apart)?;
+            settled = Some(found);
+        }
+    }
     let restorers: Result<Vec<Restorer>> = choices
         .iter()
         .map(|choice| {
             let arguments = choice.arguments.as_deref().unwrap_or(arguments);
-            Restorer::new((arguments, regions.clone()), (task, format), &chosen, &device, &mut say)
+            let mut restorer =
+                Restorer::new((arguments, regions.clone()), (task, format), &chosen, &device, &mut say)?;
+            if let Some(settled) = &settled {
+                restorer.options = settled.plan.choices.applied(&restorer.options);
+            }
+            Ok(restorer)
         })
         .collect();
     let mut run = Run {
@@ -131,7 +156,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         save: faces::Save::new(arguments, &jobs, existing),
         arguments,
         stop: on_ctrl_c("stopping; press Ctrl-C again to leave at once", None)?,
-        memory: arguments.memory.then(Memory::watch),
+        memory,
         reporter,
         incomplete: 0,
     };
@@ -156,8 +181,8 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         }
     }
     failed += run.incomplete;
-    if let Some(memory) = &run.memory {
-        run.reporter.say(&memory.report());
+    if let (Some(settled), Some(memory)) = (&settled, &run.memory) {
+        run.reporter.say(&settled.table(Some(memory)));
     }
     run.reporter.event(&Event::End { model: Some(name), restored, skipped, failed, stopped });
     Ok(match (stopped, failed) {
@@ -198,6 +223,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Restores one picture; returns how many results were written.
     fn one(&mut self, job: &Job) -> Result<usize> {
+        self.memory.iter().for_each(|memory| memory.stage(None));
         let photo = decode(&job.input)?;
         let mut follower = Follower {
             job,
@@ -284,7 +310,7 @@ struct Follower<'a> {
 impl Watch for Follower<'_> {
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
         if let Some(memory) = self.memory {
-            memory.stage(progress.stage);
+            memory.stage(Some(progress.stage));
         }
         self.reporter.step(&self.job.input, progress);
         if self.stop.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

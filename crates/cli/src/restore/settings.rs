@@ -110,6 +110,7 @@ pub fn options(
         regions,
         steps: arguments.steps.map_or(defaults.steps, usize::from),
         cfg_scale,
+        guidance_apart: false,
         rescale_cfg: arguments.rescale_cfg,
         prompt: arguments.prompt.clone().unwrap_or(defaults.prompt),
         negative_prompt: arguments.negative_prompt.clone().unwrap_or(defaults.negative_prompt),

@@ -7,7 +7,7 @@ mod multistep;
 mod sde;
 
 use crate::Latent;
-use crate::noise::Noise;
+use crate::noise::{BrownianTree, Noise};
 use crate::sampler::{Denoise, Parameter, SampleError, Sampling, Step};
 use crate::schedule::{LAST_T, Prediction, Schedule, TIMESTEPS};
 
@@ -65,6 +65,19 @@ impl Solver {
             Self::DpmppSde | Self::Dpmpp2mSde | Self::Dpmpp3mSde => &[Eta, SNoise],
             Self::Lms => &[Order],
             Self::Dpmpp2m => &[],
+        }
+    }
+
+    /// Fields of noise that it holds at most on its way.
+    pub(crate) fn fields(self, settings: &Sampling) -> usize {
+        if !self.is_brownian() {
+            return 0;
+        }
+        let Sigmas { sigmas, .. } =
+            Sigmas::new(settings.schedule, settings.prediction, settings.first_t, settings.steps);
+        match sigmas[..] {
+            [first, .., last, _] => BrownianTree::fields(f64::from(first - last)),
+            _ => BrownianTree::fields(0.0),
         }
     }
 
@@ -223,6 +236,7 @@ pub(crate) fn sample<E>(
         };
         on_step(Step { done: index + 1, total: steps, x: &x, estimate: &estimate });
     }
+    run.noise.end_interval();
     Ok(x)
 }
 

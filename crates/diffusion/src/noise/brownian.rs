@@ -19,7 +19,7 @@ pub struct BrownianTree {
     start: f64,
     end: f64,
     root: Rc<Vec<f32>>,
-    /// Increments of the nodes that the last query went through: the next one shares an end with it.
+    /// Increments of the nodes on the way to the lower end of the last query, which is the next one's upper end.
     cache: HashMap<Place, Rc<Vec<f32>>>,
 }
 
@@ -51,20 +51,20 @@ impl BrownianTree {
 
     /// `W(high) - W(low)`.
     fn increment(&mut self, low: f64, high: f64) -> Vec<f32> {
-        let before = std::mem::take(&mut self.cache);
+        let mut before = std::mem::take(&mut self.cache);
         let root = Node { place: (0, 0), start: self.start, end: self.end, increment: self.root.clone() };
         let mut total = vec![0.0; self.count];
-        self.add(&root, low, high, &before, &mut total);
+        self.add(root, low, high, &mut before, &mut total);
         total
     }
 
     /// Adds the parts of `low..high` in this node, from left to right.
     fn add(
         &mut self,
-        node: &Node,
+        node: Node,
         low: f64,
         high: f64,
-        before: &HashMap<Place, Rc<Vec<f32>>>,
+        before: &mut HashMap<Place, Rc<Vec<f32>>>,
         total: &mut [f32],
     ) {
         if low >= high {
@@ -75,44 +75,60 @@ impl BrownianTree {
             return;
         }
         let middle = rounded(0.5 * (node.start + node.end));
-        let (left, right) = self.halves(node, middle, before);
-        if low < middle {
-            self.add(&left, low, high.min(middle), before, total);
+        let left = self.left(&node, middle, before);
+        let (index, depth) = left.place;
+        if low > node.start {
+            self.cache.insert(left.place, left.increment.clone());
         }
-        if high > middle {
-            self.add(&right, low.max(middle), high, before, total);
+        // The right is what is left over. Paths are long: nothing is held that is not asked for.
+        let right = (high > middle).then(|| {
+            let right = node.increment.iter().zip(left.increment.iter()).map(|(whole, left)| whole - left);
+            Node {
+                place: (index + 1, depth),
+                start: middle,
+                end: node.end,
+                increment: Rc::new(right.collect()),
+            }
+        });
+        drop(node);
+        if low < middle {
+            self.add(left, low, high.min(middle), before, total);
+        } else {
+            drop(left);
+        }
+        if let Some(right) = right {
+            self.add(right, low.max(middle), high, before, total);
         }
     }
 
-    /// Both halves of a node: the left drawn as a Brownian bridge, the right what is left over.
-    fn halves(&mut self, node: &Node, middle: f64, before: &HashMap<Place, Rc<Vec<f32>>>) -> (Node, Node) {
+    /// The left half of a node, drawn as a Brownian bridge.
+    fn left(&self, node: &Node, middle: f64, before: &mut HashMap<Place, Rc<Vec<f32>>>) -> Node {
         let (index, depth) = node.place;
         let place = (2 * index, depth + 1);
-        let left = match before.get(&place).or_else(|| self.cache.get(&place)) {
-            Some(known) => known.clone(),
-            None => {
+        let increment =
+            before.remove(&place).or_else(|| self.cache.get(&place).cloned()).unwrap_or_else(|| {
                 let (l, r) = (middle - node.start, node.end - middle);
                 let inverse = 1.0 / (node.end - node.start);
                 let seed = SeedSequence::new(self.entropy, &[index, u64::from(depth)], POOL).state(4)[0];
                 let noise = self.source.field(u64::from(seed), self.count);
                 let (share, inverse, spread) = (l as f32, inverse as f32, (l * r * inverse).sqrt() as f32);
                 let bridge = node.increment.iter().zip(noise);
-                Rc::new(bridge.map(|(whole, n)| share * whole * inverse + spread * n).collect::<Vec<f32>>())
-            }
-        };
-        self.cache.insert(place, left.clone());
-        let right = node.increment.iter().zip(left.iter()).map(|(whole, left)| whole - left).collect();
-        (
-            Node { place, start: node.start, end: middle, increment: left },
-            Node {
-                place: (2 * index + 1, depth + 1),
-                start: middle,
-                end: node.end,
-                increment: Rc::new(right),
-            },
-        )
+                Rc::new(bridge.map(|(whole, n)| share * whole * inverse + spread * n).collect())
+            });
+        Node { place, start: node.start, end: middle, increment }
+    }
+
+    /// Fields of `count` values that a query holds at most, over an interval of this length: the way to its upper end, as
+    /// the query before left it, that to its lower end, and what lies right of that.
+    pub fn fields(length: f64) -> usize {
+        // As often an interval is halved until its middle is an end.
+        let depth = (length / STEP).log2().ceil().max(1.0) as usize;
+        2 * depth
     }
 }
+
+/// The step to which ends are rounded.
+const STEP: f64 = 1e-6;
 
 /// To six decimals, correctly rounded in decimal.
 fn rounded(sigma: f64) -> f64 {

@@ -24,6 +24,9 @@ pub trait Noise {
 
     /// The motion's normalised increment from `sigma` down to `sigma_next`.
     fn interval(&mut self, sigma: f32, sigma_next: f32) -> Vec<f32>;
+
+    /// Ends the motion: what is remembered of it can go.
+    fn end_interval(&mut self) {}
 }
 
 /// The device on which the reference would hold the latent: it decides which numbers follow from a seed.
@@ -114,6 +117,10 @@ impl Noise for TorchNoise {
     fn interval(&mut self, sigma: f32, sigma_next: f32) -> Vec<f32> {
         self.tree.as_mut().expect("started before it is asked").normalised(sigma, sigma_next)
     }
+
+    fn end_interval(&mut self) {
+        self.tree = None;
+    }
 }
 
 /// Noise for a batch whose images have each their own: what an image gets does not depend on the others.
@@ -132,6 +139,10 @@ impl Noise for Stacked {
 
     fn interval(&mut self, sigma: f32, sigma_next: f32) -> Vec<f32> {
         self.0.iter_mut().flat_map(|noise| noise.interval(sigma, sigma_next)).collect()
+    }
+
+    fn end_interval(&mut self) {
+        self.0.iter_mut().for_each(Noise::end_interval);
     }
 }
 

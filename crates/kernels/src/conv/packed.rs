@@ -49,6 +49,20 @@ impl PackedWeight {
         PackedWeight { shape, products, kernels: kernels.collect() }
     }
 
+    /// [`PackedWeight::bytes`] of one of this shape.
+    pub fn bytes_of(
+        [outputs, height, width, inputs]: [usize; 4],
+        products: Products,
+        doubled: bool,
+    ) -> usize {
+        let taps = if doubled { 16 } else { height * width };
+        let cells = match products {
+            Products::F32 => inputs,
+            Products::Bf16 => inputs.div_ceil(2),
+        };
+        outputs * taps * cells * size_of::<f32>()
+    }
+
     /// `[out, kernel, kernel, in]`.
     pub fn shape(&self) -> [usize; 4] {
         self.shape

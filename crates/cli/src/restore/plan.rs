@@ -1,0 +1,320 @@
+//! `diffbir plan` and `--memory`: what a restoration will hold in memory, and the way that fits.
+
+use super::choose::{self, Chosen};
+use super::memory::Memory;
+use super::sweep::{self, Setting};
+use super::{faces, settings};
+use crate::args::{Limit, Restore};
+use crate::inputs;
+use crate::outputs::Target;
+use crate::talk;
+use anyhow::{Context, Result, anyhow, bail};
+use diffbir::catalog::Task;
+use diffbir::device::Opened;
+use diffbir::plan::{Expected, Job, Plan, Unfit};
+use diffbir::{Options, Stage};
+use diffbir_imaging::{Raster, size};
+use diffbir_nn::Device;
+use indicatif::HumanBytes;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System, get_current_pid};
+
+/// Of what is free so much is planned with: other programs go on meanwhile, and what is foretold is not exact.
+const SHARE_OF_FREE: f64 = 0.9;
+
+/// What of the program itself comes into memory as it works.
+const PROGRAM_BYTES: u64 = 10 << 20;
+
+/// A picture and its size.
+type Sized = (PathBuf, (usize, usize));
+
+/// A plan, and what it is for.
+pub struct Settled {
+    pub plan: Plan,
+    /// The picture that needs most, and its size.
+    picture: Sized,
+    /// Width and height of its result.
+    output: (usize, usize),
+    model: String,
+    limit: Option<u64>,
+    /// Whether the networks run on the processor, where what is foretold was measured.
+    on_cpu: bool,
+}
+
+/// What `diffbir plan` is asked for.
+pub fn run(arguments: &Restore) -> Result<ExitCode> {
+    let named = match &arguments.reference.input {
+        Some(folder) => std::slice::from_ref(folder),
+        None => &arguments.inputs,
+    };
+    // A size stands for a picture that is not there yet.
+    let (sizes, files): (Vec<_>, Vec<_>) = named.iter().partition(|named| size_named(named).is_some());
+    let files: Vec<PathBuf> = files.into_iter().cloned().collect();
+    let found = inputs::find(&files, arguments.recursive, &Target::Beside);
+    let mut pictures: Vec<Sized> =
+        sizes.into_iter().filter_map(|named| Some((named.clone(), size_named(named)?))).collect();
+    found.problems.iter().for_each(|problem| talk::say(format_args!("error: {}", problem.message)));
+    let (read, failed) = sizes_of(found.inputs.iter().map(|input| input.path.as_path()));
+    failed.iter().for_each(|reason| talk::say(format_args!("error: {reason}")));
+    pictures.extend(read);
+    let failed = found.problems.len() + failed.len();
+    if pictures.is_empty() {
+        return Ok(if failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
+    let task = choose::task(arguments)?;
+    let Opened { device, instead, .. } = arguments.device.open()?;
+    instead.iter().for_each(|why| talk::say(format_args!("--device: {why}")));
+    let chosen = choose::at_rest(arguments, task, &device)?;
+    let choices = sweep::settings(arguments)?;
+    let settled = settle(arguments, &choices, (&chosen, task, &device, None), &pictures)?;
+    let written = match arguments.json {
+        true => talk::data(format!("{}\n", settled.to_json()).as_bytes()),
+        false => talk::data(format!("{}\n", settled.table(None)).as_bytes()),
+    };
+    let told = talk::ended(written);
+    Ok(if failed > 0 { ExitCode::FAILURE } else { told })
+}
+
+/// The size that a word such as `4000x3000` is, where no file has this name.
+fn size_named(word: &Path) -> Option<(usize, usize)> {
+    let (width, height) = word.to_str()?.split_once('x')?;
+    let (width, height) = (width.parse().ok()?, height.parse().ok()?);
+    (width > 0 && height > 0 && !word.exists()).then_some((width, height))
+}
+
+/// The sizes of pictures; of those that cannot be read, why.
+pub fn sizes_of<'a>(paths: impl Iterator<Item = &'a Path>) -> (Vec<Sized>, Vec<String>) {
+    let (mut sizes, mut failed) = (Vec::new(), Vec::new());
+    for path in paths {
+        let name = path.display().to_string();
+        let found = match std::fs::read(path) {
+            Ok(bytes) => size(&bytes, &name).map_err(|error| error.to_string()),
+            Err(error) => Err(format!("{name}: cannot be read: {error}")),
+        };
+        match found {
+            Ok((width, height)) => sizes.push((path.to_path_buf(), (width as usize, height as usize))),
+            Err(reason) => failed.push(reason),
+        }
+    }
+    (sizes, failed)
+}
+
+/// The plan for all of these pictures, under each of the settings, with a model at rest.
+///
+/// # Errors
+/// When none fits, saying what would, and when something is asked for whose needs are not known.
+pub fn settle(
+    arguments: &Restore,
+    choices: &[Setting],
+    (chosen, task, device, regions): (&Chosen, Task, &Device, Option<Arc<Raster>>),
+    pictures: &[Sized],
+) -> Result<Settled> {
+    if faces::asked(arguments)? {
+        bail!(
+            "--memory: what faces need that are restored by themselves is not known before they are found: use --task sr"
+        );
+    }
+    let model = &chosen.model;
+    let on_cpu = diffbir_nn::runs_on_cpu(device);
+    let before = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64)
+        + PROGRAM_BYTES
+        + if model.config.name == "nano" { diffbir::NANO.len() as u64 } else { 0 };
+    let limit = match arguments.memory {
+        None => None,
+        Some(Limit::Bytes(bytes)) => Some(bytes),
+        Some(Limit::Auto) if on_cpu => {
+            let free = free().context("--memory auto: this system does not say how much memory is free")?;
+            Some(before + (free as f64 * SHARE_OF_FREE) as u64)
+        }
+        Some(Limit::Auto) => {
+            bail!(
+                "--memory auto: nobody says how much of a graphics card's memory is free: give a size such as 6GB"
+            )
+        }
+    };
+    let options: Result<Vec<Options>> = choices
+        .iter()
+        .map(|choice| {
+            let arguments = choice.arguments.as_deref().unwrap_or(arguments);
+            settings::options((arguments, regions.clone()), model, task, &mut |_| {})
+        })
+        .collect();
+    let options = options?;
+    let samples = usize::from(arguments.batch_size.min(arguments.samples));
+    let jobs: Vec<Job> = pictures
+        .iter()
+        .flat_map(|(_, size)| options.iter().map(move |options| (*size, options)))
+        .map(|(size, options)| Job {
+            config: &model.config,
+            stage2: model.has_stage2() && !arguments.stage1_only,
+            options,
+            size,
+            samples,
+            device,
+            before,
+        })
+        .collect();
+    let precision = choose::precision(arguments.precision, device);
+    let may_round = arguments.precision.is_none() && on_cpu;
+    let of_job = |index: usize| &pictures[index / options.len()];
+    let plan = diffbir::plan::choose(&jobs, precision, may_round, limit);
+    let plan = plan.map_err(|unfit| refusal(unfit, &of_job, limit.unwrap_or_default()))?;
+    let picture = of_job(plan.neediest).clone();
+    let options = &jobs[plan.neediest].options;
+    let (output, _) = model.config.geometry.output_size(picture.1.0, picture.1.1, options.upscale);
+    Ok(Settled { plan, picture, output, model: model.config.name.clone(), limit, on_cpu })
+}
+
+/// Why nothing fits, and what would.
+fn refusal<'a>(unfit: Unfit, of_job: &impl Fn(usize) -> &'a Sized, limit: u64) -> anyhow::Error {
+    let (neediest, needs, stage, upscale, stage1) = match unfit {
+        Unfit::Error(error) => return anyhow!(error).context("--memory"),
+        Unfit::Short { neediest, needs, stage, upscale, stage1 } => (neediest, needs, stage, upscale, stage1),
+    };
+    let (path, (width, height)) = of_job(neediest);
+    let mut fits: Vec<String> = Vec::new();
+    fits.extend(upscale.map(|(factor, needs)| format!("--upscale {factor} ({})", HumanBytes(needs))));
+    fits.extend(stage1.map(|needs| format!("--stage1-only ({})", HumanBytes(needs))));
+    fits.push(format!("--memory {}MiB", needs.div_ceil(1 << 20)));
+    anyhow!(
+        "--memory {}: {} ({width} x {height}) needs {} at least, for {}; what fits: {}",
+        HumanBytes(limit),
+        path.display(),
+        HumanBytes(needs),
+        stage_name(stage),
+        fits.join(", ")
+    )
+}
+
+/// Memory that can be had, bytes: what the system says, and what the limits of a container leave.
+fn free() -> Option<u64> {
+    let mut system = System::new();
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let free = system.available_memory();
+    let own = get_current_pid().ok().and_then(|pid| {
+        let own = ProcessesToUpdate::Some(&[pid]);
+        system.refresh_processes_specifics(own, false, ProcessRefreshKind::nothing());
+        system.process(pid)?.cgroup_limits()
+    });
+    let contained = own.map(|limits| limits.total_memory.saturating_sub(limits.rss));
+    (free > 0).then(|| contained.map_or(free, |contained| contained.min(free)))
+}
+
+fn stage_name(stage: Option<Stage>) -> String {
+    stage.map_or("load".into(), |stage| stage.to_string())
+}
+
+impl Settled {
+    /// What is done so that it fits, in words.
+    fn measures(&self) -> Vec<String> {
+        let choices = &self.plan.choices;
+        let mut measures = vec![format!("weights in {}", format!("{:?}", choices.precision).to_lowercase())];
+        measures.push(if choices.networks_apart {
+            "networks are read for their stage and dropped after it".into()
+        } else {
+            "networks stay in memory".into()
+        });
+        if choices.guidance_apart {
+            measures.push("the two predictions of a step come one after the other".into());
+        }
+        measures.extend(choices.most_px.map(|px| format!("tiles of {px} pixels at most")));
+        measures
+    }
+
+    /// The plan as a table; with what was measured once it was carried out.
+    pub fn table(&self, measured: Option<&Memory>) -> String {
+        let ((path, (width, height)), (out_width, out_height)) = (&self.picture, self.output);
+        let limit = self.limit.map_or(String::new(), |limit| format!(" of {}", HumanBytes(limit)));
+        let mut lines = vec![format!(
+            "{}, {width} x {height} to {out_width} x {out_height}, by {}: {}{limit}",
+            path.display(),
+            self.model,
+            HumanBytes(self.plan.most()),
+        )];
+        lines.push(format!("  {}", self.measures().join(", ")));
+        if !self.on_cpu {
+            lines.push("  on a graphics card these numbers were never measured".into());
+        }
+        let heads = ["stage", "weights", "tiles", "predicted"];
+        let mut rows = vec![heads.map(String::from).to_vec()];
+        rows.extend(self.plan.stages.iter().map(|expected| {
+            let Expected { stage, weights, tiles: (count, side), most } = expected;
+            let tiles = match (stage, count) {
+                (None, _) => "-".into(),
+                (_, 1) => "1".into(),
+                _ => format!("{count} of {side} px"),
+            };
+            vec![stage_name(*stage), HumanBytes(*weights).to_string(), tiles, HumanBytes(*most).to_string()]
+        }));
+        // What a card holds is not the process's.
+        if let Some(measured) = measured.filter(|_| self.on_cpu) {
+            rows[0].push("measured".into());
+            for (row, expected) in rows[1..].iter_mut().zip(&self.plan.stages) {
+                row.push(match measured.most_of(expected.stage) {
+                    Some(bytes) => {
+                        let off = 100.0 * (expected.most as f64 / bytes as f64 - 1.0);
+                        format!("{} ({off:+.0} %)", HumanBytes(bytes))
+                    }
+                    None => "-".into(),
+                });
+            }
+        }
+        let columns = rows[0].len();
+        let wide: Vec<usize> = (0..columns)
+            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        for row in &rows {
+            let cells = row.iter().zip(&wide).map(|(cell, wide)| format!("{cell:<wide$}"));
+            lines.push(format!("  {}", cells.collect::<Vec<_>>().join("  ").trim_end()));
+        }
+        lines.join("\n")
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let choices = &self.plan.choices;
+        let stages = self.plan.stages.iter().map(|expected| {
+            json!({
+                "stage": stage_name(expected.stage),
+                "weights": expected.weights,
+                "tiles": expected.tiles.0,
+                "tile_px": expected.tiles.1,
+                "predicted": expected.most,
+            })
+        });
+        let stages: Vec<_> = stages.collect();
+        json!({
+            "input": self.picture.0.display().to_string(),
+            "width": self.picture.1.0,
+            "height": self.picture.1.1,
+            "model": self.model,
+            "limit": self.limit,
+            "predicted": self.plan.most(),
+            "unmeasured": !self.on_cpu,
+            "precision": format!("{:?}", choices.precision).to_lowercase(),
+            "networks_apart": choices.networks_apart,
+            "guidance_apart": choices.guidance_apart,
+            "most_px": choices.most_px,
+            "stages": stages,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_stands_for_a_picture() {
+        let of = |word: &str| size_named(Path::new(word));
+        assert_eq!(of("4000x3000"), Some((4000, 3000)));
+        assert_eq!((of("0x3"), of("photo.jpg"), of("3x"), of("axb")), (None, None, None, None));
+    }
+
+    #[test]
+    fn something_is_free() {
+        assert!(free().is_some_and(|bytes| bytes > 1 << 20));
+    }
+}
