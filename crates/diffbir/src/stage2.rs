@@ -19,8 +19,8 @@ use diffbir_diffusion::{
 use diffbir_imaging::Raster;
 use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights};
 use diffbir_models::bands::BandDone;
-use diffbir_models::tiled::{Statistics, TileDone};
 use diffbir_models::controlnet::ControlNet;
+use diffbir_models::tiled::{Statistics, TileDone};
 use diffbir_models::unet::Unet;
 use diffbir_nn::on_workers;
 use std::cell::{Cell, RefCell};

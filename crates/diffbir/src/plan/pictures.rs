@@ -89,9 +89,8 @@ pub(super) fn autoencoder_work(tiling: &Tiling, filled: Size, cell_px: usize, de
         false => (tiling.encoder, 1, ENCODER_PAD_PX),
     };
     let size = (filled.1 / unit_px, filled.0 / unit_px);
-    let cells = |tiles: Vec<VaeTile>| {
-        tiles.iter().map(|tile| tile.input.width() * tile.input.height()).collect()
-    };
+    let cells =
+        |tiles: Vec<VaeTile>| tiles.iter().map(|tile| tile.input.width() * tile.input.height()).collect();
     match (tiling.pieces(cut, size, unit_px, pad), tiling.joining) {
         (Pieces::Whole, _) => Work::Whole(size.0 * size.1),
         (Pieces::Bands(rows), _) => Work::Bands { size, rows },

@@ -185,7 +185,8 @@ fn in_bands(steps: &[Step], mut state: State, (mut width, rows): (usize, usize))
             Step::Norm => state.channels * width * rows,
             _ => 0,
         };
-        let count = rest.iter().skip(1).position(|step| matches!(step, Step::Keep | Step::Norm | Step::Attention));
+        let count =
+            rest.iter().skip(1).position(|step| matches!(step, Step::Keep | Step::Norm | Step::Attention));
         let (section, behind) = rest.split_at(count.map_or(rest.len(), |count| count + 1));
         let (input, shared) = (state.values(), std::mem::take(&mut state.is_kept));
         let (mut between, mut added) = (inside, 0);
