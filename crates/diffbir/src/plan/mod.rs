@@ -81,7 +81,7 @@ impl Choices {
     pub fn applied(&self, options: &Options) -> Options {
         let mut options = Options { guidance_apart: self.guidance_apart, ..options.clone() };
         if let Some(most_px) = self.most_px {
-            let Tiling { cleaner, encoder, decoder, denoiser } = &mut options.tiling;
+            let Tiling { cleaner, encoder, decoder, denoiser, joining: _ } = &mut options.tiling;
             for cut in [encoder, decoder] {
                 *cut = if *cut == Cut::Auto { Cut::AtMost(most_px) } else { *cut };
             }
