@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::geometry::SHORT_SIDE_PX;
-use diffbir_imaging::tiles::{VaeTile, Window, band_rows, vae_tiles};
+use diffbir_imaging::tiles::{VaeTile, band_rows, vae_tiles};
 
 /// How a part cuts what it works on, `T` being what it has to know of a tile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

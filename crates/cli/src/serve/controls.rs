@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 struct Shown(&'static str, &'static str, &'static str, Option<[f64; 3]>, Option<&'static str>);
 
 /// What a server takes. Nothing here names files of the server, and nothing may: a picture is sent.
-const SHOWN: [Shown; 56] = [
+const SHOWN: [Shown; 57] = [
     Shown("task", "Task", BASIC, None, None),
     Shown("model", "Model", BASIC, None, None),
     Shown("upscale", "Upscale", BASIC, Some([1.0, 8.0, 0.5]), None),
