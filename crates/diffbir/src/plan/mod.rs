@@ -140,6 +140,16 @@ fn read(networks: &[Sizes]) -> (usize, usize) {
 /// # Errors
 /// When the model or what is asked cannot be foretold.
 pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
+    counted(job, choices, true)
+}
+
+/// The same of what is asked of the allocator, whose room for small pieces is lost to large ones.
+#[doc(hidden)]
+pub fn asked(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
+    counted(job, choices, false)
+}
+
+fn counted(job: &Job, choices: &Choices, on_heap: bool) -> Result<Vec<Expected>, Error> {
     let options = choices.applied(job.options);
     let job = &Job { options: &options, ..*job };
     let weights = Weights::of(job, choices.precision)?;
@@ -147,7 +157,7 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
     let photo = 3 * pictures.photo.0 * pictures.photo.1;
     // A layer on a card works in the numbers of its weight.
     let value = if diffbir_nn::runs_on_cpu(job.device) { 4 } else { choices.precision.bytes() };
-    let count = Count { job, pictures, value };
+    let count = Count { job, pictures, value, on_heap };
     let expected = |stage, networks: &[Sizes], tiles, (pictures, activations): (usize, usize)| {
         let (reading, held) = match choices.networks_apart {
             true => read(networks),
@@ -195,6 +205,7 @@ struct Count<'a> {
     pictures: Pictures,
     /// Bytes of an activation.
     value: usize,
+    on_heap: bool,
 }
 
 type Tiles = (usize, usize);
@@ -293,7 +304,7 @@ impl Count<'_> {
         let (large, result) =
             (raster((padded.0 * scale, padded.1 * scale)), raster((width * scale, height * scale)));
         held.take(raster(padded));
-        held.need(self.value * stage1::values(config, [padded.1, padded.0]));
+        held.need(self.value * stage1::values(config, [padded.1, padded.0], Ledger::new(self.on_heap)));
         // The result leaves the device, and is cut to size.
         held.take(large);
         held.need(large);
@@ -312,12 +323,17 @@ impl Count<'_> {
         let cell_px = config.autoencoder.downsampling();
         let tiles = autoencoder_tiles(options.tiling.encoder, filled, cell_px, false);
         let largest = tiles.iter().copied().max().unwrap_or_default();
-        held.need(12 * largest + self.value * steps::values(&config.autoencoder, false, &tiles));
+        held.need(
+            12 * largest
+                + self.value * steps::values(&config.autoencoder, false, &tiles, Ledger::new(self.on_heap)),
+        );
         let tiled = denoiser_tiles(&options.tiling, filled, cell_px).is_some();
         match options.restoration.map(|how| how.space) {
             Some(Space::Latent) if !tiled => {
                 let whole = [filled.0 * filled.1];
-                held.need(self.value * steps::values(&config.autoencoder, false, &whole));
+                held.need(
+                    self.value * steps::values(&config.autoencoder, false, &whole, Ledger::new(self.on_heap)),
+                );
             }
             Some(Space::Rgb) => {
                 return Err(Error::Option(
@@ -366,7 +382,8 @@ impl Count<'_> {
         let decoded = raster(filled);
         held.take(decoded);
         let mut network = held;
-        network.need(self.value * steps::values(&config.autoencoder, true, &tiles));
+        network
+            .need(self.value * steps::values(&config.autoencoder, true, &tiles, Ledger::new(self.on_heap)));
         let largest = tiles.iter().copied().max().unwrap_or_default() * cell_px.pow(2) * 12;
         network.need(2 * largest);
         held.turn(decoded, raster(seen));

@@ -55,7 +55,10 @@ impl State {
                 let pixels = match size {
                     Size::Half => self.pixels / 4,
                     Size::Same => self.pixels,
-                    Size::Double => 4 * self.pixels,
+                    Size::Double => {
+                        held.outgrow(channels * 4 * self.pixels);
+                        4 * self.pixels
+                    }
                 };
                 self.turn(held, inside * self.pixels, channels, pixels);
             }
@@ -78,15 +81,14 @@ impl State {
 }
 
 /// The most values that the encoder, or the decoder, holds on tiles of so many cells of its input each, inputs and the
-/// results included.
-pub(super) fn values(config: &AutoencoderConfig, decodes: bool, tiles: &[usize]) -> usize {
+/// results included, counted by `held`.
+pub(super) fn values(config: &AutoencoderConfig, decodes: bool, tiles: &[usize], mut held: Ledger) -> usize {
     let (steps, channels) = match (config, decodes) {
         (AutoencoderConfig::Kl(config), false) => (kl_encoder(config), 3),
         (AutoencoderConfig::Kl(config), true) => (kl_decoder(config), config.latent_channels),
         (AutoencoderConfig::Taef2(config), false) => (taef2_encoder(config), 3),
         (AutoencoderConfig::Taef2(config), true) => (taef2_decoder(config), config.latent_channels),
     };
-    let mut held = Ledger::default();
     let new = |&pixels: &usize| State { pixels, channels, kept: Vec::new(), is_kept: false };
     let mut states: Vec<State> = tiles.iter().map(new).collect();
     states.iter().for_each(|state| held.take(state.values()));
