@@ -26,7 +26,7 @@ use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System, 
 const SHARE_OF_FREE: f64 = 0.9;
 
 /// What of the program itself comes into memory as it works.
-const PROGRAM_BYTES: u64 = 10 << 20;
+const PROGRAM_BYTES: u64 = 6 << 20;
 
 /// A picture and its size.
 type Sized = (PathBuf, (usize, usize));
@@ -119,9 +119,12 @@ pub fn settle(
     }
     let model = &chosen.model;
     let on_cpu = diffbir_nn::runs_on_cpu(device);
+    let stage2 = model.has_stage2() && !arguments.stage1_only;
+    // Its file is a part of the program.
+    let built_in = model.config.name == "nano" && stage2;
     let before = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64)
         + PROGRAM_BYTES
-        + if model.config.name == "nano" { diffbir::NANO.len() as u64 } else { 0 };
+        + if built_in { diffbir::NANO.len() as u64 } else { 0 };
     let limit = match arguments.memory {
         None => None,
         Some(Limit::Bytes(bytes)) => Some(bytes),
@@ -147,15 +150,7 @@ pub fn settle(
     let jobs: Vec<Job> = pictures
         .iter()
         .flat_map(|(_, size)| options.iter().map(move |options| (*size, options)))
-        .map(|(size, options)| Job {
-            config: &model.config,
-            stage2: model.has_stage2() && !arguments.stage1_only,
-            options,
-            size,
-            samples,
-            device,
-            before,
-        })
+        .map(|(size, options)| Job { config: &model.config, stage2, options, size, samples, device, before })
         .collect();
     let precision = choose::precision(arguments.precision, device);
     let may_round = arguments.precision.is_none() && on_cpu;

@@ -141,6 +141,16 @@ fn read(networks: &[Sizes]) -> (usize, usize) {
 /// # Errors
 /// When the model or what is asked cannot be foretold.
 pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
+    counted(job, choices, true)
+}
+
+/// The same of what is asked of the allocator, whose room for small pieces is lost to large ones.
+#[doc(hidden)]
+pub fn asked(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
+    counted(job, choices, false)
+}
+
+fn counted(job: &Job, choices: &Choices, on_heap: bool) -> Result<Vec<Expected>, Error> {
     let options = choices.applied(job.options);
     let job = &Job { options: &options, ..*job };
     let weights = Weights::of(job, choices.precision)?;
@@ -148,7 +158,7 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
     let photo = 3 * pictures.photo.0 * pictures.photo.1;
     // A layer on a card works in the numbers of its weight.
     let value = if diffbir_nn::runs_on_cpu(job.device) { 4 } else { choices.precision.bytes() };
-    let count = Count { job, pictures, value };
+    let count = Count { job, pictures, value, on_heap };
     let expected = |stage, networks: &[Sizes], tiles, (pictures, activations): (usize, usize)| {
         let (reading, held) = match choices.networks_apart {
             true => read(networks),
@@ -196,6 +206,7 @@ struct Count<'a> {
     pictures: Pictures,
     /// Bytes of an activation.
     value: usize,
+    on_heap: bool,
 }
 
 type Tiles = (usize, usize);
@@ -294,7 +305,7 @@ impl Count<'_> {
         let (large, result) =
             (raster((padded.0 * scale, padded.1 * scale)), raster((width * scale, height * scale)));
         held.take(raster(padded));
-        held.need(self.value * stage1::values(config, [padded.1, padded.0]));
+        held.need(self.value * stage1::values(config, [padded.1, padded.0], Ledger::new(self.on_heap)));
         // The result leaves the device, and is cut to size.
         held.take(large);
         held.need(large);
@@ -312,12 +323,17 @@ impl Count<'_> {
         held.take(raster(filled));
         let cell_px = config.autoencoder.downsampling();
         let work = autoencoder_work(&options.tiling, filled, cell_px, false);
-        held.need(12 * work.largest() + self.value * steps::values(&config.autoencoder, false, &work));
+        held.need(
+            12 * work.largest()
+                + self.value * steps::values(&config.autoencoder, false, &work, Ledger::new(self.on_heap)),
+        );
         let tiled = denoiser_tiles(&options.tiling, filled, cell_px).is_some();
         match options.restoration.map(|how| how.space) {
             Some(Space::Latent) if !tiled => {
                 let whole = Work::Whole(filled.0 * filled.1);
-                held.need(self.value * steps::values(&config.autoencoder, false, &whole));
+                held.need(
+                    self.value * steps::values(&config.autoencoder, false, &whole, Ledger::new(self.on_heap)),
+                );
             }
             Some(Space::Rgb) => {
                 return Err(Error::Option(
@@ -366,7 +382,7 @@ impl Count<'_> {
         let decoded = raster(filled);
         held.take(decoded);
         let mut network = held;
-        network.need(self.value * steps::values(&config.autoencoder, true, &work));
+        network.need(self.value * steps::values(&config.autoencoder, true, &work, Ledger::new(self.on_heap)));
         network.need(2 * 12 * work.largest() * cell_px.pow(2));
         held.turn(decoded, raster(seen));
         held.need(match options.colour_fix {

@@ -9,25 +9,24 @@ use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
 
 /// The most values that a network holds beside its weights on a picture of `height` by `width`, the picture and the
-/// result included.
-pub(super) fn values(config: &Stage1Config, [height, width]: [usize; 2]) -> usize {
+/// result included, counted by `held`.
+pub(super) fn values(config: &Stage1Config, [height, width]: [usize; 2], held: Ledger) -> usize {
     match config {
-        Stage1Config::Srvgg(config) => srvgg(config, height * width),
-        Stage1Config::Rrdb(config) => rrdb(config, height * width),
+        Stage1Config::Srvgg(config) => srvgg(config, height * width, held),
+        Stage1Config::Rrdb(config) => rrdb(config, height * width, held),
         Stage1Config::SwinIr(config) => {
             let side = |px: usize| px.next_multiple_of(config.unshuffle * config.window);
-            swin_ir(config, side(height) * side(width))
+            swin_ir(config, side(height) * side(width), held)
         }
         Stage1Config::ScuNet(config) => {
             let side = |px: usize| px.next_multiple_of(config.window << 3);
-            scu_net(config, side(height) * side(width))
+            scu_net(config, side(height) * side(width), held)
         }
         Stage1Config::Gfpgan(config) => gfpgan(config),
     }
 }
 
-fn srvgg(config: &SrvggConfig, pixels: usize) -> usize {
-    let mut held = Ledger::default();
+fn srvgg(config: &SrvggConfig, pixels: usize, mut held: Ledger) -> usize {
     let (picture, features) = (3 * pixels, config.features * pixels);
     let large = picture * config.upscale.pow(2);
     held.take(picture);
@@ -43,8 +42,7 @@ fn srvgg(config: &SrvggConfig, pixels: usize) -> usize {
     held.most()
 }
 
-fn rrdb(config: &RrdbConfig, pixels: usize) -> usize {
-    let mut held = Ledger::default();
+fn rrdb(config: &RrdbConfig, pixels: usize, mut held: Ledger) -> usize {
     let picture = 3 * pixels;
     let pixels = pixels / config.unshuffle().pow(2);
     let (features, growth) = (config.features * pixels, config.growth * pixels);
@@ -54,25 +52,23 @@ fn rrdb(config: &RrdbConfig, pixels: usize) -> usize {
     }
     held.turn(picture, features);
     // What the network came in with, a block, a dense block of it, and the channels that it has seen and goes on to see.
-    let mut block = held;
-    block.take(features);
-    block.take(features);
-    block.need(growth);
-    block.take(features + 3 * growth);
-    block.take(growth);
-    block.take(features + 4 * growth);
+    held.take(2 * features);
+    held.take(features + 3 * growth);
+    held.take(growth);
+    held.need(features + 4 * growth);
+    held.free(3 * features + 4 * growth);
     // At twice, at four times the size: a convolution, then a ReLU.
     let (double, four) = (4 * features, 16 * features);
     held.turn(features, double);
     held.turn(double, double);
+    held.outgrow(four);
     held.turn(double, four);
     held.turn(four, four);
     held.turn(four, four);
-    held.most().max(block.most())
+    held.most()
 }
 
-fn swin_ir(config: &SwinIrConfig, pixels: usize) -> usize {
-    let mut held = Ledger::default();
+fn swin_ir(config: &SwinIrConfig, pixels: usize, mut held: Ledger) -> usize {
     let picture = 3 * pixels;
     let tokens = pixels / config.unshuffle.pow(2);
     let embed = config.embed * tokens;
@@ -83,20 +79,20 @@ fn swin_ir(config: &SwinIrConfig, pixels: usize) -> usize {
     held.take(embed);
     let mask = config.window.pow(2) * tokens;
     held.take(mask);
-    let mut layer = held;
     // A group's input, a layer's, and either queries, keys, values and what attention makes of them, or the perceptron.
-    layer.take(2 * embed);
-    layer.need(4 * embed);
-    layer.need(2 * config.mlp_ratio * embed);
-    let features = config.upsampling_features;
-    held.take(features * pixels / 4);
-    held.turn(features * pixels / 4, features * pixels);
-    held.turn(features * pixels, features * pixels);
-    held.most().max(layer.most())
+    held.take(2 * embed);
+    held.need(4 * embed);
+    held.need(2 * config.mlp_ratio * embed);
+    held.free(2 * embed);
+    let features = config.upsampling_features * pixels;
+    held.take(features / 4);
+    held.outgrow(features);
+    held.turn(features / 4, features);
+    held.turn(features, features);
+    held.most()
 }
 
-fn scu_net(config: &ScuNetConfig, pixels: usize) -> usize {
-    let mut held = Ledger::default();
+fn scu_net(config: &ScuNetConfig, pixels: usize, mut held: Ledger) -> usize {
     let (features, half) = (config.features * pixels, config.features * pixels / 2);
     held.take(3 * pixels);
     held.turn(3 * pixels, features);

@@ -89,7 +89,10 @@ impl State {
                 let pixels = match size {
                     Size::Half => self.pixels / 4,
                     Size::Same => self.pixels,
-                    Size::Double => 4 * self.pixels,
+                    Size::Double => {
+                        held.outgrow(channels * 4 * self.pixels);
+                        4 * self.pixels
+                    }
                 };
                 self.turn(held, inside * self.pixels, channels, pixels);
             }
@@ -112,8 +115,8 @@ impl State {
     }
 }
 
-/// The most values that the encoder, or the decoder, holds, inputs and the results included.
-pub(super) fn values(config: &AutoencoderConfig, decodes: bool, work: &Work) -> usize {
+/// The most values that the encoder, or the decoder, holds, inputs and the results included, counted by `held`.
+pub(super) fn values(config: &AutoencoderConfig, decodes: bool, work: &Work, mut held: Ledger) -> usize {
     let (steps, channels) = match (config, decodes) {
         (AutoencoderConfig::Kl(config), false) => (kl_encoder(config), 3),
         (AutoencoderConfig::Kl(config), true) => (kl_decoder(config), config.latent_channels),
@@ -122,7 +125,7 @@ pub(super) fn values(config: &AutoencoderConfig, decodes: bool, work: &Work) -> 
     };
     let new = |&pixels: &usize| State { pixels, channels, kept: Vec::new(), is_kept: false };
     let whole = |pixels: usize| {
-        let (mut held, mut state) = (Ledger::default(), new(&pixels));
+        let (mut held, mut state) = (held, new(&pixels));
         held.take(state.values());
         steps.iter().for_each(|step| state.advance(step, &mut held));
         held.most()
@@ -130,7 +133,7 @@ pub(super) fn values(config: &AutoencoderConfig, decodes: bool, work: &Work) -> 
     let tiles = match work {
         Work::Whole(pixels) => return whole(*pixels),
         Work::Bands { size: (height, width), rows } => {
-            return in_bands(&steps, new(&(height * width)), (*width, *rows));
+            return in_bands(&steps, new(&(height * width)), (*width, *rows), held);
         }
         Work::Apart(tiles) => {
             let all: usize = tiles.iter().map(|pixels| pixels * channels).sum();
@@ -138,7 +141,6 @@ pub(super) fn values(config: &AutoencoderConfig, decodes: bool, work: &Work) -> 
         }
         Work::Tiles(tiles) => tiles,
     };
-    let mut held = Ledger::default();
     let mut states: Vec<State> = tiles.iter().map(new).collect();
     states.iter().for_each(|state| held.take(state.values()));
     // All tiles go up to a norm before one goes on.
@@ -163,8 +165,7 @@ pub(super) fn values(config: &AutoencoderConfig, decodes: bool, work: &Work) -> 
 
 /// The most values in bands of so many rows: from one norm, or one thing to remember, to the next, the input goes as the output
 /// comes, and of what lies in between there are two bands a step.
-fn in_bands(steps: &[Step], mut state: State, (mut width, rows): (usize, usize)) -> usize {
-    let mut held = Ledger::default();
+fn in_bands(steps: &[Step], mut state: State, (mut width, rows): (usize, usize), mut held: Ledger) -> usize {
     held.take(state.values());
     let mut rest = steps;
     while let Some((first, behind)) = rest.split_first() {

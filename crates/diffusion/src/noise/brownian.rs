@@ -118,12 +118,12 @@ impl BrownianTree {
         Node { place, start: node.start, end: middle, increment }
     }
 
-    /// Fields of `count` values that a query holds at most, over an interval of this length: the way to its upper end, as
-    /// the query before left it, that to its lower end, and what lies right of that.
+    /// Fields of `count` values that a query holds, over an interval of this length, where sigmas lie as samplers have them: the
+    /// way to its upper end, as the query before left it, that to its lower end, and some of what lies right of that.
     pub fn fields(length: f64) -> usize {
         // As often an interval is halved until its middle is an end.
         let depth = (length / STEP).log2().ceil().max(1.0) as usize;
-        2 * depth
+        depth * 5 / 3
     }
 }
 
