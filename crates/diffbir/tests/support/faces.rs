@@ -65,7 +65,7 @@ pub fn share_off(picture: &str) -> f64 {
     if picture.contains("cropped") || picture.contains("background") {
         0.001
     } else if picture.contains("restored_faces") {
-        0.005
+        0.01
     } else {
         0.02
     }
