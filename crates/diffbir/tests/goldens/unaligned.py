@@ -29,8 +29,8 @@ from v21 import ALWAYS, COMMIT, V2, arguments_of
 CASES = {
     # Enlarged to 260x402, below 512, so that faces are looked for at 512x792 and the background has to come to it.
     "unaligned_v21": (130, 201, 248, ["--upscale", "2", "--steps", "3"]),
-    # Background by BSRNet, at 600x816; two samples of each face in one batch, then of the background.
-    "unaligned_v2": (150, 204, 248, [*V2, "--steps", "2", "--n_samples", "2", "--batch_size", "2"]),
+    # Background by BSRNet, at 600x816; two samples of a face in one batch, then of the background.
+    "unaligned_v2": (150, 204, 252, [*V2, "--steps", "2", "--n_samples", "2", "--batch_size", "2"]),
 }
 # The same of a real picture, found by real weights.
 REAL = ("old_photos/h.png", ["--upscale", "1", "--steps", "3"])
