@@ -172,6 +172,8 @@ pub(crate) fn encode(
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
     let networks = model.networks();
+    // It may have to be read, which belongs to the stage.
+    report(watch, Stage::Encode, 0, 1)?;
     let (autoencoder, cell) = (networks.autoencoder.lend()?, networks.cell_px);
     let (height, width) = (picture.height_px, picture.width_px);
     let (tiles, side) = match tiling.pieces(tiling.encoder, (height, width), 1, ENCODER_PAD_PX) {
@@ -206,6 +208,7 @@ pub(crate) fn decode(
     watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
     let networks = model.networks();
+    report(watch, Stage::Decode, 0, 1)?;
     let (autoencoder, cell) = (networks.autoencoder.lend()?, networks.cell_px);
     let (height, width) = (latent.height, latent.width);
     let (tiles, side) = match tiling.pieces(tiling.decoder, (height, width), cell, DECODER_PAD_CELLS) {
@@ -239,9 +242,6 @@ fn whole(
     run: impl FnOnce(Tensor<4>, Option<usize>, &mut BandDone) -> Option<Tensor<4>>,
 ) -> Result<Tensor<4>, Error> {
     let rows = if let Pieces::Bands(rows) = pieces { Some(rows) } else { None };
-    if rows.is_none() {
-        report(watch, stage, 0, 1)?;
-    }
     let mut told = Ok(());
     let mut tell = |done, total| {
         told = report(watch, stage, done, total);

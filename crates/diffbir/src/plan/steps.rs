@@ -164,58 +164,76 @@ pub(super) fn values(config: &AutoencoderConfig, decodes: bool, work: &Work, mut
 }
 
 /// The most values in bands of so many rows: from one norm, or one thing to remember, to the next, the input goes as the output
-/// comes, and of what lies in between there are two bands a step.
+/// comes. In between, steps that see few rows together are done band by band, and between these legs a band waits; one step at a
+/// time works.
 fn in_bands(steps: &[Step], mut state: State, (mut width, rows): (usize, usize), mut held: Ledger) -> usize {
     held.take(state.values());
     let mut rest = steps;
-    while let Some((first, behind)) = rest.split_first() {
-        let inside = match first {
+    while let Some(first) = rest.first() {
+        match first {
             Step::Keep => {
                 state.kept.push(state.values());
                 state.is_kept = true;
-                rest = behind;
+                rest = &rest[1..];
                 continue;
             }
             // It runs whole.
             Step::Attention => {
                 held.need(state.values());
                 state.advance(first, &mut held);
-                rest = behind;
+                rest = &rest[1..];
                 continue;
             }
-            Step::Norm => state.channels * width * rows,
-            _ => 0,
-        };
-        let count =
-            rest.iter().skip(1).position(|step| matches!(step, Step::Keep | Step::Norm | Step::Attention));
-        let (section, behind) = rest.split_at(count.map_or(rest.len(), |count| count + 1));
+            _ => {}
+        }
+        let is_end = |step: &Step| matches!(step, Step::Keep | Step::Norm | Step::Attention);
+        let count = rest.iter().skip(1).position(is_end).map_or(rest.len(), |count| count + 1);
+        let (section, behind) = rest.split_at(count);
         let (input, shared) = (state.values(), std::mem::take(&mut state.is_kept));
-        let (mut between, mut added) = (inside, 0);
+        let band = |state: &State, width: usize| state.channels * width * rows.min(state.pixels / width);
+        // A band of the input goes when the one behind it is begun.
+        let (mut waiting, mut working, mut added, mut around) = (band(&state, width), 0, 0, 0);
         for step in section {
-            let channels = match step {
-                Step::Map { channels, inside, size } => {
+            let before = band(&state, width);
+            // Rows around a row that a step sees: a convolution, or three of them.
+            let sees = match step {
+                Step::Map { inside: 0, .. } | Step::AddKept { .. } => 2,
+                Step::Map { .. } => 6,
+                Step::Norm | Step::Keep | Step::Attention => 0,
+            };
+            let doubles = matches!(step, Step::Map { size: Size::Double, .. });
+            if around > 0 && (doubles || around + sees > rows / 6) {
+                // Two of them, for the rows that are wanted lie across.
+                waiting += 2 * before;
+                around = 0;
+            }
+            around += sees;
+            let inside = match *step {
+                Step::Map { channels, ref size, inside } => {
+                    state.channels = channels;
                     match size {
                         Size::Half => (width, state.pixels) = (width / 2, state.pixels / 4),
                         Size::Same => {}
                         Size::Double => (width, state.pixels) = (2 * width, 4 * state.pixels),
                     }
-                    between += inside * width * rows;
-                    *channels
+                    inside * width * rows.min(state.pixels / width)
                 }
                 Step::AddKept { channels, .. } => {
                     added += state.kept.pop().expect("every addition follows a keep");
-                    *channels
+                    state.channels = channels;
+                    before
                 }
-                Step::Norm | Step::Keep | Step::Attention => state.channels,
+                Step::Norm | Step::Keep | Step::Attention => 0,
             };
-            between += 2 * channels * width * rows;
-            state.channels = channels;
+            let after = band(&state, width);
+            working = working.max(before + inside + after);
         }
         let output = state.values();
-        let going = if shared { 0 } else { input };
-        held.need(between + output.saturating_sub(going + added));
-        held.take(output.saturating_sub(going + added));
-        held.free((going + added).saturating_sub(output));
+        // What is no longer wanted goes a band behind.
+        let going = added + if shared { 0 } else { input };
+        held.need(waiting + working + output.saturating_sub(going));
+        held.take(output.saturating_sub(going));
+        held.free(going.saturating_sub(output));
         rest = behind;
     }
     // The bands become one picture.
