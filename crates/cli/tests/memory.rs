@@ -45,7 +45,9 @@ fn larger_pictures_need_more_and_stage_1_alone_needs_less() {
         told["predicted"].as_u64().unwrap()
     };
     let (small, large) = (most(&["300x200"]), most(&["600x400"]));
-    assert!(large > small && most(&["300x200", "600x400"]) == large, "{small} and {large}");
+    let both = most(&["300x200", "600x400"]);
+    // What the program holds before differs a little from run to run.
+    assert!(large > small && both.abs_diff(large) < 4_000_000, "{small}, {large} and {both}");
     assert!(most(&["600x400", "--stage1-only"]) < large);
     let stages = told(&["--json", "300x200", "--stage1-only"])["stages"].as_array().unwrap().len();
     assert_eq!(stages, 2);
@@ -54,7 +56,7 @@ fn larger_pictures_need_more_and_stage_1_alone_needs_less() {
 #[test]
 fn what_does_not_fit_is_made_smaller_and_then_refused() {
     let whole = told(&["--json", "512x384", "--precision", "f32"]);
-    let limit = whole["predicted"].as_u64().unwrap() * 2 / 3;
+    let limit = whole["predicted"].as_u64().unwrap() * 4 / 5;
     let limit = format!("{}kB", limit / 1000);
     let fits = told(&["--json", "512x384", "--precision", "f32", "--memory", &limit]);
     assert!(fits["predicted"].as_u64().unwrap() <= fits["limit"].as_u64().unwrap(), "{fits}");

@@ -73,6 +73,10 @@ pub struct Expected {
     pub most: u64,
 }
 
+/// What of the heap is of no use among tiles, as it was measured: latents in the denoiser, pictures in the decoder.
+const LATENTS_LOST: usize = 16;
+const PICTURES_LOST: usize = 3;
+
 /// Side of the smallest tiles of the denoiser, pixels: what it was trained on.
 const DENOISER_PX: usize = 512;
 
@@ -365,7 +369,8 @@ impl Count<'_> {
         let schedule = Schedule::new(config.terminal);
         let settings = stage2::settings((&schedule, config.prediction), options);
         // The condition, at rest and for the network, and the sampler's own.
-        let latents = 4 + settings.latents(options.sampler);
+        let among_tiles = if self.on_heap && tiles.0 > 1 { LATENTS_LOST } else { 0 };
+        let latents = 4 + among_tiles + settings.latents(options.sampler);
         let latent = 4 * config.autoencoder.latent_channels() * size.0 * size.1 * self.job.samples;
         let values = denoiser::values(&config.unet, conditions * self.job.samples, cells);
         (tiles, latents * latent + self.value * values)
@@ -382,6 +387,9 @@ impl Count<'_> {
         let decoded = raster(filled);
         held.take(decoded);
         let mut network = held;
+        if self.on_heap && matches!(work, Work::Tiles(_) | Work::Apart(_)) {
+            network.take(PICTURES_LOST * raster(seen));
+        }
         network.need(self.value * steps::values(&config.autoencoder, true, &work, Ledger::new(self.on_heap)));
         network.need(2 * 12 * work.largest() * cell_px.pow(2));
         held.turn(decoded, raster(seen));
