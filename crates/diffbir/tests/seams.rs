@@ -192,6 +192,7 @@ fn the_references_tiles_are_near_the_whole() {
         let (tiled, whole) = (tiled.decoded.unwrap(), whole.decoded.as_ref().unwrap());
         let errors = tiled.data.iter().zip(&whole.data).map(|(a, b)| (a - b).abs());
         let mean = errors.sum::<f32>() / whole.data.len() as f32;
-        assert!(mean > 0.0 && mean < 2.0 / 255.0, "{joining:?}: {} levels", mean * 255.0);
+        // Statistics of a copy of 64 pixels are rougher than those of all tiles.
+        assert!(mean > 0.0 && mean < 4.0 / 255.0, "{joining:?}: {} levels", mean * 255.0);
     }
 }
