@@ -63,8 +63,8 @@ fn what_does_not_fit_is_made_smaller_and_then_refused() {
     assert!(fits["most_px"].is_u64() && whole["most_px"].is_null(), "{fits}");
     // Tiles that were asked for stay.
     planned(&["512x384", "--memory", "90MB", "--vae-decoder-tiled", "--vae-encoder-tiled"]).code(2);
-    planned(&["4000x3000", "--memory", "200MB"]).code(2).stderr(
-        contains("--memory 190.73 MiB: 4000x3000 (4000 x 3000) needs")
+    planned(&["1000x750", "--memory", "450MB"]).code(2).stderr(
+        contains("--memory 429.15 MiB: 1000x750 (1000 x 750) needs")
             .and(contains("at least"))
             .and(contains("what fits: --upscale")),
     );

@@ -23,7 +23,7 @@ pub(super) fn values(config: &UnetConfig, batch: usize, cells: usize) -> usize {
     let mut h = skips.pop().expect("the middle");
     held.need(h);
     held.free(controls.pop().expect("the middle"));
-    let mut pixels = batch * cells >> (2 * (config.multipliers.len() - 1));
+    let mut pixels = (batch * cells) >> (2 * (config.multipliers.len() - 1));
     for (level, multiplier) in config.multipliers.iter().enumerate().rev() {
         let channels = multiplier * config.model_channels;
         for index in 0..=config.blocks {
