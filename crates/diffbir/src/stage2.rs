@@ -260,7 +260,7 @@ fn statistics(joining: Joining, tile: usize, whole: impl FnOnce() -> Tensor<4>) 
     match joining {
         Joining::Exact | Joining::Pooled => Statistics::Pooled,
         Joining::Estimated { colour_fix } => {
-            Statistics::Estimated { whole: whole(), tile, from_halving_pooled: colour_fix }
+            Statistics::Estimated { whole: Box::new(whole()), tile, from_halving_pooled: colour_fix }
         }
     }
 }

@@ -18,7 +18,7 @@ pub enum Statistics {
     /// From the picture made small.
     Estimated {
         /// The picture, or the latent.
-        whole: Tensor<4>,
+        whole: Box<Tensor<4>>,
         /// The longer side of what it is made, the side of a tile.
         tile: usize,
         /// Whether they are pooled from the first halving on: in the encoder estimates shift colours.
@@ -41,7 +41,7 @@ pub fn run_tiled(steps: &[Step], statistics: Statistics, tiles: Vec<Tensor<4>>, 
     let known = match statistics {
         Statistics::Pooled => Vec::new(),
         Statistics::Estimated { whole, tile, from_halving_pooled } => {
-            estimated(steps, whole, tile, from_halving_pooled)
+            estimated(steps, *whole, tile, from_halving_pooled)
         }
     };
     let known = |at: usize| known.get(at).and_then(Option::as_ref);

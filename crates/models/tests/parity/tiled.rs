@@ -97,7 +97,7 @@ fn the_autoencoder_in_tiles_in_fast_mode_is_the_references() {
     let network = made(|params| config.build(params));
     let golden = Golden::open("tiled_vae_fast");
     let estimated = |whole: &Tensor<4>, tile, from_halving_pooled| Statistics::Estimated {
-        whole: whole.clone(),
+        whole: Box::new(whole.clone()),
         tile,
         from_halving_pooled,
     };
