@@ -12,6 +12,7 @@ use diffbir_nn::ops::Moments;
 use std::ops::ControlFlow;
 
 /// Where the statistics of norms come from.
+#[allow(clippy::large_enum_variant, reason = "there is one a picture")]
 pub enum Statistics {
     /// From all tiles together.
     Pooled,
