@@ -52,6 +52,8 @@ pub(crate) fn clean(
     watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
     let (config, geometry) = (&model.config.stage1, model.config.geometry);
+    // Reading the network and bringing the photograph to its size belong to the stage.
+    report(watch, Stage::Stage1, 0, 1)?;
     let network = &*model.stage1.lend()?;
     if let Some(side) = config.side_px() {
         let face = photo.resized(side, side, Filter::Bicubic);

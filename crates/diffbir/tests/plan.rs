@@ -3,7 +3,7 @@
 use diffbir::catalog::{self, Task};
 use diffbir::config::{AutoencoderConfig, CONFIG_KEY};
 use diffbir::model::Loading;
-use diffbir::plan::{Choices, Job, asked};
+use diffbir::plan::{Choices, Job, expected};
 use diffbir::restore::Watch;
 use diffbir::{Model, ModelConfig, Options, Progress, Stage};
 use diffbir_diffusion::noise::{Source as NoiseSource, TorchNoise};
@@ -155,7 +155,7 @@ fn check(model: &mut Model, (width, height): (usize, usize), upscale: f64, choic
         device: &device,
         before: before as u64,
     };
-    let expected = asked(&job, &choices).unwrap();
+    let expected = expected(&job, &choices).unwrap();
     MOST.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
     model.hold(choices.precision, choices.networks_apart).unwrap();
     let mut seen = Seen::default();

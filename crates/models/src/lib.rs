@@ -7,6 +7,7 @@ pub mod autoencoder;
 pub mod bands;
 pub mod clip;
 pub mod controlnet;
+pub mod flow;
 pub mod gfpgan;
 pub mod kl;
 pub mod parsenet;

@@ -37,6 +37,7 @@ impl Seen {
 impl Memory {
     /// Begins to look.
     pub fn watch() -> Self {
+        give_back_at_once();
         let (end, ended) = mpsc::channel::<()>();
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let own = seen.clone();
@@ -71,6 +72,30 @@ impl Memory {
         seen.most.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0)
     }
 }
+
+/// Pieces of this size and more are the system's again as soon as they are free.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const LARGE_BYTES: i32 = 1 << 20;
+
+/// How many of them there may be; Linux grants no more.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const MOST_LARGE: i32 = 1 << 16;
+
+/// From here on no large piece is cut out of a heap, where what is free between others is of use only to pieces that are not
+/// larger: a stage that goes through many sizes held a third more than it had asked for. It costs a twentieth of the time,
+/// since the system clears what it gives.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn give_back_at_once() {
+    // SAFETY: sets numbers of the allocator, which locks what it shares.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+        libc::mallopt(libc::M_MMAP_MAX, MOST_LARGE);
+    }
+}
+
+/// Other allocators are left as they are.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_back_at_once() {}
 
 /// Gives what the stage before held and freed back to the system, so that the next is not counted with it; what a stage
 /// needs again is asked for again.

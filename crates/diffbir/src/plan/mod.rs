@@ -3,6 +3,7 @@
 //! The most of each stage is counted: weights, from the shapes of tensors; activations, layer by layer as the networks
 //! run on the CPU; pictures, as they come and go between stages.
 
+mod bands;
 mod denoiser;
 mod ledger;
 mod pictures;
@@ -73,10 +74,6 @@ pub struct Expected {
     pub most: u64,
 }
 
-/// What of the heap is of no use among tiles, as it was measured: latents in the denoiser, pictures in the decoder.
-const LATENTS_LOST: usize = 16;
-const PICTURES_LOST: usize = 3;
-
 /// Side of the smallest tiles of the denoiser, pixels: what it was trained on.
 const DENOISER_PX: usize = 512;
 
@@ -145,16 +142,6 @@ fn read(networks: &[Sizes]) -> (usize, usize) {
 /// # Errors
 /// When the model or what is asked cannot be foretold.
 pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
-    counted(job, choices, true)
-}
-
-/// The same of what is asked of the allocator, whose room for small pieces is lost to large ones.
-#[doc(hidden)]
-pub fn asked(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
-    counted(job, choices, false)
-}
-
-fn counted(job: &Job, choices: &Choices, on_heap: bool) -> Result<Vec<Expected>, Error> {
     let options = choices.applied(job.options);
     let job = &Job { options: &options, ..*job };
     let weights = Weights::of(job, choices.precision)?;
@@ -162,7 +149,7 @@ fn counted(job: &Job, choices: &Choices, on_heap: bool) -> Result<Vec<Expected>,
     let photo = 3 * pictures.photo.0 * pictures.photo.1;
     // A layer on a card works in the numbers of its weight.
     let value = if diffbir_nn::runs_on_cpu(job.device) { 4 } else { choices.precision.bytes() };
-    let count = Count { job, pictures, value, on_heap };
+    let count = Count { job, pictures, value };
     let expected = |stage, networks: &[Sizes], tiles, (pictures, activations): (usize, usize)| {
         let (reading, held) = match choices.networks_apart {
             true => read(networks),
@@ -173,12 +160,11 @@ fn counted(job: &Job, choices: &Choices, on_heap: bool) -> Result<Vec<Expected>,
     };
     let all = weights.all();
     let (reading, held) = if choices.networks_apart { (0, 0) } else { read(&all) };
-    // A photograph is decoded, and turned upright or put in other order. Before the first layer it is brought to the network's
-    // size, and a network that is read for its stage is read.
+    // A photograph is decoded, and turned upright or put in other order; where there is no stage 1, it is brought to the size that
+    // stage 2 sees.
     let mut load = held + 2 * photo;
-    if options.stage1 || !job.stage2 {
-        let first = if choices.networks_apart { read(&all[..1]).0 } else { held };
-        load = load.max(photo + first + count.input(true).most());
+    if !options.stage1 && job.stage2 {
+        load = load.max(held + photo + count.input().most());
     }
     let load = job.before as usize + reading.max(load);
     let load = Expected { stage: None, weights: held as u64, tiles: (1, 0), most: load as u64 };
@@ -210,28 +196,19 @@ struct Count<'a> {
     pictures: Pictures,
     /// Bytes of an activation.
     value: usize,
-    on_heap: bool,
 }
 
 type Tiles = (usize, usize);
 
 impl Count<'_> {
-    /// The photograph in sRGB, then at the size that the network sees, as bytes and as floats, which are left; `ready` if the
-    /// first tile is ready for the network too.
-    fn input(&self, ready: bool) -> Ledger {
+    /// The photograph in sRGB, then at the size that the network sees, as bytes and as floats, which are left.
+    fn input(&self) -> Ledger {
         let Pictures { photo, input, .. } = self.pictures;
         let mut held = Ledger::default();
         let bytes = 3 * input.0 * input.1;
         held.need(3 * (photo.0 * photo.1 + input.0 * photo.1) + bytes);
         held.take(bytes);
         held.turn(bytes, raster(input));
-        if ready {
-            let made = match self.stage1_way() {
-                Way::Whole => 0,
-                Way::Exact(..) | Way::Blended(_) => raster(self.pictures.cleaned),
-            };
-            held.need(made + 3 * raster(self.stage1_tiles().1));
-        }
         held
     }
 
@@ -240,7 +217,7 @@ impl Count<'_> {
         let Pictures { input, cleaned, seen, output, .. } = self.pictures;
         let config = &self.job.config.stage1;
         let scale = config.upscale();
-        let mut held = self.input(false);
+        let mut held = self.input();
         let (count, tile) = self.stage1_tiles();
         let made = raster((tile.0 * scale, tile.1 * scale));
         match self.stage1_way() {
@@ -309,12 +286,20 @@ impl Count<'_> {
         let (large, result) =
             (raster((padded.0 * scale, padded.1 * scale)), raster((width * scale, height * scale)));
         held.take(raster(padded));
-        held.need(self.value * stage1::values(config, [padded.1, padded.0], Ledger::new(self.on_heap)));
+        held.need(self.value * stage1::values(config, [padded.1, padded.0]));
         // The result leaves the device, and is cut to size.
         held.take(large);
         held.need(large);
         held.turn(large, result);
         held.free(raster(padded));
+    }
+
+    /// A tile of a picture beside the tensor that is made of it.
+    fn cut(&self, work: &Work, cell_px: usize) -> usize {
+        match work {
+            Work::Tiles(_) | Work::Apart(_) => 12 * work.largest() * cell_px.pow(2),
+            Work::Whole(_) | Work::Bands { .. } => 0,
+        }
     }
 
     fn encode(&self, config: &crate::config::Stage2Config) -> Result<(Tiles, usize), Error> {
@@ -327,17 +312,12 @@ impl Count<'_> {
         held.take(raster(filled));
         let cell_px = config.autoencoder.downsampling();
         let work = autoencoder_work(&options.tiling, filled, cell_px, false);
-        held.need(
-            12 * work.largest()
-                + self.value * steps::values(&config.autoencoder, false, &work, Ledger::new(self.on_heap)),
-        );
+        held.need(self.cut(&work, 1) + self.value * steps::values(&config.autoencoder, false, &work));
         let tiled = denoiser_tiles(&options.tiling, filled, cell_px).is_some();
         match options.restoration.map(|how| how.space) {
             Some(Space::Latent) if !tiled => {
                 let whole = Work::Whole(filled.0 * filled.1);
-                held.need(
-                    self.value * steps::values(&config.autoencoder, false, &whole, Ledger::new(self.on_heap)),
-                );
+                held.need(self.value * steps::values(&config.autoencoder, false, &whole));
             }
             Some(Space::Rgb) => {
                 return Err(Error::Option(
@@ -369,8 +349,7 @@ impl Count<'_> {
         let schedule = Schedule::new(config.terminal);
         let settings = stage2::settings((&schedule, config.prediction), options);
         // The condition, at rest and for the network, and the sampler's own.
-        let among_tiles = if self.on_heap && tiles.0 > 1 { LATENTS_LOST } else { 0 };
-        let latents = 4 + among_tiles + settings.latents(options.sampler);
+        let latents = 4 + settings.latents(options.sampler);
         let latent = 4 * config.autoencoder.latent_channels() * size.0 * size.1 * self.job.samples;
         let values = denoiser::values(&config.unet, conditions * self.job.samples, cells);
         (tiles, latents * latent + self.value * values)
@@ -387,10 +366,11 @@ impl Count<'_> {
         let decoded = raster(filled);
         held.take(decoded);
         let mut network = held;
-        if self.on_heap && matches!(work, Work::Tiles(_) | Work::Apart(_)) {
-            network.take(PICTURES_LOST * raster(seen));
+        if matches!(work, Work::Whole(_) | Work::Bands { .. }) {
+            // It comes at the end.
+            network.free(decoded);
         }
-        network.need(self.value * steps::values(&config.autoencoder, true, &work, Ledger::new(self.on_heap)));
+        network.need(self.value * steps::values(&config.autoencoder, true, &work));
         network.need(2 * 12 * work.largest() * cell_px.pow(2));
         held.turn(decoded, raster(seen));
         held.need(match options.colour_fix {

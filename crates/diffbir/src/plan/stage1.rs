@@ -9,24 +9,25 @@ use diffbir_models::stage1::Stage1Config;
 use diffbir_models::swinir::SwinIrConfig;
 
 /// The most values that a network holds beside its weights on a picture of `height` by `width`, the picture and the
-/// result included, counted by `held`.
-pub(super) fn values(config: &Stage1Config, [height, width]: [usize; 2], held: Ledger) -> usize {
+/// result included.
+pub(super) fn values(config: &Stage1Config, [height, width]: [usize; 2]) -> usize {
     match config {
-        Stage1Config::Srvgg(config) => srvgg(config, height * width, held),
-        Stage1Config::Rrdb(config) => rrdb(config, height * width, held),
+        Stage1Config::Srvgg(config) => srvgg(config, height * width),
+        Stage1Config::Rrdb(config) => rrdb(config, height * width),
         Stage1Config::SwinIr(config) => {
             let side = |px: usize| px.next_multiple_of(config.unshuffle * config.window);
-            swin_ir(config, side(height) * side(width), held)
+            swin_ir(config, side(height) * side(width))
         }
         Stage1Config::ScuNet(config) => {
             let side = |px: usize| px.next_multiple_of(config.window << 3);
-            scu_net(config, side(height) * side(width), held)
+            scu_net(config, side(height) * side(width))
         }
         Stage1Config::Gfpgan(config) => gfpgan(config),
     }
 }
 
-fn srvgg(config: &SrvggConfig, pixels: usize, mut held: Ledger) -> usize {
+fn srvgg(config: &SrvggConfig, pixels: usize) -> usize {
+    let mut held = Ledger::default();
     let (picture, features) = (3 * pixels, config.features * pixels);
     let large = picture * config.upscale.pow(2);
     held.take(picture);
@@ -42,7 +43,8 @@ fn srvgg(config: &SrvggConfig, pixels: usize, mut held: Ledger) -> usize {
     held.most()
 }
 
-fn rrdb(config: &RrdbConfig, pixels: usize, mut held: Ledger) -> usize {
+fn rrdb(config: &RrdbConfig, pixels: usize) -> usize {
+    let mut held = Ledger::default();
     let picture = 3 * pixels;
     let pixels = pixels / config.unshuffle().pow(2);
     let (features, growth) = (config.features * pixels, config.growth * pixels);
@@ -61,14 +63,14 @@ fn rrdb(config: &RrdbConfig, pixels: usize, mut held: Ledger) -> usize {
     let (double, four) = (4 * features, 16 * features);
     held.turn(features, double);
     held.turn(double, double);
-    held.outgrow(four);
     held.turn(double, four);
     held.turn(four, four);
     held.turn(four, four);
     held.most()
 }
 
-fn swin_ir(config: &SwinIrConfig, pixels: usize, mut held: Ledger) -> usize {
+fn swin_ir(config: &SwinIrConfig, pixels: usize) -> usize {
+    let mut held = Ledger::default();
     let picture = 3 * pixels;
     let tokens = pixels / config.unshuffle.pow(2);
     let embed = config.embed * tokens;
@@ -86,13 +88,13 @@ fn swin_ir(config: &SwinIrConfig, pixels: usize, mut held: Ledger) -> usize {
     held.free(2 * embed);
     let features = config.upsampling_features * pixels;
     held.take(features / 4);
-    held.outgrow(features);
     held.turn(features / 4, features);
     held.turn(features, features);
     held.most()
 }
 
-fn scu_net(config: &ScuNetConfig, pixels: usize, mut held: Ledger) -> usize {
+fn scu_net(config: &ScuNetConfig, pixels: usize) -> usize {
+    let mut held = Ledger::default();
     let (features, half) = (config.features * pixels, config.features * pixels / 2);
     held.take(3 * pixels);
     held.turn(3 * pixels, features);
