@@ -17,18 +17,15 @@ use diffbir_diffusion::{
     tiled,
 };
 use diffbir_imaging::Raster;
-use diffbir_imaging::tiles::{VaeTile, Window, gaussian_weights};
-use diffbir_models::bands::BandDone;
+use diffbir_imaging::tiles::{Window, gaussian_weights};
+use diffbir_models::bands::run_in_bands;
 use diffbir_models::controlnet::ControlNet;
-use diffbir_models::tiled::{Statistics, TileDone};
+use diffbir_models::steps;
+use diffbir_models::tiled::{Statistics, run_tiled};
 use diffbir_models::unet::Unet;
 use diffbir_nn::on_workers;
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
-
-/// What is read around a tile of the autoencoder, as the reference does.
-pub(crate) const ENCODER_PAD_PX: usize = 32;
-pub(crate) const DECODER_PAD_CELLS: usize = 11;
 
 /// The tiles of the denoiser where nothing else is asked for, and the side above which they are used.
 const SLIDING: Sliding = Sliding { tile_px: 512, stride_px: 256 };
@@ -171,33 +168,16 @@ pub(crate) fn encode(
     tiling: Tiling,
     watch: &mut dyn Watch,
 ) -> Result<Latent, Error> {
-    let networks = model.networks();
-    // It may have to be read, which belongs to the stage.
-    report(watch, Stage::Encode, 0, 1)?;
-    let (autoencoder, cell) = (networks.autoencoder.lend()?, networks.cell_px);
-    let (height, width) = (picture.height_px, picture.width_px);
-    let (tiles, side) = match tiling.pieces(tiling.encoder, (height, width), 1, ENCODER_PAD_PX) {
-        Pieces::Tiles(tiles, side) => (tiles, side),
-        pieces => {
-            let picture = to_tensor(picture, &model.device);
-            let latent = whole(pieces, (picture, Stage::Encode), watch, |picture, rows, told| match rows {
-                Some(rows) => autoencoder.encode_in_bands(picture, rows, told),
-                None => Some(autoencoder.encode(picture)),
-            })?;
-            return to_latent(latent, Stage::Encode);
+    let tensor = |window: Option<Window>| match window {
+        Some(window) => {
+            let part = picture.crop(window.x0, window.y0, window.width(), window.height());
+            to_tensor(&part, &model.device)
         }
+        None => to_tensor(picture, &model.device),
     };
-    let cut = |window: Window| {
-        to_tensor(&picture.crop(window.x0, window.y0, window.width(), window.height()), &model.device)
-    };
-    let statistics = statistics(tiling.joining, side, || to_tensor(picture, &model.device));
-    let inputs = tiles.iter().map(|tile| cut(tile.input)).collect();
-    let size = (width / cell, height / cell, networks.latent_channels);
-    let place = |window: Window| window.map(|px| px / cell);
-    let out = joined(&tiles, Raster::new(size.0, size.1, size.2), place, (Stage::Encode, watch), |done| {
-        autoencoder.encode_tiles(statistics, inputs, done);
-    })?;
-    to_latent(to_tensor(&out, &Device::flex()), Stage::Encode)
+    let size = (picture.height_px, picture.width_px);
+    let cells = half(model, (Stage::Encode, tiling), (size, &tensor), watch)?;
+    to_latent(to_tensor(&cells, &Device::flex()), Stage::Encode)
 }
 
 /// The picture of a latent.
@@ -207,52 +187,64 @@ pub(crate) fn decode(
     tiling: Tiling,
     watch: &mut dyn Watch,
 ) -> Result<Raster, Error> {
-    let networks = model.networks();
-    report(watch, Stage::Decode, 0, 1)?;
-    let (autoencoder, cell) = (networks.autoencoder.lend()?, networks.cell_px);
-    let (height, width) = (latent.height, latent.width);
-    let (tiles, side) = match tiling.pieces(tiling.decoder, (height, width), cell, DECODER_PAD_CELLS) {
-        Pieces::Tiles(tiles, side) => (tiles, side),
-        pieces => {
-            let latent = latent_tensor(latent, &model.device);
-            let picture = whole(pieces, (latent, Stage::Decode), watch, |latent, rows, told| match rows {
-                Some(rows) => autoencoder.decode_in_bands(latent, rows, told),
-                None => Some(autoencoder.decode(latent)),
-            })?;
-            return to_raster(picture, Stage::Decode);
+    let tensor = |window: Option<Window>| match window {
+        Some(window) => {
+            let part = latent.crop(window.y0, window.x0, window.height(), window.width());
+            latent_tensor(&part, &model.device)
         }
+        None => latent_tensor(latent, &model.device),
     };
-    let cut = |window: Window| {
-        latent_tensor(&latent.crop(window.y0, window.x0, window.height(), window.width()), &model.device)
-    };
-    let statistics = statistics(tiling.joining, side, || latent_tensor(latent, &model.device));
-    let inputs = tiles.iter().map(|tile| cut(tile.input)).collect();
-    let place = |window: Window| window.map(|cells| cells * cell);
-    let out = Raster::new(width * cell, height * cell, 3);
-    joined(&tiles, out, place, (Stage::Decode, watch), |done| {
-        autoencoder.decode_tiles(statistics, inputs, done);
-    })
+    half(model, (Stage::Decode, tiling), ((latent.height, latent.width), &tensor), watch)
 }
 
-/// What becomes of `x` whole or in bands, in which there are `rows`.
-fn whole(
-    pieces: Pieces,
-    (x, stage): (Tensor<4>, Stage),
+/// What the half of the autoencoder that is this stage makes of something of `height` by `width` cells of its input, of which
+/// `tensor` gives a window or all.
+fn half(
+    model: &Model,
+    (stage, tiling): (Stage, Tiling),
+    (size, tensor): ((usize, usize), &dyn Fn(Option<Window>) -> Tensor<4>),
     watch: &mut dyn Watch,
-    run: impl FnOnce(Tensor<4>, Option<usize>, &mut BandDone) -> Option<Tensor<4>>,
-) -> Result<Tensor<4>, Error> {
-    let rows = if let Pieces::Bands(rows) = pieces { Some(rows) } else { None };
-    let mut told = Ok(());
-    let mut tell = |done, total| {
-        told = report(watch, stage, done, total);
-        if told.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+) -> Result<Raster, Error> {
+    let networks = model.networks();
+    let (cell, decodes) = (networks.cell_px, stage == Stage::Decode);
+    let pieces = tiling.of_autoencoder(decodes, size, cell);
+    // The network may have to be read, which belongs to the stage.
+    report(watch, stage, 0, if let Pieces::Tiles(tiles, _) = &pieces { tiles.len() } else { 1 })?;
+    let autoencoder = networks.autoencoder.lend()?;
+    let steps = if decodes { autoencoder.decoder_steps() } else { autoencoder.encoder_steps() };
+    let (tiles, side) = match pieces {
+        Pieces::Tiles(tiles, side) => (tiles, side),
+        Pieces::Whole => {
+            let out = to_raster(steps::run(&steps, tensor(None)), stage)?;
+            return report(watch, stage, 1, 1).map(|()| out);
+        }
+        Pieces::Bands(rows) => {
+            let mut told = Ok(());
+            let out = run_in_bands(&steps, tensor(None), rows, &mut |done, total| {
+                told = report(watch, stage, done, total);
+                if told.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            told?;
+            return to_raster(out.expect("nobody stopped it"), stage);
+        }
     };
-    let out = run(x, rows, &mut tell);
-    told?;
-    if rows.is_none() {
-        report(watch, stage, 1, 1)?;
-    }
-    Ok(out.expect("it ran to its end"))
+    let place = |window: Window| window.map(|cells| if decodes { cells * cell } else { cells / cell });
+    let whole = place(Window { y0: 0, y1: size.0, x0: 0, x1: size.1 });
+    let channels = if decodes { 3 } else { networks.latent_channels };
+    let mut out = Raster::new(whole.width(), whole.height(), channels);
+    let statistics = statistics(tiling.joining, side, || tensor(None));
+    let inputs = tiles.iter().map(|tile| tensor(Some(tile.input))).collect();
+    let mut result = Ok(());
+    run_tiled(&steps, statistics, inputs, &mut |index, tile| {
+        let (input, output) = (place(tiles[index].input), place(tiles[index].output));
+        result = to_raster(tile, stage).and_then(|tile| {
+            let (x, y) = (output.x0 - input.x0, output.y0 - input.y0);
+            out.paste(&tile.crop(x, y, output.width(), output.height()), output.x0, output.y0);
+            report(watch, stage, index + 1, tiles.len())
+        });
+        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    result.map(|()| out)
 }
 
 /// Where the statistics of norms come from in tiles of side `tile`.
@@ -263,30 +255,6 @@ fn statistics(joining: Joining, tile: usize, whole: impl FnOnce() -> Tensor<4>) 
             Statistics::Estimated { whole: Box::new(whole()), tile, from_halving_pooled: colour_fix }
         }
     }
-}
-
-/// The results of `tiles`, which `run` gives one after the other, put together in `out`, in which a window lies at `place`.
-fn joined(
-    tiles: &[VaeTile],
-    mut out: Raster,
-    place: impl Fn(Window) -> Window,
-    (stage, watch): (Stage, &mut dyn Watch),
-    run: impl FnOnce(&mut TileDone),
-) -> Result<Raster, Error> {
-    let total = tiles.len();
-    report(watch, stage, 0, total)?;
-    let mut result = Ok(());
-    run(&mut |index, tile| {
-        let (input, output) = (place(tiles[index].input), place(tiles[index].output));
-        let done = to_raster(tile, stage).and_then(|tile| {
-            let (x, y) = (output.x0 - input.x0, output.y0 - input.y0);
-            out.paste(&tile.crop(x, y, output.width(), output.height()), output.x0, output.y0);
-            report(watch, stage, index + 1, total)
-        });
-        result = done;
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
-    result.map(|()| out)
 }
 
 /// How the sampler works, and from which timestep.

@@ -71,6 +71,10 @@ pub struct Tiling {
 /// tiles.
 const VAE_TILE_PX: usize = 512;
 
+/// What is read around a tile of the autoencoder, as the reference does.
+const ENCODER_PAD_PX: usize = 32;
+const DECODER_PAD_CELLS: usize = 11;
+
 impl Tiling {
     /// As the reference works where no tiles are asked for.
     pub const WHOLE: Self = Self {
@@ -81,15 +85,17 @@ impl Tiling {
         denoiser: Cut::Whole,
     };
 
-    /// In what the autoencoder works on `height` by `width` cells of `unit_px` pixels, if it is cut so: tiles read `pad` cells
-    /// around them.
-    pub(crate) fn pieces(
+    /// In what the encoder, or the decoder, works on `height` by `width` pixels, or latent cells of `cell_px` pixels.
+    pub(crate) fn of_autoencoder(
         &self,
-        cut: Cut<usize>,
+        decodes: bool,
         (height, width): (usize, usize),
-        unit_px: usize,
-        pad: usize,
+        cell_px: usize,
     ) -> Pieces {
+        let (cut, unit_px, pad) = match decodes {
+            true => (self.decoder, cell_px, DECODER_PAD_CELLS),
+            false => (self.encoder, 1, ENCODER_PAD_PX),
+        };
         let tile = match cut {
             Cut::Auto => VAE_TILE_PX / unit_px,
             Cut::AtMost(tile_px) => tile_px.min(VAE_TILE_PX) / unit_px,

@@ -23,6 +23,7 @@ use diffbir_nn::{Device, Module, Params, WeightError};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The system's allocator, counting.
@@ -133,6 +134,17 @@ fn narrow(set: &str, task: Task) -> ModelConfig {
     config
 }
 
+/// A network without a stage 2.
+fn engine(name: &str, stage1: Stage1Config) -> ModelConfig {
+    ModelConfig {
+        name: name.into(),
+        origin: Vec::new(),
+        stage1,
+        stage2: None,
+        geometry: diffbir::geometry::Geometry::Free,
+    }
+}
+
 fn photo(width: usize, height: usize) -> Photo {
     let data = (0..width * height * 3).map(|i| (i * i / 7 % 256) as f32 / 255.0).collect();
     Photo::of_raster(&Raster { width_px: width, height_px: height, channels: 3, data })
@@ -206,13 +218,6 @@ fn what_is_foretold_is_what_is_held() {
     }
     let sizes = RrdbConfig { features: 64, growth: 32, blocks: 1, upscale: 2, names: RrdbNames::BasicSr };
     let faces = GfpganConfig { side_px: 128, features: 128, style: 64, mapping: 1 };
-    let engine = |name: &str, stage1| ModelConfig {
-        name: name.into(),
-        origin: Vec::new(),
-        stage1,
-        stage2: None,
-        geometry: diffbir::geometry::Geometry::Free,
-    };
     for (config, size) in [
         (narrow("v2.1", Task::Sr), (130, 128)),
         (narrow("v2", Task::Sr), (128, 128)),
@@ -231,36 +236,42 @@ fn what_is_foretold_is_what_is_held() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A file of the newest official model, in 16 bits and all zeros: a hole on most disks. What it restores is grey; what that takes
-/// is what the true one takes.
+/// A file of a network of official size, in 16 bits and all zeros: a hole on most disks. What it restores is grey; what that takes
+/// is what the true one takes. Its name says which: a set of official files, `v2-denoise`, or `gfpgan`.
 #[test]
 #[ignore = "writes the file that DIFFBIR_WRITE names"]
 fn a_model_of_official_size_is_written() {
     let path = std::env::var("DIFFBIR_WRITE").expect("the name of the file");
-    let config = catalog::set("v2.1").unwrap().config(Task::Sr);
-    let stage2 = config.stage2.as_ref().unwrap();
-    let AutoencoderConfig::Kl(autoencoder) = &stage2.autoencoder else { unreachable!("official models") };
-    let text = stage2.text.as_ref().unwrap();
-    let parts = [
-        ("stage1", keys_of(|params| config.stage1.build(params))),
-        ("autoencoder", keys_of(|params| autoencoder.build(params))),
-        ("unet", keys_of(|params| stage2.unet.build(params))),
-        ("control", keys_of(|params| ControlNet::new(params, &stage2.unet))),
-        ("text", keys_of(|params| text.build(params))),
-    ];
+    let name = Path::new(&path).file_stem().unwrap().to_str().unwrap();
+    let config = match name {
+        "gfpgan" => engine(name, Stage1Config::Gfpgan(GfpganConfig::official())),
+        "v2-denoise" => catalog::set("v2").unwrap().config(Task::Denoise),
+        set => catalog::set(set).expect("a set, v2-denoise or gfpgan").config(Task::Sr),
+    };
+    let mut parts = vec![("stage1", keys_of(|params| config.stage1.build(params)))];
+    if let Some(stage2) = &config.stage2 {
+        let AutoencoderConfig::Kl(autoencoder) = &stage2.autoencoder else { unreachable!("official models") };
+        let text = stage2.text.as_ref().unwrap();
+        parts.extend([
+            ("autoencoder", keys_of(|params| autoencoder.build(params))),
+            ("unet", keys_of(|params| stage2.unet.build(params))),
+            ("control", keys_of(|params| ControlNet::new(params, &stage2.unet))),
+            ("text", keys_of(|params| text.build(params))),
+        ]);
+    }
     let (mut index, mut at) = (serde_json::Map::new(), 0);
     let config = serde_json::to_string(&config).unwrap();
     index.insert("__metadata__".into(), serde_json::json!({ CONFIG_KEY: config }));
     for (place, keys) in parts {
-        for (_, name, shape) in keys.unwrap().parameters() {
+        for (_, key, shape) in keys.unwrap().parameters() {
             let end = at + 2 * shape.iter().product::<usize>();
             let entry = serde_json::json!({"dtype": "F16", "shape": shape, "data_offsets": [at, end]});
-            index.insert(format!("{place}.{name}"), entry);
+            index.insert(format!("{place}.{key}"), entry);
             at = end;
         }
     }
     let index = serde_json::to_vec(&index).unwrap();
-    let mut file = std::fs::File::create(path).unwrap();
+    let mut file = std::fs::File::create(&path).unwrap();
     file.write_all(&(index.len() as u64).to_le_bytes()).unwrap();
     file.write_all(&index).unwrap();
     file.set_len((8 + index.len() + at) as u64).unwrap();

@@ -1,10 +1,11 @@
 //! What all samplers have in common.
 
 use crate::guidance::{Condition, Guidance};
-use crate::noise::{Noise, Source, TorchNoise};
+use crate::noise::{Counting, Noise, Source, TorchNoise};
 use crate::schedule::{LAST_T, Prediction, Schedule};
 use crate::{Latent, ddim, dpmpp, edm, spaced};
 use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
@@ -260,14 +261,20 @@ impl Sampling<'_> {
         }
     }
 
-    /// Latents that a sampler holds at most: where it is, its estimates of steps before, and its noise.
-    pub fn latents(&self, sampler: Sampler) -> usize {
+    /// Latents that a sampler holds at most, its noise among them: while it draws noise, and while it waits for a prediction.
+    pub fn latents(&self, sampler: Sampler) -> (usize, usize) {
         // Where it is, an estimate and two before it, what is made of them, and both predictions of a guided step.
         const OWN: usize = 8;
-        OWN + match sampler {
-            Sampler::Edm(solver) => solver.fields(self),
-            Sampler::Spaced | Sampler::Ddim | Sampler::DpmppM2 => 0,
+        let mut noise = Counting::default();
+        if matches!(sampler, Sampler::Edm(solver) if solver.is_brownian()) {
+            let point = Latent { batch: 1, channels: 1, height: 1, width: 1, data: vec![0.0] };
+            let mut predict = |x: &Latent, _: f64, which: &[Condition]| -> Result<_, Infallible> {
+                Ok(vec![x.clone(); which.len()])
+            };
+            // Settings that do not go together are refused elsewhere.
+            _ = self.run(sampler, point, &mut noise, &mut predict, &mut |_| {});
         }
+        (OWN + noise.drawn, OWN + noise.kept)
     }
 
     /// Why these settings cannot work with a sampler, before any network is asked.

@@ -198,6 +198,14 @@ fn free() -> Option<u64> {
     (free > 0).then(|| contained.map_or(free, |contained| contained.min(free)))
 }
 
+/// How far what was foretold is from what was measured.
+fn percent(foretold: u64, measured: u64) -> String {
+    match (100.0 * (foretold as f64 / measured as f64 - 1.0)).round() as i64 {
+        0 => "0 %".into(),
+        off => format!("{off:+} %"),
+    }
+}
+
 fn stage_name(stage: Option<Stage>) -> String {
     stage.map_or("load".into(), |stage| stage.to_string())
 }
@@ -249,10 +257,7 @@ impl Settled {
             rows[0].push("measured".into());
             for (row, expected) in rows[1..].iter_mut().zip(&self.plan.stages) {
                 row.push(match measured.most_of(expected.stage) {
-                    Some(bytes) => {
-                        let off = 100.0 * (expected.most as f64 / bytes as f64 - 1.0);
-                        format!("{} ({off:+.0} %)", HumanBytes(bytes))
-                    }
+                    Some(bytes) => format!("{} ({})", HumanBytes(bytes), percent(expected.most, bytes)),
                     None => "-".into(),
                 });
             }
@@ -306,6 +311,13 @@ mod tests {
         let of = |word: &str| size_named(Path::new(word));
         assert_eq!(of("4000x3000"), Some((4000, 3000)));
         assert_eq!((of("0x3"), of("photo.jpg"), of("3x"), of("axb")), (None, None, None, None));
+    }
+
+    #[test]
+    fn nothing_is_neither_more_nor_less() {
+        let of = |foretold| percent(foretold, 1000);
+        assert_eq!((of(997), of(1003), of(1000)), ("0 %".into(), "0 %".into(), "0 %".into()));
+        assert_eq!((of(994), of(1150)), ("-1 %".into(), "+15 %".into()));
     }
 
     #[test]

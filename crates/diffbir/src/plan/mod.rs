@@ -349,10 +349,10 @@ impl Count<'_> {
         let schedule = Schedule::new(config.terminal);
         let settings = stage2::settings((&schedule, config.prediction), options);
         // The condition, at rest and for the network, and the sampler's own.
-        let latents = 4 + settings.latents(options.sampler);
+        let (drawing, waiting) = settings.latents(options.sampler);
         let latent = 4 * config.autoencoder.latent_channels() * size.0 * size.1 * self.job.samples;
         let values = denoiser::values(&config.unet, conditions * self.job.samples, cells);
-        (tiles, latents * latent + self.value * values)
+        (tiles, ((4 + drawing) * latent).max((4 + waiting) * latent + self.value * values))
     }
 
     /// The decoder, the colours, and all that follows.

@@ -4,7 +4,7 @@ use super::Job;
 use super::steps::Work;
 use crate::geometry::{Geometry, REFERENCE_MULTIPLE_PX};
 use crate::stage1::{Way, way};
-use crate::stage2::{self, DECODER_PAD_CELLS, ENCODER_PAD_PX, Tiles};
+use crate::stage2::{self, Tiles};
 use crate::tiling::{Cut, Joining, Pieces, Tiling};
 use diffbir_imaging::resize::short_side_to;
 use diffbir_imaging::tiles::VaeTile;
@@ -84,14 +84,11 @@ fn filled_px(geometry: Geometry, tiling: &Tiling, config: &crate::config::Stage2
 
 /// In what the encoder, or the decoder, works: pixels, or cells.
 pub(super) fn autoencoder_work(tiling: &Tiling, filled: Size, cell_px: usize, decodes: bool) -> Work {
-    let (cut, unit_px, pad) = match decodes {
-        true => (tiling.decoder, cell_px, DECODER_PAD_CELLS),
-        false => (tiling.encoder, 1, ENCODER_PAD_PX),
-    };
+    let unit_px = if decodes { cell_px } else { 1 };
     let size = (filled.1 / unit_px, filled.0 / unit_px);
     let cells =
         |tiles: Vec<VaeTile>| tiles.iter().map(|tile| tile.input.width() * tile.input.height()).collect();
-    match (tiling.pieces(cut, size, unit_px, pad), tiling.joining) {
+    match (tiling.of_autoencoder(decodes, size, cell_px), tiling.joining) {
         (Pieces::Whole, _) => Work::Whole(size.0 * size.1),
         (Pieces::Bands(rows), _) => Work::Bands { size, rows },
         (Pieces::Tiles(tiles, _), Joining::Estimated { colour_fix: false }) => Work::Apart(cells(tiles)),

@@ -7,7 +7,7 @@ mod multistep;
 mod sde;
 
 use crate::Latent;
-use crate::noise::{BrownianTree, Noise};
+use crate::noise::Noise;
 use crate::sampler::{Denoise, Parameter, SampleError, Sampling, Step};
 use crate::schedule::{LAST_T, Prediction, Schedule, TIMESTEPS};
 
@@ -68,21 +68,8 @@ impl Solver {
         }
     }
 
-    /// Fields of noise that it holds at most on its way.
-    pub(crate) fn fields(self, settings: &Sampling) -> usize {
-        if !self.is_brownian() {
-            return 0;
-        }
-        let Sigmas { sigmas, .. } =
-            Sigmas::new(settings.schedule, settings.prediction, settings.first_t, settings.steps);
-        match sigmas[..] {
-            [first, .., last, _] => BrownianTree::fields(f64::from(first - last)),
-            _ => BrownianTree::fields(0.0),
-        }
-    }
-
     /// Whether its noise is increments of one Brownian motion.
-    fn is_brownian(self) -> bool {
+    pub(crate) fn is_brownian(self) -> bool {
         matches!(self, Self::DpmppSde | Self::Dpmpp2mSde | Self::Dpmpp3mSde)
     }
 }

@@ -1,7 +1,8 @@
 //! The noise of the SDE samplers: torchsde's BrownianTree. An increment between two sigmas is the same
 //! however many steps lie between them, because it follows from a tree of halvings.
 
-use super::{SeedSequence, Source};
+use super::{Noise, SeedSequence, Source};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -18,9 +19,37 @@ pub struct BrownianTree {
     count: usize,
     start: f64,
     end: f64,
-    root: Rc<Vec<f32>>,
+    root: Rc<Field>,
     /// Increments of the nodes on the way to the lower end of the last query, which is the next one's upper end.
-    cache: HashMap<Place, Rc<Vec<f32>>>,
+    cache: HashMap<Place, Rc<Field>>,
+    meter: Rc<Meter>,
+}
+
+/// How many fields are held.
+#[derive(Debug, Default)]
+struct Meter {
+    now: Cell<usize>,
+    most: Cell<usize>,
+}
+
+/// Values of a node, counted as long as they are held.
+struct Field {
+    values: Vec<f32>,
+    meter: Rc<Meter>,
+}
+
+impl Field {
+    fn new(values: Vec<f32>, meter: &Rc<Meter>) -> Self {
+        meter.now.set(meter.now.get() + 1);
+        meter.most.set(meter.most.get().max(meter.now.get()));
+        Self { values, meter: meter.clone() }
+    }
+}
+
+impl Drop for Field {
+    fn drop(&mut self) {
+        self.meter.now.set(self.meter.now.get() - 1);
+    }
 }
 
 /// A node: the interval, and its increment.
@@ -28,7 +57,7 @@ struct Node {
     place: Place,
     start: f64,
     end: f64,
-    increment: Rc<Vec<f32>>,
+    increment: Rc<Field>,
 }
 
 impl BrownianTree {
@@ -38,7 +67,9 @@ impl BrownianTree {
         let scale = (end - start).sqrt() as f32;
         let root = source.field(u64::from(seed), count).into_iter().map(|n| n * scale).collect();
         let (start, end) = (rounded(start), rounded(end));
-        Self { source, entropy, count, start, end, root: Rc::new(root), cache: HashMap::new() }
+        let meter = Rc::default();
+        let root = Rc::new(Field::new(root, &meter));
+        Self { source, entropy, count, start, end, root, cache: HashMap::new(), meter }
     }
 
     /// `(W(sigma_next) - W(sigma)) / sqrt(sigma - sigma_next)`, standard normal values.
@@ -53,9 +84,9 @@ impl BrownianTree {
     fn increment(&mut self, low: f64, high: f64) -> Vec<f32> {
         let mut before = std::mem::take(&mut self.cache);
         let root = Node { place: (0, 0), start: self.start, end: self.end, increment: self.root.clone() };
-        let mut total = vec![0.0; self.count];
-        self.add(root, low, high, &mut before, &mut total);
-        total
+        let mut total = Field::new(vec![0.0; self.count], &self.meter);
+        self.add(root, low, high, &mut before, &mut total.values);
+        std::mem::take(&mut total.values)
     }
 
     /// Adds the parts of `low..high` in this node, from left to right.
@@ -64,14 +95,14 @@ impl BrownianTree {
         node: Node,
         low: f64,
         high: f64,
-        before: &mut HashMap<Place, Rc<Vec<f32>>>,
+        before: &mut HashMap<Place, Rc<Field>>,
         total: &mut [f32],
     ) {
         if low >= high {
             return;
         }
         if low == node.start && high == node.end {
-            total.iter_mut().zip(node.increment.iter()).for_each(|(total, value)| *total += value);
+            total.iter_mut().zip(&node.increment.values).for_each(|(total, value)| *total += value);
             return;
         }
         let middle = rounded(0.5 * (node.start + node.end));
@@ -82,12 +113,13 @@ impl BrownianTree {
         }
         // The right is what is left over. Paths are long: nothing is held that is not asked for.
         let right = (high > middle).then(|| {
-            let right = node.increment.iter().zip(left.increment.iter()).map(|(whole, left)| whole - left);
+            let parts = node.increment.values.iter().zip(&left.increment.values);
+            let right = parts.map(|(whole, left)| whole - left).collect();
             Node {
                 place: (index + 1, depth),
                 start: middle,
                 end: node.end,
-                increment: Rc::new(right.collect()),
+                increment: Rc::new(Field::new(right, &self.meter)),
             }
         });
         drop(node);
@@ -102,7 +134,7 @@ impl BrownianTree {
     }
 
     /// The left half of a node, drawn as a Brownian bridge.
-    fn left(&self, node: &Node, middle: f64, before: &mut HashMap<Place, Rc<Vec<f32>>>) -> Node {
+    fn left(&self, node: &Node, middle: f64, before: &mut HashMap<Place, Rc<Field>>) -> Node {
         let (index, depth) = node.place;
         let place = (2 * index, depth + 1);
         let increment =
@@ -110,25 +142,45 @@ impl BrownianTree {
                 let (l, r) = (middle - node.start, node.end - middle);
                 let inverse = 1.0 / (node.end - node.start);
                 let seed = SeedSequence::new(self.entropy, &[index, u64::from(depth)], POOL).state(4)[0];
-                let noise = self.source.field(u64::from(seed), self.count);
+                let noise = Field::new(self.source.field(u64::from(seed), self.count), &self.meter);
                 let (share, inverse, spread) = (l as f32, inverse as f32, (l * r * inverse).sqrt() as f32);
-                let bridge = node.increment.iter().zip(noise);
-                Rc::new(bridge.map(|(whole, n)| share * whole * inverse + spread * n).collect())
+                let bridge = node.increment.values.iter().zip(&noise.values);
+                let bridge = bridge.map(|(whole, n)| share * whole * inverse + spread * n).collect();
+                Rc::new(Field::new(bridge, &self.meter))
             });
         Node { place, start: node.start, end: middle, increment }
     }
-
-    /// Fields of `count` values that a query holds, over an interval of this length, where sigmas lie as samplers have them: the
-    /// way to its upper end, as the query before left it, that to its lower end, and some of what lies right of that.
-    pub fn fields(length: f64) -> usize {
-        // As often an interval is halved until its middle is an end.
-        let depth = (length / STEP).log2().ceil().max(1.0) as usize;
-        depth * 5 / 3
-    }
 }
 
-/// The step to which ends are rounded.
-const STEP: f64 = 1e-6;
+/// Noise of no values to speak of, which counts the fields that a Brownian motion would hold for what is asked of it: they follow
+/// from the sigmas alone.
+#[derive(Default)]
+pub(crate) struct Counting {
+    tree: Option<BrownianTree>,
+    /// The most while an increment is drawn.
+    pub drawn: usize,
+    /// The most from one increment to the next.
+    pub kept: usize,
+}
+
+impl Noise for Counting {
+    fn normal(&mut self, count: usize) -> Vec<f32> {
+        vec![0.0; count]
+    }
+
+    fn start_interval(&mut self, count: usize, sigma_min: f32, sigma_max: f32) {
+        let (start, end) = (f64::from(sigma_min), f64::from(sigma_max));
+        self.tree = Some(BrownianTree::new(Source::TorchCpu, 0, count, start, end));
+    }
+
+    fn interval(&mut self, sigma: f32, sigma_next: f32) -> Vec<f32> {
+        let tree = self.tree.as_mut().expect("started before it is asked");
+        let values = tree.normalised(sigma, sigma_next);
+        self.drawn = tree.meter.most.get();
+        self.kept = self.kept.max(tree.meter.now.get());
+        values
+    }
+}
 
 /// To six decimals, correctly rounded in decimal.
 fn rounded(sigma: f64) -> f64 {
@@ -168,6 +220,19 @@ mod tests {
             let depth = tree.cache.keys().map(|place| place.1).max().unwrap_or(0);
             assert_eq!(depth, known, "sigma {sigma}");
         }
+    }
+
+    #[test]
+    fn fields_are_counted_as_they_come_and_go() {
+        let (mut tree, mut counting) =
+            (BrownianTree::new(Source::TorchCpu, ENTROPY, 16, 0.35, 10_000.0), Counting::default());
+        counting.start_interval(1, 0.35, 10_000.0);
+        for sigmas in SIGMAS.windows(2) {
+            tree.normalised(sigmas[0], sigmas[1]);
+            counting.interval(sigmas[0], sigmas[1]);
+        }
+        assert_eq!((tree.meter.now.get(), tree.meter.most.get()), (tree.cache.len() + 1, counting.drawn));
+        assert!(counting.kept > 30 && counting.drawn > counting.kept, "{} {}", counting.kept, counting.drawn);
     }
 
     #[test]

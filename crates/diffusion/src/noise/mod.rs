@@ -7,6 +7,7 @@ mod philox;
 mod seed_sequence;
 
 pub use brownian::BrownianTree;
+pub(crate) use brownian::Counting;
 pub use generator::TorchCpu;
 pub use philox::{Gpu, TorchCuda};
 pub use seed_sequence::SeedSequence;
