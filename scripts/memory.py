@@ -72,7 +72,7 @@ SETS = {
     "short": [
         ("128x128", ["--steps", "1", "--cfg-scale", "1"]),
         ("128x128", ["--stage1-only", "--precision", "f32"]),
-        ("300x200", ["--stage1-only"]),
+        ("200x150", ["--stage1-only"]),
     ],
 }
 

@@ -151,8 +151,8 @@ pub struct Keys {
 pub struct Sizes {
     /// In memory, all together.
     pub held: usize,
-    /// What is held beside them for a while, as the largest is read as floats and laid out.
-    pub to_read: usize,
+    /// The most of what is there of them and what is held for a while, as one after the other is read as floats and laid out.
+    pub reading: usize,
 }
 
 struct Shared<'a> {
@@ -407,9 +407,10 @@ impl<'a> Params<'a> {
     /// Notes the bytes that a parameter takes.
     fn note(&self, shape: &[usize], bytes: usize) {
         let sizes = &mut self.shared.borrow_mut().keys.sizes;
+        // Its values as they are stored and as floats, or as floats and turned, or as floats and laid out.
+        let floats = size_of::<f32>() * shape.iter().product::<usize>();
+        sizes.reading = sizes.reading.max(sizes.held + floats + floats.max(bytes));
         sizes.held += bytes;
-        // Its values as they are stored and as floats, or as floats and turned.
-        sizes.to_read = sizes.to_read.max(2 * size_of::<f32>() * shape.iter().product::<usize>());
     }
 
     /// Notes a tensor's name and shape; gives its id and the shape that it is held in.

@@ -99,9 +99,9 @@ impl Choices {
 struct Weights {
     stage1: Sizes,
     autoencoder: Sizes,
-    text: Sizes,
     unet: Sizes,
     control: Sizes,
+    text: Sizes,
 }
 
 impl Weights {
@@ -123,7 +123,7 @@ impl Weights {
     }
 
     fn all(&self) -> [Sizes; 5] {
-        [self.stage1, self.autoencoder, self.text, self.unet, self.control]
+        [self.stage1, self.autoencoder, self.unet, self.control, self.text]
     }
 }
 
@@ -131,8 +131,8 @@ impl Weights {
 fn read(networks: &[Sizes]) -> (usize, usize) {
     let mut held = Ledger::default();
     for network in networks {
+        held.need(network.reading);
         held.take(network.held);
-        held.need(network.to_read);
     }
     (held.most(), networks.iter().map(|network| network.held).sum())
 }
