@@ -32,7 +32,7 @@ pub enum Unfit {
     Short {
         /// Which of the pictures needs most.
         neediest: usize,
-        /// The least that it can be restored with, bytes.
+        /// The least limit that it can be restored within, bytes.
         needs: u64,
         /// The stage that needs it.
         stage: Option<Stage>,
@@ -52,6 +52,12 @@ impl From<Error> for Unfit {
 fn most(stages: &[Expected]) -> (u64, Option<Stage>) {
     let largest = stages.iter().max_by_key(|expected| expected.most);
     largest.map_or((0, None), |expected| (expected.most, expected.stage))
+}
+
+/// The limit that what is foretold needs: a twentieth more, for what is not counted, as the scratch of kernels, by which up to so
+/// much more was measured.
+fn limit_for(most: u64) -> u64 {
+    most + most / 20
 }
 
 /// Sides of tiles that are tried, pixels.
@@ -77,7 +83,7 @@ pub fn choose(
     let limit = limit.unwrap_or(u64::MAX);
     for choices in &ways {
         let found = plan(choices)?;
-        if found.most() > limit {
+        if limit_for(found.most()) > limit {
             continue;
         }
         // What a later choice has made needless is left out again.
@@ -91,17 +97,19 @@ pub fn choose(
             let mut choices = found.choices;
             less(&mut choices);
             let other = plan(&choices)?;
-            if other.most() <= limit {
+            if limit_for(other.most()) <= limit {
                 found = other;
             }
         }
         return Ok(found);
     }
     let least = least(&ways, plan)?;
-    let (needs, stage) = most(&least.stages);
+    let (least_most, stage) = most(&least.stages);
+    let needs = limit_for(least_most);
     let job = &jobs[least.neediest];
     let fits = |job: &Job| -> Result<Option<u64>, Error> {
-        let needs = self::least(&ways, |choices| self::plan(std::slice::from_ref(job), choices))?.most();
+        let least = self::least(&ways, |choices| self::plan(std::slice::from_ref(job), choices))?;
+        let needs = limit_for(least.most());
         Ok((needs <= limit).then_some(needs))
     };
     let mut upscale = None;
