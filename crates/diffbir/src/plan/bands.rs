@@ -9,11 +9,7 @@ use std::rc::Rc;
 
 /// The most values that `steps` hold on a picture of `channels` and this height and width, which is held too, in bands of so
 /// many rows.
-pub(super) fn values(
-    steps: &[Step],
-    (height, width, channels): (usize, usize, usize),
-    rows: usize,
-) -> usize {
+pub(super) fn values(steps: &[Step], (height, width, channels): (usize, usize, usize), rows: usize) -> usize {
     let sizes = Sizes { steps, held: Rc::default() };
     let whole = sizes.made(height, width, channels);
     drop(flow::run(&sizes, whole, rows, &mut |_, _| ControlFlow::Continue(())));
