@@ -55,10 +55,10 @@ fn larger_pictures_need_more_and_stage_1_alone_needs_less() {
 
 #[test]
 fn what_does_not_fit_is_made_smaller_and_then_refused() {
-    // With more steps it is the noise of the sampler that needs most.
-    let picture = ["--json", "512x384", "--precision", "f32", "--steps", "2"];
+    let picture = ["--json", "768x768", "--upscale", "1", "--precision", "f32"];
     let whole = told(&picture);
-    let limit = whole["predicted"].as_u64().unwrap() * 23 / 25;
+    // What is foretold is not enough: something is left free.
+    let limit = whole["predicted"].as_u64().unwrap();
     let limit = format!("{}kB", limit / 1000);
     let fits = told(&[&picture[..], &["--memory", &limit]].concat());
     assert!(fits["predicted"].as_u64().unwrap() <= fits["limit"].as_u64().unwrap(), "{fits}");

@@ -166,6 +166,7 @@ fn check(model: &mut Model, (width, height): (usize, usize), upscale: f64, choic
         samples: 1,
         device: &device,
         before: before as u64,
+        file: 0,
     };
     let expected = expected(&job, &choices).unwrap();
     MOST.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -120,11 +120,9 @@ pub fn settle(
     let model = &chosen.model;
     let on_cpu = diffbir_nn::runs_on_cpu(device);
     let stage2 = model.has_stage2() && !arguments.stage1_only;
-    // Its file is a part of the program.
+    let before = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64) + PROGRAM_BYTES;
     let built_in = model.config.name == "nano" && stage2;
-    let before = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64)
-        + PROGRAM_BYTES
-        + if built_in { diffbir::NANO.len() as u64 } else { 0 };
+    let file = if built_in { diffbir::NANO.len() as u64 } else { 0 };
     let limit = match arguments.memory {
         None => None,
         Some(Limit::Bytes(bytes)) => Some(bytes),
@@ -150,7 +148,16 @@ pub fn settle(
     let jobs: Vec<Job> = pictures
         .iter()
         .flat_map(|(_, size)| options.iter().map(move |options| (*size, options)))
-        .map(|(size, options)| Job { config: &model.config, stage2, options, size, samples, device, before })
+        .map(|(size, options)| Job {
+            config: &model.config,
+            stage2,
+            options,
+            size,
+            samples,
+            device,
+            before,
+            file,
+        })
         .collect();
     let precision = choose::precision(arguments.precision, device);
     let may_round = arguments.precision.is_none() && on_cpu;

@@ -46,6 +46,8 @@ pub struct Job<'a> {
     pub device: &'a Device,
     /// What the process holds before, bytes.
     pub before: u64,
+    /// What comes into memory beside that as networks are read: the file of a model that is a part of the program.
+    pub file: u64,
 }
 
 /// What can be chosen so that a restoration needs less.
@@ -155,7 +157,7 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
             true => read(networks),
             false => (0, weights.all().iter().map(|network| network.held).sum()),
         };
-        let most = job.before as usize + photo + pictures + reading.max(held + activations);
+        let most = (job.before + job.file) as usize + photo + pictures + reading.max(held + activations);
         Expected { stage, weights: held as u64, tiles, most: most as u64 }
     };
     let all = weights.all();
@@ -166,7 +168,8 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
     if !options.stage1 && job.stage2 {
         load = load.max(held + photo + count.input().most());
     }
-    let load = job.before as usize + reading.max(load);
+    let file = if choices.networks_apart { 0 } else { job.file };
+    let load = (job.before + file) as usize + reading.max(load);
     let load = Expected { stage: None, weights: held as u64, tiles: (1, 0), most: load as u64 };
     let mut stages = vec![load];
     if options.stage1 || !job.stage2 {

@@ -54,10 +54,10 @@ fn most(stages: &[Expected]) -> (u64, Option<Stage>) {
     largest.map_or((0, None), |expected| (expected.most, expected.stage))
 }
 
-/// The limit that what is foretold needs: a twentieth more, for what is not counted, as the scratch of kernels, by which up to so
+/// The limit that what is foretold needs: a tenth more, for what is not counted, as the scratch of kernels, by which up to so
 /// much more was measured.
 fn limit_for(most: u64) -> u64 {
-    most + most / 20
+    most + most / 10
 }
 
 /// Sides of tiles that are tried, pixels.
