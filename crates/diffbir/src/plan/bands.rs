@@ -13,8 +13,7 @@ pub(super) fn values(steps: &[Step], (height, width, channels): (usize, usize, u
     let sizes = Sizes { steps, held: Rc::default() };
     let whole = sizes.made(height, width, channels);
     drop(flow::run(&sizes, whole, rows, &mut |_, _| ControlFlow::Continue(())));
-    let most = sizes.held.borrow().most();
-    most
+    sizes.held.borrow().most()
 }
 
 /// Values that are held as long as anything refers to them.
