@@ -59,10 +59,38 @@ fn faces_are_told_restored_and_written() {
     let again: [&dyn AsRef<std::ffi::OsStr>; 7] =
         [&input, &"-o", &out, &"--existing", &"overwrite", &"--faces", &"largest"];
     restore(&sees, &again).success().stderr(contains("face 1 of 1").and(contains("left to the background")));
-    restore(&sees, &[&input, &"-o", &folder.path().join("more"), &"--save-faces", &faces])
+    let more = folder.path().join("more");
+    restore(&sees, &[&input, &"-o", &more, &"--save-faces", &faces])
+        .code(2)
+        .stderr(contains("--save-faces: ").and(contains("exists already")));
+    assert!(!more.exists(), "it is told before any work");
+    // Of a face it is known only when it was found.
+    std::fs::remove_dir_all(faces.join("restored_backgrounds")).unwrap();
+    restore(&sees, &[&input, &"-o", &more, &"--save-faces", &faces])
         .code(1)
-        .stderr(contains("exists already"));
-    assert!(folder.path().join("more/a.png").exists(), "the result itself is there");
+        .stderr(contains("a_face_0.png: exists already"));
+    assert!(more.join("a.png").exists(), "the result itself is there");
+}
+
+#[test]
+fn faces_of_two_pictures_never_have_one_name() {
+    let folder = TempDir::new().unwrap();
+    let sees = detector(folder.path(), true);
+    let inputs = ["x/a.png", "y/a.png"].map(|name| save(folder.path(), name));
+    // Large enough for faces of 16 pixels.
+    inputs.iter().for_each(|input| picture(60, 50).save(input).unwrap());
+    let faces = folder.path().join("faces");
+    restore(&sees, &[&inputs[0], &inputs[1], &"--save-faces", &faces, &"--existing", &"overwrite"])
+        .code(2)
+        .stderr(contains("--save-faces: those of").and(contains("give them different names")));
+    assert_eq!(names(&folder.path().join("x")), ["a.png"], "before any work");
+    // A folder that is searched keeps them apart.
+    let below: [&dyn AsRef<std::ffi::OsStr>; 6] =
+        [&folder.path(), &"--recursive", &"-o", &folder.path().join("out"), &"--save-faces", &faces];
+    restore(&sees, &below).success();
+    for name in ["x/a_face_0.png", "y/a_face_0.png"] {
+        assert!(faces.join("restored_faces").join(name).exists(), "{name}");
+    }
 }
 
 #[test]
