@@ -115,6 +115,23 @@ fn without_a_face_the_background_is_the_result() {
     );
 }
 
+/// The built-in stage 2 breaks the smallest faces most.
+#[test]
+fn small_faces_are_not_left_to_what_breaks_them() {
+    let folder = TempDir::new().unwrap();
+    let (sees, input) = (detector(folder.path(), true), save(folder.path(), "a.png"));
+    let run = |name: &str, more: &[&str]| {
+        let mut command = diffbir();
+        command.args(["restore", "--device", "cpu", "--task", "face-background", "--faces", "center"]);
+        command.args(["--upscale", "2", "--face-detector"]).arg(&sees).arg(&input);
+        command.arg("-o").arg(folder.path().join(name)).args(more).assert().success()
+    };
+    // Its boxes are some ten pixels wide.
+    run("a.jpg", &[]).stderr(contains("face 1 of 1"));
+    run("b.jpg", &["--min-face-px", "16"]).stderr(contains("left to the background"));
+    run("c.jpg", &["--stage1-only"]).stderr(contains("left to the background"));
+}
+
 #[test]
 fn what_is_missing_or_no_detector_is_said_before_any_work() {
     let folder = TempDir::new().unwrap();
@@ -141,19 +158,14 @@ fn the_references_spelling_numbers_results_and_keeps_faces_beside_them() {
     let folder = TempDir::new().unwrap();
     let (sees, input) = (detector(folder.path(), true), save(folder.path(), "in/a.png"));
     let out = folder.path().join("out");
-    let mut command = diffbir();
-    command.args([
-        "restore",
-        "--device",
-        "cpu",
-        "--stage1-only",
-        "--task",
-        "unaligned_face",
-        "--upscale",
-        "2",
-    ]);
-    command.args(["--model", "nano", "--faces", "center", "--face-detector"]).arg(&sees);
-    command.arg("--input").arg(input.parent().unwrap()).arg("--output").arg(&out).assert().success();
+    let run = |more: &[&str]| {
+        let mut command = diffbir();
+        command.args(["restore", "--device", "cpu", "--stage1-only", "--task", "unaligned_face"]);
+        command.args(["--upscale", "2", "--model", "nano", "--faces", "center", "--face-detector"]);
+        command.arg(&sees).arg("--input").arg(input.parent().unwrap()).arg("--output").arg(&out);
+        command.args(more).assert().success()
+    };
+    run(&[]);
     assert_eq!(
         names(&out),
         ["a_0.png", "cropped_faces", "prompt.csv", "restored_backgrounds", "restored_faces"]
@@ -167,6 +179,9 @@ fn the_references_spelling_numbers_results_and_keeps_faces_beside_them() {
     );
     // As the reference's results, a shorter side of 512 at least.
     assert_eq!(image::image_dimensions(out.join("a_0.png")).unwrap().1, 512);
+    // Faces of some five pixels in the photograph, though they are looked for at that size.
+    run(&["--min-face-px", "10"]).stderr(contains("left to the background").and(contains("face 1 of").not()));
+    run(&["--min-face-px", "2"]).stderr(contains("face 1 of"));
 }
 
 /// A model file of this stage 1 with random weights.

@@ -136,7 +136,10 @@ impl Finder {
         }
         let mut faces = self.detector.find(&picture, rules.manner)?;
         let found = faces.len();
-        faces.retain(|face| is_wanted(face, rules));
+        // Faces are measured in the picture that they are looked for in.
+        let (width, _) = way_back.map_or(picture.size(), |way_back| way_back.inner);
+        let least_px = rules.least_px * width as f32 / photo.width_px as f32;
+        faces.retain(|face| is_wanted(face, Rules { least_px, ..rules }));
         let faces = chosen(faces, rules.which, picture.size());
         report(watch, Stage::Detect, 1, 1)?;
         Ok(Scene { found, way_back, ..Scene::new(picture, faces, size, rules.manner) })
