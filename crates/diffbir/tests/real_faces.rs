@@ -20,7 +20,7 @@ fn data(path: &str) -> PathBuf {
 type Row = [f32; 15];
 
 /// What this detector finds in the pictures of which others' faces are known, beside those.
-fn agrees(weights: &str, known: &str) {
+fn agrees(weights: &str, known: &str, sure: f32) {
     let known: BTreeMap<String, Vec<Row>> = serde_json::from_str(known).unwrap();
     let detector = Detector::open(&data(weights), &Device::flex()).unwrap();
     let (mut pictures, mut faces, mut furthest) = (0, 0, 0f32);
@@ -35,8 +35,8 @@ fn agrees(weights: &str, known: &str) {
                 all.collect::<Vec<_>>().try_into().unwrap()
             })
             .collect();
-        // A face that is as sure as the limit is found by one and not by the other.
-        let is_sure = |row: &Row| row[4] > 0.801;
+        // A face that is hardly surer than the limit of .8 is found by one and not by the other.
+        let is_sure = |row: &Row| row[4] > sure;
         for (ours, theirs) in [(&rows, known), (known, &rows)] {
             for row in ours.iter().filter(|row| is_sure(row)) {
                 let off = |other: &Row| {
@@ -58,13 +58,13 @@ fn agrees(weights: &str, known: &str) {
 #[test]
 #[ignore = "needs real weights: DIFFBIR_DATA"]
 fn boxes_and_landmarks_are_facexlibs_within_a_pixel() {
-    agrees("weights/retinaface_mobilenet0.25_Final.pth", include_str!("goldens/real_faces.json"));
+    agrees("weights/retinaface_mobilenet0.25_Final.pth", include_str!("goldens/real_faces.json"), 0.801);
 }
 
 #[test]
 #[ignore = "needs real weights: DIFFBIR_DATA"]
 fn yunets_boxes_and_landmarks_are_opencvs_within_a_pixel() {
-    agrees("weights/yunet_n_dynamic.onnx", include_str!("goldens/real_faces_yunet.json"));
+    agrees("weights/yunet_n_dynamic.onnx", include_str!("goldens/real_faces_yunet.json"), 0.81);
 }
 
 /// YuNet is another network, trained on the same pictures: it finds the same faces, roughly.

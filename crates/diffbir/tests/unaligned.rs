@@ -97,7 +97,10 @@ fn run_v1(name: &str, engine: Option<&Model>) -> Scene {
     let mut config = reduced(catalog::set("v1").expect("an official version").config(Task::Sr));
     config.geometry = Geometry::Article;
     let model = model(config, Precision::F32);
-    let (finder, photo) = (finder(&golden), photo(130, 201));
+    let size = golden.fact("photo").split(';').next().and_then(|size| size.split_once('x'));
+    let (height, width) = size.expect("HxW");
+    let photo = photo(height.parse().expect("a number"), width.parse().expect("a number"));
+    let finder = finder(&golden);
     let options = Options {
         upscale: command.get("sr_scale", 2.0),
         keep_size: false,

@@ -23,15 +23,15 @@ from store import together
 from unaligned import one_channel, read
 from v1 import COMMIT, files, shims, small_text
 
-HEIGHT, WIDTH = 130, 201
 ALWAYS = ["--sr_scale", "2", "--device", "cpu"]
-# Name: the least brightness of a face, the command line after what all have.
+# Name: height and width of the photograph, the least brightness of a face, the command line after what all have.
 CASES = {
-    "unaligned_v1": (248, ["--steps", "3", "--only_center_face", "--bg_upsampler", "DiffBIR"]),
-    # Several faces, in one batch; the background's noise follows theirs.
-    "unaligned_v1_batch": (252, ["--steps", "2", "--bg_upsampler", "DiffBIR"]),
+    "unaligned_v1": (130, 201, 248, ["--steps", "3", "--only_center_face", "--bg_upsampler", "DiffBIR"]),
+    # Several faces, in one batch; the background's noise follows theirs. No two are as bright: how ties are sorted depends on
+    # the machine.
+    "unaligned_v1_batch": (130, 191, 251, ["--steps", "2", "--bg_upsampler", "DiffBIR"]),
     # The background by Real-ESRGAN x2, in two tiles.
-    "unaligned_v1_realesrgan": (248, ["--steps", "2", "--only_center_face", "--bg_upsampler", "RealESRGAN"]),
+    "unaligned_v1_realesrgan": (130, 201, 248, ["--steps", "2", "--only_center_face", "--bg_upsampler", "RealESRGAN"]),
 }
 
 
@@ -59,10 +59,20 @@ def small_realesrgan(folder):
         def __init__(self, **options):
             super().__init__(**{**options, "num_feat": 8, "num_grow_ch": 4})
 
+    def made(*arguments):
+        # As all networks, before the seed is set.
+        with torch.random.fork_rng(devices=[]):
+            return function(*arguments)
+
+    function = realesrganer.set_realesrgan
     path = os.path.join(folder, "realesrgan.pth")
     network = fill(Small(num_in_ch=3, num_out_ch=3, num_block=23, scale=2))
     torch.save({"params_ema": network.state_dict()}, path)
-    return (realesrganer, "RRDBNet", Small), (realesrganer, "load_file_from_url", lambda *a, **k: path)
+    return (
+        (realesrganer, "set_realesrgan", made),
+        (realesrganer, "RRDBNet", Small),
+        (realesrganer, "load_file_from_url", lambda *a, **k: path),
+    )
 
 
 def start_all(checkout):
@@ -92,14 +102,14 @@ def start_all(checkout):
 
 
 def make(script, face, name):
-    least, command = CASES[name]
+    height, width, least, command = CASES[name]
     command = [*ALWAYS, *command]
     detector = one_channel(RetinaFace("mobile0.25", device="cpu"), least)
     face.init_detection_model = lambda *a, **k: detector
     tape, facts = Tape(), {}
 
     def within(source, target):
-        photo(HEIGHT, WIDTH).save(os.path.join(source, "photo.png"))
+        photo(height, width).save(os.path.join(source, "photo.png"))
         os.mkdir(source + "_weights")
         tape.listen(detector, "detect_faces", None, lambda rows: tape.put("found", rows.astype(np.float32)))
         align = face.FaceRestoreHelper.align_warp_face
@@ -111,11 +121,11 @@ def make(script, face, name):
         paste = face.FaceRestoreHelper.paste_faces_to_input_image
 
         def pasting(self, upsample_img):
-            # Without the filled edges, 512 x 792.
-            width = -(-WIDTH * 2 * 512 // (HEIGHT * 2))
-            height, whole, _ = self.input_img.shape
-            laid = face.cv2.resize(upsample_img, (whole, height), interpolation=face.cv2.INTER_LANCZOS4)
-            tape.put("background", laid[:, :width].transpose(2, 0, 1)[None])
+            # Without the filled edges.
+            inner = -(-width * 512 // height)
+            rows, columns, _ = self.input_img.shape
+            laid = face.cv2.resize(upsample_img, (columns, rows), interpolation=face.cv2.INTER_LANCZOS4)
+            tape.put("background", laid[:, :inner].transpose(2, 0, 1)[None])
             return paste(self, upsample_img=upsample_img)
 
         argv = ["inference_face.py", *command, "--input", source, "--output", target]
@@ -136,7 +146,7 @@ def make(script, face, name):
         in_folders(within)
     metadata = {
         "reference": COMMIT,
-        "photo": f"{HEIGHT}x{WIDTH}; {PHOTO}",
+        "photo": f"{height}x{width}; {PHOTO}",
         "command": "\x1f".join(command),
         "least": str(least),
         **facts,
