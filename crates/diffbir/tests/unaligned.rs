@@ -25,10 +25,15 @@ use support::{Golden, weights};
 
 /// An 8-bit picture of the reference's, or the one here, cut off.
 fn compare_picture(golden: &Golden, name: &str, picture: &Raster) {
+    compare_picture_but(golden, name, picture, 1.0);
+}
+
+/// The same where `times` as many values as elsewhere may be off by one level.
+fn compare_picture_but(golden: &Golden, name: &str, picture: &Raster, times: f64) {
     let bytes = picture.to_u8_truncating();
     let picture = Raster::from_u8(picture.width_px, picture.height_px, 3, &bytes);
     let levels: Vec<f32> = planes(&picture).iter().map(|value| (value * 255.0).round()).collect();
-    golden.compare_levels_but(name, &levels, faces::share_off(name));
+    golden.compare_levels_but(name, &levels, times * faces::share_off(name));
 }
 
 /// What finds faces in the goldens `unaligned_*`.
@@ -90,8 +95,12 @@ fn unaligned_v2() {
 }
 
 /// A run of v1's `inference_face.py`, where pictures have filled edges and faces are laid back before they come to their size.
-/// The faces of a picture are one batch there.
-fn run_v1(name: &str, engine: Option<&Model>) -> Scene {
+/// The faces of a picture are one batch there. Of its pictures `times` as many values as elsewhere may be off by one level: how
+/// many are when faces are cut depends on how they lie, and all that follows on those.
+fn run_v1(name: &str, engine: Option<&Model>, times: f64) -> Scene {
+    let compare_picture = |golden: &Golden, name: &str, picture: &Raster| {
+        compare_picture_but(golden, name, picture, times);
+    };
     let golden = Golden::open(name);
     let command = Command::new(golden.fact("command"));
     let mut config = reduced(catalog::set("v1").expect("an official version").config(Task::Sr));
@@ -144,14 +153,14 @@ fn run_v1(name: &str, engine: Option<&Model>) -> Scene {
 /// The face in the middle.
 #[test]
 fn unaligned_v1() {
-    let scene = run_v1("unaligned_v1", None);
+    let scene = run_v1("unaligned_v1", None, 1.0);
     assert!(scene.found > scene.count());
 }
 
 /// All faces: their noise is drawn at once, the background's behind it.
 #[test]
 fn unaligned_v1_batch() {
-    assert!(run_v1("unaligned_v1_batch", None).count() > 1);
+    assert!(run_v1("unaligned_v1_batch", None, 3.0).count() > 1);
 }
 
 /// The background by Real-ESRGAN, in two tiles.
@@ -173,5 +182,5 @@ fn unaligned_v1_realesrgan() {
         geometry: Geometry::Free,
     };
     let engine = Model::assemble(config, parts, Loading::on(&Device::flex())).expect("all names are right");
-    run_v1("unaligned_v1_realesrgan", Some(&engine));
+    run_v1("unaligned_v1_realesrgan", Some(&engine), 2.0);
 }

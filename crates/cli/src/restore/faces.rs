@@ -230,7 +230,7 @@ impl Faces {
         let as_one = self.are_one_batch(model);
         let model = self.model.as_ref().unwrap_or(model);
         let share = self.engine.as_ref().map_or(0.0, |(_, share)| *share);
-        for index in 0..count {
+        for (index, result) in results.iter_mut().enumerate() {
             follow.face(index + 1, count);
             let mut seen = None;
             let mut samples = Vec::new();
@@ -267,7 +267,7 @@ impl Faces {
             if cut.len() == index {
                 cut.extend(seen);
             }
-            results[index].extend(samples);
+            result.extend(samples);
         }
         Ok(())
     }
