@@ -59,10 +59,38 @@ fn faces_are_told_restored_and_written() {
     let again: [&dyn AsRef<std::ffi::OsStr>; 7] =
         [&input, &"-o", &out, &"--existing", &"overwrite", &"--faces", &"largest"];
     restore(&sees, &again).success().stderr(contains("face 1 of 1").and(contains("left to the background")));
-    restore(&sees, &[&input, &"-o", &folder.path().join("more"), &"--save-faces", &faces])
+    let more = folder.path().join("more");
+    restore(&sees, &[&input, &"-o", &more, &"--save-faces", &faces])
+        .code(2)
+        .stderr(contains("--save-faces: ").and(contains("exists already")));
+    assert!(!more.exists(), "it is told before any work");
+    // Of a face it is known only when it was found.
+    std::fs::remove_dir_all(faces.join("restored_backgrounds")).unwrap();
+    restore(&sees, &[&input, &"-o", &more, &"--save-faces", &faces])
         .code(1)
-        .stderr(contains("exists already"));
-    assert!(folder.path().join("more/a.png").exists(), "the result itself is there");
+        .stderr(contains("a_face_0.png: exists already"));
+    assert!(more.join("a.png").exists(), "the result itself is there");
+}
+
+#[test]
+fn faces_of_two_pictures_never_have_one_name() {
+    let folder = TempDir::new().unwrap();
+    let sees = detector(folder.path(), true);
+    let inputs = ["x/a.png", "y/a.png"].map(|name| save(folder.path(), name));
+    // Large enough for faces of 16 pixels.
+    inputs.iter().for_each(|input| picture(60, 50).save(input).unwrap());
+    let faces = folder.path().join("faces");
+    restore(&sees, &[&inputs[0], &inputs[1], &"--save-faces", &faces, &"--existing", &"overwrite"])
+        .code(2)
+        .stderr(contains("--save-faces: those of").and(contains("give them different names")));
+    assert_eq!(names(&folder.path().join("x")), ["a.png"], "before any work");
+    // A folder that is searched keeps them apart.
+    let below: [&dyn AsRef<std::ffi::OsStr>; 6] =
+        [&folder.path(), &"--recursive", &"-o", &folder.path().join("out"), &"--save-faces", &faces];
+    restore(&sees, &below).success();
+    for name in ["x/a_face_0.png", "y/a_face_0.png"] {
+        assert!(faces.join("restored_faces").join(name).exists(), "{name}");
+    }
 }
 
 #[test]
@@ -85,6 +113,23 @@ fn without_a_face_the_background_is_the_result() {
         events.contains(r#"{"event":"faces","input":"#) && events.contains(r#""found":0,"restored":0}"#),
         "{events}"
     );
+}
+
+/// The built-in stage 2 breaks the smallest faces most.
+#[test]
+fn small_faces_are_not_left_to_what_breaks_them() {
+    let folder = TempDir::new().unwrap();
+    let (sees, input) = (detector(folder.path(), true), save(folder.path(), "a.png"));
+    let run = |name: &str, more: &[&str]| {
+        let mut command = diffbir();
+        command.args(["restore", "--device", "cpu", "--task", "face-background", "--faces", "center"]);
+        command.args(["--upscale", "2", "--face-detector"]).arg(&sees).arg(&input);
+        command.arg("-o").arg(folder.path().join(name)).args(more).assert().success()
+    };
+    // Its boxes are some ten pixels wide.
+    run("a.jpg", &[]).stderr(contains("face 1 of 1"));
+    run("b.jpg", &["--min-face-px", "16"]).stderr(contains("left to the background"));
+    run("c.jpg", &["--stage1-only"]).stderr(contains("left to the background"));
 }
 
 #[test]
@@ -113,19 +158,14 @@ fn the_references_spelling_numbers_results_and_keeps_faces_beside_them() {
     let folder = TempDir::new().unwrap();
     let (sees, input) = (detector(folder.path(), true), save(folder.path(), "in/a.png"));
     let out = folder.path().join("out");
-    let mut command = diffbir();
-    command.args([
-        "restore",
-        "--device",
-        "cpu",
-        "--stage1-only",
-        "--task",
-        "unaligned_face",
-        "--upscale",
-        "2",
-    ]);
-    command.args(["--model", "nano", "--faces", "center", "--face-detector"]).arg(&sees);
-    command.arg("--input").arg(input.parent().unwrap()).arg("--output").arg(&out).assert().success();
+    let run = |more: &[&str]| {
+        let mut command = diffbir();
+        command.args(["restore", "--device", "cpu", "--stage1-only", "--task", "unaligned_face"]);
+        command.args(["--upscale", "2", "--model", "nano", "--faces", "center", "--face-detector"]);
+        command.arg(&sees).arg("--input").arg(input.parent().unwrap()).arg("--output").arg(&out);
+        command.args(more).assert().success()
+    };
+    run(&[]);
     assert_eq!(
         names(&out),
         ["a_0.png", "cropped_faces", "prompt.csv", "restored_backgrounds", "restored_faces"]
@@ -139,6 +179,9 @@ fn the_references_spelling_numbers_results_and_keeps_faces_beside_them() {
     );
     // As the reference's results, a shorter side of 512 at least.
     assert_eq!(image::image_dimensions(out.join("a_0.png")).unwrap().1, 512);
+    // Faces of some five pixels in the photograph, though they are looked for at that size.
+    run(&["--min-face-px", "10"]).stderr(contains("left to the background").and(contains("face 1 of").not()));
+    run(&["--min-face-px", "2"]).stderr(contains("face 1 of"));
 }
 
 /// A model file of this stage 1 with random weights.

@@ -116,7 +116,7 @@ pub(crate) fn to_short_side(picture: &Raster, side_px: usize) -> Raster {
 }
 
 /// Cut off to 8 bits and resized by Pillow's arithmetic.
-fn resize_8_bit(picture: &Raster, (width, height): (usize, usize), filter: Filter) -> Raster {
+pub(crate) fn resize_8_bit(picture: &Raster, (width, height): (usize, usize), filter: Filter) -> Raster {
     let (size, channels) = ((picture.width_px, picture.height_px), picture.channels);
     let pixels = resize::pil(&picture.to_u8_truncating(), size, channels, (width, height), filter);
     Raster::from_u8(width, height, channels, &pixels)

@@ -277,6 +277,20 @@ impl Model {
 }
 
 impl Prepared {
+    /// A picture that is its result.
+    pub(crate) fn done(picture: Raster, alpha: Option<Raster>) -> Self {
+        let size = picture.size();
+        Self {
+            stage1: picture,
+            inner: size,
+            condition: None,
+            start: None,
+            alpha,
+            size,
+            geometry: Geometry::Free,
+        }
+    }
+
     /// Whether stage 2 makes its results.
     pub fn is_detailed(&self) -> bool {
         self.condition.is_some()

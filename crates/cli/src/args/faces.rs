@@ -12,7 +12,7 @@ pub struct Faces {
     pub faces: Option<Which>,
 
     /// Leave faces whose box is narrower or lower than this, in pixels of the photograph, as the background's
-    /// restoration makes them [default: 16].
+    /// restoration makes them [default: 16, or 0 where that would break them].
     #[arg(long, value_name = "PX", value_parser = not_negative, allow_negative_numbers = true)]
     pub min_face_px: Option<f64>,
 

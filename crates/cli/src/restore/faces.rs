@@ -16,11 +16,11 @@ use diffbir::{Model, Options, Progress};
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::{Format, Photo, Raster};
 use diffbir_nn::Device;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// Smaller faces are not better for being restored by themselves.
+/// Smaller faces are not better for being restored by themselves, where the same is done to the background.
 const LEAST_PX: f64 = 16.0;
 
 /// What is the same for the faces of all pictures of a run.
@@ -49,7 +49,7 @@ pub struct Save {
 
 /// The restored faces of a picture.
 pub struct Restored {
-    scene: Scene,
+    pub scene: Scene,
     /// As they were cut.
     cut: Vec<Photo>,
     /// Of each face its samples.
@@ -76,12 +76,42 @@ fn folder(arguments: &Restore) -> Option<&Path> {
     arguments.faces.save_faces.as_deref().or(beside)
 }
 
-/// Refuses, before any work, a folder into which faces cannot be written.
-pub fn plan(arguments: &Restore) -> Result<()> {
-    match (asked(arguments)?, folder(arguments)) {
-        (true, Some(folder)) => outputs::ensure_writable(folder).context("--save-faces"),
-        _ => Ok(()),
+/// Refuses, before any work, a folder into which faces cannot be written, and one where those of two pictures, or what must
+/// stay, would have the same names; removes what a run that was killed left.
+pub fn plan(arguments: &Restore, jobs: &[Job], format: Format, existing: Existing) -> Result<()> {
+    let (true, Some(save)) = (asked(arguments)?, Save::new(arguments, jobs, existing)) else { return Ok(()) };
+    outputs::ensure_writable(&save.folder).context("--save-faces")?;
+    let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
+    let mut paths = Vec::new();
+    for job in jobs {
+        // The names of faces follow from those of backgrounds, and how many there are nobody knows yet.
+        for (_, variant) in &job.outputs {
+            let path = save.path(BACKGROUNDS, job, &format!("{}{}", stem(job), variant.suffix), format);
+            save.stays(&path)?;
+            if let Some(other) = taken.insert(place(&path), &job.input) {
+                bail!(
+                    "--save-faces: those of {} and {} would both become {}: give them different names",
+                    other.display(),
+                    job.input.display(),
+                    path.display()
+                );
+            }
+            paths.extend(KINDS.map(|kind| save.path(kind, job, "", format)));
+        }
     }
+    outputs::tidy(paths.iter().map(PathBuf::as_path));
+    Ok(())
+}
+
+/// The folders of faces as they were cut and as they were restored, and of what they were laid into, within that of
+/// `--save-faces`.
+const KINDS: [&str; 3] = [CUT, RESTORED, BACKGROUNDS];
+const CUT: &str = "cropped_faces";
+const RESTORED: &str = "restored_faces";
+const BACKGROUNDS: &str = "restored_backgrounds";
+
+fn stem(job: &Job) -> String {
+    job.input.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl Faces {
@@ -138,13 +168,15 @@ impl Faces {
             Some(Which::Largest) => faces::Which::Largest,
         };
         let manner = manner(arguments);
-        let least_px = if manner == Manner::Reference { 0.0 } else { LEAST_PX };
-        let asked_for = arguments.fidelity.is_some() || arguments.no_stage1;
+        // The built-in stage 2 breaks eyes: it is for those who ask for it.
+        let breaks =
+            chosen.model.config.name == "nano" && arguments.fidelity.is_none() && !arguments.no_stage1;
+        let saved = breaks && !arguments.stage1_only && engine.is_none() && background.is_none();
+        let least_px = if manner == Manner::Reference || saved { 0.0 } else { LEAST_PX };
         Ok(Some(Self {
             finder: Finder { detector: Detector::open(&detector, device)?, parser },
             model,
-            // The built-in stage 2 breaks eyes: it is for those who ask for it.
-            stage2: !arguments.stage1_only && (chosen.model.config.name != "nano" || asked_for),
+            stage2: !arguments.stage1_only && !breaks,
             engine,
             background,
             rules: Rules { which, least_px: flags.min_face_px.unwrap_or(least_px) as f32, manner },
@@ -163,13 +195,16 @@ impl Faces {
         }
     }
 
-    /// Finds and restores the faces of a photograph that `model` restores.
-    pub fn restore(
+    /// Whether the faces of a picture are one batch, whose noise is drawn at once, before each background: as v1 does.
+    pub fn are_one_batch(&self, model: &Model) -> bool {
+        self.rules.manner == Manner::Reference && model.config.geometry == Geometry::Article
+    }
+
+    /// Finds the faces of a photograph that `model` restores.
+    pub fn find(
         &self,
         (model, options): (&Model, &Options),
         photo: &Photo,
-        batches: &[&[u64]],
-        seeds: &mut Seeds,
         follow: &mut dyn Follow,
     ) -> Result<Restored, diffbir::Error> {
         let geometry = match self.rules.manner {
@@ -179,10 +214,23 @@ impl Faces {
         let scene = self.finder.look(photo, geometry, options.upscale, self.rules, &mut Quiet(follow))?;
         let count = scene.count();
         follow.faces(scene.found, count);
+        Ok(Restored { scene, cut: Vec::with_capacity(count), results: vec![Vec::new(); count] })
+    }
+
+    /// Restores faces that were found, once more for each sample.
+    pub fn restore(
+        &self,
+        (model, options): (&Model, &Options),
+        Restored { scene, cut, results }: &mut Restored,
+        batches: &[&[u64]],
+        seeds: &mut Seeds,
+        follow: &mut dyn Follow,
+    ) -> Result<(), diffbir::Error> {
+        let count = scene.count();
+        let as_one = self.are_one_batch(model);
         let model = self.model.as_ref().unwrap_or(model);
         let share = self.engine.as_ref().map_or(0.0, |(_, share)| *share);
-        let (mut cut, mut results) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for index in 0..count {
+        for (index, result) in results.iter_mut().enumerate() {
             follow.face(index + 1, count);
             let mut seen = None;
             let mut samples = Vec::new();
@@ -191,7 +239,10 @@ impl Faces {
                 let options = Options { upscale, ..options.clone() };
                 let prepared = model.prepare(&photo, &options, self.stage2, &mut Quiet(follow))?;
                 for batch in batches {
-                    let noise = seeds.batch(batch);
+                    let noise = match batch {
+                        [sample] if as_one => seeds.of_batch(*sample, (index, count)),
+                        batch => seeds.batch(batch),
+                    };
                     samples.extend(model.detail(
                         &prepared,
                         batch.len(),
@@ -213,10 +264,12 @@ impl Faces {
                 }
                 seen = seen.or(Some(photo));
             }
-            cut.extend(seen);
-            results.push(samples);
+            if cut.len() == index {
+                cut.extend(seen);
+            }
+            result.extend(samples);
         }
-        Ok(Restored { scene, cut, results })
+        Ok(())
     }
 
     /// The background with the faces of a sample, the `index`th that was restored.
@@ -271,34 +324,43 @@ impl Save {
         })
     }
 
+    /// The file of what is called so in the folder of its kind.
+    fn path(&self, kind: &str, job: &Job, name: &str, format: Format) -> PathBuf {
+        self.folder.join(kind).join(&job.below).join(format!("{name}.{}", format.extension()))
+    }
+
+    /// Whether a file is there and is left as it is; an error where it must not be written.
+    fn stays(&self, path: &Path) -> Result<bool> {
+        if self.kept.contains(&place(path)) {
+            bail!("--save-faces: {} is an input or a result: choose another folder", path.display());
+        }
+        outputs::stays(path, self.existing).context("--save-faces")
+    }
+
     /// Writes the faces of a picture and its backgrounds, one a sample.
     pub fn write(&self, job: &Job, found: &Found, format: Format) -> Result<()> {
         let Found { restored: faces, backgrounds, depth } = found;
         let numbers: Vec<&str> = job.outputs.iter().map(|(_, variant)| variant.suffix.as_str()).collect();
-        let stem = job.input.file_stem().unwrap_or_default().to_string_lossy();
+        let stem = stem(job);
         let put = |kind: &str, name: String, picture: &Raster| {
-            let name = format!("{name}.{}", format.extension());
-            let path = self.folder.join(kind).join(&job.below).join(name);
-            if self.kept.contains(&place(&path)) {
-                bail!("--save-faces: {} is an input or a result: choose another folder", path.display());
-            }
-            if outputs::stays(&path, self.existing)? {
+            let path = self.path(kind, job, &name, format);
+            if self.stays(&path)? {
                 return Ok(());
             }
             let bytes = encode(picture, None, &Photo::of_raster(picture), (format, *depth, None))?;
             outputs::write(&path, &bytes)
         };
         for (number, background) in numbers.iter().zip(backgrounds) {
-            put("restored_backgrounds", format!("{stem}{number}"), background)?;
+            put(BACKGROUNDS, format!("{stem}{number}"), background)?;
         }
         for (index, (cut, samples)) in faces.cut.iter().zip(&faces.results).enumerate() {
             let name = format!("{stem}_face_{index}");
             // The reference names it after the last sample.
             let last = if self.manner == Manner::Reference { numbers.last() } else { None };
             let last = last.copied().unwrap_or_default();
-            put("cropped_faces", format!("{name}{last}"), &cut.to_raster())?;
+            put(CUT, format!("{name}{last}"), &cut.to_raster())?;
             for (number, face) in numbers.iter().zip(samples) {
-                put("restored_faces", format!("{name}{number}"), face)?;
+                put(RESTORED, format!("{name}{number}"), face)?;
             }
         }
         Ok(())

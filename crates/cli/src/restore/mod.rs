@@ -77,7 +77,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     let together = wanted.map(|wanted| wanted.names(&choices)).unwrap_or_default();
     let variants = variants(&choices, u64::from(arguments.samples), numbered);
     let (jobs, skipped) = outputs::plan(&found, &target, format, (&variants, &together), existing)?;
-    faces::plan(arguments)?;
+    faces::plan(arguments, &jobs, format, existing)?;
     if found.results > 0 {
         reporter.say(&format!("{} found as results of an earlier run: left out", found.results));
     }

@@ -144,16 +144,22 @@ impl<'a> Restorer<'a> {
         };
         let batches: Vec<&[u64]> = samples.chunks(usize::from(self.arguments.batch_size)).collect();
         self.seeds.picture();
+        let by = (self.model, &self.options);
         let mut found = match &self.faces {
             Some(faces) => {
-                let by = (self.model, &self.options);
-                let restored = faces.restore(by, photo, &batches, &mut self.seeds, follow)?;
+                let mut restored = faces.find(by, photo, follow)?;
+                if !faces.are_one_batch(self.model) {
+                    faces.restore(by, &mut restored, &batches, &mut self.seeds, follow)?;
+                }
                 Some(Found { restored, backgrounds: Vec::new(), depth })
             }
             None => None,
         };
         let stage2 = !self.arguments.stage1_only;
-        let prepared = background.prepare(photo, &options, stage2, follow)?;
+        let prepared = match &found {
+            Some(found) => found.restored.scene.prepare(background, photo, &options, stage2, follow)?,
+            None => background.prepare(photo, &options, stage2, follow)?,
+        };
         let alpha = prepared.alpha.as_ref();
         let encode = |picture: &Raster| {
             let alpha = alpha.filter(|alpha| alpha.size() == picture.size());
@@ -162,6 +168,13 @@ impl<'a> Restorer<'a> {
         follow.stage1(&|| prepared.clean(), &|| encode(&prepared.clean()))?;
         let mut done = 0;
         for batch in batches {
+            if let (Some(faces), Some(found)) = (&self.faces, &mut found)
+                && faces.are_one_batch(self.model)
+            {
+                for sample in batch.chunks(1) {
+                    faces.restore(by, &mut found.restored, &[sample], &mut self.seeds, follow)?;
+                }
+            }
             let noise = self.seeds.batch(batch);
             let mut details = background.detail(&prepared, batch.len(), &options, noise, follow)?;
             if prepared.is_detailed() {

@@ -5,20 +5,23 @@ mod detect;
 mod onnx;
 mod parts;
 mod paste;
+mod real_esrgan;
 
 pub use align::SIDE_PX;
 pub use detect::{Detector, Face};
 pub use parts::Parser;
 
+use crate::Model;
 use crate::config::ModelConfig;
 use crate::error::{Error, Stage};
 use crate::geometry::{Geometry, SHORT_SIDE_PX};
-use crate::restore::{Watch, report};
+use crate::restore::{Options, Prepared, Watch, report};
 use align::alignment;
 use diffbir_imaging::opencv::{self, Kernel};
 use diffbir_imaging::resize::Filter;
 use diffbir_imaging::warp::{Outside, warp};
 use diffbir_imaging::{Photo, Raster, Similarity};
+use diffbir_models::stage1::Stage1Config;
 use paste::{Placed, paste};
 
 pub(crate) use detect::{expect as expect_detector, expect_retinaface};
@@ -133,7 +136,10 @@ impl Finder {
         }
         let mut faces = self.detector.find(&picture, rules.manner)?;
         let found = faces.len();
-        faces.retain(|face| is_wanted(face, rules));
+        // Faces are measured in the picture that they are looked for in.
+        let (width, _) = way_back.map_or(picture.size(), |way_back| way_back.inner);
+        let least_px = rules.least_px * width as f32 / photo.width_px as f32;
+        faces.retain(|face| is_wanted(face, Rules { least_px, ..rules }));
         let faces = chosen(faces, rules.which, picture.size());
         report(watch, Stage::Detect, 1, 1)?;
         Ok(Scene { found, way_back, ..Scene::new(picture, faces, size, rules.manner) })
@@ -245,6 +251,27 @@ impl Scene {
     /// How many times larger the result is than what faces are cut from.
     fn enlarging(&self) -> f64 {
         self.size.0 as f64 / self.picture.width_px as f64
+    }
+
+    /// The first half of the background, of the photograph that the scene is of: what `model` makes of it, or, where v1's
+    /// program for faces has it made by Real-ESRGAN's network, what that program does.
+    pub fn prepare(
+        &self,
+        model: &Model,
+        photo: &Photo,
+        options: &Options,
+        stage2: bool,
+        watch: &mut dyn Watch,
+    ) -> Result<Prepared, Error> {
+        match (self.way_back, &model.config.stage1, &model.config.stage2) {
+            (Some(way_back), Stage1Config::Rrdb(_), None) => {
+                let background = real_esrgan::background(model, &self.picture, (photo, options), watch)?;
+                let (width, height) = way_back.inner;
+                let alpha = photo.resized_alpha(way_back.size.0, way_back.size.1, Filter::Bicubic);
+                Ok(Prepared::done(background.crop(0, 0, width, height), alpha))
+            }
+            _ => model.prepare(photo, options, stage2, watch),
+        }
     }
 
     /// The restored background with the restored faces, as many as there are, in their order.

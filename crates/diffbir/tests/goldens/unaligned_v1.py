@@ -1,9 +1,9 @@
-"""Golden of v1's program for faces: `unaligned_v1.safetensors`.
+"""Goldens of v1's program for faces: `unaligned_v1*.safetensors`.
 
-    python unaligned_v1.py DIFFBIR
+    python unaligned_v1.py DIFFBIR [NAME...]
 
 DIFFBIR is a checkout of v1 (README.md). Its `inference_face.py` runs as a whole, with the networks of v1.py for faces and
-background alike, and the detector and parser of unaligned.py.
+background alike, and the detector and parser of unaligned.py. Its Real-ESRGAN is reduced, with weights by the formula.
 """
 
 import os
@@ -23,8 +23,16 @@ from store import together
 from unaligned import one_channel, read
 from v1 import COMMIT, files, shims, small_text
 
-HEIGHT, WIDTH, LEAST = 130, 201, 248
-COMMAND = ["--sr_scale", "2", "--steps", "3", "--only_center_face", "--bg_upsampler", "DiffBIR", "--device", "cpu"]
+ALWAYS = ["--sr_scale", "2", "--device", "cpu"]
+# Name: height and width of the photograph, the least brightness of a face, the command line after what all have.
+CASES = {
+    "unaligned_v1": (130, 201, 248, ["--steps", "3", "--only_center_face", "--bg_upsampler", "DiffBIR"]),
+    # Several faces, in one batch; the background's noise follows theirs. No two are as bright: how ties are sorted depends on
+    # the machine.
+    "unaligned_v1_batch": (130, 191, 251, ["--steps", "2", "--bg_upsampler", "DiffBIR"]),
+    # The background by Real-ESRGAN x2, in two tiles.
+    "unaligned_v1_realesrgan": (130, 201, 248, ["--steps", "2", "--only_center_face", "--bg_upsampler", "RealESRGAN"]),
+}
 
 
 def small_model(checkout):
@@ -43,8 +51,32 @@ def small_model(checkout):
     return model
 
 
-def main():
-    checkout = os.path.abspath(sys.argv[1])
+def small_realesrgan(folder):
+    """As `set_realesrgan` finds it, reduced."""
+    from utils.realesrgan import realesrganer
+
+    class Small(realesrganer.RRDBNet):
+        def __init__(self, **options):
+            super().__init__(**{**options, "num_feat": 8, "num_grow_ch": 4})
+
+    def made(*arguments):
+        # As all networks, before the seed is set.
+        with torch.random.fork_rng(devices=[]):
+            return function(*arguments)
+
+    function = realesrganer.set_realesrgan
+    path = os.path.join(folder, "realesrgan.pth")
+    network = fill(Small(num_in_ch=3, num_out_ch=3, num_block=23, scale=2))
+    torch.save({"params_ema": network.state_dict()}, path)
+    return (
+        (realesrganer, "set_realesrgan", made),
+        (realesrganer, "RRDBNet", Small),
+        (realesrganer, "load_file_from_url", lambda *a, **k: path),
+    )
+
+
+def start_all(checkout):
+    """The program as a module, and the names that its helper has."""
     os.chdir(checkout)
     real = {name: module for name, module in sys.modules.items() if name.startswith("facexlib")}
     start(checkout)
@@ -61,17 +93,24 @@ def main():
         with open(path) as file:
             exec(compile(file.read(), path, "exec"), vars(script))
     face = sys.modules["utils.face_restoration_helper"]
-    detector = one_channel(RetinaFace("mobile0.25", device="cpu"), LEAST)
     face.img2tensor, face.imwrite = img2tensor, imwrite
-    face.init_detection_model = lambda *a, **k: detector
     # Made before the seed is set.
     parser = fill(ParseNet(in_size=512, out_size=512, parsing_ch=19))
     face.init_parsing_model = lambda *a, **k: parser
     script.build_diffbir_model = lambda *a, **k: model
+    return script, face
+
+
+def make(script, face, name):
+    height, width, least, command = CASES[name]
+    command = [*ALWAYS, *command]
+    detector = one_channel(RetinaFace("mobile0.25", device="cpu"), least)
+    face.init_detection_model = lambda *a, **k: detector
     tape, facts = Tape(), {}
 
     def within(source, target):
-        photo(HEIGHT, WIDTH).save(os.path.join(source, "photo.png"))
+        photo(height, width).save(os.path.join(source, "photo.png"))
+        os.mkdir(source + "_weights")
         tape.listen(detector, "detect_faces", None, lambda rows: tape.put("found", rows.astype(np.float32)))
         align = face.FaceRestoreHelper.align_warp_face
 
@@ -82,16 +121,19 @@ def main():
         paste = face.FaceRestoreHelper.paste_faces_to_input_image
 
         def pasting(self, upsample_img):
-            # Without the filled edges, 512 x 792.
-            width = -(-WIDTH * 2 * 512 // (HEIGHT * 2))
-            tape.put("background", upsample_img[:, :width].transpose(2, 0, 1)[None])
+            # Without the filled edges.
+            inner = -(-width * 512 // height)
+            rows, columns, _ = self.input_img.shape
+            laid = face.cv2.resize(upsample_img, (columns, rows), interpolation=face.cv2.INTER_LANCZOS4)
+            tape.put("background", laid[:, :inner].transpose(2, 0, 1)[None])
             return paste(self, upsample_img=upsample_img)
 
-        argv = ["inference_face.py", *COMMAND, "--input", source, "--output", target]
+        argv = ["inference_face.py", *command, "--input", source, "--output", target]
         with patched(
             (sys, "argv", argv),
             (face.FaceRestoreHelper, "align_warp_face", aligning),
             (face.FaceRestoreHelper, "paste_faces_to_input_image", pasting),
+            *small_realesrgan(source + "_weights"),
         ):
             script.main()
         found = [os.path.relpath(os.path.join(f, n), target) for f, _, names in os.walk(target) for n in names]
@@ -104,13 +146,19 @@ def main():
         in_folders(within)
     metadata = {
         "reference": COMMIT,
-        "photo": f"{HEIGHT}x{WIDTH}; {PHOTO}",
-        "command": "\x1f".join(COMMAND),
-        "least": str(LEAST),
+        "photo": f"{height}x{width}; {PHOTO}",
+        "command": "\x1f".join(command),
+        "least": str(least),
         **facts,
     }
-    write("unaligned_v1", together(tape.out), metadata)
-    print(f"unaligned_v1: {time.time() - since:.0f} s, {tape.out['found'][:, 4].tolist()}, {facts['files']}", flush=True)
+    write(name, together(tape.out), metadata)
+    print(f"{name}: {time.time() - since:.0f} s, {tape.out['found'][:, 4].tolist()}, {facts['files']}", flush=True)
+
+
+def main():
+    script, face = start_all(os.path.abspath(sys.argv[1]))
+    for name in sys.argv[2:] or CASES:
+        make(script, face, name)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ const POOL: usize = 24;
 type Place = (u64, u32);
 
 /// A Brownian motion over an interval of sigma, of `count` values.
+#[derive(Clone)]
 pub struct BrownianTree {
     source: Source,
     entropy: u64,

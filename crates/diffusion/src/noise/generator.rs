@@ -9,6 +9,7 @@ const SHIFT: usize = 397;
 const BLOCKS: usize = 128;
 
 /// The state after `torch.manual_seed`.
+#[derive(Clone)]
 pub struct TorchCpu {
     state: [u32; LENGTH],
     next: usize,

@@ -74,12 +74,15 @@ impl FromStr for Source {
 }
 
 /// The reference's noise for one image: fresh generators from its seed.
+#[derive(Clone)]
 pub struct TorchNoise {
     source: Source,
     cpu: TorchCpu,
     /// Draws the fields if the latent is on a GPU.
     cuda: Option<TorchCuda>,
     tree: Option<BrownianTree>,
+    /// Which image of how many it is whose noise is drawn at once.
+    among: (usize, usize),
 }
 
 impl TorchNoise {
@@ -89,7 +92,7 @@ impl TorchNoise {
             Source::TorchCpu => None,
             Source::TorchCuda(gpu) => Some(TorchCuda::new(gpu, seed)),
         };
-        Self { source, cpu: TorchCpu::new(seed), cuda, tree: None }
+        Self { source, cpu: TorchCpu::new(seed), cuda, tree: None, among: (0, 1) }
     }
 
     /// From a seed, after the CPU's generator gave `draws` times 32 bits to something else.
@@ -98,25 +101,45 @@ impl TorchNoise {
         noise.cpu.skip(draws);
         noise
     }
+
+    /// From now on what the `index`th of `count` images gets that are one batch: the numbers of all are drawn at once,
+    /// those of the others thrown away. Each image has a clone from before the batch; any of them goes on behind it.
+    pub fn among(mut self, index: usize, count: usize) -> Self {
+        self.among = (index, count);
+        self
+    }
+
+    /// Of what is drawn for all images that of this one.
+    fn own(&self, all: Vec<f32>) -> Vec<f32> {
+        let (index, images) = self.among;
+        if images == 1 {
+            return all;
+        }
+        let count = all.len() / images;
+        all[index * count..][..count].to_vec()
+    }
 }
 
 impl Noise for TorchNoise {
     fn normal(&mut self, count: usize) -> Vec<f32> {
-        match &mut self.cuda {
+        let count = count * self.among.1;
+        let all = match &mut self.cuda {
             Some(cuda) => cuda.normal(count),
             None => self.cpu.normal(count),
-        }
+        };
+        self.own(all)
     }
 
     fn start_interval(&mut self, count: usize, sigma_min: f32, sigma_max: f32) {
         // The entropy comes from the CPU wherever the latent is.
         let entropy = self.cpu.below(i64::MAX as u64);
         let (start, end) = (f64::from(sigma_min), f64::from(sigma_max));
-        self.tree = Some(BrownianTree::new(self.source, entropy, count, start, end));
+        self.tree = Some(BrownianTree::new(self.source, entropy, count * self.among.1, start, end));
     }
 
     fn interval(&mut self, sigma: f32, sigma_next: f32) -> Vec<f32> {
-        self.tree.as_mut().expect("started before it is asked").normalised(sigma, sigma_next)
+        let all = self.tree.as_mut().expect("started before it is asked").normalised(sigma, sigma_next);
+        self.own(all)
     }
 
     fn end_interval(&mut self) {
@@ -180,6 +203,26 @@ mod tests {
         stacked.start_interval(32, 0.5, 4.0);
         alone.start_interval(16, 0.5, 4.0);
         assert_eq!(stacked.interval(4.0, 0.5)[16..], alone.interval(4.0, 0.5));
+    }
+
+    #[test]
+    fn an_image_among_others_gets_its_share_of_what_is_drawn_for_all() {
+        for source in [Source::TorchCpu, Source::TorchCuda(Gpu::default())] {
+            let start = TorchNoise::new(source, 231);
+            let mut whole = start.clone();
+            let [first, second] = [60, 36].map(|count| whole.normal(count));
+            whole.start_interval(48, 0.5, 4.0);
+            let motion = whole.interval(4.0, 0.5);
+            for index in 0..3 {
+                let mut one = start.clone().among(index, 3);
+                assert_eq!(one.normal(20), first[index * 20..][..20]);
+                assert_eq!(one.normal(12), second[index * 12..][..12]);
+                one.start_interval(16, 0.5, 4.0);
+                assert_eq!(one.interval(4.0, 0.5), motion[index * 16..][..16]);
+                // All of them end where the batch does.
+                assert_eq!(one.among(0, 1).normal(8), whole.clone().normal(8));
+            }
+        }
     }
 
     #[test]

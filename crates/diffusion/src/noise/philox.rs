@@ -72,6 +72,7 @@ impl FromStr for Gpu {
 }
 
 /// The state after `torch.cuda.manual_seed`.
+#[derive(Clone)]
 pub struct TorchCuda {
     gpu: Gpu,
     seed: u64,
