@@ -6,6 +6,7 @@ use diffbir::catalog::{self, Set};
 use diffbir::config::{AutoencoderConfig, SamplingDefaults, Stage2Config};
 use diffbir::geometry::Geometry;
 use diffbir::model::Parts;
+use diffbir_diffusion::schedule::LAST_T;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_train::config::{self, AutoencoderSizes, Config, Stage1Training, Stage2Training};
 use diffbir_train::files::{Part, weights_of_run};
@@ -96,6 +97,17 @@ fn sampling(config: &Stage2Training) -> Result<SamplingDefaults> {
         _ => catalog::set("v2.1").map(Set::sampling),
     };
     let habits = begun_with.or_else(of_sizes).unwrap_or_default();
+    let habits = match config.one_step.timestep {
+        0 => habits,
+        // From where it was learned, and as it was: without guidance.
+        timestep => SamplingDefaults {
+            steps: 1,
+            fidelity: habits.fidelity.max(1.0 - timestep as f64 / LAST_T as f64),
+            cfg_scale: 1.0,
+            s_noise: 1.0,
+            ..habits
+        },
+    };
     if config.text.encoder.is_none() {
         return Ok(SamplingDefaults { prompt: String::new(), negative_prompt: String::new(), ..habits });
     }

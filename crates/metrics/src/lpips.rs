@@ -51,6 +51,12 @@ impl Backbone {
         }
     }
 
+    /// That of a file's features, by the size of their first kernel.
+    fn of(file: &Checkpoint) -> Self {
+        let first = file.entries().find(|(name, ..)| *name == "features.0.weight");
+        if first.is_some_and(|(_, shape, _)| shape.last() == Some(&11)) { Self::AlexNet } else { Self::Vgg16 }
+    }
+
     fn channels(self) -> [usize; 5] {
         match self {
             Self::AlexNet => [64, 192, 384, 256, 256],
@@ -112,19 +118,17 @@ impl Lpips {
         backbone: Backbone,
         device: &Device,
     ) -> Result<Self, MetricError> {
-        let mut file = Checkpoint::default();
-        for path in files {
-            let part = Checkpoint::open(path.as_ref())?;
-            if files.len() > 1 && part.contains("features.0.weight") {
-                file.insert("features", part.part("features"));
-            } else {
-                let features = file.part("features");
-                file = part;
-                file.insert("features", features);
-            }
-        }
-        let names: Vec<String> = files.iter().map(|path| path.as_ref().display().to_string()).collect();
-        let mut file = file.named(&names.join(" and "));
+        Self::built(read(files)?, backbone, device)
+    }
+
+    /// [`Lpips::open`] with the backbone that the files are of.
+    pub fn open_any<P: AsRef<Path>>(files: &[P], device: &Device) -> Result<Self, MetricError> {
+        let file = read(files)?;
+        let backbone = Backbone::of(&file);
+        Self::built(file, backbone, device)
+    }
+
+    fn built(mut file: Checkpoint, backbone: Backbone, device: &Device) -> Result<Self, MetricError> {
         let network = build_in(Precision::F32, &mut file, device, |params| Self::new(params, backbone))?;
         file.expect_all_used()?;
         Ok(network)
@@ -283,6 +287,23 @@ fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
 fn unit_length(x: Tensor<4>) -> Tensor<4> {
     let length = (x.clone().powi_scalar(2).sum_dim(3) + 1e-20).sqrt() + 1e-10;
     x / length
+}
+
+/// The tensors of one file or two.
+fn read<P: AsRef<Path>>(files: &[P]) -> Result<Checkpoint, MetricError> {
+    let mut file = Checkpoint::default();
+    for path in files {
+        let part = Checkpoint::open(path.as_ref())?;
+        if files.len() > 1 && part.contains("features.0.weight") {
+            file.insert("features", part.part("features"));
+        } else {
+            let features = file.part("features");
+            file = part;
+            file.insert("features", features);
+        }
+    }
+    let names: Vec<String> = files.iter().map(|path| path.as_ref().display().to_string()).collect();
+    Ok(file.named(&names.join(" and ")))
 }
 
 #[cfg(test)]

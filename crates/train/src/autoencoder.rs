@@ -6,7 +6,7 @@ use crate::data::{ExampleConfig, LoadConfig, Pictures};
 use crate::degrade::{Recipe, generator, normal};
 use crate::files::Part;
 use crate::held_out::HeldOut;
-use crate::losses::LossTerms;
+use crate::losses::{ADVERSARIAL, DISCRIMINATOR, LossTerms, judged, new_discriminator};
 use crate::optimizer::total;
 use crate::run::{Batch, Loss, Report, Run, TrainError, to_tensor};
 use burn::module::Module;
@@ -15,8 +15,6 @@ use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::kl::{KlAutoencoder, KlConfig};
 use diffbir_models::patch::PatchDiscriminator;
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::ops;
-use diffbir_nn::params::{RandomInit, build};
 use diffbir_nn::{Params, WeightError, recompute};
 use std::cell::RefCell;
 
@@ -27,9 +25,8 @@ struct Trainee {
     discriminator: Option<PatchDiscriminator>,
 }
 
-/// Their places in a checkpoint.
+/// Its place in a checkpoint.
 const AUTOENCODER: &str = "autoencoder";
-const DISCRIMINATOR: &str = "discriminator";
 
 /// Trains an autoencoder; measures what becomes of held-out pictures.
 pub fn train(
@@ -44,11 +41,11 @@ pub fn train(
     let pictures = Pictures::open(&config.data.folders, &config.data.open(), report)?;
     pictures.fill(config.run.batch)?;
     let held_out = HeldOut::open(&config.validation, downsampling, device, report)?;
-    let terms = LossTerms::open(&config.loss, config.run.accumulate, device)?;
     let (plain, device) = (device.clone(), device.clone().autodiff());
-    let judged = config.latent.discriminator > 0.0;
+    let terms = LossTerms::open(&config.loss, config.run.accumulate, &device)?;
+    let has_judge = config.latent.discriminator > 0.0;
     let run = Run::start(config, AutoencoderTraining::TRAINER, start, &device, |params| {
-        trainee(params, sizes, judged)
+        trainee(params, sizes, has_judge)
     })?
     .for_use(AUTOENCODER)
     .apart(DISCRIMINATOR, config.latent.discriminator_start);
@@ -85,10 +82,10 @@ pub fn train(
     Ok(())
 }
 
-fn trainee(params: &Params, sizes: &KlConfig, judged: bool) -> Result<Trainee, WeightError> {
+fn trainee(params: &Params, sizes: &KlConfig, has_judge: bool) -> Result<Trainee, WeightError> {
     Ok(Trainee {
         autoencoder: sizes.build(&params.at(AUTOENCODER))?,
-        discriminator: judged.then(|| PatchDiscriminator::new(&params.at(DISCRIMINATOR))).transpose()?,
+        discriminator: has_judge.then(|| PatchDiscriminator::new(&params.at(DISCRIMINATOR))).transpose()?,
     })
 }
 
@@ -98,9 +95,7 @@ fn start(config: &AutoencoderTraining) -> Result<Option<Checkpoint>, TrainError>
     let mut start = Checkpoint::default();
     start.insert(AUTOENCODER, Part::Autoencoder.open(init)?);
     if config.latent.discriminator > 0.0 {
-        let mut random = RandomInit { seed: config.run.seed };
-        let (network, keys) = build(&mut random, &Device::flex(), PatchDiscriminator::new)?;
-        start.insert(DISCRIMINATOR, Checkpoint::from_tensors(keys.tensors(&network)));
+        start.insert(DISCRIMINATOR, new_discriminator(config.run.seed)?);
     }
     Ok(Some(start.named(&init.display().to_string())))
 }
@@ -144,14 +139,9 @@ fn loss(
     let divergence = mean.square() + log_variance.clone().exp() - log_variance - 1.0;
     told.push(("kl", total(divergence) * (0.5 * weights.kl / values)));
     if let Some(discriminator) = network.discriminator.as_ref().filter(|_| batch.judged) {
-        // The picture's maker learns from a judge that stands still, and the judge from a picture that does.
-        let still = discriminator.clone().no_grad();
-        told.push(("adversarial", still.forward(output.clone()).mean() * -weights.discriminator));
-        let real = ops::relu(discriminator.forward(batch.truth.clone()) * -1.0 + 1.0).mean();
-        let made = ops::relu(discriminator.forward(output.detach()) + 1.0).mean();
-        told.push(("discriminator", (real + made) * 0.5));
+        told.extend(judged(discriminator, weights.discriminator, output, batch.truth.clone()));
     }
-    let rest = told.iter().filter(|(name, _)| ["kl", "adversarial", "discriminator"].contains(name));
+    let rest = told.iter().filter(|(name, _)| ["kl", ADVERSARIAL, DISCRIMINATOR].contains(name));
     let total = rest.fold(between, |sum, (_, term)| sum + term.clone());
     Loss { total, terms: told }
 }

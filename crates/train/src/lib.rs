@@ -11,6 +11,7 @@ pub mod folder;
 mod held_out;
 pub mod latents;
 pub mod losses;
+mod one_step;
 pub mod optimizer;
 pub mod parts;
 mod report;

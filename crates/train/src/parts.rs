@@ -13,15 +13,16 @@ use crate::run::{Report, TrainError, to_tensor};
 use crate::shown::{From, Shown};
 use crate::stage1;
 use crate::stage2::Objective;
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
 use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::clip::ClipText;
 use diffbir_models::stage1::{Stage1, Stage1Config};
-use diffbir_nn::WeightError;
+use diffbir_nn::{Products, WeightError};
 use diffbir_nn::checkpoint::Checkpoint;
-use diffbir_nn::params::build;
+use diffbir_nn::params::{build, build_to_train};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
@@ -50,10 +51,23 @@ pub(crate) fn autoencoder(
     trained: &Trained<AutoencoderSizes>,
     device: &Device,
 ) -> Result<Box<dyn Autoencoder>, WeightError> {
+    autoencoder_in(Products::F32, trained, device)
+}
+
+/// The same, multiplying in other numbers; its weights are constants where the device differentiates.
+pub(crate) fn autoencoder_in(
+    products: Products,
+    trained: &Trained<AutoencoderSizes>,
+    device: &Device,
+) -> Result<Box<dyn Autoencoder>, WeightError> {
     let mut file = autoencoder_file(trained)?;
     let network: Box<dyn Autoencoder> = match &trained.network.sizes {
-        AutoencoderSizes::Taef2(sizes) => Box::new(build(&mut file, device, |params| sizes.build(params))?.0),
-        AutoencoderSizes::Kl(sizes) => Box::new(build(&mut file, device, |params| sizes.build(params))?.0),
+        AutoencoderSizes::Taef2(sizes) => {
+            Box::new(build_to_train(products, &mut file, device, |params| sizes.build(params))?.0.no_grad())
+        }
+        AutoencoderSizes::Kl(sizes) => {
+            Box::new(build_to_train(products, &mut file, device, |params| sizes.build(params))?.0.no_grad())
+        }
     };
     file.expect_all_used()?;
     Ok(network)

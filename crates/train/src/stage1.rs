@@ -48,7 +48,7 @@ pub fn train(
     fits(sizes, &input(sizes, &degrade(&recipe, &blank, "blank")?, crop_px, crop_px), crop_px)?;
     let plain = device.clone();
     let device = device.clone().autodiff();
-    let loss = LossTerms::open(&config.loss, config.run.accumulate, &plain)?;
+    let loss = LossTerms::open(&config.loss, config.run.accumulate, &device)?;
     let examples = ExampleConfig {
         augment: config.data.augment,
         by_batch: config.degradation.by_batch,

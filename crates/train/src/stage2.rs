@@ -5,6 +5,7 @@ use crate::config::{Config, DiffusionConfig, PriorTraining, Stage2Training, Time
 use crate::degrade::generator;
 use crate::files::{self, Part};
 use crate::latents::{Drawing, LatentBatch, batch};
+use crate::one_step;
 use crate::optimizer::total;
 use crate::parts::{self, Cleaner, Encoder, Opened, Pairs, Sets, Texts};
 use crate::run::{Batch, Measured, Report, Run, TrainError};
@@ -15,6 +16,7 @@ use diffbir_models::controlnet::ControlNet;
 use diffbir_models::unet::{Control, Unet, UnetConfig};
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::params::build_to_train;
+use diffbir_nn::{Params, WeightError};
 use rand::Rng;
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -54,8 +56,17 @@ impl Objective {
         total(difference.square()) / count
     }
 
+    /// The clean latent that a prediction at noisy latents and their times says there is.
+    pub(crate) fn clean(&self, x: Tensor<4>, predicted: Tensor<4>, times: &[usize]) -> Tensor<4> {
+        let (signal, spread) = self.shares(times, &x.device());
+        match self.prediction {
+            Prediction::Eps => (x - predicted * spread) / signal,
+            Prediction::V => x * signal - predicted * spread,
+        }
+    }
+
     /// The condition of a batch, with its noise where it gets any.
-    fn condition(&self, batch: &LatentBatch) -> Tensor<4> {
+    pub(crate) fn condition(&self, batch: &LatentBatch) -> Tensor<4> {
         let condition = batch.condition.clone().expect("a control branch is trained on pairs");
         match &batch.augmentation {
             Some((noise, times)) => self.noised(condition, noise, times),
@@ -93,7 +104,7 @@ pub fn control_loss(
 }
 
 /// What a UNet with its branch says.
-fn steered(
+pub(crate) fn steered(
     (unet, control): (&Unet, &ControlNet),
     x: Tensor<4>,
     condition: Tensor<4>,
@@ -234,9 +245,11 @@ pub fn train_control(
             start.insert("unet", unet);
             start.insert("control", branch);
             let start = init.unwrap_or(start.named("UNet and branch"));
+            if config.one_step.timestep > 0 {
+                return one_step::train(&task, start, opened, report);
+            }
             let run = Run::start(config, "stage2", Some(start), &task.device, |params| {
-                let unet = sizes.build(&params.at("unet"))?;
-                Ok(Both { unet, control: ControlNet::new(&params.at("control"), sizes)? })
+                Both::new(params, sizes)
             })?;
             task.train(
                 run,
@@ -251,9 +264,16 @@ pub fn train_control(
 /// UNet and control branch as one network, so that both learn: for a model whose prior is too small to be steered
 /// while frozen.
 #[derive(Module, Debug)]
-struct Both {
-    unet: Unet,
-    control: ControlNet,
+pub(crate) struct Both {
+    pub(crate) unet: Unet,
+    pub(crate) control: ControlNet,
+}
+
+impl Both {
+    pub(crate) fn new(params: &Params, sizes: &UnetConfig) -> Result<Self, WeightError> {
+        let unet = sizes.build(&params.at("unet"))?;
+        Ok(Self { unet, control: ControlNet::new(&params.at("control"), sizes)? })
+    }
 }
 
 /// Share of the examples that a UNet that learns too sees without its branch: what guidance compares with.
@@ -263,13 +283,14 @@ const WITHOUT_CONTROL: f64 = 0.1;
 type Networks<N> = for<'n> fn(&'n N, Option<&'n Unet>) -> (&'n Unet, &'n ControlNet);
 
 /// What stage 2 is trained on and with.
-struct Task<'a> {
-    config: &'a Stage2Training,
-    objective: Objective,
-    texts: Texts,
-    encoder: Encoder<'a>,
-    plain: Device,
-    device: Device,
+pub(crate) struct Task<'a> {
+    pub(crate) config: &'a Stage2Training,
+    pub(crate) objective: Objective,
+    pub(crate) texts: Texts,
+    pub(crate) encoder: Encoder<'a>,
+    pub(crate) plain: Device,
+    /// It differentiates.
+    pub(crate) device: Device,
 }
 
 /// A batch, and whether the branch is present for each of its examples, `[b, 1, 1, 1]`.
@@ -284,6 +305,19 @@ impl Batch for Present {
 }
 
 impl Task<'_> {
+    /// How a batch is drawn.
+    pub(crate) fn drawing(&self) -> Drawing<'_> {
+        let config = self.config;
+        Drawing {
+            side: config.data.side_cells,
+            count: config.run.batch,
+            channels: config.network.sizes.latent_channels,
+            noise_aug_timestep: config.control.noise_aug_timestep,
+            timesteps: config.diffusion.timesteps,
+            text: &config.text,
+        }
+    }
+
     /// `without` is the share of examples that do without the branch; `frozen` are UNets for steps and for validations
     /// that do not learn; `networks` picks those that predict.
     fn train<N: Module + Sync>(
@@ -293,18 +327,11 @@ impl Task<'_> {
         (without, frozen, networks): (f64, Option<[&Unet; 2]>, Networks<N>),
         report: &mut dyn FnMut(Report),
     ) -> Result<(), TrainError> {
-        let (config, objective) = (self.config, &self.objective);
+        let objective = &self.objective;
         let pictures = opened.inventory();
         let sets = self.encoder.sets(opened, objective, run.batches(), report);
         let Sets { mut train, held_out, shown } = sets.inspect_err(|_| run.abandon())?;
-        let drawing = Drawing {
-            side: config.data.side_cells,
-            count: config.run.batch,
-            channels: config.network.sizes.latent_channels,
-            noise_aug_timestep: config.control.noise_aug_timestep,
-            timesteps: config.diffusion.timesteps,
-            text: &config.text,
-        };
+        let drawing = self.drawing();
         let report = RefCell::new(report);
         let tell = |told| (report.borrow_mut())(told);
         let loss = |(unet, control): (&Unet, &ControlNet), batch: &LatentBatch, present| {
@@ -316,7 +343,7 @@ impl Task<'_> {
             pictures,
             || {
                 position += 1;
-                let mut random = generator(config.run.seed, &position.to_string());
+                let mut random = generator(self.config.run.seed, &position.to_string());
                 let present = (without > 0.0).then(|| {
                     let count = drawing.count;
                     let present = (0..count).map(|_| f32::from(!random.random_bool(without))).collect();
@@ -382,7 +409,7 @@ fn is_narrower(a: &[usize], b: &[usize]) -> bool {
 }
 
 /// The loss on pictures that are not trained on, with the same crops, times and noise each time.
-fn validate(
+pub(crate) fn validate(
     Pairs { truths, conditions }: &Pairs,
     drawing: &Drawing,
     device: &Device,

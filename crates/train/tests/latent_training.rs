@@ -213,6 +213,68 @@ fn prior_and_branch_learn_and_go_on() {
     }
 }
 
+/// UNet and branch learn to do with one step, before a discriminator that is heard from the tenth on.
+#[test]
+fn one_step_is_learned_by_its_picture_and_goes_on() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let folder = folder.path();
+    let device = Device::flex();
+    let mut prior = prior(folder);
+    (prior.run.steps, prior.run.checkpoint_every, prior.validation.shown) = (10, 10, 0);
+    validations(|report| stage2::train_prior(&prior, &device, report)).unwrap();
+    let branch = stage2(folder, &prior);
+    validations(|report| stage2::train_control(&branch, &device, report)).unwrap();
+    let mut one = branch.clone();
+    one.run = RunConfig { output: folder.join("one"), steps: 30, log_every: 5, ..branch.run.clone() };
+    one.control.together_with = Some(branch.run.output.join("control.safetensors"));
+    one.loss = PictureLoss { l1: 1.0, ..PictureLoss::default() };
+    one.one_step =
+        OneStepConfig { timestep: 700, latent: 0.1, discriminator: 0.01, discriminator_start: 10 };
+    let train = |run: &Stage2Training| {
+        let (mut losses, mut terms) = (Vec::new(), Vec::new());
+        stage2::train_control(run, &device, &mut |report| match report {
+            Report::Validation { measured, .. } => losses.extend(measured.rank),
+            Report::Steps(steps) => {
+                terms.push(steps.terms.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+            }
+            _ => {}
+        })
+        .map(|()| (losses, terms))
+    };
+    let (losses, terms) = train(&one).unwrap();
+    assert!(losses[3] < losses[0] - 0.01, "{losses:?}");
+    assert_eq!(terms[1], ["picture", "latent"]);
+    assert_eq!(terms[2], ["picture", "latent", "adversarial", "discriminator"]);
+    // For use are those that restore, without the discriminator.
+    let weights = tensors(&one.run.output.join("stage2.safetensors"));
+    assert!(weights.keys().all(|name| name.starts_with("unet.") || name.starts_with("control.")));
+
+    let mut parts = one.clone();
+    parts.run.output = folder.join("parts");
+    let stopped = std::panic::catch_unwind(|| {
+        let _ = stage2::train_control(&parts, &Device::flex(), &mut |report| {
+            assert!(!matches!(report, Report::Validation { step: 20, .. }), "stop here");
+        });
+    });
+    assert!(stopped.is_err());
+    train(&parts).unwrap();
+    let state = |run: &Stage2Training| tensors(&run.run.output.join("checkpoints/0000030.safetensors"));
+    assert_eq!(state(&one), state(&parts));
+
+    for (change, field) in [
+        ((|run| run.control.together_with = None) as fn(&mut Stage2Training), "control.together_with"),
+        (|run| run.loss.l1 = 0.0, "loss"),
+        (|run| run.one_step.timestep = 1000, "one_step.timestep"),
+        (|run| run.one_step.timestep = 0, "one_step.timestep"),
+        (|run| run.one_step.discriminator = -1.0, "one_step.discriminator"),
+    ] {
+        let mut wrong = one.clone();
+        change(&mut wrong);
+        let error = train(&wrong).unwrap_err().to_string();
+        assert!(error.contains(field), "{error}");
+    }
+}
+
 #[test]
 fn denoisers_learn_in_bf16_as_in_f32_and_go_on() {
     let folder = tempfile::TempDir::new().unwrap();

@@ -157,10 +157,24 @@ pub struct PictureLoss {
     pub mse_log: f64,
     /// Mean absolute error.
     pub l1: f64,
-    /// LPIPS with VGG-16.
+    /// LPIPS, with VGG-16 or AlexNet, whichever the files are of.
     pub lpips: f64,
     /// Its weights, one file or two.
     pub lpips_files: Vec<PathBuf>,
+}
+
+/// How UNet and branch learn to give the picture in one step, judged by what the decoder makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OneStepConfig {
+    /// Steps begin with the condition's latent under the noise of a timestep up to this; 0 for the usual training.
+    pub timestep: usize,
+    /// Weight of the mean squared error of the latent, beside the terms between pictures.
+    pub latent: f64,
+    /// Of what a discriminator of patches says; 0 for none.
+    pub discriminator: f64,
+    /// The step from which it is heard.
+    pub discriminator_start: u64,
 }
 
 /// How an autoencoder's loss is made up, beside its terms between pictures.
@@ -445,7 +459,7 @@ impl PictureLoss {
         want(
             files,
             "loss.lpips_files",
-            "LPIPS with VGG-16 needs its weights: `diffbir models pull lpips-vgg`",
+            "LPIPS needs weights, best those of VGG-16: `diffbir models pull lpips-vgg`",
         )
     }
 }

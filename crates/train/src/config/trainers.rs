@@ -3,7 +3,7 @@
 use super::network::{AutoencoderSizes, Network};
 use super::sections::*;
 use super::{Config, ConfigError};
-use diffbir_diffusion::schedule::{Prediction, Terminal};
+use diffbir_diffusion::schedule::{LAST_T, Prediction, Terminal};
 use diffbir_models::kl::KlConfig;
 use diffbir_models::patch::PatchDiscriminator;
 use diffbir_models::stage1::Stage1Config;
@@ -101,6 +101,10 @@ pub struct Stage2Training {
     pub data: LatentData,
     /// To measure on.
     pub validation: LatentValidation,
+    /// How it learns to do with one step.
+    pub one_step: OneStepConfig,
+    /// What is made small between pictures then.
+    pub loss: PictureLoss,
     /// AdamW.
     pub optimizer: OptimizerConfig,
     /// Its rate.
@@ -191,10 +195,34 @@ impl Default for Stage2Training {
             text,
             data,
             validation,
+            one_step: OneStepConfig {
+                timestep: 0,
+                latent: 1.0,
+                discriminator: 0.0,
+                discriminator_start: 1000,
+            },
+            loss: PictureLoss::default(),
             optimizer,
             schedule,
             run,
         }
+    }
+}
+
+impl Stage2Training {
+    fn check_one_step(&self) -> Result<(), ConfigError> {
+        let OneStepConfig { timestep, latent, discriminator, .. } = self.one_step;
+        if timestep == 0 {
+            let unused = self.loss == PictureLoss::default();
+            return want(unused, "loss", "pictures are judged where one step is learned: give one_step.timestep");
+        }
+        want(timestep <= LAST_T, "one_step.timestep", "it must be from 0 to 999")?;
+        let together = self.control.together_with.is_some();
+        want(together, "control.together_with", "UNet and branch learn one step together: give a branch")?;
+        let weight = |weight: f64| weight >= 0.0 && weight.is_finite();
+        want(weight(latent), "one_step.latent", "it must not be negative")?;
+        want(weight(discriminator), "one_step.discriminator", "it must not be negative")?;
+        self.loss.check()
     }
 }
 
@@ -324,6 +352,7 @@ impl Config for Stage2Training {
         check_pool(self.control.pool, &self.run, "control.pool")?;
         want((1..=100).contains(&self.control.draws), "control.draws", "it must be from 1 to 100")?;
         let times = self.control.noise_aug_timestep <= 1000;
-        want(times, "control.noise_aug_timestep", "it must be from 0 to 1000")
+        want(times, "control.noise_aug_timestep", "it must be from 0 to 1000")?;
+        self.check_one_step()
     }
 }

@@ -1,0 +1,145 @@
+//! Stage 2 in one step: UNet and branch learn to go from the condition's latent, under the noise of any timestep, to a
+//! latent whose picture is judged beside the true one (as OSEDiff does for Stable Diffusion, arXiv 2406.08177).
+
+use crate::config::Stage2Training;
+use crate::degrade::generator;
+use crate::latents::LatentBatch;
+use crate::losses::{ADVERSARIAL, DISCRIMINATOR, LossTerms, judged, new_discriminator};
+use crate::optimizer::total;
+use crate::parts::{Opened, Sets, autoencoder_in};
+use crate::run::{Batch, Loss, Report, Run, TrainError};
+use crate::stage2::{Both, Task, steered, validate};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use diffbir_diffusion::schedule::LAST_T;
+use diffbir_models::autoencoder::Autoencoder;
+use diffbir_models::patch::PatchDiscriminator;
+use diffbir_nn::checkpoint::Checkpoint;
+use std::cell::RefCell;
+
+/// What learns.
+#[derive(Module, Debug)]
+struct Trainee {
+    networks: Both,
+    discriminator: Option<PatchDiscriminator>,
+}
+
+/// The place of UNet and branch in a checkpoint.
+const NETWORKS: &str = "networks";
+
+/// What judges a latent's picture, on one device.
+struct Judge {
+    decoder: Box<dyn Autoencoder>,
+    terms: LossTerms,
+}
+
+impl Judge {
+    fn open(config: &Stage2Training, device: &Device) -> Result<Self, TrainError> {
+        let products = config.run.precision.products();
+        Ok(Self {
+            decoder: autoencoder_in(products, &config.autoencoder, device)?,
+            terms: LossTerms::open(&config.loss, config.run.accumulate, device)?,
+        })
+    }
+}
+
+/// A batch, and whether the discriminator is heard.
+struct Judged(LatentBatch, bool);
+
+impl Batch for Judged {
+    fn tensors(&self) -> Vec<(&'static str, TensorData)> {
+        self.0.tensors()
+    }
+}
+
+/// Trains UNet and branch together, from `start`, which has both.
+pub(crate) fn train(
+    task: &Task,
+    start: Checkpoint,
+    opened: Opened,
+    report: &mut dyn FnMut(Report),
+) -> Result<(), TrainError> {
+    let config = task.config;
+    let (weights, sizes) = (config.one_step, &config.network.sizes);
+    let has_judge = weights.discriminator > 0.0;
+    let mut both = Checkpoint::default();
+    both.insert(NETWORKS, start);
+    if has_judge {
+        both.insert(DISCRIMINATOR, new_discriminator(config.run.seed)?);
+    }
+    let judge = Judge::open(config, &task.device)?;
+    let plain_judge = Judge::open(config, &task.plain)?;
+    let run = Run::start(config, "stage2", Some(both.named("UNet and branch")), &task.device, |params| {
+        let discriminator = || PatchDiscriminator::new(&params.at(DISCRIMINATOR));
+        Ok(Trainee {
+            networks: Both::new(&params.at(NETWORKS), sizes)?,
+            discriminator: has_judge.then(discriminator).transpose()?,
+        })
+    })?
+    .for_use(NETWORKS)
+    .apart(DISCRIMINATOR, weights.discriminator_start);
+    let pictures = opened.inventory();
+    let sets = task.encoder.sets(opened, &task.objective, run.batches(), report);
+    let Sets { mut train, held_out, .. } = sets.inspect_err(|_| run.abandon())?;
+    let drawing = task.drawing();
+    let report = RefCell::new(report);
+    let tell = |told| (report.borrow_mut())(told);
+    let mut position = run.batches();
+    run.train(
+        pictures,
+        || {
+            position += 1;
+            let random = generator(config.run.seed, &position.to_string());
+            let batch = train.next(&drawing, random, &task.device, &mut { tell })?;
+            Ok(Judged(batch, has_judge && (position - 1) / config.run.accumulate >= weights.discriminator_start))
+        },
+        |trainee, Judged(batch, heard)| {
+            let discriminator = trainee.discriminator.as_ref().filter(|_| *heard);
+            loss(task, &judge, &trainee.networks, discriminator, batch)
+        },
+        |trainee| {
+            Ok(validate(&held_out, &drawing, &task.plain, |batch| {
+                loss(task, &plain_judge, &trainee.networks, None, batch).total
+            }))
+        },
+        &mut { tell },
+    )?;
+    Ok(())
+}
+
+fn loss(
+    task: &Task,
+    judge: &Judge,
+    Both { unet, control }: &Both,
+    discriminator: Option<&PatchDiscriminator>,
+    batch: &LatentBatch,
+) -> Loss {
+    let (objective, weights) = (&task.objective, task.config.one_step);
+    let device = batch.truth.device();
+    // Timesteps were drawn from all there are.
+    let times: Vec<usize> =
+        batch.timesteps.iter().map(|&t| (t * weights.timestep).div_ceil(LAST_T).max(1)).collect();
+    let t: Vec<f32> = times.iter().map(|&t| t as f32).collect();
+    let t = Tensor::from_floats(t.as_slice(), &device);
+    let context = task.texts.context(&batch.prompts, &device);
+    let condition = objective.condition(batch);
+    let start = batch.condition.clone().expect("a branch is trained on pairs");
+    let x = objective.noised(start, &batch.noise, &times);
+    let predicted = steered((unet, control), x.clone(), condition, t, context, None);
+    let latent = objective.clean(x, predicted, &times);
+    let truth = judge.decoder.decode(batch.truth.clone());
+    let picture = judge.decoder.decode(latent.clone());
+    let Loss { total: between, terms: mut told } = judge.terms.of(picture.clone(), truth.clone());
+    if told.is_empty() {
+        told.push(("picture", between.clone()));
+    }
+    let far = latent - batch.truth.clone();
+    let count = far.shape().num_elements() as f64;
+    told.push(("latent", total(far.square()) * (weights.latent / count)));
+    if let Some(discriminator) = discriminator {
+        told.extend(judged(discriminator, weights.discriminator, picture, truth));
+    }
+    let rest = told.iter().filter(|(name, _)| ["latent", ADVERSARIAL, DISCRIMINATOR].contains(name));
+    let total = rest.fold(between, |sum, (_, term)| sum + term.clone());
+    Loss { total, terms: told }
+}
