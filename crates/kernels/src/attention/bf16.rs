@@ -1,5 +1,5 @@
-//! The forward pass with both products in bf16: queries, keys, values and probabilities are rounded, scores,
-//! sums and the softmax stay `f32`.
+//! The forward pass with both products in bf16: queries, keys, values and probabilities are rounded, scores
+//! and sums stay `f32`; exponentials are as exact as what is rounded need be.
 
 use super::{Attention, Task, pack_rows, scale};
 use crate::bf16;
