@@ -116,6 +116,7 @@ impl Weight<2> {
     }
 
     /// [`Weight::multiply`] and then [`ops::geglu`] as one operation, where there is one.
+    #[allow(clippy::result_large_err, reason = "what could not be done goes on as it came")]
     pub(crate) fn multiply_gated<const D: usize>(
         &self,
         x: Tensor<D>,
@@ -123,7 +124,7 @@ impl Weight<2> {
     ) -> Result<Tensor<D>, Tensor<D>> {
         match &self.packed {
             Some(Packed(weight)) if ops::fuses(&x.device()) => {
-                Ok(ops::gated_linear_packed(x, weight.clone(), bias))
+                Ok(told(&self.plain, ops::gated_linear_packed(x, weight.clone(), bias)))
             }
             _ => Err(x),
         }

@@ -21,7 +21,8 @@ const STRIP: usize = 512;
 const BLOCK: usize = 126;
 
 /// The linear map of `x[rows, in]` by `weight[2 · features, 1, 1, in]` and `bias[2 · features]`, and then the first half of
-/// each row times the GELU of the second: `[rows, features]`. To the last bit what [`crate::activation::geglu`] makes of the map's result.
+/// each row times the GELU of the second: `[rows, features]`. To the last bit what [`crate::activation::geglu`] makes of the
+/// map's result.
 pub fn gated_linear(x: &[f32], weight: &PackedWeight, bias: &[f32]) -> Vec<f32> {
     gated_linear_with(Isa::detect(), bf16::cells(), x, weight, bias)
 }
@@ -35,7 +36,10 @@ fn gated_linear_with(isa: Isa, pairs: Cells, x: &[f32], weight: &PackedWeight, b
     assert!(x.len().is_multiple_of(inputs) && bias.len() == outputs, "input and bias");
     let (rows, features) = (x.len() / inputs, outputs / 2);
     let cells = if weight.products() == Products::F32 { Cells::Single } else { pairs };
-    if !features.is_multiple_of(PANEL) || rows == 0 {
+    if rows == 0 {
+        return Vec::new();
+    }
+    if !features.is_multiple_of(PANEL) {
         // Halves that do not begin with a panel.
         let map = linear(rows, inputs, outputs).packed(isa, pairs, x, (weight, bias), After::default(), 0..1);
         return geglu_with(isa, &map, features);
@@ -160,11 +164,16 @@ mod tests {
     use crate::bf16::tests::kernels;
 
     #[test]
+    fn of_no_rows_it_makes_none() {
+        let weight = PackedWeight::new(&[1.0; 64 * 4], [64, 1, 1, 4], Products::Bf16);
+        assert!(gated_linear(&[], &weight, &[0.0; 64]).is_empty());
+    }
+
+    #[test]
     fn it_is_the_map_and_then_the_gate_to_the_last_bit() {
         let wave =
             |count: usize, step: f32| (0..count).map(|i| (i as f32 * step).sin()).collect::<Vec<f32>>();
-        for (rows, inputs, features) in [(1, 3, 32), (700, 40, 64), (130, 1100, 32), (5, 16, 33), (0, 4, 32)]
-        {
+        for (rows, inputs, features) in [(1, 3, 32), (700, 40, 64), (130, 1100, 32), (5, 16, 33)] {
             let (x, w) = (wave(rows * inputs, 0.7), wave(2 * features * inputs, 0.3));
             let bias = wave(2 * features, 1.1);
             let sizes = linear(rows, inputs, 2 * features);
