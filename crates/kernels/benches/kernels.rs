@@ -9,7 +9,7 @@
 use diffbir_kernels::Products;
 use diffbir_kernels::activation::{gelu, gelu_backward, prelu, prelu_backward};
 use diffbir_kernels::attention::{Attention, Heads};
-use diffbir_kernels::conv::{After, Conv2d, PackedWeight};
+use diffbir_kernels::conv::{After, Conv2d, PackedWeight, gated_linear};
 use diffbir_kernels::norm::GroupNorm;
 use std::hint::black_box;
 use std::sync::LazyLock;
@@ -226,6 +226,10 @@ fn linear_maps(options: &Options) {
         let [x, weight, bias, dy] = [rows * inputs, inputs * outputs, outputs, rows * outputs].map(noise);
         let name = |what: &str| format!("linear {what} {rows}x{inputs}->{outputs}");
         products(options, &c, name, flop, [&x, &weight, &bias, &dy]);
+        for (what, products) in [("gated packed", Products::F32), ("gated bf16", Products::Bf16)] {
+            let weight = PackedWeight::new(&weight, [outputs, 1, 1, inputs], products);
+            options.time(&name(what), flop, || drop(black_box(gated_linear(&x, &weight, &bias))));
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 const PIECE: usize = 1 << 15;
 
 #[inline(always)]
-fn phi<const FUSED: bool>(x: f32) -> f32 {
+pub(crate) fn phi<const FUSED: bool>(x: f32) -> f32 {
     mul_add::<FUSED>(erf::<FUSED>(x * FRAC_1_SQRT_2), 0.5, 0.5)
 }
 
@@ -73,8 +73,12 @@ for_each_isa! {
 
 /// `x[.., 2 · features]` to `[.., features]`: the first half of each row times the GELU of the second (arXiv 2002.05202).
 pub fn geglu(x: &[f32], features: usize) -> Vec<f32> {
+    geglu_with(Isa::detect(), x, features)
+}
+
+pub(crate) fn geglu_with(isa: Isa, x: &[f32], features: usize) -> Vec<f32> {
     assert!(features > 0 && x.len().is_multiple_of(2 * features), "rows of two halves");
-    let (piece, isa) = (PIECE.next_multiple_of(features), Isa::detect());
+    let piece = PIECE.next_multiple_of(features);
     let write = |y: &mut [MaybeUninit<f32>]| {
         let pieces = x.par_chunks(2 * piece).zip(y.par_chunks_mut(piece));
         pieces.for_each(|(x, y)| geglu_piece(isa, x, y, features));

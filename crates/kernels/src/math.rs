@@ -10,12 +10,13 @@ pub(crate) fn mul_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// Adding it leaves the nearest integer in the last bits of the sum.
+const ROUND: f32 = 12_582_912.0;
+
 /// `e^x` to two units in the last place for `x` up to 88; 0 below -87.3.
 #[inline(always)]
 pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     const LOWEST: f32 = -87.3;
-    /// Adding it leaves the nearest integer in the last bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
     let bounded = if x > LOWEST { x } else { LOWEST };
     let shifted = mul_add::<FUSED>(bounded, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
@@ -28,6 +29,25 @@ pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     let y = mul_add::<FUSED>(series, r * r, r + 1.0) * power;
     if x > LOWEST { y } else { 0.0 }
+}
+
+/// Of the polynomial for `2^r`, `r` from -1/2 to 1/2, the highest power first: of those that are exact at 0 the one whose
+/// largest relative error is the least.
+pub(crate) const EXP2: [f32; 4] = [5.500_894e-2, 2.422_11e-1, 6.932_829e-1, 1.0];
+
+/// `2^x` to 1.1e-4 of its value for `x` up to 127; 0 below -126.5. Enough for what is then rounded to bf16, which is to 2e-3.
+#[inline(always)]
+pub(crate) fn rough_exp2<const FUSED: bool>(x: f32) -> f32 {
+    const LOWEST: f32 = -127.0;
+    let bounded = if x > LOWEST { x } else { LOWEST };
+    let shifted = bounded + ROUND;
+    let r = bounded - (shifted - ROUND);
+    let mut series = EXP2[0];
+    for coefficient in &EXP2[1..] {
+        series = mul_add::<FUSED>(series, r, *coefficient);
+    }
+    // Of the lowest the exponent is that of 0.
+    series * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }
 
 /// `1 / (1 + e^-x)`.
@@ -114,61 +134,110 @@ pub(crate) struct Scores<'a> {
 }
 
 impl Scores<'_> {
-    /// Row `index`, scaled, biased and filled up with `-inf` to a multiple of 16.
+    /// Row `index`, biased and filled up with `-inf` to a multiple of 16, and what its values are still to be multiplied
+    /// by: with a bias they are scaled already.
     #[inline(always)]
-    fn row<const FUSED: bool>(&mut self, index: usize) -> &mut [f32] {
+    fn row<const FUSED: bool>(&mut self, index: usize) -> (&mut [f32], f32) {
         let row = &mut self.values[index * self.stride..][..self.keys.next_multiple_of(LANES)];
-        let scores = &mut row[..self.keys];
-        match self.bias {
-            Some((bias, stride)) => {
-                for (score, bias) in scores.iter_mut().zip(&bias[index * stride..][..self.keys]) {
-                    *score = mul_add::<FUSED>(*score, self.scale, *bias);
-                }
-            }
-            None => scores.iter_mut().for_each(|score| *score *= self.scale),
-        }
         row[self.keys..].fill(f32::NEG_INFINITY);
-        row
+        let Some((bias, stride)) = self.bias else { return (row, self.scale) };
+        for (score, bias) in row[..self.keys].iter_mut().zip(&bias[index * stride..][..self.keys]) {
+            *score = mul_add::<FUSED>(*score, self.scale, *bias);
+        }
+        (row, 1.0)
     }
 }
 
+/// All lanes as one, by halves.
 #[inline(always)]
-fn softmax_block<const FUSED: bool>(
+fn fold(lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
+    for i in 0..8 {
+        eight[i] = f(lanes[i], lanes[i + 8]);
+    }
+    for i in 0..4 {
+        four[i] = f(eight[i], eight[i + 4]);
+    }
+    f(f(four[0], four[2]), f(four[1], four[3]))
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// `ROUGH`: with [`rough_exp2`].
+#[inline(always)]
+fn softmax_block<const FUSED: bool, const ROUGH: bool>(
     mut scores: Scores<'_>,
     largest: &mut [f32],
     sums: &mut [f32],
     factors: &mut [f32],
 ) {
     for index in 0..largest.len() {
-        let row = scores.row::<FUSED>(index);
+        let (row, scale) = scores.row::<FUSED>(index);
         let mut most = [f32::NEG_INFINITY; LANES];
         for chunk in row.as_chunks::<LANES>().0 {
             for (most, &score) in most.iter_mut().zip(chunk) {
-                *most = if score > *most { score } else { *most };
+                *most = larger(score, *most);
             }
         }
         let before = largest[index];
-        let most = most.into_iter().fold(before, f32::max);
+        let most = larger(fold(most, larger) * scale, before);
         // A row that is masked whole has no largest score to subtract.
         let base = if most == f32::NEG_INFINITY { 0.0 } else { most };
         let mut sum = [0.0; LANES];
+        let unit = if ROUGH { std::f32::consts::LOG2_E } else { 1.0 };
+        let (scale, shift) = (scale * unit, -base * unit);
         for chunk in row.as_chunks_mut::<LANES>().0 {
             for (sum, score) in sum.iter_mut().zip(chunk) {
-                *score = exp::<FUSED>(*score - base);
+                let power = mul_add::<FUSED>(*score, scale, shift);
+                *score = if ROUGH { rough_exp2::<FUSED>(power) } else { exp::<FUSED>(power) };
                 *sum += *score;
             }
         }
-        let factor = exp::<FUSED>(before - base);
+        let factor = before - base;
+        let factor = if ROUGH { rough_exp2::<FUSED>(factor * unit) } else { exp::<FUSED>(factor) };
         largest[index] = most;
         factors[index] = factor;
-        sums[index] = sums[index] * factor + sum.iter().sum::<f32>();
+        sums[index] = sums[index] * factor + fold(sum, |a, b| a + b);
     }
+}
+
+#[inline(always)]
+fn exact_block<const FUSED: bool>(
+    scores: Scores<'_>,
+    largest: &mut [f32],
+    sums: &mut [f32],
+    factors: &mut [f32],
+) {
+    softmax_block::<FUSED, false>(scores, largest, sums, factors);
+}
+
+#[inline(always)]
+fn rough_block<const FUSED: bool>(
+    scores: Scores<'_>,
+    largest: &mut [f32],
+    sums: &mut [f32],
+    factors: &mut [f32],
+) {
+    softmax_block::<FUSED, true>(scores, largest, sums, factors);
 }
 
 for_each_isa! {
     /// One step of a softmax over blocks of keys. Scores become `exp(score - largest so far)`; `largest` and
     /// `sums`, one a row, are brought up to date, and `factors` is what earlier results are worth now.
-    pub(crate) fn softmax(scores: Scores<'_>, largest: &mut [f32], sums: &mut [f32], factors: &mut [f32]) = softmax_block
+    pub(crate) fn softmax(scores: Scores<'_>, largest: &mut [f32], sums: &mut [f32], factors: &mut [f32]) = exact_block
+}
+
+for_each_isa! {
+    /// The same with [`rough_exp2`].
+    pub(crate) fn rough_softmax(
+        scores: Scores<'_>,
+        largest: &mut [f32],
+        sums: &mut [f32],
+        factors: &mut [f32],
+    ) = rough_block
 }
 
 #[inline(always)]
@@ -181,10 +250,10 @@ fn gradient_block<const FUSED: bool>(
 ) {
     let (stride, keys, scale) = (scores.stride, scores.keys, scores.scale);
     for index in 0..logarithms.len() {
-        let row = scores.row::<FUSED>(index);
+        let (row, by) = scores.row::<FUSED>(index);
         let gradients = &mut gradients[index * stride..][..keys];
         for (score, gradient) in row[..keys].iter_mut().zip(&mut *gradients) {
-            *score = exp::<FUSED>(*score - logarithms[index]);
+            *score = exp::<FUSED>(mul_add::<FUSED>(*score, by, -logarithms[index]));
             *gradient = *score * (*gradient - inner[index]);
         }
         if let Some((bias, stride)) = &mut bias_gradient {
@@ -229,6 +298,20 @@ mod tests {
             }
         }
         assert!(erf::<true>(30.0) > 1.0 - 2e-7 && erf::<true>(-30.0) < -1.0 + 2e-7);
+    }
+
+    #[test]
+    fn the_rough_exponential_is_right_to_a_ten_thousandth() {
+        for step in 0..253_000 {
+            let x = step as f32 * 1e-3 - 126.4;
+            let want = f64::from(x).exp2();
+            for got in [rough_exp2::<true>(x), rough_exp2::<false>(x)] {
+                assert!((f64::from(got) - want).abs() <= 1.1e-4 * want, "{x}: {got} is not {want}");
+            }
+        }
+        for none in [f32::NEG_INFINITY, -1e30, -126.6] {
+            assert_eq!(rough_exp2::<true>(none), 0.0, "{none}");
+        }
     }
 
     #[test]

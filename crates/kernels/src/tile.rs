@@ -66,6 +66,8 @@ pub(crate) enum Onto {
     Bias(*const f32),
     /// What the output holds.
     Output,
+    /// The same, each row multiplied by one of the values from here on.
+    Scaled(*const f32),
 }
 
 /// What the cells of both sides hold.
@@ -262,6 +264,10 @@ unsafe fn store<V: Lanes, const WHOLE: bool, const M: usize, const W: usize>(
             Onto::Output => each!(|sum, m, w, count| {
                 *sum = load(t.c.add(m * t.c_row + w * V::LANES), count).add(*sum);
             }),
+            Onto::Scaled(factors) => each!(|sum, m, w, count| {
+                let before = load(t.c.add(m * t.c_row + w * V::LANES), count);
+                *sum = before.mul_add(V::splat(*factors.add(m)), *sum);
+            }),
         }
         if !t.then.rest.is_null() {
             each!(|sum, m, w, count| {
@@ -388,7 +394,7 @@ pub(crate) unsafe fn run(isa: Isa, t: &Tile, rows: usize, columns: usize) {
 ///
 /// # Safety
 /// The machine has `isa`, and AVX-512 bf16 for pairs on both sides. Every cell that the strides of `t` reach
-/// within `rows`, `columns`, `runs` and `len` lies in memory that may be read (`a`, `b`, bias) or written by
+/// within `rows`, `columns`, `runs` and `len` lies in memory that may be read (`a`, `b`, bias, factors) or written by
 /// this thread alone (`c`).
 pub(crate) unsafe fn run_cells(isa: Isa, cells: Cells, t: &Tile, rows: usize, columns: usize) {
     #[cfg(target_arch = "x86_64")]

@@ -525,6 +525,6 @@ impl FeedForward {
 
     /// Added to `rest`.
     fn forward_onto(&self, x: Tensor<3>, rest: Tensor<3>) -> Tensor<3> {
-        self.out.forward_onto(ops::geglu(self.proj.forward(x)), rest)
+        self.out.forward_onto(self.proj.forward_gated(x), rest)
     }
 }

@@ -245,6 +245,13 @@ impl Linear {
         self.weight.multiply(x, self.bias.as_ref().map(Param::val))
     }
 
+    /// [`Linear::forward`] and then [`ops::geglu`]: `[.., in]` to `[.., out / 2]`.
+    pub fn forward_gated<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.weight
+            .multiply_gated(x, self.bias.as_ref().map(Param::val))
+            .unwrap_or_else(|x| ops::geglu(self.forward(x)))
+    }
+
     /// [`Linear::forward`] added to `rest`.
     pub fn forward_onto<const D: usize>(&self, x: Tensor<D>, rest: Tensor<D>) -> Tensor<D> {
         let (x, rest) = match self.weight.multiply_onto(x, self.bias.as_ref().map(Param::val), rest) {

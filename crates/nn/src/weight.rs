@@ -115,6 +115,21 @@ impl Weight<2> {
         }
     }
 
+    /// [`Weight::multiply`] and then [`ops::geglu`] as one operation, where there is one.
+    #[allow(clippy::result_large_err, reason = "what could not be done goes on as it came")]
+    pub(crate) fn multiply_gated<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        bias: Option<Tensor<1>>,
+    ) -> Result<Tensor<D>, Tensor<D>> {
+        match &self.packed {
+            Some(Packed(weight)) if ops::fuses(&x.device()) => {
+                Ok(told(&self.plain, ops::gated_linear_packed(x, weight.clone(), bias)))
+            }
+            _ => Err(x),
+        }
+    }
+
     /// `[.., in]` to `[.., out]`.
     pub fn multiply<const D: usize>(&self, x: Tensor<D>, bias: Option<Tensor<1>>) -> Tensor<D> {
         let y = match &self.packed {

@@ -247,6 +247,26 @@ fn reflection_leaves_the_edge_out() {
 }
 
 #[test]
+fn a_gated_map_is_the_map_and_then_the_gate() {
+    use diffbir_nn::layers::Linear;
+    use diffbir_nn::params::{Precision, RandomInit, build_in};
+    let device = Device::flex();
+    let x = Tensor::<3>::from_data(wave([2, 9, 16], 0.3).into_data(), &device);
+    for (precision, outputs) in
+        [(Precision::F32, 128), (Precision::F32, 48), (Precision::Bf16, 128), (Precision::Bf16, 48)]
+    {
+        let linear = build_in(precision, &mut RandomInit { seed: 1 }, &device, |params| {
+            Linear::new(params, 16, outputs)
+        })
+        .unwrap();
+        let gated = linear.forward_gated(x.clone());
+        assert_eq!(gated.dims(), [2, 9, outputs / 2]);
+        let apart = ops::geglu(linear.forward(x.clone()));
+        assert_eq!(gated.into_data(), apart.into_data(), "{precision:?} {outputs}");
+    }
+}
+
+#[test]
 fn weights_in_sixteen_bits_serve_activations_in_thirty_two() {
     use diffbir_nn::layers::{Conv2dConfig, GroupNorm, Linear};
     use diffbir_nn::params::{Precision, RandomInit, build_in};

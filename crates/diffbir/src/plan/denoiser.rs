@@ -113,8 +113,8 @@ fn transformer(held: &mut Ledger, x: &mut (usize, bool)) {
     held.turn(size, size);
     held.need(2 * size);
     held.turn(size, size);
-    held.need(9 * size);
-    held.need(12 * size);
+    // What the perceptron has inside, which is half of what is multiplied.
+    held.need(5 * size);
     held.turn(size, size);
     held.turn(size, size);
     held.free(if kept { 0 } else { size });

@@ -6,7 +6,7 @@ use crate::bf16;
 use crate::math::{self, Scores};
 use crate::share::{Shared, zeros};
 use crate::simd::Isa;
-use crate::tile::{Cells, even_parts};
+use crate::tile::{Cells, Onto, even_parts};
 use rayon::prelude::*;
 
 /// Queries and keys of a block; keys a multiple of 32.
@@ -137,6 +137,8 @@ impl Given<'_> {
         let [mut scores, mut gradients] = [(); 2].map(|()| vec![0.0; QUERIES * stride]);
         let mut rooms: [Vec<f32>; 8] = Default::default();
         let [plain, k_room, left_q, left_dy, right_q, right_dy, turned, left] = &mut rooms;
+        // What is not the first part is added to the others.
+        let onto = |part: usize| if part == 0 { Onto::Nothing } else { Onto::Output };
         for (key, count) in even_parts(keys, KEYS) {
             self.pack((k, k_row), (key, count), plain, &mut packed_k);
             self.pack((v, v_row), (key, count), plain, &mut packed_v);
@@ -170,11 +172,11 @@ impl Given<'_> {
                     let (dk, dv) = (dk.at(at(keys, key)), dv.at(at(keys, key)));
                     let (q, dy) = (self.right(q, width, right_q), self.right(dy, width, right_dy));
                     let probabilities = self.turned(block(&scores), count, turned);
-                    times_rows(isa, cells, probabilities, dy, width, dv, row, query == 0);
+                    times_rows(isa, cells, probabilities, dy, width, dv, row, onto(query));
                     let slopes = self.turned(block(&gradients), count, turned);
-                    times_rows(isa, cells, slopes, q, width, dk, row, query == 0);
+                    times_rows(isa, cells, slopes, q, width, dk, row, onto(query));
                     let slopes = self.left(block(&gradients), count, left);
-                    times_rows(isa, cells, slopes, k, width, dq.at(at(queries, query)), row, key == 0);
+                    times_rows(isa, cells, slopes, k, width, dq.at(at(queries, query)), row, onto(key));
                 }
             }
         }

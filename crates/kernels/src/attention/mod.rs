@@ -196,14 +196,10 @@ impl Task<'_> {
                     let factors = &mut factors[..rows];
                     math::softmax(isa, block_scores, &mut largest[span.clone()], &mut sums[span], factors);
                     let y = y.add(query * y_row);
-                    if key > 0 {
-                        for (row, &factor) in factors.iter().enumerate() {
-                            scale(y.add(row * y_row), width, factor);
-                        }
-                    }
                     let v = Block { data: &self.v[key * self.rows[2]..], row: self.rows[2], count };
                     let left = Left { data: scores, row: block, k: 1, rows };
-                    times_rows(isa, Cells::Single, left, v, width, y, y_row, key == 0);
+                    let onto = if key == 0 { Onto::Nothing } else { Onto::Scaled(factors.as_ptr()) };
+                    times_rows(isa, Cells::Single, left, v, width, y, y_row, onto);
                 }
             }
         }
@@ -292,7 +288,7 @@ struct Block<'a> {
     count: usize,
 }
 
-/// `y[left.rows, width] (+)= left · right`; what `y` holds is not read if this is the `first` part.
+/// `y[left.rows, width] = left · right`, added to what `onto` says.
 ///
 /// # Safety
 /// The machine has `isa` and `cells`; the slices hold what the sizes say, and `y` may be written.
@@ -305,7 +301,7 @@ unsafe fn times_rows(
     width: usize,
     y: *mut f32,
     y_row: usize,
-    first: bool,
+    onto: Onto,
 ) {
     for (m, rows) in even_parts(left.rows, cells.max_rows(isa)) {
         for start in (0..width).step_by(isa.max_columns()) {
@@ -323,7 +319,10 @@ unsafe fn times_rows(
                     len: right.count,
                     c: y.add(m * y_row + start),
                     c_row: y_row,
-                    onto: if first { Onto::Nothing } else { Onto::Output },
+                    onto: match onto {
+                        Onto::Scaled(factors) => Onto::Scaled(factors.add(m)),
+                        onto => onto,
+                    },
                     then: Then::NOTHING,
                 };
                 tile::run_cells(isa, cells, &tile, rows, isa.max_columns().min(width - start));

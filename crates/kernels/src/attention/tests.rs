@@ -390,3 +390,47 @@ fn windows_attend_as_their_tokens_moved_together() {
         }
     }
 }
+
+#[test]
+fn rounded_probabilities_are_those_of_the_portable_path() {
+    let (rows, stride) = (14, 96);
+    let all = rough(2 * rows * stride, 0.37);
+    let mut bias = rough(rows * stride, 0.11);
+    bias.iter_mut().step_by(5).for_each(|bias| *bias = f32::NEG_INFINITY);
+    // A row that is masked whole.
+    bias[stride..2 * stride].fill(f32::NEG_INFINITY);
+    for (keys, biased) in [(1, false), (15, true), (33, false), (64, true), (77, true), (96, false)] {
+        let run = |isa: Isa, cells: Cells| {
+            let (mut largest, mut sums) = (vec![f32::NEG_INFINITY; rows], vec![0.0; rows]);
+            let (mut factors, mut out) = (vec![0.0; rows], vec![0.0; rows * bf16::left_cells(cells, stride)]);
+            // The second block's scores are larger.
+            for (block, scores) in all.chunks_exact(rows * stride).enumerate() {
+                let mut values: Vec<f32> = scores.iter().map(|score| score * (20.0 + block as f32)).collect();
+                let bias = biased.then_some((bias.as_slice(), stride));
+                let scores = super::Scores { values: &mut values, stride, keys, scale: 0.3, bias };
+                let state = (largest.as_mut_slice(), sums.as_mut_slice(), factors.as_mut_slice());
+                super::bf16::probabilities(isa, cells, scores, state, &mut out);
+            }
+            let halves =
+                |cell: &f32| [cell.to_bits() << 16, cell.to_bits() & 0xffff_0000].map(f32::from_bits);
+            let probabilities: Vec<f32> =
+                if cells == Cells::Widened { out } else { out.iter().flat_map(halves).collect() };
+            let rows = probabilities.chunks_exact(stride);
+            let used: Vec<f32> = rows.flat_map(|row| row[..keys.next_multiple_of(2)].to_vec()).collect();
+            (used, sums, largest, factors)
+        };
+        let near = |got: &[f32], want: &[f32], error: f32| {
+            got.len() == want.len()
+                && got.iter().zip(want).all(|(a, b)| a == b || (a - b).abs() <= error * b.abs())
+        };
+        let want = run(Isa::Portable, Cells::Widened);
+        assert!(want.0.iter().any(|p| *p > 0.5) && want.1[0] > 0.0, "{keys}");
+        for (isa, cells) in kernels() {
+            let got = run(isa, cells);
+            assert!(near(&got.0, &want.0, 1.0 / 128.0), "{isa:?} {cells:?} {keys}");
+            assert!(near(&got.1, &want.1, 1e-5) && near(&got.2, &want.2, 1e-6), "{isa:?} {cells:?} {keys}");
+            assert!(near(&got.3, &want.3, 1e-5), "{isa:?} {cells:?} {keys}");
+            assert!(!biased || got.1[1] == 0.0, "{isa:?} {cells:?} {keys}");
+        }
+    }
+}

@@ -1,9 +1,10 @@
 //! Attention inside the square windows of a grid of tokens (Swin Transformer, arXiv 2103.14030), forward: tokens are
 //! read where they lie, for all heads at once, and what they find is written there.
 
+use super::bf16::probabilities;
 use super::{Attention, Heads, Task};
 use crate::bf16;
-use crate::math::{self, Scores, for_each_isa};
+use crate::math::{Scores, for_each_isa};
 use crate::pack::Right;
 use crate::products::Products;
 use crate::share::{Shared, filled};
@@ -261,10 +262,8 @@ impl Given<'_> {
                 };
                 let mut largest = [f32::NEG_INFINITY; 16];
                 let sums = &mut scratch.sums[head * tokens + first..][..rows];
-                math::softmax(isa, scores, &mut largest[..rows], sums, &mut factors[..rows]);
-                // Behind an odd number of tokens the softmax leaves a zero.
-                let all = &mut scratch.probabilities[..rows * probability];
-                bf16::round_pixels(isa, cells, &scratch.scores[..rows * stride], stride, all);
+                let state = (&mut largest[..rows], sums, &mut factors[..rows]);
+                probabilities(isa, cells, scores, state, &mut scratch.probabilities);
                 for start in (0..width).step_by(columns) {
                     let tile = Tile {
                         a: scratch.probabilities.as_ptr(),

@@ -22,7 +22,7 @@ const NARROW: usize = 170;
 
 /// Summed cells of one pass over a tile: the packed weight of a pass stays in the first two caches.
 /// Longer sums are made of parts, which is also kinder to their last bits.
-const PASS: usize = 512;
+pub(super) const PASS: usize = 512;
 
 /// A convolution of `[batch, height, width, channels]` to `out` pixels of `columns` channels.
 pub(super) struct Direct {

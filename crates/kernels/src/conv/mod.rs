@@ -9,6 +9,7 @@ mod direct;
 mod doubled;
 #[cfg(test)]
 mod doubled_tests;
+mod gated;
 mod gradient;
 mod packed;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod paired;
 mod tests;
 
 pub use after::{After, Rectifier};
+pub use gated::gated_linear;
 pub use packed::PackedWeight;
 
 use crate::bf16;

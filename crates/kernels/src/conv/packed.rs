@@ -9,7 +9,7 @@ use crate::simd::Isa;
 use rayon::prelude::*;
 
 /// Output channels of a panel: the columns of the widest tile.
-const PANEL: usize = 32;
+pub(super) const PANEL: usize = 32;
 
 /// The weight of a convolution in the order in which the forward pass reads it, so that a call need not
 /// pack it anew. It takes the memory of the plain weight, and products in `f32` give its results to the last bit;

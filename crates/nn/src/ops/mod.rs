@@ -261,6 +261,17 @@ pub(crate) fn linear_packed<const D: usize>(
     conv2d_packed(x.reshape([1, 1, rows, in_features]), weight, bias, 1, (0, 0), following).reshape(shape)
 }
 
+/// [`linear_packed`] and then [`geglu`] as one operation, where [`fuses`].
+pub(crate) fn gated_linear_packed<const D: usize>(
+    x: Tensor<D>,
+    weight: Arc<PackedWeight>,
+    bias: Option<Tensor<1>>,
+) -> Tensor<D> {
+    let bias = bias.unwrap_or_else(|| Tensor::zeros([weight.shape()[0]], &x.device()));
+    let y = <Dispatch as RowKernels>::gated_linear(x.into_dispatch(), bias.into_dispatch(), weight);
+    Tensor::from_dispatch(y)
+}
+
 /// Scaled dot-product attention over heads: `q[batch, heads, n, d]`, `k` and `v` `[batch, heads, m, d]`. On other
 /// devices than the CPU, products are those of the tensors.
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, products: Products) -> Tensor<4> {

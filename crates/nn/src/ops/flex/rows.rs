@@ -11,8 +11,10 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::{FlexTensor, Layout};
 use diffbir_kernels::attention::WindowAttention;
+use diffbir_kernels::conv::{PackedWeight, gated_linear};
 use diffbir_kernels::norm::{GroupNorm, scale_and_shift};
 use diffbir_kernels::{activation, channels, layer_norm, layer_norm_backward};
+use std::sync::Arc;
 
 /// Operations on rows of channels. Only the layer norm and the sum have gradients.
 #[backend_extension(Flex, Autodiff)]
@@ -44,6 +46,13 @@ pub trait RowKernels: Backend {
 
     /// The first half of the last dimension times the GELU of the second.
     fn own_geglu(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The linear map of `[.., in]` with a weight that was packed before, and then [`RowKernels::own_geglu`].
+    fn gated_linear(
+        x: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        weight: Arc<PackedWeight>,
+    ) -> FloatTensor<Self>;
 
     /// Attention in windows of `parts[batch, rows, columns, 3 · features]`; `mask` is read if `masked`.
     fn attend_in_windows(
@@ -128,6 +137,11 @@ impl RowKernels for Flex {
     fn own_geglu(x: FlexTensor) -> FlexTensor {
         let width = width(&x) / 2;
         tensor(with_slice(&x, |x| activation::geglu(x, width)), of_width(&x, width))
+    }
+
+    fn gated_linear(x: FlexTensor, bias: FlexTensor, weight: Arc<PackedWeight>) -> FlexTensor {
+        let y = with_slice(&x, |x| with_slice(&bias, |bias| gated_linear(x, &weight, bias)));
+        tensor(y, of_width(&x, weight.shape()[0] / 2))
     }
 
     fn attend_in_windows(
@@ -263,6 +277,10 @@ impl<B: Backend + RowKernels, C: CheckpointStrategy> RowKernels for Autodiff<B, 
     }
 
     fn own_geglu(_: FloatTensor<Self>) -> FloatTensor<Self> {
+        unreachable!("{WITHOUT_GRADIENTS}")
+    }
+
+    fn gated_linear(_: FloatTensor<Self>, _: FloatTensor<Self>, _: Arc<PackedWeight>) -> FloatTensor<Self> {
         unreachable!("{WITHOUT_GRADIENTS}")
     }
 
