@@ -3,6 +3,11 @@
 //! All three are products over tiles of registers (`tile.rs`) that read the picture where it lies;
 //! nothing is unfolded. An output element is one sum in a fixed order, whatever its place in the picture,
 //! the batch around it and the number of threads.
+//!
+//! Where gradients are followed, in [`Conv2d::forward_to_train`] and both gradients, a convolution of 3 x 3 in f32 goes by
+//! Winograd's algorithm if that takes less time (`winograd/`). A result then depends on its place in the picture, in its
+//! last bits, and still on neither batch nor threads. [`Conv2d::forward`] and packed weights, with which pictures are
+//! restored, never do so.
 
 mod after;
 mod direct;

@@ -1,14 +1,12 @@
 //! The gradient of the weight: `G^T [sum over tiles of (B^T d B) * (A dy A^T)] G`.
 
-use super::{PLANES, Pictures, Planes, Scratch, pictures, seen};
+use super::{PLANES, Pictures, Planes, SCRATCH, Scratch, pictures, seen, transform};
 use crate::conv::Conv2d;
 use crate::share::{Shared, filled};
 use crate::simd::Isa;
 use crate::tile::{self, Onto, Then, Tile, even_parts};
 use rayon::prelude::*;
 use std::ops::Range;
-
-use super::transform;
 
 /// Tiles that are summed in one pass over a tile of registers.
 const PASS: usize = 64;
@@ -38,7 +36,7 @@ pub(in crate::conv) fn weight(c: &Conv2d, isa: Isa, x: &[f32], dy: &[f32]) -> Ve
     }
     let plane = outputs * inputs;
     let add = |sums: Shared| {
-        (0..parts.len() * blocks).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
+        (0..parts.len() * blocks).into_par_iter().for_each(|task| {
             let (part, block) = (task / blocks, task % blocks);
             let (ins, outs) = (ins[block % ins.len()].clone(), outs[block / ins.len()].clone());
             let (first, count) = parts[part];
@@ -46,7 +44,9 @@ pub(in crate::conv) fn weight(c: &Conv2d, isa: Isa, x: &[f32], dy: &[f32]) -> Ve
                 let tiles = first + start..first + start + count;
                 let onto = if start > 0 { Onto::Output } else { Onto::Nothing };
                 let at = part * PLANES * plane;
-                add_pass(isa, (from, x, &ins), (to, dy, &outs), tiles, scratch, onto, (sums, at));
+                SCRATCH.with_borrow_mut(|scratch| {
+                    add_pass(isa, (from, x, &ins), (to, dy, &outs), tiles, scratch, onto, (sums, at));
+                });
             }
         });
     };

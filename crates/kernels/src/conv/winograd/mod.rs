@@ -22,6 +22,7 @@ use crate::share::{Shared, filled};
 use crate::simd::Isa;
 use crate::tile::{self, Onto, Then, Tile, even_parts};
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::ops::Range;
 use transform::{PLANES, SIDE};
 
@@ -30,6 +31,9 @@ const LINE: usize = 16;
 
 /// Tiles of one task of the convolution: what it makes of them stays in the second cache.
 const STRIP: usize = 56;
+
+/// Tiles of one task at least, if there are as many.
+const LEAST: usize = 28;
 
 /// Summed channels of one pass over a tile of registers.
 const PASS: usize = 256;
@@ -76,6 +80,11 @@ impl Pictures {
             inside.then(|| ((image * self.height + y) * self.width + x) * self.channels)
         })
     }
+}
+
+thread_local! {
+    /// Kept from call to call: fresh memory would cost as much as the sums that are written there.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// Memory of a thread.
@@ -189,16 +198,21 @@ fn run(
     assert_eq!(x.len(), pictures.len(), "input");
     assert_eq!(weight.size(), [outputs, PLANES * pictures.channels], "weight");
     let to = Pictures { channels: outputs, ..pictures };
-    let tasks = 4 * rayon::current_num_threads();
-    let strips: Vec<_> = even_parts(pictures.tiles(), STRIP).collect();
+    let (threads, tiles) = (rayon::current_num_threads(), pictures.tiles());
+    // As many as give all threads the same; then groups of channels, if strips are few.
+    let strips = tiles.div_ceil(STRIP).next_multiple_of(threads.min(tiles.div_ceil(LEAST)).max(1));
+    let strips: Vec<_> = even_parts(tiles, tiles.div_ceil(strips.max(1)).max(1)).collect();
     let panels = outputs.div_ceil(isa.max_columns());
-    let groups = tasks.div_ceil(strips.len().max(1)).min(panels);
+    let groups = (2 * threads).div_ceil(strips.len().max(1)).min(panels);
     let write = |output: Shared| {
-        (0..strips.len() * groups).into_par_iter().for_each_init(Scratch::default, |scratch, task| {
+        (0..strips.len() * groups).into_par_iter().for_each(|task| {
             let ((first, count), group) = (strips[task / groups], task % groups);
             let columns = |group: usize| outputs.min(group * panels / groups * isa.max_columns());
             let columns = columns(group)..columns(group + 1);
-            strip(isa, pictures, x, weight, bias, first..first + count, columns, scratch, (to, output));
+            let tiles = first..first + count;
+            SCRATCH.with_borrow_mut(|scratch| {
+                strip(isa, pictures, x, weight, bias, tiles, columns, scratch, (to, output));
+            });
         });
     };
     // SAFETY: strips cover all tiles, tiles all pixels, and groups all channels.
