@@ -81,15 +81,15 @@ fn spread(
     planes: &mut Planes,
     zeros: &mut Vec<f32>,
 ) -> *const f32 {
+    assert!(dy.len() == pictures.len() && tiles.end <= pictures.tiles(), "pictures");
+    assert!(channels.end <= pictures.channels, "channels");
     zeros.resize(zeros.len().max(channels.len()), 0.0);
     let to = planes.room(tiles.len(), channels.len());
     let mut from = tiles.map(|tile| {
-        pictures.pixels::<2, 4>(tile, 0).map(|at| match at {
-            Some(at) => dy[at + channels.start..].as_ptr(),
-            None => zeros.as_ptr(),
-        })
+        let at = |at: usize| dy.as_ptr().wrapping_add(at + channels.start);
+        pictures.pixels::<_, 2, 4>(tile, 0, zeros.as_ptr(), at)
     });
-    // SAFETY: pixels lie within the pictures, and there are as many zeros as channels; the planes have room.
+    // SAFETY: pixels and channels lie within the pictures, and there are as many zeros as channels; the planes have room.
     unsafe { transform::gradient(isa, &mut from, channels.len(), to, planes.row, planes.stride) };
     to
 }

@@ -69,16 +69,31 @@ impl Pictures {
         [index / (high * wide), index / wide % high * 2, index % wide * 2]
     }
 
-    /// Where in the pictures the pixels of a tile of `N` begin, the first one `before` pixels before the tile's in each
-    /// direction; `None` outside of the picture.
+    /// What `at` makes of where in the pictures the pixels of a tile of `SIDE x SIDE` begin, the first of which is `before`
+    /// pixels before the tile's in each direction; `outside` of the picture.
     #[inline(always)]
-    fn pixels<const SIDE: usize, const N: usize>(&self, index: usize, before: usize) -> [Option<usize>; N] {
+    fn pixels<P: Copy, const SIDE: usize, const N: usize>(
+        &self,
+        index: usize,
+        before: usize,
+        outside: P,
+        at: impl Fn(usize) -> P,
+    ) -> [P; N] {
         let [image, row, col] = self.tile(index);
-        std::array::from_fn(|i| {
-            let (y, x) = ((row + i / SIDE).wrapping_sub(before), (col + i % SIDE).wrapping_sub(before));
-            let inside = y < self.height && x < self.width;
-            inside.then(|| ((image * self.height + y) * self.width + x) * self.channels)
-        })
+        let mut pixels = [outside; N];
+        for (y, pixels) in pixels.chunks_exact_mut(SIDE).enumerate() {
+            let y = (row + y).wrapping_sub(before);
+            if y < self.height {
+                let line = (image * self.height + y) * self.width;
+                for (x, pixel) in pixels.iter_mut().enumerate() {
+                    let x = (col + x).wrapping_sub(before);
+                    if x < self.width {
+                        *pixel = at((line + x) * self.channels);
+                    }
+                }
+            }
+        }
+        pixels
     }
 }
 
@@ -137,12 +152,10 @@ fn seen(
     zeros.resize(zeros.len().max(channels.len()), 0.0);
     let to = planes.room(tiles.len(), channels.len());
     let mut from = tiles.map(|tile| {
-        pictures.pixels::<SIDE, PLANES>(tile, 1).map(|at| match at {
-            Some(at) => x[at + channels.start..].as_ptr(),
-            None => zeros.as_ptr(),
-        })
+        let at = |at: usize| x.as_ptr().wrapping_add(at + channels.start);
+        pictures.pixels::<_, SIDE, PLANES>(tile, 1, zeros.as_ptr(), at)
     });
-    // SAFETY: pixels lie within the pictures, and there are as many zeros as channels; the planes have room.
+    // SAFETY: pixels and channels lie within the pictures, and there are as many zeros as channels; the planes have room.
     unsafe { transform::input(isa, &mut from, channels.len(), to, planes.row, planes.stride) };
     to
 }
@@ -269,11 +282,9 @@ fn strip(
     }
     let bias = bias.map_or(std::ptr::null(), |bias| bias[columns.clone()].as_ptr());
     let mut pixels = tiles.map(|tile| {
-        to.pixels::<2, 4>(tile, 0).map(|at| match at {
-            // SAFETY: the pixel lies within the pictures.
-            Some(at) => unsafe { output.at(at + columns.start) },
-            None => std::ptr::null_mut(),
-        })
+        // SAFETY: the pixel lies within the pictures.
+        let at = |at: usize| unsafe { output.at(at + columns.start) };
+        to.pixels::<_, 2, 4>(tile, 0, std::ptr::null_mut(), at)
     });
     // SAFETY: pixels lie within the output, no other task has these channels of these tiles, and the bias is sliced.
     unsafe { transform::output(isa, &mut pixels, columns.len(), bias, c, sums.row, sums.stride) };
