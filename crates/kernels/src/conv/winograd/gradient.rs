@@ -11,14 +11,17 @@ use std::ops::Range;
 /// Tiles that are summed in one pass over a tile of registers.
 const PASS: usize = 64;
 
-/// Channels of input and output that a task sums at once, in vectors of 16.
-const BLOCK: usize = 4;
+/// Most channels of input and of output that a task sums at once, in vectors of 16.
+const BLOCK: usize = 8;
 
-/// Sums are made of at most so many parts by as many tasks.
-const TASKS: usize = 16;
+/// Sums are made of at most so many parts, each with all of the planes.
+const PARTS: usize = 16;
+
+/// Elements of one plane of all parts together at most, if there are several: they take 64 MiB then.
+const PLANE: usize = 1 << 20;
 
 /// Tiles of a part at least.
-const LEAST: usize = 2 * PASS;
+const LEAST: usize = 4 * PASS;
 
 /// `dw[out, 3, 3, in]` of a convolution that wins. Each element is summed over parts of the tiles that follow from the
 /// sizes alone, and then over these in their order.
@@ -27,14 +30,19 @@ pub(in crate::conv) fn weight(c: &Conv2d, isa: Isa, x: &[f32], dy: &[f32]) -> Ve
     let (from, to) = (pictures(c, inputs), pictures(c, outputs));
     assert_eq!(x.len(), from.len(), "input");
     assert_eq!(dy.len(), to.len(), "gradient of the output");
-    let (ins, outs) = (blocks(inputs), blocks(outputs));
-    let blocks = ins.len() * outs.len();
-    let most = TASKS.div_ceil(blocks).min(from.tiles() / LEAST).max(1);
-    let parts: Vec<_> = even_parts(from.tiles(), from.tiles().div_ceil(most).max(1)).collect();
+    let tiles = from.tiles();
+    // Not of the threads: it says how sums are put together.
+    let most = PARTS.min(tiles / LEAST).min(PLANE / (outputs * inputs).max(1)).max(1);
+    let parts: Vec<_> = even_parts(tiles, tiles.div_ceil(most).max(1)).collect();
     if parts.is_empty() {
         return vec![0.0; outputs * 9 * inputs];
     }
-    let plane = outputs * inputs;
+    // Blocks, which are summed apart in any case, are smaller if threads would stand idle.
+    let tasks = 2 * rayon::current_num_threads() - 1;
+    let cut = |most: usize| [blocks(inputs, most), blocks(outputs, most)];
+    let enough = |most: &usize| parts.len() * cut(*most).iter().map(Vec::len).product::<usize>() >= tasks;
+    let [ins, outs] = cut([BLOCK, BLOCK / 2].into_iter().find(enough).unwrap_or(BLOCK / 4));
+    let (blocks, plane) = (ins.len() * outs.len(), outputs * inputs);
     let add = |sums: Shared| {
         (0..parts.len() * blocks).into_par_iter().for_each(|task| {
             let (part, block) = (task / blocks, task % blocks);
@@ -66,8 +74,8 @@ pub(in crate::conv) fn weight(c: &Conv2d, isa: Isa, x: &[f32], dy: &[f32]) -> Ve
 }
 
 /// Channels in blocks of whole vectors.
-fn blocks(channels: usize) -> Vec<Range<usize>> {
-    let vectors = even_parts(channels.div_ceil(16), BLOCK);
+fn blocks(channels: usize, most: usize) -> Vec<Range<usize>> {
+    let vectors = even_parts(channels.div_ceil(16), most);
     vectors.map(|(first, count)| 16 * first..channels.min(16 * (first + count))).collect()
 }
 

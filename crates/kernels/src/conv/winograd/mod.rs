@@ -30,19 +30,31 @@ use transform::{PLANES, SIDE};
 const LINE: usize = 16;
 
 /// Tiles of one task of the convolution: what it makes of them stays in the second cache.
-const STRIP: usize = 56;
+const STRIP: usize = 28;
 
 /// Tiles of one task at least, if there are as many.
-const LEAST: usize = 28;
+const LEAST: usize = 14;
 
 /// Summed channels of one pass over a tile of registers.
 const PASS: usize = 256;
 
-/// Whether it takes less time than the definition.
+/// Fewest channels: with 16 it takes 1.2 times the time, with 32 it takes .6 to .7.
+const CHANNELS: usize = 32;
+
+/// Pairs of channels for each tile of an image at most: beyond, the transform of the kernels outweighs what is won. At 1280
+/// channels 16 x 16 pixels still win (.9 and .75 of the time, forward and weight), 8 x 8 lose (2.5 and 1.4 times).
+const PAIRS: usize = 1 << 15;
+
+/// Whether it takes less time than the definition: measured on Zen 4 with one thread (`cargo bench -p diffbir-kernels`). It
+/// does not depend on the batch, nor may it.
 pub(super) fn wins(c: &Conv2d) -> bool {
     let usual = [c.kernel, c.stride, c.pad_before, c.pad_after] == [3, 1, 1, 1];
     let fits = usual && !c.doubled && c.products == Products::F32;
-    fits && c.in_channels.min(c.out_channels) >= 32 && c.height.min(c.width) > 1
+    let tiles = pictures(&Conv2d { batch: 1, ..*c }, 0).tiles();
+    // Edges of odd pictures are tiles of which a half is for nothing.
+    let products = 3 * 16 * tiles <= 2 * 9 * c.height * c.width;
+    let channels = c.in_channels.min(c.out_channels) >= CHANNELS;
+    fits && products && channels && c.in_channels * c.out_channels <= PAIRS * tiles
 }
 
 /// Pictures, and their tiles one after the other.
