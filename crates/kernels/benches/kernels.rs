@@ -152,8 +152,10 @@ fn convolutions(options: &Options) {
     }
 }
 
-/// Ways to use a weight: forward with the plain one, with the packed one in f32 and in bf16, the gradients in both.
-const WAYS: [&str; 7] = ["forward", "packed", "bf16", "input", "weight", "input in bf16", "weight in bf16"];
+/// Ways to use a weight: forward with the plain one, with the packed one in f32 and in bf16, the gradients in both, and
+/// forward where it is trained.
+const WAYS: [&str; 8] =
+    ["forward", "packed", "bf16", "input", "weight", "input in bf16", "weight in bf16", "trained forward"];
 
 /// Times all ways, with input, weight, bias and a gradient of the output.
 fn products(
@@ -192,6 +194,7 @@ fn products(
     options.time(&name(WAYS[4]), flop, || drop(black_box(c.backward_weight(x, dy))));
     options.time(&name(WAYS[5]), flop, || drop(black_box(rounding.backward_input(dy, weight))));
     options.time(&name(WAYS[6]), flop, || drop(black_box(rounding.backward_weight(x, dy))));
+    options.time(&name(WAYS[7]), flop, || drop(black_box(c.forward_to_train(x, weight, bias))));
 }
 
 /// (rows, features in, features out).

@@ -82,6 +82,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store_first(self, to: *mut f32, count: usize);
     /// `self + other`.
     unsafe fn add(self, other: Self) -> Self;
+    /// `self - other`.
+    unsafe fn sub(self, other: Self) -> Self;
     /// `self · factor + addend`, rounded once where the machine can.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// The lanes of `other` where those of `self` are below 0, else those of `self`.
@@ -134,6 +136,12 @@ mod x86 {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: as the trait.
             unsafe { _mm512_add_ps(self, other) }
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm512_sub_ps(self, other) }
         }
 
         #[inline(always)]
@@ -212,6 +220,12 @@ mod x86 {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: as the trait.
             unsafe { _mm256_add_ps(self, other) }
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { _mm256_sub_ps(self, other) }
         }
 
         #[inline(always)]
@@ -303,6 +317,12 @@ mod neon {
         }
 
         #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            // SAFETY: as the trait.
+            unsafe { Pair(vsubq_f32(self.0, other.0), vsubq_f32(self.1, other.1)) }
+        }
+
+        #[inline(always)]
         unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
             // SAFETY: as the trait.
             unsafe { Pair(vfmaq_f32(addend.0, self.0, factor.0), vfmaq_f32(addend.1, self.1, factor.1)) }
@@ -384,6 +404,11 @@ impl Lanes for Array8 {
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         Array8(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Array8(std::array::from_fn(|i| self.0[i] - other.0[i]))
     }
 
     #[inline(always)]

@@ -22,9 +22,14 @@ fn close<const D: usize>(name: &str, got: Tensor<D>, want: Tensor<D>) {
 
 #[test]
 fn convolution_and_its_gradients_are_burns() {
-    for (stride, padding) in [(1, (1, 1)), (2, (1, 1)), (2, (0, 1))] {
-        let [x, w] = [wave([2, 10, 12, 3], 0.3), wave([5, 3, 3, 3], 0.7)].map(Tensor::require_grad);
-        let b = wave([5], 1.1).require_grad();
+    // Many channels go by another algorithm.
+    let few = [3, 5];
+    for (stride, padding, [inputs, outputs]) in
+        [(1, (1, 1), few), (2, (1, 1), few), (2, (0, 1), few), (1, (1, 1), [64, 48])]
+    {
+        let [x, w] =
+            [wave([2, 9, 12, inputs], 0.3), wave([outputs, 3, 3, inputs], 0.7)].map(Tensor::require_grad);
+        let b = wave([outputs], 1.1).require_grad();
         let options = ConvOptions::new_with_padding([stride; 2], [padding; 2], [1, 1], 1);
         let ours = ops::conv2d(x.clone(), w.clone(), Some(b.clone()), stride, padding, Products::F32);
         let theirs = burn_conv2d(
@@ -41,6 +46,22 @@ fn convolution_and_its_gradients_are_burns() {
         close("weight", w.grad(&ours).unwrap(), w.grad(&theirs).unwrap());
         close("bias", b.grad(&ours).unwrap(), b.grad(&theirs).unwrap());
     }
+}
+
+/// Validation and pictures that are restored do not know of the algorithm that training takes.
+#[test]
+fn a_convolution_without_gradients_is_that_of_a_plain_device() {
+    let (x, w) = (wave([1, 8, 10, 64], 0.3), wave([64, 3, 3, 64], 0.7));
+    let forward = |x: &Tensor<4>, w: &Tensor<4>| {
+        let y = ops::conv2d(x.clone(), w.clone(), None, 1, (1, 1), Products::F32);
+        y.into_data().into_vec::<f32>().unwrap()
+    };
+    let plain = forward(&x.clone().inner(), &w.clone().inner());
+    assert!(forward(&x, &w) == plain);
+    let trained = forward(&x, &w.require_grad());
+    assert!(trained != plain);
+    let far = trained.iter().zip(&plain).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(far < 1e-4, "{far}");
 }
 
 #[test]

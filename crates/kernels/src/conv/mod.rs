@@ -3,6 +3,11 @@
 //! All three are products over tiles of registers (`tile.rs`) that read the picture where it lies;
 //! nothing is unfolded. An output element is one sum in a fixed order, whatever its place in the picture,
 //! the batch around it and the number of threads.
+//!
+//! Where gradients are followed, in [`Conv2d::forward_to_train`] and both gradients, a convolution of 3 x 3 in f32 goes by
+//! Winograd's algorithm if that takes less time (`winograd/`). A result then depends on its place in the picture, in its
+//! last bits, and still on neither batch nor threads. [`Conv2d::forward`] and packed weights, with which pictures are
+//! restored, never do so.
 
 mod after;
 mod direct;
@@ -17,6 +22,7 @@ mod packed_tests;
 mod paired;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 pub use after::{After, Rectifier};
 pub use gated::gated_linear;
@@ -83,6 +89,15 @@ impl Conv2d {
         let shape = [self.out_channels, self.kernel, self.kernel, self.in_channels];
         let pack = if self.doubled { PackedWeight::doubled } else { PackedWeight::new };
         self.forward_packed(x, &pack(weight, shape, self.products), bias, After::default())
+    }
+
+    /// [`Conv2d::forward`] where gradients are asked for later: up to rounding the same, by Winograd's algorithm where that
+    /// takes less time. A result then depends, in its last bits, on the place of the pixel in its picture.
+    pub fn forward_to_train(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+        if winograd::wins(self) {
+            return winograd::forward(self, Isa::detect(), x, weight, bias);
+        }
+        self.forward(x, weight, bias)
     }
 
     /// In f32.
@@ -211,6 +226,9 @@ impl Conv2d {
     /// `cells` says how they are multiplied.
     fn backward_input_with(&self, isa: Isa, cells: Cells, dy: &[f32], weight: &[f32]) -> Vec<f32> {
         assert_eq!(weight.len(), self.out_channels * self.depth(), "weight");
+        if cells == Cells::Single && winograd::wins(self) {
+            return winograd::backward_input(self, isa, dy, weight);
+        }
         // With the weight of so many taps.
         let run = |direct: Direct, weight: Right, taps: usize, output: Shared| {
             if cells == Cells::Single {
@@ -289,6 +307,9 @@ impl Conv2d {
     }
 
     fn backward_weight_with(&self, isa: Isa, cells: Cells, x: &[f32], dy: &[f32]) -> Vec<f32> {
+        if cells == Cells::Single && winograd::wins(self) {
+            return winograd::weight(self, isa, x, dy);
+        }
         if self.doubled {
             let of_four = gradient::weight(&doubled::adjoint(self), isa, cells, dy, x);
             return doubled::weight_gradient(self, &of_four);

@@ -37,7 +37,15 @@ pub trait Kernels: Backend {
         sizes: Conv2d,
     ) -> FloatTensor<Self>;
 
-    /// The same, of which only `rows` are computed, with a weight that was packed before, which has no gradient; `rest` is
+    /// The same, up to rounding, where its gradients are asked for later.
+    fn convolution_to_train(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        sizes: Conv2d,
+    ) -> FloatTensor<Self>;
+
+    /// [`Kernels::convolution`], of which only `rows` are computed, with a weight that was packed before, which has no gradient; `rest` is
     /// added if it has as many elements as the output, then comes the rectifier.
     fn convolution_packed(
         x: FloatTensor<Self>,
@@ -99,6 +107,19 @@ fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
 impl Kernels for Flex {
     fn convolution(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, sizes: Conv2d) -> FlexTensor {
         let y = with_slice(&x, |x| with_slice(&weight, |w| with_slice(&bias, |b| sizes.forward(x, w, b))));
+        let (height, width) = sizes.out_size();
+        tensor(y, [sizes.batch, height, width, sizes.out_channels])
+    }
+
+    fn convolution_to_train(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        sizes: Conv2d,
+    ) -> FlexTensor {
+        let y = with_slice(&x, |x| {
+            with_slice(&weight, |w| with_slice(&bias, |b| sizes.forward_to_train(x, w, b)))
+        });
         let (height, width) = sizes.out_size();
         tensor(y, [sizes.batch, height, width, sizes.out_channels])
     }
@@ -223,7 +244,7 @@ impl<B: Backend + Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         let (x, weight, bias) = (x.into_primitive(), weight.into_primitive(), bias.into_primitive());
         match Conv2dBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let y = B::convolution(x.clone(), weight.clone(), bias, sizes);
+                let y = B::convolution_to_train(x.clone(), weight.clone(), bias, sizes);
                 prep.finish((x, weight, sizes), y)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::convolution(x, weight, bias, sizes)),
@@ -246,6 +267,15 @@ impl<B: Backend + Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
             }
             OpsKind::UnTracked(prep) => prep.finish(B::group_norm(x, weight, bias, sizes)),
         }
+    }
+
+    fn convolution_to_train(
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: FloatTensor<Self>,
+        _: Conv2d,
+    ) -> FloatTensor<Self> {
+        unreachable!("{FIRST_ORDER}")
     }
 
     fn convolution_packed(
