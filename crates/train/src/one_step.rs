@@ -91,7 +91,10 @@ pub(crate) fn train(
             position += 1;
             let random = generator(config.run.seed, &position.to_string());
             let batch = train.next(&drawing, random, &task.device, &mut { tell })?;
-            Ok(Judged(batch, has_judge && (position - 1) / config.run.accumulate >= weights.discriminator_start))
+            Ok(Judged(
+                batch,
+                has_judge && (position - 1) / config.run.accumulate >= weights.discriminator_start,
+            ))
         },
         |trainee, Judged(batch, heard)| {
             let discriminator = trainee.discriminator.as_ref().filter(|_| *heard);

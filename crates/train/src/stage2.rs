@@ -248,9 +248,8 @@ pub fn train_control(
             if config.one_step.timestep > 0 {
                 return one_step::train(&task, start, opened, report);
             }
-            let run = Run::start(config, "stage2", Some(start), &task.device, |params| {
-                Both::new(params, sizes)
-            })?;
+            let run =
+                Run::start(config, "stage2", Some(start), &task.device, |params| Both::new(params, sizes))?;
             task.train(
                 run,
                 opened,

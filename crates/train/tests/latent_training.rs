@@ -228,8 +228,7 @@ fn one_step_is_learned_by_its_picture_and_goes_on() {
     one.run = RunConfig { output: folder.join("one"), steps: 30, log_every: 5, ..branch.run.clone() };
     one.control.together_with = Some(branch.run.output.join("control.safetensors"));
     one.loss = PictureLoss { l1: 1.0, ..PictureLoss::default() };
-    one.one_step =
-        OneStepConfig { timestep: 700, latent: 0.1, discriminator: 0.01, discriminator_start: 10 };
+    one.one_step = OneStepConfig { timestep: 700, latent: 0.1, discriminator: 0.01, discriminator_start: 10 };
     let train = |run: &Stage2Training| {
         let (mut losses, mut terms) = (Vec::new(), Vec::new());
         stage2::train_control(run, &device, &mut |report| match report {

@@ -402,7 +402,8 @@ fn rounded_probabilities_are_those_of_the_portable_path() {
     for (keys, biased) in [(1, false), (15, true), (33, false), (64, true), (77, true), (96, false)] {
         let run = |isa: Isa, cells: Cells| {
             let (mut largest, mut sums) = (vec![f32::NEG_INFINITY; rows], vec![0.0; rows]);
-            let (mut factors, mut out) = (vec![0.0; rows], vec![0.0; rows * crate::bf16::left_cells(cells, stride)]);
+            let (mut factors, mut out) =
+                (vec![0.0; rows], vec![0.0; rows * crate::bf16::left_cells(cells, stride)]);
             // The second block's scores are larger.
             for (block, scores) in all.chunks_exact(rows * stride).enumerate() {
                 let mut values: Vec<f32> = scores.iter().map(|score| score * (20.0 + block as f32)).collect();

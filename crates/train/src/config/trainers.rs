@@ -214,7 +214,11 @@ impl Stage2Training {
         let OneStepConfig { timestep, latent, discriminator, .. } = self.one_step;
         if timestep == 0 {
             let unused = self.loss == PictureLoss::default();
-            return want(unused, "loss", "pictures are judged where one step is learned: give one_step.timestep");
+            return want(
+                unused,
+                "loss",
+                "pictures are judged where one step is learned: give one_step.timestep",
+            );
         }
         want(timestep <= LAST_T, "one_step.timestep", "it must be from 0 to 999")?;
         let together = self.control.together_with.is_some();
