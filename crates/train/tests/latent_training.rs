@@ -144,6 +144,7 @@ fn stage2(folder: &Path, prior: &PriorTraining) -> Stage2Training {
         optimizer: prior.optimizer,
         schedule: prior.schedule,
         run: RunConfig { output: folder.join("control"), ..prior.run.clone() },
+        ..start
     }
 }
 
