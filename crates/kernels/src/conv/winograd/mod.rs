@@ -137,7 +137,7 @@ impl Planes {
     /// Room for so many, the start of which is returned: that of a line.
     fn room(&mut self, tiles: usize, channels: usize) -> *mut f32 {
         self.row = (channels.div_ceil(LINE) | 1) * LINE;
-        self.stride = (tiles * self.row / LINE | 1) * LINE;
+        self.stride = ((tiles * self.row / LINE) | 1) * LINE;
         let length = PLANES * self.stride + LINE;
         if self.memory.len() < length {
             self.memory = vec![0.0; length];
