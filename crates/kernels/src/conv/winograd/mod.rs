@@ -4,8 +4,8 @@
 //! `y = A^T [(G g G^T) * (B^T d B)] A`, element by element: sums of tiles of 4 x 4 pixels, then one product of matrices for
 //! each of their 16 elements, then sums of what these give. Tiles begin at the first pixel of each image, so that a
 //! result depends on the place of a pixel in its picture, in its last bits: as even or odd rows and columns are made of other
-//! sums. It depends neither on the batch nor on the number of threads. All factors are 1 or a half; errors are
-//! about two times those of the definition.
+//! sums. It depends neither on the batch nor on the number of threads. All factors are 1 or a half; the largest errors, of sizes
+//! like those of the tests, are .3 to 1.3 times those of the definition in f32.
 
 mod gradient;
 #[cfg(test)]

@@ -76,7 +76,7 @@ fn error(got: &[f32], want: &[f64]) -> f64 {
     got.iter().zip(want).map(|(got, want)| (f64::from(*got) - want).abs()).fold(0.0, f64::max) / size
 }
 
-/// 2 millionths of the size of a result are about two times what the definition in f32 is off.
+/// 2 millionths of the size of a result: the definition in f32 is off by 1 to 3 of them with 32 to 320 channels.
 #[test]
 fn results_equal_the_definition() {
     for c in cases() {
