@@ -32,6 +32,9 @@ struct Check<'a> {
 const STAGE1: f64 = 5e-5;
 const CONDITION: f64 = 2e-4;
 const SAMPLED: f64 = 2e-4;
+/// Share of the values of a picture that may be rounded to the next level. What is decoded is right to 2e-5 of the largest
+/// value, which is up to .005 levels: of a thousand values up to five lie nearer than that to where rounding changes.
+const ROUNDED: f64 = 0.002;
 
 impl Watch for Check<'_> {
     fn progress(&mut self, _: Progress) -> ControlFlow<()> {
@@ -124,7 +127,7 @@ fn check_photo(
             planes(&Raster::from_u8(picture.width_px, picture.height_px, 3, &samples))
         });
         let bytes: Vec<f32> = bytes.map(|value| (value * 255.0).round()).collect();
-        golden.compare_levels(&at("final"), &bytes);
+        golden.compare_levels_but(&at("final"), &bytes, ROUNDED);
         done += count;
         (watch.items, watch.decoded) = (Vec::new(), Vec::new());
         watch.batch = format!("@{}", watch.batch.trim_start_matches('@').parse().unwrap_or(0) + 1);
