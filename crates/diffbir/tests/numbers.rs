@@ -1,12 +1,13 @@
 //! All networks, small, on burn's operations in f32 and in half floats: they go through, and give what our kernels
 //! give. On the processor always; on a graphics card, Vulkan or Metal, by
 //!
-//! `cargo test --release --workspace --features gpu --test numbers -- --ignored --nocapture on_a_graphics_card`
+//! `cargo test --release --workspace --features gpu --test numbers -- --ignored --nocapture --test-threads 1 on_a_graphics_card`
 //!
-//! and on a Vulkan driver that computes on the processor, such as the one that Debian's Chromium brings along, by
+//! and on a Vulkan driver that computes on the processor, Mesa's lavapipe from 26.2 on, by
 //!
-//! `VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json cargo test --release --workspace --features gpu --test numbers -- --ignored --nocapture on_vulkan_in_software`
+//! `cargo test --release --workspace --features gpu --test numbers -- --ignored --nocapture --test-threads 1 on_vulkan_in_software`
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use diffbir::device::DeviceChoice;
 use diffbir_models::autoencoder::Autoencoder;
@@ -20,7 +21,7 @@ use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::taef2::Taef2Config;
 use diffbir_models::unet::UnetConfig;
-use diffbir_nn::params::{Init, RandomInit, Source, build_in};
+use diffbir_nn::params::{Init, RandomInit, Source, build_in, build_to_train};
 use diffbir_nn::{Params, Precision, Products, WeightError, ops};
 
 /// Values in -1..1, the same on every device.
@@ -80,41 +81,54 @@ fn compare<N, const D: usize>(
     });
 }
 
-#[test]
-fn on_the_processor() {
-    all(&Device::flex());
-}
-
-#[test]
-#[ignore = "needs a graphics card, and a build with --features gpu"]
-fn on_a_graphics_card() {
+/// A graphics card that starts.
+fn card() -> Device {
     let choice = if cfg!(target_os = "macos") { DeviceChoice::Metal(0) } else { DeviceChoice::Vulkan(0) };
-    all(&choice.open().expect("a graphics card").device);
+    choice.open().expect("a graphics card").device
 }
 
-#[test]
 #[cfg(feature = "cuda")]
-#[ignore = "needs an NVIDIA card"]
-fn on_cuda() {
+fn cuda() -> Device {
     let opened = DeviceChoice::Cuda(0).open().expect("a device");
     assert!(opened.name.starts_with("cuda"), "CUDA does not start");
-    all(&opened.device);
+    opened.device
 }
 
-#[test]
-#[cfg(feature = "gpu")]
-#[ignore = "needs a Vulkan driver that computes on the processor"]
-fn on_vulkan_in_software() {
-    all(&Device::vulkan(burn::tensor::DeviceKind::Cpu));
+/// Each part of the suite on each kind of device, so that they can be run one by one.
+macro_rules! parts {
+    ($($part:ident)*) => {$(
+        mod $part {
+            use super::*;
+
+            #[test]
+            fn on_the_processor() {
+                super::$part(&Device::flex());
+            }
+
+            #[test]
+            #[ignore = "needs a graphics card, and a build with --features gpu"]
+            fn on_a_graphics_card() {
+                super::$part(&card());
+            }
+
+            #[test]
+            #[cfg(feature = "cuda")]
+            #[ignore = "needs an NVIDIA card"]
+            fn on_cuda() {
+                super::$part(&cuda());
+            }
+
+            #[test]
+            #[cfg(feature = "gpu")]
+            #[ignore = "needs a Vulkan driver that computes on the processor"]
+            fn on_vulkan_in_software() {
+                super::$part(&Device::vulkan(burn::tensor::DeviceKind::Cpu));
+            }
+        }
+    )*};
 }
 
-fn all(device: &Device) {
-    operations(device);
-    first_stages(device);
-    autoencoders(device);
-    denoisers(device);
-    text_and_faces(device);
-}
+parts!(operations first_stages autoencoders denoisers text_and_faces training);
 
 fn operations(device: &Device) {
     fn of<const D: usize>(precision: Precision, shape: [usize; D], device: &Device) -> Tensor<D> {
@@ -285,5 +299,112 @@ fn text_and_faces(device: &Device) {
         device,
         |params| faces.build(params),
         |network, device| network.forward(drawn([1, 64, 64, 3], device)),
+    );
+}
+
+/// The gradients of all weights, one after the other.
+struct Gradients<'a> {
+    of: &'a burn::tensor::Gradients,
+    values: Vec<Vec<f32>>,
+}
+
+impl ModuleVisitor for Gradients<'_> {
+    fn visit_float<const D: usize>(&mut self, weight: &Param<Tensor<D>>) {
+        let gradient = weight.val().grad(self.of).expect("every weight has a gradient");
+        self.values.push(gradient.into_data().iter::<f32>().collect());
+    }
+}
+
+/// The gradients of all weights of a network under a loss, on `device` without the processor's kernels against these.
+fn compare_gradients<N: Module, const D: usize>(
+    name: &str,
+    device: &Device,
+    network: impl Fn(&Params) -> Result<N, WeightError>,
+    run: impl Fn(&N, &Device) -> Tensor<D>,
+) {
+    let of = |device: &Device| {
+        let device = device.clone().autodiff();
+        let (network, _) =
+            build_to_train(Products::F32, &mut Drawn, &device, &network).expect("every tensor is drawn");
+        let y = run(&network, &device);
+        // Another factor for each value, so that none of them is like another.
+        let gradients = (y.clone() * drawn(y.dims(), &device) + y.square() * 0.5).mean().backward();
+        let mut found = Gradients { of: &gradients, values: Vec::new() };
+        network.visit(&mut found);
+        found.values
+    };
+    let expected = of(&Device::flex());
+    let values = ops::without_kernels(|| of(device));
+    assert_eq!(values.len(), expected.len(), "{name}");
+    let most = |values: &[f32]| values.iter().fold(0f32, |most, value| most.max(value.abs()));
+    // A key's bias shifts all scores alike: its gradient is nothing but rounding.
+    let floor = 1e-2 * expected.iter().map(|values| most(values)).fold(0f32, f32::max);
+    let mut worst = 0f32;
+    for (index, (values, expected)) in values.iter().zip(&expected).enumerate() {
+        let off = values.iter().zip(expected).fold(0f32, |off, (a, b)| off.max((a - b).abs()));
+        let off = off / most(expected).max(floor);
+        assert!(off <= 1e-3, "{name}: the gradient of weight {index} is off by {off} of its largest value");
+        worst = worst.max(off);
+    }
+    println!("{name}: gradients off by at most {worst:.1e} of the largest value of their weight");
+}
+
+fn training(device: &Device) {
+    let swinir = SwinIrConfig {
+        unshuffle: 2,
+        embed: 16,
+        depths: vec![2],
+        heads: vec![2],
+        window: 8,
+        mlp_ratio: 2,
+        upsampling_features: 8,
+        nominal_grid: 16,
+        global_skip: false,
+    };
+    let picture = |device: &Device| drawn([2, 32, 32, 3], device);
+    compare_gradients(
+        "training swinir",
+        device,
+        |params| swinir.build(params),
+        |network, device| network.forward(picture(device)),
+    );
+    let srvgg = SrvggConfig { features: 8, convolutions: 2, upscale: 2 };
+    compare_gradients(
+        "training srvgg",
+        device,
+        |params| srvgg.build(params),
+        |network, device| network.forward(picture(device)),
+    );
+    let kl = KlConfig { channels: 8, norm_groups: 4, ..KlConfig::official() };
+    compare_gradients(
+        "training kl",
+        device,
+        |params| kl.build(params),
+        |network, device| {
+            let mean = network.moments(picture(device)).slice_dim(3, 0..kl.latent_channels);
+            network.decode(mean)
+        },
+    );
+    let unet = UnetConfig {
+        model_channels: 16,
+        multipliers: vec![1, 2],
+        blocks: 1,
+        attention: vec![true, false],
+        head_channels: 8,
+        norm_groups: 8,
+        context_channels: 12,
+        ..UnetConfig::official()
+    };
+    compare_gradients(
+        "training unet and control",
+        device,
+        |params| Ok((unet.build(&params.at("a"))?, ControlNet::new(&params.at("b"), &unet)?)),
+        |(network, control), device| {
+            let (x, hint) = (drawn([2, 8, 8, 4], device), drawn([2, 8, 8, 4], device));
+            let time = drawn([2], device) * 500.0 + 500.0;
+            let context = drawn([2, 5, 12], device);
+            let extra = control.forward(x.clone(), hint, time.clone(), context.clone(), 0.8);
+            network.forward(x, time, Some(context), Some(extra))
+        },
     );
 }

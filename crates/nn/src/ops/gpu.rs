@@ -10,7 +10,7 @@ use burn::tensor::ops::{AttentionModuleOptions, ConvOptions};
 use burn::tensor::{DType, Tensor, activation};
 #[cfg(feature = "gpu")]
 use {
-    super::cube::CardKernels,
+    super::cube::{CardKernels, CardProducts},
     burn::backend::{Dispatch, DispatchDevice},
     burn::tensor::Device,
     diffbir_kernels::conv::Conv2d,
@@ -23,10 +23,20 @@ pub(super) fn in_full<const D: usize>(x: Tensor<D>, f: impl FnOnce(Tensor<D>) ->
     f(x.cast(DType::F32)).cast(numbers)
 }
 
-/// Whether our kernels for graphics cards run there. They have no gradients.
+/// Whether our kernels for graphics cards run there that have no gradients.
 #[cfg(feature = "gpu")]
 pub(super) fn is_card(device: &Device) -> bool {
     !matches!(device.as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::Autodiff(_))
+}
+
+/// Whether our products for graphics cards run there, which have gradients.
+#[cfg(feature = "gpu")]
+fn multiplies(device: &Device) -> bool {
+    match device.as_dispatch() {
+        DispatchDevice::Flex(_) => false,
+        DispatchDevice::Autodiff(device) => !matches!(device.clone().inner(), DispatchDevice::Flex(_)),
+        _ => true,
+    }
 }
 
 /// As [`super::conv2d`].
@@ -39,7 +49,7 @@ pub(super) fn conv2d(
 ) -> Tensor<4> {
     let numbers = weight.dtype();
     #[cfg(feature = "gpu")]
-    if is_card(&x.device()) {
+    if multiplies(&x.device()) {
         let sizes = super::conv2d_sizes(&x, weight.dims()[0], weight.dims()[1], stride, padding);
         return convolution(x, weight, bias, sizes);
     }
@@ -62,7 +72,7 @@ pub(super) fn conv2d_doubled(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tenso
 #[cfg(feature = "gpu")]
 fn convolution(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, sizes: Conv2d) -> Tensor<4> {
     let numbers = weight.dtype();
-    let y = <Dispatch as CardKernels>::card_convolution(
+    let y = <Dispatch as CardProducts>::card_convolution(
         x.cast(numbers).into_dispatch(),
         weight.into_dispatch(),
         sizes,
@@ -86,8 +96,9 @@ fn with_bias<const D: usize>(y: Tensor<D>, bias: Option<Tensor<1>>) -> Tensor<D>
 pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     let x = x.cast(weight.dtype());
     #[cfg(feature = "gpu")]
-    if is_card(&x.device()) {
-        let y = <Dispatch as CardKernels>::card_linear(x.into_dispatch(), weight.into_dispatch());
+    if multiplies(&x.device()) {
+        let y =
+            <Dispatch as CardProducts>::card_multiply(x.into_dispatch(), weight.transpose().into_dispatch());
         return with_bias(Tensor::from_dispatch(y), bias);
     }
     with_bias(x.matmul(weight.transpose()), bias)
@@ -170,8 +181,8 @@ pub(super) fn from_windows(
 /// As [`super::attention`].
 pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "gpu")]
-    if is_card(&q.device()) {
-        let y = <Dispatch as CardKernels>::card_attention(
+    if multiplies(&q.device()) {
+        let y = <Dispatch as CardProducts>::card_attention(
             q.into_dispatch(),
             k.into_dispatch(),
             v.into_dispatch(),
@@ -186,8 +197,8 @@ pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
 /// As [`super::attention_biased`].
 pub(super) fn attention_biased(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "gpu")]
-    if is_card(&q.device()) {
-        let y = <Dispatch as CardKernels>::card_attention_biased(
+    if multiplies(&q.device()) {
+        let y = <Dispatch as CardProducts>::card_attention_biased(
             q.into_dispatch(),
             k.into_dispatch(),
             v.into_dispatch(),

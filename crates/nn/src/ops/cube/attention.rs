@@ -1,6 +1,6 @@
 //! Attention.
 
-use super::product::multiply_batches;
+use super::product::multiply;
 use super::{UNITS, element, empty, grid, widest};
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::ops::AttentionModuleOptions;
@@ -156,12 +156,11 @@ fn stored(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: Option<CubeTensor>)
 
 /// The same for queries that are scaled already.
 fn of_scaled(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: Option<CubeTensor>) -> CubeTensor {
-    let [batch, heads, queries, width] = sizes(&q);
+    let [batch, heads, queries, _] = sizes(&q);
     let keys = sizes(&k)[2];
     let mut k = into_contiguous(k);
     k.meta.swap(2, 3);
-    let scores = empty(&q, Shape::from([batch, heads, queries, keys]), q.dtype);
-    multiply_batches(into_contiguous(q), k, scores.clone());
+    let scores = multiply(into_contiguous(q), k);
     let shares = empty(&scores, scores.meta.shape().clone(), scores.dtype);
     let rows = batch * heads * queries;
     let biased = bias.is_some();
@@ -184,9 +183,7 @@ fn of_scaled(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: Option<CubeTenso
         biased,
         numbers,
     );
-    let y = empty(&shares, Shape::from([batch, heads, queries, width]), shares.dtype);
-    multiply_batches(shares, into_contiguous(v), y.clone());
-    y
+    multiply(shares, into_contiguous(v))
 }
 
 /// Units of a cube that works on one row.

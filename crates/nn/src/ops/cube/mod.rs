@@ -7,6 +7,9 @@ mod attention;
 mod norm;
 mod pointwise;
 mod product;
+mod trained;
+
+pub use trained::CardProducts;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, backend_extension};
@@ -22,14 +25,6 @@ use diffbir_kernels::norm::GroupNorm;
 /// Operations that have a kernel of ours on graphics cards. They have no gradients.
 #[backend_extension(Cube, Fusion)]
 pub trait CardKernels: Backend {
-    /// Convolution of `x[batch, height, width, in]` by `weight[out, kernel, kernel, in]`.
-    #[fusion(dtype = x, shape = convolved(sizes))]
-    fn card_convolution(x: FloatTensor<Self>, weight: FloatTensor<Self>, sizes: Conv2d) -> FloatTensor<Self>;
-
-    /// `x[rows, in]` by `weight[out, in]`: `[rows, out]`.
-    #[fusion(dtype = x, shape = mapped(x, weight))]
-    fn card_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
-
     /// `bias[channels]` in f32 added to the last dimension.
     #[fusion(dtype = x, shape = x)]
     fn card_add_bias(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -59,19 +54,6 @@ pub trait CardKernels: Backend {
         shift: usize,
     ) -> FloatTensor<Self>;
 
-    /// Attention of `q[batch, heads, n, d]` to `k` and `v`, `[batch, heads, m, d]`.
-    #[fusion(dtype = q, shape = q)]
-    fn card_attention(q: FloatTensor<Self>, k: FloatTensor<Self>, v: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// The same with `bias[batch or 1, heads or 1, n, m]` in f32 added to the scores.
-    #[fusion(dtype = q, shape = q)]
-    fn card_attention_biased(
-        q: FloatTensor<Self>,
-        k: FloatTensor<Self>,
-        v: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
-
     /// Group normalisation of `x[batch, .., channels]`, with SiLU if `sizes.silu`; weight and bias in f32.
     #[fusion(dtype = x, shape = x)]
     fn card_group_norm(
@@ -92,14 +74,6 @@ pub trait CardKernels: Backend {
 }
 
 impl CardKernels for CubeBackend {
-    fn card_convolution(x: CubeTensor, weight: CubeTensor, sizes: Conv2d) -> CubeTensor {
-        product::convolution(x, weight, sizes)
-    }
-
-    fn card_linear(x: CubeTensor, weight: CubeTensor) -> CubeTensor {
-        product::linear(x, weight)
-    }
-
     fn card_add_bias(x: CubeTensor, bias: CubeTensor) -> CubeTensor {
         pointwise::add_bias(x, bias)
     }
@@ -120,14 +94,6 @@ impl CardKernels for CubeBackend {
         pointwise::from_windows(x, size, window, shift)
     }
 
-    fn card_attention(q: CubeTensor, k: CubeTensor, v: CubeTensor) -> CubeTensor {
-        attention::attention(q, k, v)
-    }
-
-    fn card_attention_biased(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: CubeTensor) -> CubeTensor {
-        attention::attention_biased(q, k, v, bias)
-    }
-
     fn card_group_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, sizes: GroupNorm) -> CubeTensor {
         norm::group_norm(x, weight, bias, sizes)
     }
@@ -141,11 +107,6 @@ impl CardKernels for CubeBackend {
 fn convolved(sizes: &Conv2d) -> Shape {
     let (height, width) = sizes.out_size();
     Shape::from([sizes.batch, height, width, sizes.out_channels])
-}
-
-/// The shape of a linear map's result.
-fn mapped(x: &Shape, weight: &Shape) -> Shape {
-    Shape::from([x[0], weight[0]])
 }
 
 /// The shape of tokens out of those of queries, keys and values side by side.

@@ -1,7 +1,9 @@
 //! Convolution and linear maps: which kernels multiply.
 
 use super::{UNITS, convolved, element, empty, grid, widest};
+use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
@@ -30,43 +32,54 @@ const MOST_LAID_OUT: usize = 128 << 20;
 /// Parts of a result begin at multiples of so many rows: cards want addresses to be multiples of 256 bytes at most.
 const ALIGNED_ROWS: usize = 256;
 
-/// `x[rows, in]` by `weight[out, in]`.
-pub(super) fn linear(x: CubeTensor, weight: CubeTensor) -> CubeTensor {
-    let shape = super::mapped(x.meta.shape(), weight.meta.shape());
-    let y = empty(&x, shape, x.dtype);
-    multiply(in_rows(x), in_rows(weight), y.clone());
+/// `a[.., rows, in]` by `b[.., in, out]`, either of which may be a transposed view.
+pub(super) fn multiply(a: CubeTensor, b: CubeTensor) -> CubeTensor {
+    let y = empty(&a, super::trained::multiplied(a.meta.shape(), b.meta.shape()), a.dtype);
+    multiply_into(a, b, y.clone());
     y
 }
 
-/// Rows may be apart from each other, as those of weights are; values of a row may not.
-fn in_rows(x: CubeTensor) -> CubeTensor {
-    if x.meta.strides().last() == Some(&1) { x } else { into_contiguous(x) }
+/// Matrices whose values lie in order along rows or along columns; rows of a single one may be apart from each other, as
+/// those of weights are.
+fn in_order(x: CubeTensor) -> CubeTensor {
+    let (shape, strides) = (x.meta.shape(), x.meta.strides());
+    let last = shape.num_dims() - 1;
+    let (inner, outer) = if strides[last] == 1 { (last, last - 1) } else { (last - 1, last) };
+    let mut length = shape[inner];
+    let dense = [outer].into_iter().chain((0..last - 1).rev()).all(|dim| {
+        let follows = shape[dim] == 1 || strides[dim] == length;
+        length *= shape[dim];
+        follows
+    });
+    let in_order = strides[inner] == 1 && (dense || last == 1);
+    if in_order { x } else { into_contiguous(x) }
 }
 
-/// `y[rows, out]` from `x[rows, in]` and `weight[out, in]`.
-fn multiply(x: CubeTensor, weight: CubeTensor, y: CubeTensor) {
-    let mut weight = weight;
-    weight.meta.swap(0, 1);
-    multiply_batches(x, weight, y);
-}
-
-/// `y[.., rows, out]` from `x[.., rows, in]` and `weight[.., in, out]`.
-pub(super) fn multiply_batches(x: CubeTensor, weight: CubeTensor, y: CubeTensor) {
-    let shape = x.meta.shape();
-    let (client, rows) = (x.client.clone(), shape[shape.num_dims() - 2]);
-    let numbers = element(x.dtype);
+/// `y[.., rows, out]` from `a[.., rows, in]` and `b[.., in, out]`.
+pub(super) fn multiply_into(a: CubeTensor, b: CubeTensor, y: CubeTensor) {
+    let (a, b) = (in_order(a), in_order(b));
+    let shape = a.meta.shape();
+    let (client, rows) = (a.client.clone(), shape[shape.num_dims() - 2]);
+    let numbers = element(a.dtype);
     let mut last = None;
-    for way in ways(&client, rows, x.dtype) {
+    for way in ways(&client, rows, a.dtype) {
         let mut numbers_of =
             MatmulElems::from_globals(&MatmulGlobalElems { lhs: numbers, rhs: numbers, out: numbers });
         let input = |tensor: &CubeTensor| InputBinding::new(tensor.clone().binding(), numbers);
-        let (x, weight, y) = (input(&x), input(&weight), y.clone().binding());
-        match launch_matmul(&way.into(), &client, x, weight, y, &mut numbers_of) {
+        let (a, b, y) = (input(&a), input(&b), y.clone().binding());
+        match launch_matmul(&way.into(), &client, a, b, y, &mut numbers_of) {
             Ok(()) => return,
             Err(error) => last = Some(error),
         }
     }
     panic!("no kernel of this card multiplies matrices: {last:?}");
+}
+
+/// The last two dimensions the other way round.
+fn turned(mut x: CubeTensor) -> CubeTensor {
+    let last = x.meta.shape().num_dims() - 1;
+    x.meta.swap(last - 1, last);
+    x
 }
 
 /// The kernels that may do it, the fastest first, as measured on an H200: those that take tiles by the card's own engine
@@ -109,26 +122,71 @@ pub(super) fn convolution(x: CubeTensor, weight: CubeTensor, sizes: Conv2d) -> C
     let Conv2d { kernel, stride, in_channels, out_channels, doubled, .. } = sizes;
     let flat = |tensor: &CubeTensor, shape: [usize; 2]| reshape(tensor.clone(), Shape::from(shape));
     if kernel == 1 && stride == 1 {
-        let x = flat(&x, [rows, in_channels]);
-        multiply(x, flat(&weight, [out_channels, in_channels]), flat(&y, [rows, out_channels]));
+        let weight = turned(flat(&weight, [out_channels, in_channels]));
+        multiply_into(flat(&x, [rows, in_channels]), weight, flat(&y, [rows, out_channels]));
         return y;
     }
     if !doubled && implicit(&x, &weight, &y, &sizes) {
         return y;
     }
     let length = kernel * kernel * in_channels;
-    let weight = flat(&weight, [out_channels, length]);
-    let parts = rows.div_ceil((MOST_LAID_OUT / (length * x.dtype.size())).max(1));
-    let at_once = rows.div_ceil(parts).next_multiple_of(ALIGNED_ROWS);
-    for first in (0..rows).step_by(at_once) {
-        let count = at_once.min(rows - first);
+    let weight = turned(flat(&weight, [out_channels, length]));
+    let y = flat(&y, [rows, out_channels]);
+    for (first, count) in parts(rows, length * x.dtype.size()) {
         let laid_out = laid_out(&x, &sizes, first, count, length);
-        let mut part = flat(&y, [rows, out_channels]);
-        part.handle = part.handle.offset_start((first * out_channels * x.dtype.size()) as u64);
-        part.meta.shape_mut()[0] = count;
-        multiply(laid_out, weight.clone(), part);
+        multiply_into(laid_out, weight.clone(), some_rows(&y, first, count));
     }
-    y
+    reshape(y, convolved(&sizes))
+}
+
+/// So many rows, each laid out in so many bytes, in parts of which each finds room: the first of a part, and how many.
+fn parts(rows: usize, row_bytes: usize) -> impl Iterator<Item = (usize, usize)> {
+    let parts = rows.div_ceil((MOST_LAID_OUT / row_bytes).max(1));
+    let at_once = rows.div_ceil(parts).next_multiple_of(ALIGNED_ROWS);
+    (0..rows).step_by(at_once).map(move |first| (first, at_once.min(rows - first)))
+}
+
+/// Rows of `x[rows, channels]`, where they lie.
+fn some_rows(x: &CubeTensor, first: usize, count: usize) -> CubeTensor {
+    let mut part = x.clone();
+    part.handle = part.handle.offset_start((first * x.meta.shape()[1] * x.dtype.size()) as u64);
+    part.meta.shape_mut()[0] = count;
+    part
+}
+
+/// Products of so many tiles of 64 x 64 keep a large card busy.
+const ENOUGH_TILES: usize = 512;
+
+/// Gradient of the weight of [`convolution`]: a sum over all pixels, which are shared out among several sums where the
+/// weight is small.
+pub(super) fn convolution_backward_weight(x: CubeTensor, dy: CubeTensor, sizes: Conv2d) -> CubeTensor {
+    let (x, dy) = (into_contiguous(x), into_contiguous(dy));
+    let Conv2d { kernel, stride, in_channels, out_channels, .. } = sizes;
+    let rows = sizes.batch * sizes.out_size().0 * sizes.out_size().1;
+    let length = kernel * kernel * in_channels;
+    let dy = reshape(dy, Shape::from([rows, out_channels]));
+    let plain = (kernel == 1 && stride == 1).then(|| reshape(x.clone(), Shape::from([rows, in_channels])));
+    let mut sum = None;
+    for (first, count) in parts(rows, length * x.dtype.size()) {
+        let laid_out = match &plain {
+            Some(x) => some_rows(x, first, count),
+            None => laid_out(&x, &sizes, first, count, length),
+        };
+        let tiles = out_channels.div_ceil(64) * length.div_ceil(64);
+        let mut sums = 1;
+        while sums * tiles < ENOUGH_TILES && count.is_multiple_of(4 * sums) && count / sums > 256 {
+            sums *= 2;
+        }
+        let split = |x: CubeTensor, length: usize| reshape(x, Shape::from([sums, count / sums, length]));
+        let dy = turned(split(some_rows(&dy, first, count), out_channels));
+        let more = CubeBackend::float_sum_dim(multiply(dy, split(laid_out, length)), 0);
+        sum = Some(match sum {
+            Some(sum) => CubeBackend::float_add(sum, more),
+            None => more,
+        });
+    }
+    let sum = sum.expect("a picture has pixels");
+    reshape(sum, super::trained::weight_of(&sizes))
 }
 
 /// The convolution by a kernel that reads the picture where it lies, where there is one that does it fast.

@@ -231,7 +231,7 @@ impl<B: Backend + Kernels> Backward<B, 3> for GroupNormBackward {
 }
 
 /// Gradients are first order, as burn's: a backward pass is not itself differentiable.
-const FIRST_ORDER: &str = "second derivatives are not supported";
+pub(super) const FIRST_ORDER: &str = "second derivatives are not supported";
 
 impl<B: Backend + Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
     fn convolution(
