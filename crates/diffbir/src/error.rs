@@ -63,7 +63,11 @@ impl Error {
     /// [`Error::Device`] with the line that says what happened of a text that also says where in the program.
     pub(crate) fn device(stage: Stage, text: &str) -> Self {
         let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let reason = lines().find(|line| !line.ends_with(':') && !line.starts_with("An error happened"));
+        let heads = ["An ", "A launch error", "Several failures", "The bytes were never written"];
+        let says = |line: &&str| !line.ends_with(':') && !heads.iter().any(|head| line.starts_with(head));
+        // One failure has others behind it; that the memory is full is the first of all.
+        let is_full = |line: &&str| line.starts_with("out of ");
+        let reason = lines().find(is_full).or_else(|| lines().find(says));
         Self::Device {
             stage,
             reason: reason.or_else(|| lines().next()).unwrap_or("it does not say why").into(),
@@ -81,6 +85,10 @@ mod tests {
             "An error happened during execution\nCaused by:\n  out of memory: 3 GiB\n   at memory.rs:3";
         let said = Error::device(Stage::Stage1, text).to_string();
         assert!(said.starts_with("stage 1 failed on the device: out of memory: 3 GiB; if"), "{said}");
+        let several = "Several failures at once\nCaused by:\n  The bytes were never written (failure #3)\n  at x\n\
+            Caused by:\n  An IO error happened\nCaused by:\n  out of memory: 3 GiB\nout of memory: 1 GiB";
+        let said = Error::device(Stage::Sample, several).to_string();
+        assert!(said.starts_with("sample failed on the device: out of memory: 3 GiB; if"), "{said}");
         assert!(
             Error::device(Stage::Decode, "lost").to_string().contains("decode failed on the device: lost;")
         );
