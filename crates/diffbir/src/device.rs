@@ -71,14 +71,12 @@ impl DeviceChoice {
     }
 }
 
-/// Compiled kernels are kept in `diffbir/kernels` of the user's cache, with what was found out about which are fast.
+/// Compiled kernels are kept in `diffbir/kernels` of the user's cache.
 #[cfg(any(feature = "gpu", feature = "cuda"))]
 fn keep_what_is_compiled() {
-    use cubecl::config::autotune::AutotuneLevel;
     use cubecl::config::cache::CacheConfig;
     use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
     let mut config = CubeClRuntimeConfig::default();
-    config.autotune.level = AutotuneLevel::Minimal;
     if let Some(cache) = dirs::cache_dir() {
         config.compilation.cache = true;
         config.environment.path = CacheConfig::Directory(cache.join("diffbir").join("kernels"));
