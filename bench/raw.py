@@ -4,9 +4,16 @@ import datetime
 import json
 import os
 import statistics
+import sys
 
 # As the program `diffbir` asks the C library: freed memory is kept for the next tensor.
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+
+
+def keep_freed_memory():
+    """Starts this script anew with what the C library reads at the start only."""
+    if not KEPT.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEPT})
 
 
 def environment(threads):

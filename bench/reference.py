@@ -6,7 +6,7 @@
 
 CHECKOUT is a checkout of https://github.com/XPixelGroup/DiffBIR, commit 3f8b530. Weights are drawn at random on both sides.
 The program runs in the peer's precision, and against PyTorch in float32 in bf16, too. PyTorch keeps its pictures channels last where that is
-faster for it (measured once, before the rounds). The C library is told to keep freed memory, as the program `diffbir` does.
+faster for it (measured once, before the rounds). The C library is told to keep freed memory on both sides, as the program `diffbir` does.
 With --raw every time that was measured is added to FILE, a line of JSON for each row, with date, machine and versions.
 Needs about 16 GB of memory, and openvino, or onnx and onnxruntime, from PyPI for those peers.
 """
@@ -194,6 +194,8 @@ def main():
     parser.add_argument("--raw", help="file that all times are added to")
     parser.add_argument("--only", default="", help="rows whose names contain this")
     arguments = parser.parse_args()
+    # Before the peer's process starts.
+    os.environ.update(raw.KEPT)
     environment = raw.environment(arguments.threads)
     kinds = ["f32", "bf16"] if (arguments.peer, arguments.precision) == ("torch", "f32") else [arguments.precision]
     heads = [*kinds, f"{arguments.peer} {arguments.precision}", *(f"ratio of {precision}" for precision in kinds)]
@@ -214,9 +216,9 @@ def main():
                 seconds.append(measured(name, precision))
             theirs.append(peer.seconds())
         peer.end()
-        version = importlib.metadata.version(arguments.peer)
-        about = {"network": name, "threads": arguments.threads, "peer": f"{arguments.peer} {version} {arguments.precision}"}
-        raw.add(arguments.raw, about, {f"diffbir {key}": seconds for key, seconds in ours.items()} | {"peer": theirs})
+        program = f"{arguments.peer} {importlib.metadata.version(arguments.peer)} {arguments.precision}"
+        times = {f"diffbir {key}": seconds for key, seconds in ours.items()} | {program: theirs}
+        raw.add(arguments.raw, {"network": name, "threads": arguments.threads}, times)
         ratios = [f"{statistics.median(seconds) / statistics.median(theirs):.2f}" for seconds in ours.values()]
         print(f"| {name} | {' | '.join(map(raw.shown, [*ours.values(), theirs]))} | {' | '.join(ratios)} |", flush=True)
 

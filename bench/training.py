@@ -22,6 +22,8 @@ GOLDENS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "crates
 sys.path.insert(0, GOLDENS)
 
 import raw
+
+raw.keep_freed_memory()
 import sources
 import torch
 from stage1 import swinir_of
@@ -134,8 +136,7 @@ def main():
                 times.append(time.time() - since)
             theirs.append(statistics.median(times))
         about = {"training step": name, "threads": arguments.threads, "device": arguments.device or "cpu"}
-        about["peer"] = f"torch {torch.__version__} f32"
-        raw.add(arguments.raw, about, {"diffbir f32": ours, "peer": theirs})
+        raw.add(arguments.raw, about, {"diffbir f32": ours, f"torch {torch.__version__} f32": theirs})
         ratio = statistics.median(ours) / statistics.median(theirs)
         print(f"| {name} | {raw.shown(ours)} | {raw.shown(theirs)} | {ratio:.2f} |", flush=True)
 

@@ -125,7 +125,9 @@ fn told(runs: &[Times]) -> String {
     let stages = runs[0].stages.iter().enumerate().map(|(index, (stage, steps, _))| {
         let seconds = middle(&sorted(&|times| times.stages[index].2));
         match stage {
-            Stage::Sample => format!("{stage} {steps} steps {seconds:.2} s"),
+            Stage::Sample => {
+                format!("{stage} {steps} steps {seconds:.2} s ({:.2} steps/s)", *steps as f64 / seconds)
+            }
             _ => format!("{stage} {seconds:.2} s"),
         }
     });

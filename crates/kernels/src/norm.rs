@@ -246,6 +246,8 @@ impl GroupNorm {
     pub fn backward(&self, x: &[f32], weight: &[f32], bias: &[f32], dy: &[f32]) -> GroupNormGradients {
         let isa = Isa::detect();
         let (channels, size) = (self.channels, self.pixels * self.channels);
+        assert!(x.len() == self.batch * size && dy.len() == x.len(), "input and gradient");
+        assert!(weight.len() == channels && bias.len() == channels, "weight and bias");
         let mut input = zeros(x.len());
         let (mut total_dw, mut total_db) = (vec![0.0; channels], vec![0.0; channels]);
         let images = x.chunks_exact(size).zip(dy.chunks_exact(size));
