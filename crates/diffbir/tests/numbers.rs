@@ -21,6 +21,7 @@ use diffbir_models::srvgg::SrvggConfig;
 use diffbir_models::swinir::SwinIrConfig;
 use diffbir_models::taef2::Taef2Config;
 use diffbir_models::unet::UnetConfig;
+use diffbir_nn::ops::optimizer::{AdamW, Moments, adamw};
 use diffbir_nn::params::{Init, RandomInit, Source, build_in, build_to_train};
 use diffbir_nn::{Params, Precision, Products, WeightError, ops};
 
@@ -195,6 +196,22 @@ fn operations(device: &Device) {
         let part = |tokens| of(precision, [2, tokens, 3, 16], device).swap_dims(1, 2);
         let bias = drawn([2, 1, 20, 20], device);
         ops::attention_biased(part(20), part(20), part(20), bias, Products::F32)
+    });
+    compare_runs("a step of AdamW, whatever the precision", device, |_, device| {
+        let part = || drawn([1000], device);
+        let moments = Moments { mean: part() * 0.1, square: part().square(), average: Some(part() * 2.0) };
+        let step = AdamW {
+            beta1: 0.9,
+            beta2: 0.99,
+            corrections: [0.3, 0.02],
+            epsilon: 1e-8,
+            rate: 0.1,
+            weight_decay: 0.01,
+            scale: 0.7,
+            average_decay: Some(0.95),
+        };
+        let (value, Moments { mean, square, average }) = adamw(part(), moments, part().flip([0]), step);
+        Tensor::cat(vec![value, mean, square, average.expect("it is kept")], 0)
     });
     compare_runs("gelu", device, |precision, device| ops::gelu(of(precision, [3, 50], device) * 5.0));
 }

@@ -8,6 +8,7 @@ use burn::tensor::module::{
 };
 use burn::tensor::ops::{AttentionModuleOptions, ConvOptions};
 use burn::tensor::{DType, Tensor, activation};
+use diffbir_kernels::adamw::AdamW;
 #[cfg(feature = "gpu")]
 use {
     super::cube::{CardKernels, CardProducts},
@@ -210,6 +211,18 @@ pub(super) fn attention_biased(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: T
     let scale = (q.dims()[3] as f64).powf(-0.5);
     let scores = (q * scale).matmul(k.transpose());
     in_full(scores, |scores| activation::softmax(scores + bias, 3)).matmul(v)
+}
+
+/// The rows of [`AdamW::step`] of `[value, mean, square, average, gradient]`, where a card has a kernel for it.
+pub(super) fn adamw(parts: [Tensor<1>; 5], step: AdamW) -> Result<Tensor<2>, [Tensor<1>; 5]> {
+    #[cfg(feature = "gpu")]
+    if is_card(&parts[0].device()) {
+        let [value, mean, square, average, gradient] = parts.map(Tensor::into_dispatch);
+        let rows = <Dispatch as CardKernels>::card_adamw(value, mean, square, average, gradient, step);
+        return Ok(Tensor::from_dispatch(rows));
+    }
+    let _ = step;
+    Err(parts)
 }
 
 /// As [`super::layer_norm`].

@@ -1,7 +1,7 @@
 //! What an optimizer does with gradients, on vectors that are in no graph.
 
 use super::flex::OptimizerKernels;
-use super::on_cpu;
+use super::{gpu, on_cpu};
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 pub use diffbir_kernels::adamw::AdamW;
@@ -20,25 +20,36 @@ pub struct Moments {
 /// A step: the new value and moments. An average is kept where the step has a decay for it and there is one.
 pub fn adamw(value: Tensor<1>, moments: Moments, gradient: Tensor<1>, step: AdamW) -> (Tensor<1>, Moments) {
     let step = AdamW { average_decay: step.average_decay.filter(|_| moments.average.is_some()), ..step };
-    if on_cpu(&value.device()) {
-        let [count] = value.dims();
-        let average = moments.average.unwrap_or_else(|| value.clone());
-        let [value, mean, square, average, gradient] =
-            [value, moments.mean, moments.square, average, gradient].map(Tensor::into_dispatch);
+    let [count] = value.dims();
+    let average = moments.average.unwrap_or_else(|| value.clone());
+    let parts = [value, moments.mean, moments.square, average, gradient];
+    let rows = if on_cpu(&parts[0].device()) {
+        let [value, mean, square, average, gradient] = parts.map(Tensor::into_dispatch);
         let rows = <Dispatch as OptimizerKernels>::adamw(value, mean, square, average, gradient, step);
-        let rows: Tensor<2> = Tensor::from_dispatch(rows);
-        let row = |index: usize| rows.clone().slice([index..index + 1, 0..count]).reshape([count]);
-        let average = step.average_decay.map(|_| row(3));
-        return (row(0), Moments { mean: row(1), square: row(2), average });
+        Ok(Tensor::from_dispatch(rows))
+    } else {
+        gpu::adamw(parts, step)
+    };
+    match rows {
+        Ok(rows) => {
+            let row = |index: usize| rows.clone().slice([index..index + 1, 0..count]).reshape([count]);
+            let average = step.average_decay.map(|_| row(3));
+            (row(0), Moments { mean: row(1), square: row(2), average })
+        }
+        Err(parts) => by_operations(parts, step),
     }
+}
+
+/// The same by burn's operations.
+fn by_operations(parts: [Tensor<1>; 5], step: AdamW) -> (Tensor<1>, Moments) {
+    let [value, mean, square, average, gradient] = parts;
     let AdamW { beta1, beta2, corrections, epsilon, rate, weight_decay, scale, average_decay } = step;
     let gradient = gradient * scale;
-    let mean = moments.mean * beta1 + gradient.clone() * (1.0 - beta1);
-    let square = moments.square * beta2 + gradient.square() * (1.0 - beta2);
+    let mean = mean * beta1 + gradient.clone() * (1.0 - beta1);
+    let square = square * beta2 + gradient.square() * (1.0 - beta2);
     let root = (square.clone() / corrections[1]).sqrt() + epsilon;
     let value = value * (1.0 - rate * weight_decay) - mean.clone() / root * (rate / corrections[0]);
-    let average = moments.average.zip(average_decay);
-    let average = average.map(|(average, decay)| average * decay + value.clone() * (1.0 - decay));
+    let average = average_decay.map(|decay| average * decay + value.clone() * (1.0 - decay));
     (value, Moments { mean, square, average })
 }
 

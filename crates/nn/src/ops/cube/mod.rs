@@ -5,6 +5,7 @@
 
 mod attention;
 mod norm;
+mod optimizer;
 mod pointwise;
 mod product;
 mod trained;
@@ -19,6 +20,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::CubeCount;
+use diffbir_kernels::adamw::AdamW;
 use diffbir_kernels::conv::Conv2d;
 use diffbir_kernels::norm::GroupNorm;
 
@@ -71,6 +73,17 @@ pub trait CardKernels: Backend {
         bias: FloatTensor<Self>,
         epsilon: f32,
     ) -> FloatTensor<Self>;
+
+    /// The rows of [`AdamW::step`] of vectors.
+    #[fusion(dtype = value, shape = optimizer::rows_of(value[0], step))]
+    fn card_adamw(
+        value: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        square: FloatTensor<Self>,
+        average: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        step: AdamW,
+    ) -> FloatTensor<Self>;
 }
 
 impl CardKernels for CubeBackend {
@@ -100,6 +113,17 @@ impl CardKernels for CubeBackend {
 
     fn card_layer_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, epsilon: f32) -> CubeTensor {
         norm::layer_norm(x, weight, bias, epsilon)
+    }
+
+    fn card_adamw(
+        value: CubeTensor,
+        mean: CubeTensor,
+        square: CubeTensor,
+        average: CubeTensor,
+        gradient: CubeTensor,
+        step: AdamW,
+    ) -> CubeTensor {
+        optimizer::adamw([value, mean, square, average, gradient], step)
     }
 }
 
