@@ -8,12 +8,12 @@ use burn::tensor::module::{
 };
 use burn::tensor::ops::{AttentionModuleOptions, ConvOptions};
 use burn::tensor::{DType, Tensor, activation};
-use diffbir_kernels::adamw::AdamW;
 #[cfg(feature = "gpu")]
 use {
     super::cube::{CardKernels, CardProducts},
     burn::backend::{Dispatch, DispatchDevice},
     burn::tensor::Device,
+    diffbir_kernels::adamw::AdamW,
     diffbir_kernels::conv::Conv2d,
     diffbir_kernels::norm::GroupNorm,
 };
@@ -213,16 +213,12 @@ pub(super) fn attention_biased(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: T
     in_full(scores, |scores| activation::softmax(scores + bias, 3)).matmul(v)
 }
 
-/// The rows of [`AdamW::step`] of `[value, mean, square, average, gradient]`, where a card has a kernel for it.
-pub(super) fn adamw(parts: [Tensor<1>; 5], step: AdamW) -> Result<Tensor<2>, [Tensor<1>; 5]> {
-    #[cfg(feature = "gpu")]
-    if is_card(&parts[0].device()) {
-        let [value, mean, square, average, gradient] = parts.map(Tensor::into_dispatch);
-        let rows = <Dispatch as CardKernels>::card_adamw(value, mean, square, average, gradient, step);
-        return Ok(Tensor::from_dispatch(rows));
-    }
-    let _ = step;
-    Err(parts)
+/// The rows of [`AdamW::step`] of `[value, mean, square, average, gradient]`, on a card.
+#[cfg(feature = "gpu")]
+pub(super) fn adamw(parts: [Tensor<1>; 5], step: AdamW) -> Tensor<2> {
+    let [value, mean, square, average, gradient] = parts.map(Tensor::into_dispatch);
+    let rows = <Dispatch as CardKernels>::card_adamw(value, mean, square, average, gradient, step);
+    Tensor::from_dispatch(rows)
 }
 
 /// As [`super::layer_norm`].

@@ -1,7 +1,9 @@
 //! What an optimizer does with gradients, on vectors that are in no graph.
 
 use super::flex::OptimizerKernels;
-use super::{gpu, on_cpu};
+#[cfg(feature = "gpu")]
+use super::gpu;
+use super::on_cpu;
 use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 pub use diffbir_kernels::adamw::AdamW;
@@ -23,21 +25,27 @@ pub fn adamw(value: Tensor<1>, moments: Moments, gradient: Tensor<1>, step: Adam
     let [count] = value.dims();
     let average = moments.average.unwrap_or_else(|| value.clone());
     let parts = [value, moments.mean, moments.square, average, gradient];
-    let rows = if on_cpu(&parts[0].device()) {
+    let device = parts[0].device();
+    let rows = if on_cpu(&device) {
         let [value, mean, square, average, gradient] = parts.map(Tensor::into_dispatch);
-        let rows = <Dispatch as OptimizerKernels>::adamw(value, mean, square, average, gradient, step);
-        Ok(Tensor::from_dispatch(rows))
+        Tensor::from_dispatch(<Dispatch as OptimizerKernels>::adamw(
+            value, mean, square, average, gradient, step,
+        ))
     } else {
-        gpu::adamw(parts, step)
-    };
-    match rows {
-        Ok(rows) => {
-            let row = |index: usize| rows.clone().slice([index..index + 1, 0..count]).reshape([count]);
-            let average = step.average_decay.map(|_| row(3));
-            (row(0), Moments { mean: row(1), square: row(2), average })
+        #[cfg(feature = "gpu")]
+        if gpu::is_card(&device) {
+            return parted(gpu::adamw(parts, step), count, step);
         }
-        Err(parts) => by_operations(parts, step),
-    }
+        return by_operations(parts, step);
+    };
+    parted(rows, count, step)
+}
+
+/// The new value and moments, which [`AdamW::step`] gives as rows.
+fn parted(rows: Tensor<2>, count: usize, step: AdamW) -> (Tensor<1>, Moments) {
+    let row = |index: usize| rows.clone().slice([index..index + 1, 0..count]).reshape([count]);
+    let average = step.average_decay.map(|_| row(3));
+    (row(0), Moments { mean: row(1), square: row(2), average })
 }
 
 /// The same by burn's operations.
