@@ -139,20 +139,13 @@ fn backward_input<B: Backend + CardProducts>(
     let Conv2d { batch, height, width, kernel, stride, pad_before, .. } = sizes;
     let (out_height, out_width) = sizes.out_size();
     let (rows, columns) = ((out_height - 1) * stride + 1, (out_width - 1) * stride + 1);
-    // A row and a column of dy reach kernel pixels of the input, from this many before the first on.
-    let before = kernel - 1 - pad_before;
-    // Pixels that no place of the kernel ended on are zeros of dy, too.
-    let (full_rows, full_columns) = (height + kernel - 1 - before, width + kernel - 1 - before);
-    let dy = if (full_rows, full_columns) == (rows, columns) && stride == 1 {
+    let dy = if stride == 1 {
         dy
     } else {
         let channels = sizes.out_channels;
-        let (device, numbers) = (dy.device(), dy.dtype().into());
-        let apart = B::float_zeros(
-            Shape::from([batch, full_rows.max(rows), full_columns.max(columns), channels]),
-            &device,
-            numbers,
-        );
+        // With the pixels at the end that no place of the kernel stood on, so many as there are.
+        let shape = Shape::from([batch, height + pad_before, width + pad_before, channels]);
+        let apart = B::float_zeros(shape, &dy.device(), dy.dtype().into());
         let step = |end: usize| Slice::new(0, Some(end as isize), stride as isize);
         let all = |end: usize| Slice::from(0..end);
         B::float_slice_assign(apart, &[all(batch), step(rows), step(columns), all(channels)], dy)
@@ -164,8 +157,8 @@ fn backward_input<B: Backend + CardProducts>(
         in_channels: sizes.out_channels,
         out_channels: sizes.in_channels,
         stride: 1,
-        pad_before: before,
-        pad_after: height + kernel - 1 - before - shape[1],
+        pad_before: kernel - 1 - pad_before,
+        pad_after: height + pad_before - shape[1],
         ..sizes
     };
     let weight = B::float_flip(B::float_permute(weight, &[3, 1, 2, 0]), &[1, 2]);
