@@ -77,6 +77,7 @@ fn is_no_fault_of_the_command(error: &anyhow::Error) -> bool {
 /// cleared anew, which took a seventh of a run's time; the most that is held at once is the same.
 /// All threads take from one heap, whichever of them a network runs on: each with its own would keep its own.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, reason = "calls the C library")]
 fn keep_freed_memory() {
     // SAFETY: sets numbers of the allocator, before there are other threads.
     unsafe {

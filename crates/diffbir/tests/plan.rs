@@ -38,6 +38,7 @@ fn took(bytes: usize) {
 }
 
 // SAFETY: all that is asked for is passed on.
+#[allow(unsafe_code, reason = "an allocator")]
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         took(layout.size());

@@ -6,11 +6,12 @@
 //! `--cpu` counts the processor time of a single thread instead of the clock's, for a machine that is not
 //! quiet (Linux). To compare two states of the code, build both and run them in turns.
 
-use diffbir_kernels::Products;
-use diffbir_kernels::activation::{gelu, gelu_backward, prelu, prelu_backward};
-use diffbir_kernels::attention::{Attention, Heads};
+use diffbir_kernels::activation::{geglu, gelu, gelu_backward, prelu, prelu_backward};
+use diffbir_kernels::adamw::{AdamW, Moments, sum_of_squares};
+use diffbir_kernels::attention::{Attention, Heads, WindowAttention};
 use diffbir_kernels::conv::{After, Conv2d, PackedWeight, gated_linear};
 use diffbir_kernels::norm::GroupNorm;
+use diffbir_kernels::{Products, layer_norm, layer_norm_backward};
 use std::hint::black_box;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -47,6 +48,7 @@ fn options() -> Options {
 
 impl Options {
     /// Seconds, of the clock or of this thread.
+    #[allow(unsafe_code, reason = "calls the C library")]
     fn now(&self) -> f64 {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         if !self.cpu {
@@ -279,6 +281,32 @@ fn attentions(options: &Options) {
     }
 }
 
+/// (side of the picture in windows of 8, heads, width).
+const WINDOWS: [(usize, usize, usize); 2] = [(8, 6, 30), (16, 6, 16)];
+
+fn windows(options: &Options) {
+    for (across, heads, width) in WINDOWS {
+        let side = 8 * across;
+        let parts = noise(side * side * 3 * heads * width);
+        let bias = noise(heads * 64 * 64);
+        for (what, products) in [("f32", Products::F32), ("bf16", Products::Bf16)] {
+            let sizes = WindowAttention {
+                batch: 1,
+                rows: side,
+                columns: side,
+                heads,
+                width,
+                window: 8,
+                shift: 4,
+                products,
+            };
+            let name = format!("windows {what} {side}x{side} {heads} heads of {width}");
+            let flop = 4.0 * (side * side * 64 * heads * width) as f64;
+            options.time(&name, flop, || drop(black_box(sizes.forward(&parts, &bias, None))));
+        }
+    }
+}
+
 /// (pixels, channels).
 const NORMS: [(usize, usize); 2] = [(64 * 64, 320), (512 * 512, 128)];
 
@@ -293,6 +321,15 @@ fn norms(options: &Options) {
         options.time(&name("forward"), count, || drop(black_box(n.forward(&x, &weight, &bias))));
         options.time(&name("backward"), count, || drop(black_box(n.backward(&x, &weight, &bias, &dy))));
     }
+    for (rows, features) in [(4096, 320), (4096, 180)] {
+        let [x, dy] = [noise(rows * features), noise(rows * features)];
+        let [weight, bias] = [noise(features), noise(features)];
+        let name = |what: &str| format!("layer norm {what} {rows}x{features}");
+        let count = x.len() as f64;
+        options.time(&name("forward"), count, || drop(black_box(layer_norm(&x, &weight, &bias, 1e-5))));
+        options
+            .time(&name("backward"), count, || drop(black_box(layer_norm_backward(&x, &weight, 1e-5, &dy))));
+    }
 }
 
 fn activations(options: &Options) {
@@ -301,10 +338,32 @@ fn activations(options: &Options) {
     let count = x.len() as f64;
     options.time("gelu forward 4096x1280", count, || drop(black_box(gelu(&x))));
     options.time("gelu backward 4096x1280", count, || drop(black_box(gelu_backward(&x, &dy))));
+    options.time("geglu 4096x1280 to half", count / 2.0, || drop(black_box(geglu(&x, 640))));
     let [x, dy, slopes] = [noise(4096 * 64), noise(4096 * 64), noise(64)];
     let count = x.len() as f64;
     options.time("prelu forward 4096x64", count, || drop(black_box(prelu(&x, &slopes))));
     options.time("prelu backward 4096x64", count, || drop(black_box(prelu_backward(&x, &slopes, &dy))));
+}
+
+/// A step of AdamW for a million weights, and the norm by which gradients are clipped.
+fn optimizer(options: &Options) {
+    let [value, mean, square, average, gradient] = [1.0, 0.1, 2.0, 1.0, 0.5].map(|scale: f32| {
+        noise(1 << 20).into_iter().map(|value| (scale * value).abs()).collect::<Vec<f32>>()
+    });
+    let step = AdamW {
+        beta1: 0.9,
+        beta2: 0.999,
+        corrections: [0.1, 0.001],
+        epsilon: 1e-8,
+        rate: 1e-4,
+        weight_decay: 0.01,
+        scale: 1.0,
+        average_decay: Some(0.999),
+    };
+    let before = Moments { value: &value, mean: &mean, square: &square, average: &average };
+    let count = value.len() as f64;
+    options.time("adamw 1048576", count, || drop(black_box(step.step(before, &gradient))));
+    options.time("sum of squares 1048576", count, || drop(black_box(sum_of_squares(&gradient))));
 }
 
 fn main() {
@@ -312,6 +371,8 @@ fn main() {
     convolutions(&options);
     linear_maps(&options);
     attentions(&options);
+    windows(&options);
     norms(&options);
     activations(&options);
+    optimizer(&options);
 }

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 pub fn bf16_is_fast() -> bool {
     static FAST: LazyLock<bool> = LazyLock::new(|| {
         #[cfg(target_arch = "x86_64")]
-        if has_pairs(Isa::detect()) {
+        if Isa::available().first().is_some_and(|isa| has_pairs(*isa)) {
             // The first four letters of "AuthenticAMD".
             return std::arch::x86_64::__cpuid(0).ebx.to_le_bytes() == *b"Auth";
         }

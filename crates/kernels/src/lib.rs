@@ -5,12 +5,16 @@
 //! over pixels, images or channels and reductions run over fixed chunks in a fixed order, so a result
 //! does not depend on the number of threads.
 
+#![allow(unsafe_code, reason = "vector instructions, and results that are not zeroed first")]
+
 pub mod activation;
 pub mod adamw;
 pub mod attention;
 mod bf16;
 pub mod channels;
 pub mod conv;
+#[cfg(test)]
+mod every_isa_tests;
 #[cfg(all(test, target_os = "linux"))]
 mod guarded;
 mod layer_norm;

@@ -21,11 +21,29 @@ pub(crate) enum Isa {
     Portable,
 }
 
+#[cfg(test)]
+thread_local! {
+    static TAKEN_FOR_BEST: std::cell::Cell<Option<Isa>> = const { std::cell::Cell::new(None) };
+}
+
 impl Isa {
     /// The best set that this machine has.
     pub(crate) fn detect() -> Isa {
         static BEST: LazyLock<Isa> = LazyLock::new(|| *Isa::available().first().expect("portable code runs"));
+        #[cfg(test)]
+        if let Some(isa) = TAKEN_FOR_BEST.get() {
+            return isa;
+        }
         *BEST
+    }
+
+    /// `f` as on a machine that has nothing better. It chooses on this thread, whatever threads the work is shared by.
+    #[cfg(test)]
+    pub(crate) fn run<R>(self, f: impl FnOnce() -> R) -> R {
+        TAKEN_FOR_BEST.set(Some(self));
+        let result = f();
+        TAKEN_FOR_BEST.set(None);
+        result
     }
 
     /// All sets that this machine has, the best first.

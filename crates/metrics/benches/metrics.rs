@@ -74,6 +74,7 @@ fn main() {
 
 /// Seconds that all threads have computed.
 #[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "calls the C library")]
 fn processor_s() -> Option<f64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes `time` and nothing else.

@@ -85,6 +85,7 @@ const MOST_LARGE: i32 = 1 << 16;
 /// larger: a stage that goes through many sizes held a third more than it had asked for. It costs a twentieth of the time,
 /// since the system clears what it gives.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, reason = "calls the C library")]
 fn give_back_at_once() {
     // SAFETY: sets numbers of the allocator, which locks what it shares.
     unsafe {
@@ -100,6 +101,7 @@ fn give_back_at_once() {}
 /// Gives what the stage before held and freed back to the system, so that the next is not counted with it; what a stage
 /// needs again is asked for again.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, reason = "calls the C library")]
 fn give_back() {
     // SAFETY: the allocator gives back what nobody holds.
     unsafe {

@@ -46,6 +46,7 @@ pub fn run(arguments: &Serve) -> Result<ExitCode> {
 
 /// A connection is an open file, and of these programs get few unless they ask for more.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, reason = "calls the C library")]
 fn allow_open_files() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls get a structure that lives as long as they run.
