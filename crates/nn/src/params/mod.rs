@@ -5,125 +5,24 @@
 //! that an official file must have. A parameter's id is a hash of its name, so that optimizer state,
 //! averages and files find it again.
 
+mod error;
+mod keys;
+mod random;
+
+pub use error::WeightError;
+pub use keys::{Entry, Keys, Sizes};
+pub use random::{Init, RandomInit};
+
 use crate::ops;
 use crate::weight::Weight;
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Param, ParamId};
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use diffbir_kernels::conv::PackedWeight;
 use diffbir_kernels::{Products, bf16_is_fast};
+use keys::{Kind, Order, permute};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::rc::Rc;
-
-/// What can be wrong with a set of weights.
-#[derive(Debug, thiserror::Error)]
-pub enum WeightError {
-    /// A tensor that the network needs is not there.
-    #[error("{file}: lacks the tensor `{key}` of shape {shape:?}: is this file for another network?")]
-    Missing {
-        /// Which file.
-        file: String,
-        /// Official name.
-        key: String,
-        /// Official shape.
-        shape: Vec<usize>,
-    },
-    /// A tensor has another shape than the network needs.
-    #[error(
-        "{file}: the tensor `{key}` has shape {found:?} where {expected:?} is needed: is this file for another size of the network?"
-    )]
-    Shape {
-        /// Which file.
-        file: String,
-        /// Official name.
-        key: String,
-        /// The shape that the network needs.
-        expected: Vec<usize>,
-        /// The shape in the file.
-        found: Vec<usize>,
-    },
-    /// A tensor is stored in numbers that no weights have, such as whole ones.
-    #[error(
-        "{file}: the tensor `{key}` is stored in numbers that are no weights: floating point of 16, 32 or 64 bits is needed"
-    )]
-    Numbers {
-        /// Which file.
-        file: String,
-        /// Official name.
-        key: String,
-    },
-    /// Tensors that the network has no place for.
-    #[error("{file}: holds {} tensors that the network does not know, first `{}`: is this file for another network?", .names.len(), .names[0])]
-    Unknown {
-        /// Which file.
-        file: String,
-        /// The tensors.
-        names: Vec<String>,
-    },
-    /// The file itself cannot be read.
-    #[error("{file}: {reason}")]
-    File {
-        /// Which file.
-        file: String,
-        /// What is wrong and what may help.
-        reason: String,
-    },
-}
-
-/// How a parameter starts when a network is trained from nothing.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Init {
-    /// Uniform in ±1/√fan-in, fan-in being the product of all dimensions but the first (PyTorch's
-    /// default for convolutions and linear maps).
-    FanIn,
-    /// Uniform in ±1/√n, for a bias of a map with fan-in n.
-    BiasOf(usize),
-    /// Normal with this standard deviation.
-    Normal(f32),
-    /// A constant.
-    Constant(f32),
-}
-
-/// How a tensor's dimensions in a checkpoint relate to ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
-    /// As stored.
-    Same,
-    /// Stored `[out, in, kernel, kernel]`, held `[out, kernel, kernel, in]`.
-    Convolution,
-}
-
-/// One named tensor of a network.
-#[derive(Clone)]
-pub struct Entry {
-    /// Official name.
-    pub key: String,
-    /// Official shape.
-    pub shape: Vec<usize>,
-    kind: Kind,
-}
-
-impl Entry {
-    /// Whether a file must hold it.
-    pub fn is_read(&self) -> bool {
-        matches!(self.kind, Kind::Parameter(_))
-    }
-
-    /// Whether files hold it and the network computes it for itself.
-    pub fn is_computed(&self) -> bool {
-        matches!(self.kind, Kind::Buffer(_))
-    }
-}
-
-#[derive(Clone)]
-enum Kind {
-    Parameter(Order),
-    /// A tensor that files hold and that we compute: written when saving, not read.
-    Buffer(Rc<dyn Fn() -> TensorData>),
-    /// A tensor that files may hold and that nothing reads: neither read nor written.
-    Unused,
-}
 
 /// Where values come from.
 pub trait Source {
@@ -135,24 +34,6 @@ pub trait Source {
     fn skip(&mut self, _key: &str, _shape: &[usize]) -> Result<(), WeightError> {
         Ok(())
     }
-}
-
-/// The names and shapes of a network's tensors, in the order in which it asked for them.
-#[derive(Clone, Default)]
-pub struct Keys {
-    entries: Vec<Entry>,
-    /// What its parameters take.
-    sizes: Sizes,
-    by_id: HashMap<ParamId, usize>,
-}
-
-/// Bytes that the parameters of a network take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// In memory, all together.
-    pub held: usize,
-    /// The most of what is there of them and what is held for a while, as one after the other is read as floats and laid out.
-    pub reading: usize,
 }
 
 struct Shared<'a> {
@@ -362,7 +243,7 @@ impl<'a> Params<'a> {
         if let Some(source) = &mut shared.source {
             source.skip(&key, shape)?;
         }
-        shared.keys.entries.push(Entry { key, shape: shape.to_vec(), kind });
+        shared.keys.add(key, shape, kind);
         Ok(())
     }
 
@@ -406,20 +287,13 @@ impl<'a> Params<'a> {
 
     /// Notes the bytes that a parameter takes.
     fn note(&self, shape: &[usize], bytes: usize) {
-        let sizes = &mut self.shared.borrow_mut().keys.sizes;
-        // Its values as they are stored and as floats, or as floats and turned, or as floats and laid out.
-        let floats = size_of::<f32>() * shape.iter().product::<usize>();
-        sizes.reading = sizes.reading.max(sizes.held + floats + floats.max(bytes));
-        sizes.held += bytes;
+        self.shared.borrow_mut().keys.sizes.add(shape, bytes);
     }
 
     /// Notes a tensor's name and shape; gives its id and the shape that it is held in.
     fn declare<const D: usize>(&self, name: &str, shape: [usize; D], order: Order) -> (ParamId, [usize; D]) {
         let key = self.at(name).prefix;
-        let id = id_of(&key);
-        let keys = &mut self.shared.borrow_mut().keys;
-        keys.by_id.insert(id, keys.entries.len());
-        keys.entries.push(Entry { key, shape: shape.to_vec(), kind: Kind::Parameter(order) });
+        let id = self.shared.borrow_mut().keys.parameter(key, &shape, order);
         let held = std::array::from_fn(|d| match order {
             Order::Same => shape[d],
             Order::Convolution => shape[[0, 2, 3, 1][d]],
@@ -455,113 +329,4 @@ impl<'a> Params<'a> {
         };
         Param::initialized(id, tensor)
     }
-}
-
-/// `[a, b, c]` to `[a, c, b]`.
-fn permute(values: &[f32], [a, b, c]: [usize; 3]) -> Vec<f32> {
-    let mut out = Vec::with_capacity(values.len());
-    for i in 0..a {
-        for k in 0..c {
-            out.extend((0..b).map(|j| values[(i * b + j) * c + k]));
-        }
-    }
-    out
-}
-
-/// FNV-1a, 64 bit.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
-}
-
-fn id_of(key: &str) -> ParamId {
-    ParamId::from(hash(key))
-}
-
-impl Keys {
-    /// Names and shapes in order.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    /// Ids, official names and official shapes of the parameters: no buffers, nothing unused.
-    pub fn parameters(&self) -> impl Iterator<Item = (ParamId, &str, &[usize])> {
-        self.entries
-            .iter()
-            .filter(|entry| entry.is_read())
-            .map(|entry| (id_of(&entry.key), entry.key.as_str(), entry.shape.as_slice()))
-    }
-
-    /// The official name of a parameter.
-    ///
-    /// # Panics
-    /// When the parameter belongs to another network.
-    pub fn name(&self, id: ParamId) -> &str {
-        &self.entries[self.by_id[&id]].key
-    }
-
-    /// All tensors of `network` under their official names and in their official order of dimensions.
-    pub fn tensors(&self, network: &impl Module) -> BTreeMap<String, TensorData> {
-        struct Collect<'a>(&'a Keys, BTreeMap<String, TensorData>);
-        impl ModuleVisitor for Collect<'_> {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                let entry = &self.0.entries[self.0.by_id[&param.id]];
-                let data = param.val().into_data();
-                let data = match entry.kind {
-                    Kind::Parameter(Order::Convolution) => {
-                        let values: Vec<f32> = data.iter::<f32>().collect();
-                        let [out, input, kh, kw] = entry.shape[..] else { unreachable!("a convolution") };
-                        TensorData::new(permute(&values, [out, kh * kw, input]), entry.shape.clone())
-                    }
-                    _ => data,
-                };
-                self.1.insert(entry.key.clone(), data);
-            }
-        }
-        let mut collect = Collect(self, BTreeMap::new());
-        network.visit(&mut collect);
-        for entry in &self.entries {
-            if let Kind::Buffer(values) = &entry.kind {
-                collect.1.insert(entry.key.clone(), values());
-            }
-        }
-        collect.1
-    }
-}
-
-/// Values for a training run: drawn from a seed and the tensor's name, so that the order in which a
-/// network asks changes nothing.
-pub struct RandomInit {
-    /// The run's seed.
-    pub seed: u64,
-}
-
-impl Source for RandomInit {
-    fn values(&mut self, key: &str, shape: &[usize], init: Init) -> Result<Vec<f32>, WeightError> {
-        let count = shape.iter().product();
-        let mut state = hash(key) ^ self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut uniform = move || (split_mix(&mut state) >> 40) as f32 / (1 << 24) as f32;
-        let fan_in = shape.iter().skip(1).product::<usize>();
-        Ok(match init {
-            Init::FanIn | Init::BiasOf(_) => {
-                let fan_in = if let Init::BiasOf(n) = init { n } else { fan_in };
-                let bound = (fan_in.max(1) as f32).powf(-0.5);
-                (0..count).map(|_| (2.0 * uniform() - 1.0) * bound).collect()
-            }
-            Init::Normal(std) => (0..count)
-                .map(|_| {
-                    let (u, v) = (1.0 - uniform(), uniform());
-                    std * (-2.0 * u.ln()).sqrt() * (std::f32::consts::TAU * v).cos()
-                })
-                .collect(),
-            Init::Constant(value) => vec![value; count],
-        })
-    }
-}
-
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
