@@ -114,7 +114,7 @@ pub fn settle(
 ) -> Result<Settled> {
     if faces::asked(arguments)? {
         bail!(
-            "--memory: what faces need that are restored by themselves is not known before they are found: use --task sr"
+            "there is no plan for faces that are restored by themselves, for what they need is not known before they are found: use --task sr, or leave out --memory"
         );
     }
     let model = &chosen.model;
