@@ -6,7 +6,6 @@
 mod attention;
 mod attention_backward;
 mod channels;
-mod cooperative;
 mod norm;
 mod norm_backward;
 mod optimizer;

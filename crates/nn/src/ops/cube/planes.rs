@@ -2,7 +2,7 @@
 //! the other is multiplied.
 
 use super::tiles::put_together;
-use super::{UNITS, element, empty, grid};
+use super::{element, empty, grid};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
@@ -46,17 +46,21 @@ impl Plan {
     }
 }
 
-/// Whether the planes of a card multiply such matrices.
-fn multiplies(client: &Client) -> bool {
+/// Planes of a cube.
+const PLANES: usize = 8;
+
+/// Units of a plane of a card whose planes multiply such matrices.
+fn multiplying_plane(client: &Client) -> Option<usize> {
     let half = ElemType::Float(FloatKind::F16);
     let (m, n, k) = (SIDE as u32, SIDE as u32, SIDE as u32);
     let config = MmaConfig { a_type: half, b_type: half, cd_type: ElemType::Float(FloatKind::F32), m, n, k };
     let properties = client.properties();
-    // The kernel has eight planes of thirty-two units.
     let hardware = &properties.hardware;
-    properties.features.matmul.cmma.contains(&config)
-        && hardware.plane_size_min == 32
-        && hardware.plane_size_max == 32
+    let multiplies = properties.features.matmul.cmma.contains(&config);
+    let plane = hardware.plane_size_max as usize;
+    let of_one_size = hardware.plane_size_min == hardware.plane_size_max;
+    // The smallest tile has something to bring for every unit.
+    (multiplies && of_one_size && PLANES * plane <= 64 * DEPTH / 8).then_some(plane)
 }
 
 /// `y[.., rows, out]` from `a[.., rows, in]` and `b[.., in, out]` in half floats, each in order along rows or columns, where
@@ -82,13 +86,13 @@ pub(super) fn multiply_by(plan: Plan, a: &CubeTensor, b: &CubeTensor, y: &CubeTe
     let ((a_stride, a_rows), (b_stride, b_rows)) = (stride(a), stride(b));
     let eights = [a_stride, b_stride, length, if a_rows { length } else { rows }];
     if [a, b, y].iter().any(|x| x.dtype != DType::F16)
-        || !multiplies(&a.client)
         || eights.iter().any(|length| !length.is_multiple_of(8))
         || !rows.is_multiple_of(SIDE)
         || !columns.is_multiple_of(SIDE)
     {
         return false;
     }
+    let Some(plane) = multiplying_plane(&a.client) else { return false };
     let share = length.div_ceil(plan.shares).next_multiple_of(DEPTH);
     let shares = length.div_ceil(share);
     let parts = match shares {
@@ -96,13 +100,14 @@ pub(super) fn multiply_by(plan: Plan, a: &CubeTensor, b: &CubeTensor, y: &CubeTe
         _ => empty(y, Shape::from([matrices, shares, rows, columns]), DType::F32),
     };
     let (tiles_down, tiles_across) = (rows.div_ceil(plan.rows), columns.div_ceil(plan.columns));
-    let forms = Forms { rows: plan.rows, columns: plan.columns, a_rows, b_rows, shared_out: shares > 1 };
+    let forms =
+        Forms { rows: plan.rows, columns: plan.columns, a_rows, b_rows, shared_out: shares > 1, plane };
     // SAFETY: units that would read or write past the end of a matrix are held back by the kernel itself.
     unsafe {
         tile_product::launch_unchecked(
             &a.client,
             grid(tiles_down * tiles_across * matrices * shares),
-            CubeDim::new_1d(UNITS),
+            CubeDim::new_1d((PLANES * plane) as u32),
             a.clone().into_buffer_arg(),
             b.clone().into_buffer_arg(),
             parts.clone().into_buffer_arg(),
@@ -136,6 +141,8 @@ struct Forms {
     a_rows: bool,
     b_rows: bool,
     shared_out: bool,
+    /// Units of a plane.
+    plane: usize,
 }
 
 /// Eight half floats.
@@ -185,13 +192,14 @@ fn tile_product<G: Numeric>(
     if to > length {
         to = length;
     }
-    let plane = UNIT_POS as usize / 32;
+    let units = comptime!(PLANES * forms.plane);
+    let plane = UNIT_POS as usize / comptime!(forms.plane);
     let plane_row = plane / 4 * comptime!(tile_rows / 2);
     let plane_column = plane % 4 * comptime!(tile_columns / 4);
     let down = comptime!(tile_rows / 2 / SIDE);
     let across = comptime!(tile_columns / 4 / SIDE);
-    let a_bring = comptime!(tile_rows * DEPTH / 8 / UNITS as usize);
-    let b_bring = comptime!(tile_columns * DEPTH / 8 / UNITS as usize);
+    let a_bring = comptime!(tile_rows * DEPTH / 8 / units);
+    let b_bring = comptime!(tile_columns * DEPTH / 8 / units);
     let mut a_next = Array::<Eight>::new(a_bring);
     let mut b_next = Array::<Eight>::new(b_bring);
     let mut sums = Sequence::<Matrix<f32>>::new();
@@ -216,6 +224,7 @@ fn tile_product<G: Numeric>(
         from,
         to,
         a_bring,
+        units,
         tile_rows,
         comptime!(forms.a_rows),
     );
@@ -229,11 +238,12 @@ fn tile_product<G: Numeric>(
         from,
         to,
         b_bring,
+        units,
         tile_columns,
         comptime!(!forms.b_rows),
     );
-    lay(&mut a_tile, &a_next, 0usize, a_bring, tile_rows, comptime!(forms.a_rows));
-    lay(&mut b_tile, &b_next, 0usize, b_bring, tile_columns, comptime!(!forms.b_rows));
+    lay(&mut a_tile, &a_next, 0usize, a_bring, units, tile_rows, comptime!(forms.a_rows));
+    lay(&mut b_tile, &b_next, 0usize, b_bring, units, tile_columns, comptime!(!forms.b_rows));
     sync_cube();
     let mut start = from;
     let mut half = 0usize;
@@ -250,6 +260,7 @@ fn tile_product<G: Numeric>(
                 next,
                 to,
                 a_bring,
+                units,
                 tile_rows,
                 comptime!(forms.a_rows),
             );
@@ -263,6 +274,7 @@ fn tile_product<G: Numeric>(
                 next,
                 to,
                 b_bring,
+                units,
                 tile_columns,
                 comptime!(!forms.b_rows),
             );
@@ -303,8 +315,8 @@ fn tile_product<G: Numeric>(
         }
         half = 1 - half;
         if next < to {
-            lay(&mut a_tile, &a_next, half * a_size, a_bring, tile_rows, comptime!(forms.a_rows));
-            lay(&mut b_tile, &b_next, half * b_size, b_bring, tile_columns, comptime!(!forms.b_rows));
+            lay(&mut a_tile, &a_next, half * a_size, a_bring, units, tile_rows, comptime!(forms.a_rows));
+            lay(&mut b_tile, &b_next, half * b_size, b_bring, units, tile_columns, comptime!(!forms.b_rows));
         }
         sync_cube();
         start = next;
@@ -332,8 +344,13 @@ fn tile_product<G: Numeric>(
 
 /// Where in a tile the `index`th of the eights lies that a unit brings: its line, and which of the line.
 #[cube]
-fn place(#[comptime] index: usize, #[comptime] side: usize, #[comptime] along: bool) -> (usize, usize) {
-    let at = comptime!(index * UNITS as usize) + UNIT_POS as usize;
+fn place(
+    #[comptime] index: usize,
+    #[comptime] units: usize,
+    #[comptime] side: usize,
+    #[comptime] along: bool,
+) -> (usize, usize) {
+    let at = comptime!(index * units) + UNIT_POS as usize;
     let of_line = comptime!(if along { DEPTH / 8 } else { side / 8 });
     (at / of_line, at % of_line)
 }
@@ -352,12 +369,13 @@ fn bring(
     inner: usize,
     end: usize,
     #[comptime] many: usize,
+    #[comptime] units: usize,
     #[comptime] side: usize,
     #[comptime] along: bool,
 ) {
     #[unroll]
     for index in 0..many {
-        let (line, of_line) = place(index, side, along);
+        let (line, of_line) = place(index, units, side, along);
         let mut value = Eight::new(0u32);
         if comptime!(along) {
             if at + line < count && inner + of_line * 8 < end {
@@ -379,13 +397,14 @@ fn lay(
     next: &Array<Eight>,
     start: usize,
     #[comptime] many: usize,
+    #[comptime] units: usize,
     #[comptime] side: usize,
     #[comptime] along: bool,
 ) {
     let line_length = comptime!(if along { DEPTH / 8 + 1 } else { side / 8 + 1 });
     #[unroll]
     for index in 0..many {
-        let (line, of_line) = place(index, side, along);
+        let (line, of_line) = place(index, units, side, along);
         tile[start + line * line_length + of_line] = next[index];
     }
 }

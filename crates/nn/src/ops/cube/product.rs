@@ -1,6 +1,6 @@
 //! Convolution and linear maps: which kernels multiply.
 
-use super::{UNITS, convolved, cooperative, element, empty, grid, planes, tiles, widest};
+use super::{UNITS, convolved, element, empty, grid, planes, tiles, widest};
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
@@ -60,7 +60,7 @@ pub(super) fn multiply_into(a: CubeTensor, b: CubeTensor, y: CubeTensor) {
     if a.dtype == DType::F32 {
         return tiles::multiply(&a, &b, &y);
     }
-    if cooperative::multiply(&a, &b, &y) || planes::multiply(&a, &b, &y) {
+    if planes::multiply(&a, &b, &y) {
         return;
     }
     let shape = a.meta.shape();
