@@ -136,7 +136,9 @@ fn operations(device: &Device) {
         drawn(shape, device).cast(if precision == Precision::F16 { DType::F16 } else { DType::F32 })
     }
     let bias = |channels, device: &Device| Some(drawn([channels], device));
-    for (input, output, rows) in [(16, 24, 40), (320, 64, 130), (7, 5, 3), (64, 48, 4200)] {
+    // The last two have long sums, which are shared out, and one of them larger tiles.
+    let sizes = [(16, 24, 40), (320, 64, 130), (7, 5, 3), (64, 48, 4200), (768, 32, 48), (1030, 256, 2304)];
+    for (input, output, rows) in sizes {
         compare_runs(&format!("linear {input} to {output} of {rows}"), device, |precision, device| {
             let (x, weight) = (of(precision, [rows, input], device), of(precision, [output, input], device));
             ops::linear(x, weight, bias(output, device), Products::F32)

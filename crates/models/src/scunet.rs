@@ -233,7 +233,7 @@ impl SwinLayer {
             self.window,
             &self.qkv,
             &self.proj,
-            window::relative_bias(table, self.window),
+            ops::relative_bias(table, self.window),
             self.shifted.then_some(mask),
             Some(x.clone()),
         );

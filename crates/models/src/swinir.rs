@@ -303,7 +303,7 @@ impl WindowAttention {
         )?;
         let tokens = window * window;
         params.buffer("relative_position_index", &[tokens, tokens], move || {
-            TensorData::new(window::relative_index(window), [tokens, tokens])
+            TensorData::new(ops::relative_index(window), [tokens, tokens])
         })?;
         Ok(Self {
             bias_table,
@@ -315,7 +315,7 @@ impl WindowAttention {
 
     /// `x[b, rows, columns, embed]`; `mask[windows, tokens, tokens]` if the windows are shifted. Added to `rest`.
     fn forward(&self, x: Tensor<4>, mask: Option<&Tensor<3>>, rest: Option<Tensor<4>>) -> Tensor<4> {
-        let bias = window::relative_bias(self.bias_table.val(), self.window);
+        let bias = ops::relative_bias(self.bias_table.val(), self.window);
         window::attend(x, self.window, &self.qkv, &self.proj, bias, mask, rest)
     }
 }

@@ -1,7 +1,7 @@
 //! Self-attention inside square windows of a grid of tokens (Swin Transformer, arXiv 2103.14030), as
 //! [`crate::swinir`] and [`crate::scunet`] share it.
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use diffbir_nn::layers::Linear;
 use diffbir_nn::{Device, ops};
 
@@ -48,30 +48,6 @@ pub(crate) fn attend(
     }
 }
 
-/// The learned biases `table[(2·window - 1)², heads]` for each pair of tokens: `[heads, tokens, tokens]`.
-pub(crate) fn relative_bias(table: Tensor<2>, window: usize) -> Tensor<3> {
-    let tokens = window * window;
-    let heads = table.dims()[1];
-    let index = TensorData::new(relative_index(window), [tokens * tokens]);
-    let index = Tensor::<1, Int>::from_data(index, &table.device());
-    table.select(0, index).reshape([tokens, tokens, heads]).permute([2, 0, 1])
-}
-
-/// For each pair of tokens of a window the row of the bias table.
-pub(crate) fn relative_index(window: usize) -> Vec<i64> {
-    let side = 2 * window - 1;
-    let tokens = window * window;
-    let mut index = Vec::with_capacity(tokens * tokens);
-    for p in 0..tokens {
-        for q in 0..tokens {
-            let dy = p / window + window - 1 - q / window;
-            let dx = p % window + window - 1 - q % window;
-            index.push((dy * side + dx) as i64);
-        }
-    }
-    index
-}
-
 /// What hides a token: as good as minus infinity, which shaders may take for impossible.
 pub(crate) const HIDDEN: f32 = f32::MIN;
 
@@ -114,14 +90,6 @@ pub(crate) fn mask_values(rows: usize, columns: usize, window: usize, masked: f3
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_relative_index_has_its_known_corners() {
-        let index = relative_index(8);
-        assert_eq!(index[0], 7 * 15 + 7);
-        assert_eq!(index[63], 0);
-        assert_eq!(index[63 * 64], 14 * 15 + 14);
-    }
 
     #[test]
     fn the_first_window_of_a_larger_grid_is_not_masked() {

@@ -10,7 +10,7 @@ use burn::tensor::ops::{AttentionModuleOptions, ConvOptions};
 use burn::tensor::{DType, Tensor, activation};
 #[cfg(feature = "gpu")]
 use {
-    super::cube::{CardKernels, CardProducts},
+    super::cube::{CardChannels, CardKernels, CardProducts},
     burn::backend::{Dispatch, DispatchDevice},
     burn::tensor::Device,
     diffbir_kernels::adamw::AdamW,
@@ -30,9 +30,9 @@ pub(super) fn is_card(device: &Device) -> bool {
     !matches!(device.as_dispatch(), DispatchDevice::Flex(_) | DispatchDevice::Autodiff(_))
 }
 
-/// Whether our products for graphics cards run there, which have gradients.
+/// Whether our kernels for graphics cards run there that have gradients.
 #[cfg(feature = "gpu")]
-fn multiplies(device: &Device) -> bool {
+fn has_kernels(device: &Device) -> bool {
     match device.as_dispatch() {
         DispatchDevice::Flex(_) => false,
         DispatchDevice::Autodiff(device) => !matches!(device.clone().inner(), DispatchDevice::Flex(_)),
@@ -50,7 +50,7 @@ pub(super) fn conv2d(
 ) -> Tensor<4> {
     let numbers = weight.dtype();
     #[cfg(feature = "gpu")]
-    if multiplies(&x.device()) {
+    if has_kernels(&x.device()) {
         let sizes = super::conv2d_sizes(&x, weight.dims()[0], weight.dims()[1], stride, padding);
         return convolution(x, weight, bias, sizes);
     }
@@ -85,8 +85,8 @@ fn convolution(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, sizes: 
 fn with_bias<const D: usize>(y: Tensor<D>, bias: Option<Tensor<1>>) -> Tensor<D> {
     let Some(bias) = bias else { return y };
     #[cfg(feature = "gpu")]
-    if is_card(&y.device()) {
-        let y = <Dispatch as CardKernels>::card_add_bias(y.into_dispatch(), bias.into_dispatch());
+    if has_kernels(&y.device()) {
+        let y = <Dispatch as CardChannels>::card_add_bias(y.into_dispatch(), bias.into_dispatch());
         return Tensor::from_dispatch(y);
     }
     let bias = bias.cast(y.dtype()).unsqueeze();
@@ -97,7 +97,7 @@ fn with_bias<const D: usize>(y: Tensor<D>, bias: Option<Tensor<1>>) -> Tensor<D>
 pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
     let x = x.cast(weight.dtype());
     #[cfg(feature = "gpu")]
-    if multiplies(&x.device()) {
+    if has_kernels(&x.device()) {
         let y =
             <Dispatch as CardProducts>::card_multiply(x.into_dispatch(), weight.transpose().into_dispatch());
         return with_bias(Tensor::from_dispatch(y), bias);
@@ -116,11 +116,14 @@ pub(super) fn group_norm(
 ) -> Tensor<4> {
     let [batch, _, _, channels] = x.dims();
     #[cfg(feature = "gpu")]
-    if is_card(&x.device()) {
+    if has_kernels(&x.device()) {
         let pixels = x.dims()[1] * x.dims()[2];
         let sizes = GroupNorm { batch, pixels, channels, groups, epsilon, silu };
-        return Tensor::from_dispatch(<Dispatch as CardKernels>::card_group_norm(
-            x.into_dispatch(),
+        let x = x.into_dispatch();
+        let moments = <Dispatch as CardChannels>::card_group_moments(x.clone(), sizes);
+        return Tensor::from_dispatch(<Dispatch as CardChannels>::card_group_normed(
+            x,
+            moments,
             weight.into_dispatch(),
             bias.into_dispatch(),
             sizes,
@@ -182,7 +185,7 @@ pub(super) fn from_windows(
 /// As [`super::attention`].
 pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "gpu")]
-    if multiplies(&q.device()) {
+    if has_kernels(&q.device()) {
         let y = <Dispatch as CardProducts>::card_attention(
             q.into_dispatch(),
             k.into_dispatch(),
@@ -198,7 +201,7 @@ pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
 /// As [`super::attention_biased`].
 pub(super) fn attention_biased(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, bias: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "gpu")]
-    if multiplies(&q.device()) {
+    if has_kernels(&q.device()) {
         let y = <Dispatch as CardProducts>::card_attention_biased(
             q.into_dispatch(),
             k.into_dispatch(),
@@ -221,6 +224,35 @@ pub(super) fn adamw(parts: [Tensor<1>; 5], step: AdamW) -> Tensor<2> {
     Tensor::from_dispatch(rows)
 }
 
+/// The sum of squares on a card, in parts.
+#[cfg(feature = "gpu")]
+pub(super) fn squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    Tensor::from_dispatch(<Dispatch as CardKernels>::card_squares(x.into_dispatch()))
+}
+
+/// `x[.., channels]` times `factors[channels]`.
+pub(super) fn scale<const D: usize>(x: Tensor<D>, factors: Tensor<1>) -> Tensor<D> {
+    // Without gradients it becomes part of the kernel of what stands around it.
+    #[cfg(feature = "gpu")]
+    if has_kernels(&x.device()) && !is_card(&x.device()) {
+        let factors = factors.cast(DType::F32);
+        let y = <Dispatch as CardChannels>::card_scale(x.into_dispatch(), factors.into_dispatch());
+        return Tensor::from_dispatch(y);
+    }
+    let factors = super::as_activations(factors, &x);
+    x * factors.unsqueeze()
+}
+
+/// As [`super::relative_bias`], where a card has a kernel for it.
+#[cfg(feature = "gpu")]
+pub(super) fn relative_bias(table: Tensor<2>, window: usize) -> Result<Tensor<3>, Tensor<2>> {
+    if !has_kernels(&table.device()) {
+        return Err(table);
+    }
+    let y = <Dispatch as CardChannels>::card_relative_bias(table.into_dispatch(), window);
+    Ok(Tensor::from_dispatch(y))
+}
+
 /// As [`super::layer_norm`].
 pub(super) fn layer_norm<const D: usize>(
     x: Tensor<D>,
@@ -229,8 +261,8 @@ pub(super) fn layer_norm<const D: usize>(
     epsilon: f64,
 ) -> Tensor<D> {
     #[cfg(feature = "gpu")]
-    if is_card(&x.device()) {
-        return Tensor::from_dispatch(<Dispatch as CardKernels>::card_layer_norm(
+    if has_kernels(&x.device()) {
+        return Tensor::from_dispatch(<Dispatch as CardChannels>::card_layer_norm(
             x.into_dispatch(),
             weight.into_dispatch(),
             bias.into_dispatch(),

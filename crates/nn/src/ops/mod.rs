@@ -10,10 +10,12 @@ mod gpu;
 mod moments;
 pub mod optimizer;
 mod rows;
+mod window;
 
 pub use moments::Moments;
 pub(crate) use moments::scale_and_shift;
 pub use rows::{add_to_images, attends_in_windows, geglu, join, sum, window_attention};
+pub use window::{from_windows, relative_bias, relative_index, windows};
 
 use crate::observe;
 use burn::backend::{Dispatch, DispatchDevice};
@@ -401,42 +403,6 @@ pub fn pixel_shuffle(x: Tensor<4>, factor: usize) -> Tensor<4> {
     ])
 }
 
-/// The square windows of side `window` of `x[batch, rows, columns, channels]`, which starts anew at its edges, moved
-/// down and right by `shift`: `[windows, window², channels]`.
-pub fn windows(x: Tensor<4>, window: usize, shift: usize) -> Tensor<3> {
-    #[cfg(feature = "gpu")]
-    let x = match gpu::windows(x, window, shift) {
-        Ok(windows) => return windows,
-        Err(x) => x,
-    };
-    let [batch, rows, columns, channels] = x.dims();
-    let back = -(shift as i64);
-    let x = if shift > 0 { x.roll(&[back, back], &[1, 2]) } else { x };
-    let (down, across) = (rows / window, columns / window);
-    x.reshape([batch, down, window, across, window, channels]).permute([0, 1, 3, 2, 4, 5]).reshape([
-        batch * down * across,
-        window * window,
-        channels,
-    ])
-}
-
-/// The inverse of [`windows`], for pictures of this size: batch, rows, columns.
-pub fn from_windows(x: Tensor<3>, size: [usize; 3], window: usize, shift: usize) -> Tensor<4> {
-    #[cfg(feature = "gpu")]
-    let x = match gpu::from_windows(x, size, window, shift) {
-        Ok(whole) => return whole,
-        Err(x) => x,
-    };
-    let [batch, rows, columns] = size;
-    let channels = x.dims()[2];
-    let x = x
-        .reshape([batch, rows / window, columns / window, window, window, channels])
-        .permute([0, 1, 3, 2, 4, 5])
-        .reshape([batch, rows, columns, channels]);
-    let ahead = shift as i64;
-    if shift > 0 { x.roll(&[ahead, ahead], &[1, 2]) } else { x }
-}
-
 /// Zeros around height and width: `(before, after)` each.
 pub fn pad_zero(x: Tensor<4>, height: (usize, usize), width: (usize, usize)) -> Tensor<4> {
     let [batch, h, w, channels] = x.dims();
@@ -499,10 +465,9 @@ pub fn prelu<const D: usize>(x: Tensor<D>, slopes: Tensor<1>) -> Tensor<D> {
         let y = <Dispatch as ActivationKernels>::own_prelu(x.into_dispatch(), slopes.into_dispatch());
         return Tensor::from_dispatch(y);
     }
-    let slopes = as_activations(slopes, &x);
     let positive = activation::relu(x.clone());
     // min(x, 0) = x - max(x, 0)
-    positive.clone() + (x - positive) * slopes.unsqueeze()
+    positive.clone() + gpu::scale(x - positive, slopes)
 }
 
 /// The larger of `x` and 0.

@@ -61,10 +61,14 @@ fn by_operations(parts: [Tensor<1>; 5], step: AdamW) -> (Tensor<1>, Moments) {
     (value, Moments { mean, square, average })
 }
 
-/// The sum of squares, `[1]`, which on a CPU does not depend on threads.
+/// The sum of squares, in parts that are to be added up; on a CPU one, which does not depend on threads.
 pub fn sum_of_squares<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     if on_cpu(&x.device()) {
         return Tensor::from_dispatch(<Dispatch as OptimizerKernels>::sum_of_squares(x.into_dispatch()));
+    }
+    #[cfg(feature = "gpu")]
+    if gpu::is_card(&x.device()) {
+        return gpu::squares(x);
     }
     x.square().sum()
 }

@@ -156,52 +156,61 @@ fn stored(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: Option<CubeTensor>)
 
 /// The same for queries that are scaled already.
 fn of_scaled(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: Option<CubeTensor>) -> CubeTensor {
-    let [batch, heads, queries, _] = sizes(&q);
-    let keys = sizes(&k)[2];
     let mut k = into_contiguous(k);
     k.meta.swap(2, 3);
-    let scores = multiply(into_contiguous(q), k);
+    let shares = softmax(multiply(into_contiguous(q), k), bias);
+    multiply(shares, into_contiguous(v))
+}
+
+/// The softmax of each row of `scores[batch, heads, queries, keys]`, `bias[batch or 1, heads or 1, queries, keys]` in f32
+/// added before if there is one.
+pub(super) fn softmax(scores: CubeTensor, bias: Option<CubeTensor>) -> CubeTensor {
+    let [batch, heads, queries, keys] = sizes(&scores);
     let shares = empty(&scores, scores.meta.shape().clone(), scores.dtype);
     let rows = batch * heads * queries;
     let biased = bias.is_some();
-    let bias = into_contiguous(bias.unwrap_or_else(|| empty(&scores, Shape::from([1, 1, 1, 1]), DType::F32)));
+    let bias = into_contiguous(bias.unwrap_or_else(|| empty(&scores, Shape::from([1, 1, 1, 4]), DType::F32)));
     let [bias_batches, bias_heads, _, _] = sizes(&bias);
     let numbers = element(scores.dtype);
+    let vector = widest(keys).min(4);
     softmax_rows::launch(
         &scores.client,
         grid(rows),
         CubeDim::new_1d(ROW_UNITS),
+        vector,
         scores.clone().into_buffer_arg(),
         bias.into_buffer_arg(),
         shares.clone().into_buffer_arg(),
         rows,
-        keys,
+        keys / vector,
         queries,
         heads,
         bias_batches,
         bias_heads,
+        vector,
         biased,
         numbers,
     );
-    multiply(shares, into_contiguous(v))
+    shares
 }
 
 /// Units of a cube that works on one row.
-const ROW_UNITS: u32 = 64;
+pub(super) const ROW_UNITS: u32 = 64;
 
-/// The softmax of each row of `x[batch, heads, queries, keys]`, `bias[bias_batches, bias_heads, queries, keys]` added
-/// before if `biased`. A cube for each row.
+/// The softmax of each row of `x[batch, heads, queries, lanes]`, `bias[bias_batches, bias_heads, queries, lanes]` added
+/// before if `biased`, in vectors. A cube for each row.
 #[cube(launch)]
-fn softmax_rows<F: Float>(
-    x: &[F],
-    bias: &[f32],
-    y: &mut [F],
+fn softmax_rows<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    bias: &[Vector<f32, N>],
+    y: &mut [Vector<F, N>],
     rows: usize,
-    keys: usize,
+    lanes: usize,
     queries: usize,
     heads: usize,
     bias_batches: usize,
     bias_heads: usize,
+    #[comptime] vector: usize,
     #[comptime] biased: bool,
     #[define(F)] _numbers: ElemType,
 ) {
@@ -211,20 +220,25 @@ fn softmax_rows<F: Float>(
         terminate!();
     }
     let unit = UNIT_POS as usize;
-    let start = row * keys;
+    let start = row * lanes;
     let query = row % queries;
     let head = row / queries % heads % bias_heads;
     let batch = row / (queries * heads) % bias_batches;
-    let bias_start = ((batch * bias_heads + head) * queries + query) * keys;
-    let mut largest = f32::MIN.runtime();
-    let mut key = UNIT_POS as usize;
-    while key < keys {
-        let mut value = f32::cast_from(x[start + key]);
+    let bias_start = ((batch * bias_heads + head) * queries + query) * lanes;
+    let mut largest_of = Vector::<f32, N>::new(f32::MIN);
+    let mut lane = UNIT_POS as usize;
+    while lane < lanes {
+        let mut value = Vector::<f32, N>::cast_from(x[start + lane]);
         if comptime!(biased) {
-            value += bias[bias_start + key];
+            value += bias[bias_start + lane];
         }
-        largest = max(largest, value);
-        key += CUBE_DIM as usize;
+        largest_of = max(largest_of, value);
+        lane += CUBE_DIM as usize;
+    }
+    let mut largest = largest_of.extract(0usize);
+    #[unroll]
+    for index in 1..vector {
+        largest = max(largest, largest_of.extract(index));
     }
     shared[unit] = largest;
     sync_cube();
@@ -232,15 +246,21 @@ fn softmax_rows<F: Float>(
         largest = max(largest, shared[other]);
     }
     sync_cube();
-    let mut sum = 0f32;
-    key = UNIT_POS as usize;
-    while key < keys {
-        let mut value = f32::cast_from(x[start + key]);
+    let most = Vector::<f32, N>::new(largest);
+    let mut sum_of = Vector::<f32, N>::new(0.0);
+    lane = UNIT_POS as usize;
+    while lane < lanes {
+        let mut value = Vector::<f32, N>::cast_from(x[start + lane]);
         if comptime!(biased) {
-            value += bias[bias_start + key];
+            value += bias[bias_start + lane];
         }
-        sum += (value - largest).exp();
-        key += CUBE_DIM as usize;
+        sum_of += (value - most).exp();
+        lane += CUBE_DIM as usize;
+    }
+    let mut sum = sum_of.extract(0usize);
+    #[unroll]
+    for index in 1..vector {
+        sum += sum_of.extract(index);
     }
     shared[unit] = sum;
     sync_cube();
@@ -248,13 +268,14 @@ fn softmax_rows<F: Float>(
     for other in 1..comptime!(ROW_UNITS as usize) {
         sum += shared[other];
     }
-    key = UNIT_POS as usize;
-    while key < keys {
-        let mut value = f32::cast_from(x[start + key]);
+    let share = Vector::<f32, N>::new(1.0 / sum);
+    lane = UNIT_POS as usize;
+    while lane < lanes {
+        let mut value = Vector::<f32, N>::cast_from(x[start + lane]);
         if comptime!(biased) {
-            value += bias[bias_start + key];
+            value += bias[bias_start + lane];
         }
-        y[start + key] = F::cast_from((value - largest).exp() / sum);
-        key += CUBE_DIM as usize;
+        y[start + lane] = Vector::cast_from((value - most).exp() * share);
+        lane += CUBE_DIM as usize;
     }
 }

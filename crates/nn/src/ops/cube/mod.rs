@@ -4,12 +4,19 @@
 //! hundred sizes of Stable Diffusion. Here the choice follows from the card and the numbers alone.
 
 mod attention;
+mod attention_backward;
+mod channels;
 mod norm;
+mod norm_backward;
 mod optimizer;
+mod planes;
 mod pointwise;
 mod product;
+mod sums;
+mod tiles;
 mod trained;
 
+pub use channels::CardChannels;
 pub use trained::CardProducts;
 
 use burn::backend::tensor::FloatTensor;
@@ -22,15 +29,10 @@ use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::CubeCount;
 use diffbir_kernels::adamw::AdamW;
 use diffbir_kernels::conv::Conv2d;
-use diffbir_kernels::norm::GroupNorm;
 
 /// Operations that have a kernel of ours on graphics cards. They have no gradients.
 #[backend_extension(Cube, Fusion)]
 pub trait CardKernels: Backend {
-    /// `bias[channels]` in f32 added to the last dimension.
-    #[fusion(dtype = x, shape = x)]
-    fn card_add_bias(x: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
-
     /// `bias[channels]` in f32 and `rest` added.
     #[fusion(dtype = x, shape = x)]
     fn card_add(x: FloatTensor<Self>, bias: FloatTensor<Self>, rest: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -56,23 +58,9 @@ pub trait CardKernels: Backend {
         shift: usize,
     ) -> FloatTensor<Self>;
 
-    /// Group normalisation of `x[batch, .., channels]`, with SiLU if `sizes.silu`; weight and bias in f32.
-    #[fusion(dtype = x, shape = x)]
-    fn card_group_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        sizes: GroupNorm,
-    ) -> FloatTensor<Self>;
-
-    /// Normalisation of the last dimension; weight and bias in f32.
-    #[fusion(dtype = x, shape = x)]
-    fn card_layer_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        epsilon: f32,
-    ) -> FloatTensor<Self>;
+    /// The sum of squares, in parts that are to be added up.
+    #[fusion(dtype = DType::F32, shape = sums::parts_of(x))]
+    fn card_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// The rows of [`AdamW::step`] of vectors.
     #[fusion(dtype = value, shape = optimizer::rows_of(value[0], step))]
@@ -87,10 +75,6 @@ pub trait CardKernels: Backend {
 }
 
 impl CardKernels for CubeBackend {
-    fn card_add_bias(x: CubeTensor, bias: CubeTensor) -> CubeTensor {
-        pointwise::add_bias(x, bias)
-    }
-
     fn card_add(x: CubeTensor, bias: CubeTensor, rest: CubeTensor) -> CubeTensor {
         pointwise::add(x, bias, rest)
     }
@@ -107,12 +91,8 @@ impl CardKernels for CubeBackend {
         pointwise::from_windows(x, size, window, shift)
     }
 
-    fn card_group_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, sizes: GroupNorm) -> CubeTensor {
-        norm::group_norm(x, weight, bias, sizes)
-    }
-
-    fn card_layer_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, epsilon: f32) -> CubeTensor {
-        norm::layer_norm(x, weight, bias, epsilon)
+    fn card_squares(x: CubeTensor) -> CubeTensor {
+        sums::of_squares(x)
     }
 
     fn card_adamw(

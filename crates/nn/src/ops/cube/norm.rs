@@ -15,16 +15,10 @@ const MERGING_UNITS: u32 = 64;
 const CHUNK: usize = 32;
 const MOST_CHUNKS: usize = 1024;
 
-/// Group normalisation of `x[batch, .., channels]`, with SiLU if `sizes.silu`; weight and bias in f32.
-pub(super) fn group_norm(
-    x: CubeTensor,
-    weight: CubeTensor,
-    bias: CubeTensor,
-    sizes: GroupNorm,
-) -> CubeTensor {
-    let GroupNorm { batch, pixels, channels, groups, epsilon, silu } = sizes;
+/// Mean and 1 / standard deviation of the group of each channel of `x[batch, .., channels]`: `[batch, 2, channels]`.
+pub(super) fn group_moments(x: CubeTensor, sizes: GroupNorm) -> CubeTensor {
+    let GroupNorm { batch, pixels, channels, groups, epsilon, .. } = sizes;
     let x = into_contiguous(x);
-    let numbers = element(x.dtype);
     let chunk = CHUNK.max(pixels.div_ceil(MOST_CHUNKS));
     let chunks = pixels.div_ceil(chunk);
     let partial = empty(&x, Shape::from([batch, chunks, groups, 2]), DType::F32);
@@ -38,17 +32,15 @@ pub(super) fn group_norm(
         chunk,
         channels,
         groups,
-        numbers,
+        element(x.dtype),
     );
-    let affine = empty(&x, Shape::from([batch, 2, channels]), DType::F32);
+    let moments = empty(&x, Shape::from([batch, 2, channels]), DType::F32);
     merged_moments::launch(
         &x.client,
         CubeCount::Static(groups as u32, batch as u32, 1),
         CubeDim::new_1d(MERGING_UNITS),
         partial.into_buffer_arg(),
-        into_contiguous(weight).into_buffer_arg(),
-        into_contiguous(bias).into_buffer_arg(),
-        affine.clone().into_buffer_arg(),
+        moments.clone().into_buffer_arg(),
         pixels,
         chunks,
         epsilon,
@@ -56,6 +48,19 @@ pub(super) fn group_norm(
         channels,
         groups,
     );
+    moments
+}
+
+/// Group normalisation of `x` by its [`group_moments`], with SiLU if `sizes.silu`; weight and bias in f32.
+pub(super) fn group_normed(
+    x: CubeTensor,
+    moments: CubeTensor,
+    weight: CubeTensor,
+    bias: CubeTensor,
+    sizes: GroupNorm,
+) -> CubeTensor {
+    let GroupNorm { batch, pixels, channels, silu, .. } = sizes;
+    let x = into_contiguous(x);
     let y = empty(&x, x.meta.shape().clone(), x.dtype);
     let vector = widest(channels);
     let vectors = batch * pixels * channels / vector;
@@ -65,12 +70,14 @@ pub(super) fn group_norm(
         CubeDim::new_1d(UNITS),
         vector,
         x.clone().into_buffer_arg(),
-        affine.into_buffer_arg(),
+        moments.into_buffer_arg(),
+        into_contiguous(weight).into_buffer_arg(),
+        into_contiguous(bias).into_buffer_arg(),
         y.clone().into_buffer_arg(),
         pixels * channels / vector,
         channels / vector,
         silu,
-        numbers,
+        element(x.dtype),
     );
     y
 }
@@ -131,14 +138,11 @@ fn chunk_moments<F: Float>(
     }
 }
 
-/// What each channel is multiplied by, and what is added to it then: `affine[batch, 2, channels]`. A cube for each group
-/// of each picture.
+/// See [`group_moments`]. A cube for each group of each picture.
 #[cube(launch)]
 fn merged_moments(
     partial: &[f32],
-    weight: &[f32],
-    bias: &[f32],
-    affine: &mut [f32],
+    moments: &mut [f32],
     pixels: usize,
     chunks: usize,
     epsilon: f32,
@@ -193,18 +197,19 @@ fn merged_moments(
     let mut index = UNIT_POS as usize;
     while index < of_group {
         let channel = group * of_group + index;
-        let factor = scale * weight[channel];
-        affine[batch * 2 * channels + channel] = factor;
-        affine[(batch * 2 + 1) * channels + channel] = bias[channel] - mean * factor;
+        moments[batch * 2 * channels + channel] = mean;
+        moments[(batch * 2 + 1) * channels + channel] = scale;
         index += CUBE_DIM as usize;
     }
 }
 
-/// `x[batch, pixels, channels]` by [`merged_moments`], with SiLU if `silu`. A unit for each vector.
+/// See [`group_normed`]. A unit for each vector.
 #[cube(launch)]
 fn scaled<F: Float, N: Size>(
     x: &[Vector<F, N>],
-    affine: &[Vector<f32, N>],
+    moments: &[Vector<f32, N>],
+    weight: &[Vector<f32, N>],
+    bias: &[Vector<f32, N>],
     y: &mut [Vector<F, N>],
     picture: usize,
     #[comptime] lanes: usize,
@@ -217,9 +222,9 @@ fn scaled<F: Float, N: Size>(
     }
     let batch = at / picture;
     let lane = at % lanes;
-    let factor = affine[batch * 2 * lanes + lane];
-    let shift = affine[(batch * 2 + 1) * lanes + lane];
-    let mut value = Vector::<f32, N>::cast_from(x[at]) * factor + shift;
+    let mean = moments[batch * 2 * lanes + lane];
+    let scale = moments[(batch * 2 + 1) * lanes + lane];
+    let mut value = (Vector::<f32, N>::cast_from(x[at]) - mean) * scale * weight[lane] + bias[lane];
     if comptime!(silu) {
         let one = Vector::<f32, N>::new(1.0);
         value = value / (one + (-value).exp());
@@ -228,7 +233,7 @@ fn scaled<F: Float, N: Size>(
 }
 
 /// Units of a cube that norms one row.
-const ROW_UNITS: u32 = 64;
+pub(super) const ROW_UNITS: u32 = 64;
 
 /// Normalisation of the last dimension of `x[.., channels]`; weight and bias in f32.
 pub(super) fn layer_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, epsilon: f32) -> CubeTensor {
@@ -254,26 +259,58 @@ pub(super) fn layer_norm(x: CubeTensor, weight: CubeTensor, bias: CubeTensor, ep
     y
 }
 
-/// `x[rows, channels]`, each row normalised. A cube for each row.
+/// Mean and 1 / standard deviation of each row of `x[.., channels]`: `[rows, 2]`.
+pub(super) fn row_moments(x: &CubeTensor, epsilon: f32) -> CubeTensor {
+    let shape = x.meta.shape();
+    let channels = shape[shape.num_dims() - 1];
+    let rows = shape.num_elements() / channels;
+    let y = empty(x, Shape::from([rows, 2]), DType::F32);
+    kept_moments::launch(
+        &x.client,
+        grid(rows),
+        CubeDim::new_1d(ROW_UNITS),
+        x.clone().into_buffer_arg(),
+        y.clone().into_buffer_arg(),
+        rows,
+        epsilon,
+        channels,
+        element(x.dtype),
+    );
+    y
+}
+
+/// A cube for each row.
 #[cube(launch)]
-fn normed_rows<F: Float>(
+fn kept_moments<F: Float>(
     x: &[F],
-    weight: &[f32],
-    bias: &[f32],
-    y: &mut [F],
+    y: &mut [f32],
     rows: usize,
     epsilon: f32,
     #[comptime] channels: usize,
     #[define(F)] _numbers: ElemType,
 ) {
-    let mut sums = Shared::new_slice(comptime!(ROW_UNITS as usize));
-    let mut squares = Shared::new_slice(comptime!(ROW_UNITS as usize));
     let row = CUBE_POS as usize;
     if row >= rows {
         terminate!();
     }
+    let (mean, scale) = moments_of_row::<F>(x, row * channels, epsilon, channels);
+    if UNIT_POS == 0 {
+        y[2 * row] = mean;
+        y[2 * row + 1] = scale;
+    }
+}
+
+/// Mean and 1 / standard deviation of the values from `start` on, by the whole cube.
+#[cube]
+pub(super) fn moments_of_row<F: Float>(
+    x: &[F],
+    start: usize,
+    epsilon: f32,
+    #[comptime] channels: usize,
+) -> (f32, f32) {
+    let mut sums = Shared::new_slice(comptime!(ROW_UNITS as usize));
+    let mut squares = Shared::new_slice(comptime!(ROW_UNITS as usize));
     let unit = UNIT_POS as usize;
-    let start = row * channels;
     // As in `chunk_moments`.
     let pivot = f32::cast_from(x[start]);
     let mut sum = 0f32;
@@ -297,10 +334,30 @@ fn normed_rows<F: Float>(
     let n = f32::cast_from(channels.runtime());
     let mean = sum / n;
     let scale = 1.0 / ((square - sum * mean) / n + epsilon).sqrt();
-    let middle = pivot + mean;
-    channel = UNIT_POS as usize;
+    (pivot + mean, scale)
+}
+
+/// `x[rows, channels]`, each row normalised. A cube for each row.
+#[cube(launch)]
+fn normed_rows<F: Float>(
+    x: &[F],
+    weight: &[f32],
+    bias: &[f32],
+    y: &mut [F],
+    rows: usize,
+    epsilon: f32,
+    #[comptime] channels: usize,
+    #[define(F)] _numbers: ElemType,
+) {
+    let row = CUBE_POS as usize;
+    if row >= rows {
+        terminate!();
+    }
+    let start = row * channels;
+    let (mean, scale) = moments_of_row::<F>(x, start, epsilon, channels);
+    let mut channel = UNIT_POS as usize;
     while channel < channels {
-        let value = (f32::cast_from(x[start + channel]) - middle) * scale;
+        let value = (f32::cast_from(x[start + channel]) - mean) * scale;
         y[start + channel] = F::cast_from(value * weight[channel] + bias[channel]);
         channel += CUBE_DIM as usize;
     }

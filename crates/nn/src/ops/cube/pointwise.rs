@@ -63,6 +63,43 @@ fn added<F: Float, N: Size>(
     x[at] = Vector::cast_from(sum);
 }
 
+/// `x[.., channels]` multiplied by `factors[channels]` in f32.
+pub(super) fn scale(x: CubeTensor, factors: CubeTensor) -> CubeTensor {
+    let x = into_contiguous(x);
+    let shape = x.meta.shape().clone();
+    let channels = shape[shape.num_dims() - 1];
+    let vector = widest(channels);
+    let vectors = shape.num_elements() / vector;
+    let y = empty(&x, shape, x.dtype);
+    multiplied::launch(
+        &x.client,
+        grid(vectors.div_ceil(UNITS as usize)),
+        CubeDim::new_1d(UNITS),
+        vector,
+        x.clone().into_buffer_arg(),
+        into_contiguous(factors).into_buffer_arg(),
+        y.clone().into_buffer_arg(),
+        channels / vector,
+        element(x.dtype),
+    );
+    y
+}
+
+#[cube(launch)]
+fn multiplied<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    factors: &[Vector<f32, N>],
+    y: &mut [Vector<F, N>],
+    #[comptime] lanes: usize,
+    #[define(F)] _numbers: ElemType,
+) {
+    let at = ABSOLUTE_POS;
+    if at >= y.len() {
+        terminate!();
+    }
+    y[at] = Vector::cast_from(Vector::<f32, N>::cast_from(x[at]) * factors[at % lanes]);
+}
+
 /// The windows of `x[batch, rows, columns, channels]`, moved down and right by `shift`: `[windows, window², channels]`.
 pub(super) fn windows(x: CubeTensor, window: usize, shift: usize) -> CubeTensor {
     let x = into_contiguous(x);

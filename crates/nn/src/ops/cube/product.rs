@@ -1,6 +1,6 @@
 //! Convolution and linear maps: which kernels multiply.
 
-use super::{UNITS, convolved, element, empty, grid, widest};
+use super::{UNITS, convolved, element, empty, grid, planes, tiles, widest};
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
@@ -18,10 +18,8 @@ use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
 use cubek::matmul::launch::launch_ref as launch_matmul;
 use cubek::matmul::multi_level::Strategy;
 use cubek::matmul::multi_level::components::tile::TileMatmulKind;
-use cubek::matmul::multi_level::routines::TileSizeSelection;
 use cubek::matmul::multi_level::routines::batch::double_buffering::DoubleBufferingArgs;
 use cubek::matmul::multi_level::routines::batch::simple::SimpleArgs;
-use cubek::matmul::multi_level::routines::batch::simple_unit::SimpleUnitSelectionArgs;
 use cubek::matmul::routine::BlueprintStrategy;
 use cubek::std::InputBinding;
 use diffbir_kernels::conv::Conv2d;
@@ -58,21 +56,26 @@ fn in_order(x: CubeTensor) -> CubeTensor {
 /// `y[.., rows, out]` from `a[.., rows, in]` and `b[.., in, out]`.
 pub(super) fn multiply_into(a: CubeTensor, b: CubeTensor, y: CubeTensor) {
     let (a, b) = (in_order(a), in_order(b));
+    // Accelerators take f32 for numbers of 19 bits.
+    if a.dtype == DType::F32 {
+        return tiles::multiply(&a, &b, &y);
+    }
+    if planes::multiply(&a, &b, &y) {
+        return;
+    }
     let shape = a.meta.shape();
     let (client, rows) = (a.client.clone(), shape[shape.num_dims() - 2]);
     let numbers = element(a.dtype);
-    let mut last = None;
-    for way in ways(&client, rows, a.dtype) {
+    for way in ways(&client, rows) {
         let mut numbers_of =
             MatmulElems::from_globals(&MatmulGlobalElems { lhs: numbers, rhs: numbers, out: numbers });
         let input = |tensor: &CubeTensor| InputBinding::new(tensor.clone().binding(), numbers);
         let (a, b, y) = (input(&a), input(&b), y.clone().binding());
-        match launch_matmul(&way.into(), &client, a, b, y, &mut numbers_of) {
-            Ok(()) => return,
-            Err(error) => last = Some(error),
+        if launch_matmul(&way.into(), &client, a, b, y, &mut numbers_of).is_ok() {
+            return;
         }
     }
-    panic!("no kernel of this card multiplies matrices: {last:?}");
+    tiles::multiply(&a, &b, &y);
 }
 
 /// The last two dimensions the other way round.
@@ -82,18 +85,12 @@ fn turned(mut x: CubeTensor) -> CubeTensor {
     x
 }
 
-/// The kernels that may do it, the fastest first, as measured on an H200: those that take tiles by the card's own engine
-/// for copies, then those whose threads do.
-fn ways(client: &Client, rows: usize, dtype: DType) -> Vec<Strategy> {
+/// The kernels that may do it in half floats, the fastest first, as measured on an H200: those that take tiles by the
+/// card's own engine for copies, then those whose threads do.
+fn ways(client: &Client, rows: usize) -> Vec<Strategy> {
     use TileMatmulKind::{Cmma, Mma};
     let simple = |tile_matmul, multi_rows| SimpleArgs { multi_rows, tile_matmul };
     let double = |tile_matmul| DoubleBufferingArgs { specialized: false, tile_matmul };
-    let unit = SimpleUnitSelectionArgs { tile_size: TileSizeSelection::MaxTileSize };
-    let unit = Strategy::SimpleUnit(BlueprintStrategy::Inferred(unit));
-    // Accelerators take f32 for numbers of 19 bits.
-    if dtype == DType::F32 {
-        return vec![unit];
-    }
     let (many, features) = (rows >= 4096, &client.properties().features);
     let mut ways = Vec::new();
     if !features.tma.is_empty() && rows >= 64 {
@@ -110,7 +107,6 @@ fn ways(client: &Client, rows: usize, dtype: DType) -> Vec<Strategy> {
         });
         ways.push(Strategy::SimpleCyclicCmma(BlueprintStrategy::Inferred(simple(Cmma, false))));
     }
-    ways.push(unit);
     ways
 }
 
@@ -154,11 +150,7 @@ fn some_rows(x: &CubeTensor, first: usize, count: usize) -> CubeTensor {
     part
 }
 
-/// Products of so many tiles of 64 x 64 keep a large card busy.
-const ENOUGH_TILES: usize = 512;
-
-/// Gradient of the weight of [`convolution`]: a sum over all pixels, which are shared out among several sums where the
-/// weight is small.
+/// Gradient of the weight of [`convolution`]: a sum over all pixels.
 pub(super) fn convolution_backward_weight(x: CubeTensor, dy: CubeTensor, sizes: Conv2d) -> CubeTensor {
     let (x, dy) = (into_contiguous(x), into_contiguous(dy));
     let Conv2d { kernel, stride, in_channels, out_channels, .. } = sizes;
@@ -172,14 +164,7 @@ pub(super) fn convolution_backward_weight(x: CubeTensor, dy: CubeTensor, sizes: 
             Some(x) => some_rows(x, first, count),
             None => laid_out(&x, &sizes, first, count, length),
         };
-        let tiles = out_channels.div_ceil(64) * length.div_ceil(64);
-        let mut sums = 1;
-        while sums * tiles < ENOUGH_TILES && count.is_multiple_of(4 * sums) && count / sums > 256 {
-            sums *= 2;
-        }
-        let split = |x: CubeTensor, length: usize| reshape(x, Shape::from([sums, count / sums, length]));
-        let dy = turned(split(some_rows(&dy, first, count), out_channels));
-        let more = CubeBackend::float_sum_dim(multiply(dy, split(laid_out, length)), 0);
+        let more = multiply(turned(some_rows(&dy, first, count)), laid_out);
         sum = Some(match sum {
             Some(sum) => CubeBackend::float_add(sum, more),
             None => more,

@@ -2,7 +2,8 @@
 //!
 //! Scores of attention are not kept for the backward pass, they are computed again.
 
-use super::{attention, convolved, product};
+use super::channels::CardChannels;
+use super::{attention, attention_backward, convolved, product};
 use crate::ops::flex::FIRST_ORDER;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::tensor::FloatTensor;
@@ -49,6 +50,14 @@ pub trait CardProducts: Backend {
         v: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+
+    /// Softmax of the last dimension of `scores[batch, heads, n, m]`, a bias in f32 added before if `biased`.
+    #[fusion(dtype = scores, shape = scores)]
+    fn card_softmax(scores: FloatTensor<Self>, bias: FloatTensor<Self>, biased: bool) -> FloatTensor<Self>;
+
+    /// Gradient of the scores from their softmax and its gradient.
+    #[fusion(dtype = shares, shape = shares)]
+    fn card_softmax_backward(shares: FloatTensor<Self>, of_shares: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl CardProducts for CubeBackend {
@@ -70,6 +79,14 @@ impl CardProducts for CubeBackend {
 
     fn card_attention_biased(q: CubeTensor, k: CubeTensor, v: CubeTensor, bias: CubeTensor) -> CubeTensor {
         attention::attention_biased(q, k, v, bias)
+    }
+
+    fn card_softmax(scores: CubeTensor, bias: CubeTensor, biased: bool) -> CubeTensor {
+        attention::softmax(scores, biased.then_some(bias))
+    }
+
+    fn card_softmax_backward(shares: CubeTensor, of_shares: CubeTensor) -> CubeTensor {
+        attention_backward::softmax_backward(shares, of_shares)
     }
 }
 
@@ -169,13 +186,13 @@ fn backward_input<B: Backend + CardProducts>(
 struct AttentionBackward;
 
 /// Of queries, keys and values, and of a bias where `N` is 4.
-impl<B: Backend + CardProducts, const N: usize> Backward<B, N> for AttentionBackward {
+impl<B: Backend + CardProducts + CardChannels, const N: usize> Backward<B, N> for AttentionBackward {
     type State = ([FloatTensor<B>; 3], Option<FloatTensor<B>>);
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let dy = grads.consume::<B>(&ops.node);
         let ([q, k, v], bias) = ops.state;
-        let all = attention_backward::<B>(q, k, v, bias, dy);
+        let all = attention_gradients::<B>(q, k, v, bias, dy);
         for (node, grad) in ops.parents.into_iter().zip(all) {
             if let (Some(node), Some(grad)) = (node, grad) {
                 grads.register::<B>(node.id, grad);
@@ -185,7 +202,7 @@ impl<B: Backend + CardProducts, const N: usize> Backward<B, N> for AttentionBack
 }
 
 /// The gradients of queries, keys, values, and of the bias if there is one.
-fn attention_backward<B: Backend + CardProducts>(
+fn attention_gradients<B: Backend + CardProducts + CardChannels>(
     q: FloatTensor<B>,
     k: FloatTensor<B>,
     v: FloatTensor<B>,
@@ -208,15 +225,11 @@ fn attention_backward<B: Backend + CardProducts>(
             B::float_slice(x.clone(), &[range(batch), range(heads), Slice::from(first..last), range(width)])
         };
         let (q, dy) = (part(&scaled), part(&dy));
-        let mut scores = B::card_multiply(q.clone(), turned::<B>(k.clone()));
-        if let Some(bias) = &bias {
-            scores = B::float_add(scores, bias.clone());
-        }
-        let scores = B::float_exp(B::float_sub(scores.clone(), B::float_max_dim(scores, 3)));
-        let shares = B::float_div(scores.clone(), B::float_sum_dim(scores, 3));
+        let scores = B::card_multiply(q.clone(), turned::<B>(k.clone()));
+        let added = bias.clone().unwrap_or_else(|| scores.clone());
+        let shares = B::card_softmax(scores, added, bias.is_some());
         let of_shares = B::card_multiply(dy.clone(), turned::<B>(v.clone()));
-        let mean = B::float_sum_dim(B::float_mul(shares.clone(), of_shares.clone()), 3);
-        let of_scores = B::float_mul(shares.clone(), B::float_sub(of_shares, mean));
+        let of_scores = B::card_softmax_backward(shares.clone(), of_shares);
         of_queries.push(B::float_mul_scalar(B::card_multiply(of_scores.clone(), k.clone()), scale.into()));
         let of_keys = B::card_multiply(turned::<B>(of_scores.clone()), q);
         let of_values = B::card_multiply(turned::<B>(shares), dy);
@@ -226,11 +239,7 @@ fn attention_backward<B: Backend + CardProducts>(
                 None => more,
             });
         }
-        of_bias = bias.as_ref().map(|bias| {
-            let shape = bias.shape();
-            let repeated: Vec<usize> = (0..2).filter(|dim| shape[*dim] == 1).collect();
-            repeated.into_iter().fold(of_scores, |sum, dim| B::float_sum_dim(sum, dim))
-        });
+        of_bias = bias.as_ref().map(|bias| summed_as::<B>(of_scores, bias.shape()));
     }
     let of_queries = match of_queries.len() {
         1 => of_queries.pop(),
@@ -240,7 +249,19 @@ fn attention_backward<B: Backend + CardProducts>(
     [of_queries, of_keys, of_values, of_bias]
 }
 
-impl<B: Backend + CardProducts, C: CheckpointStrategy> CardProducts for Autodiff<B, C> {
+/// The gradient of a bias `[batch or 1, heads or 1, n, m]` from that of scores.
+fn summed_as<B: Backend + CardChannels>(of_scores: FloatTensor<B>, bias: Shape) -> FloatTensor<B> {
+    let scores = of_scores.shape();
+    if bias[0] == 1 && scores[0] > 1 && bias[1] == scores[1] {
+        let of_one = scores.num_elements() / scores[0];
+        let rows = B::float_reshape(of_scores, Shape::from([scores[0], of_one]));
+        return B::float_reshape(B::card_column_sums(rows), bias);
+    }
+    let repeated = (0..2).filter(|dim| bias[*dim] == 1);
+    repeated.fold(of_scores, |sum, dim| B::float_sum_dim(sum, dim))
+}
+
+impl<B: Backend + CardProducts + CardChannels, C: CheckpointStrategy> CardProducts for Autodiff<B, C> {
     fn card_multiply(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         let nodes = [a.node(), b.node()];
         let (a, b) = (a.into_primitive(), b.into_primitive());
@@ -300,5 +321,13 @@ impl<B: Backend + CardProducts, C: CheckpointStrategy> CardProducts for Autodiff
             }
             OpsKind::UnTracked(prep) => prep.finish(B::card_attention_biased(q, k, v, bias)),
         }
+    }
+
+    fn card_softmax(_: FloatTensor<Self>, _: FloatTensor<Self>, _: bool) -> FloatTensor<Self> {
+        unreachable!("{FIRST_ORDER}")
+    }
+
+    fn card_softmax_backward(_: FloatTensor<Self>, _: FloatTensor<Self>) -> FloatTensor<Self> {
+        unreachable!("{FIRST_ORDER}")
     }
 }
