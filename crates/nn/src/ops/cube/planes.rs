@@ -2,7 +2,7 @@
 //! the other is multiplied.
 
 use super::tiles::put_together;
-use super::{element, empty, grid};
+use super::{UNITS, element, empty, grid};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
@@ -46,21 +46,17 @@ impl Plan {
     }
 }
 
-/// Planes of a cube.
-const PLANES: usize = 8;
-
-/// Units of a plane of a card whose planes multiply such matrices.
-fn multiplying_plane(client: &Client) -> Option<usize> {
+/// Whether the planes of a card multiply such matrices.
+fn multiplies(client: &Client) -> bool {
     let half = ElemType::Float(FloatKind::F16);
     let (m, n, k) = (SIDE as u32, SIDE as u32, SIDE as u32);
     let config = MmaConfig { a_type: half, b_type: half, cd_type: ElemType::Float(FloatKind::F32), m, n, k };
     let properties = client.properties();
+    // The kernel has eight planes of thirty-two units.
     let hardware = &properties.hardware;
-    let multiplies = properties.features.matmul.cmma.contains(&config);
-    let plane = hardware.plane_size_max as usize;
-    let of_one_size = hardware.plane_size_min == hardware.plane_size_max;
-    // The smallest tile has something to bring for every unit.
-    (multiplies && of_one_size && PLANES * plane <= 64 * DEPTH / 8).then_some(plane)
+    properties.features.matmul.cmma.contains(&config)
+        && hardware.plane_size_min == 32
+        && hardware.plane_size_max == 32
 }
 
 /// `y[.., rows, out]` from `a[.., rows, in]` and `b[.., in, out]` in half floats, each in order along rows or columns, where
@@ -85,14 +81,17 @@ pub(super) fn multiply_by(plan: Plan, a: &CubeTensor, b: &CubeTensor, y: &CubeTe
     };
     let ((a_stride, a_rows), (b_stride, b_rows)) = (stride(a), stride(b));
     let eights = [a_stride, b_stride, length, if a_rows { length } else { rows }];
-    if [a, b, y].iter().any(|x| x.dtype != DType::F16)
+    // Only what layers multiply, `x` by rows and a weight turned, has been run on a card.
+    if !a_rows
+        || b_rows
+        || [a, b, y].iter().any(|x| x.dtype != DType::F16)
+        || !multiplies(&a.client)
         || eights.iter().any(|length| !length.is_multiple_of(8))
         || !rows.is_multiple_of(SIDE)
         || !columns.is_multiple_of(SIDE)
     {
         return false;
     }
-    let Some(plane) = multiplying_plane(&a.client) else { return false };
     let share = length.div_ceil(plan.shares).next_multiple_of(DEPTH);
     let shares = length.div_ceil(share);
     let parts = match shares {
@@ -100,14 +99,13 @@ pub(super) fn multiply_by(plan: Plan, a: &CubeTensor, b: &CubeTensor, y: &CubeTe
         _ => empty(y, Shape::from([matrices, shares, rows, columns]), DType::F32),
     };
     let (tiles_down, tiles_across) = (rows.div_ceil(plan.rows), columns.div_ceil(plan.columns));
-    let forms =
-        Forms { rows: plan.rows, columns: plan.columns, a_rows, b_rows, shared_out: shares > 1, plane };
+    let forms = Forms { rows: plan.rows, columns: plan.columns, a_rows, b_rows, shared_out: shares > 1 };
     // SAFETY: units that would read or write past the end of a matrix are held back by the kernel itself.
     unsafe {
         tile_product::launch_unchecked(
             &a.client,
             grid(tiles_down * tiles_across * matrices * shares),
-            CubeDim::new_1d((PLANES * plane) as u32),
+            CubeDim::new_1d(UNITS),
             a.clone().into_buffer_arg(),
             b.clone().into_buffer_arg(),
             parts.clone().into_buffer_arg(),
@@ -141,8 +139,6 @@ struct Forms {
     a_rows: bool,
     b_rows: bool,
     shared_out: bool,
-    /// Units of a plane.
-    plane: usize,
 }
 
 /// Eight half floats.
@@ -192,14 +188,13 @@ fn tile_product<G: Numeric>(
     if to > length {
         to = length;
     }
-    let units = comptime!(PLANES * forms.plane);
-    let plane = UNIT_POS as usize / comptime!(forms.plane);
+    let plane = UNIT_POS as usize / 32;
     let plane_row = plane / 4 * comptime!(tile_rows / 2);
     let plane_column = plane % 4 * comptime!(tile_columns / 4);
     let down = comptime!(tile_rows / 2 / SIDE);
     let across = comptime!(tile_columns / 4 / SIDE);
-    let a_bring = comptime!(tile_rows * DEPTH / 8 / units);
-    let b_bring = comptime!(tile_columns * DEPTH / 8 / units);
+    let a_bring = comptime!(tile_rows * DEPTH / 8 / UNITS as usize);
+    let b_bring = comptime!(tile_columns * DEPTH / 8 / UNITS as usize);
     let mut a_next = Array::<Eight>::new(a_bring);
     let mut b_next = Array::<Eight>::new(b_bring);
     let mut sums = Sequence::<Matrix<f32>>::new();
@@ -224,7 +219,6 @@ fn tile_product<G: Numeric>(
         from,
         to,
         a_bring,
-        units,
         tile_rows,
         comptime!(forms.a_rows),
     );
@@ -238,12 +232,11 @@ fn tile_product<G: Numeric>(
         from,
         to,
         b_bring,
-        units,
         tile_columns,
         comptime!(!forms.b_rows),
     );
-    lay(&mut a_tile, &a_next, 0usize, a_bring, units, tile_rows, comptime!(forms.a_rows));
-    lay(&mut b_tile, &b_next, 0usize, b_bring, units, tile_columns, comptime!(!forms.b_rows));
+    lay(&mut a_tile, &a_next, 0usize, a_bring, tile_rows, comptime!(forms.a_rows));
+    lay(&mut b_tile, &b_next, 0usize, b_bring, tile_columns, comptime!(!forms.b_rows));
     sync_cube();
     let mut start = from;
     let mut half = 0usize;
@@ -260,7 +253,6 @@ fn tile_product<G: Numeric>(
                 next,
                 to,
                 a_bring,
-                units,
                 tile_rows,
                 comptime!(forms.a_rows),
             );
@@ -274,7 +266,6 @@ fn tile_product<G: Numeric>(
                 next,
                 to,
                 b_bring,
-                units,
                 tile_columns,
                 comptime!(!forms.b_rows),
             );
@@ -315,8 +306,8 @@ fn tile_product<G: Numeric>(
         }
         half = 1 - half;
         if next < to {
-            lay(&mut a_tile, &a_next, half * a_size, a_bring, units, tile_rows, comptime!(forms.a_rows));
-            lay(&mut b_tile, &b_next, half * b_size, b_bring, units, tile_columns, comptime!(!forms.b_rows));
+            lay(&mut a_tile, &a_next, half * a_size, a_bring, tile_rows, comptime!(forms.a_rows));
+            lay(&mut b_tile, &b_next, half * b_size, b_bring, tile_columns, comptime!(!forms.b_rows));
         }
         sync_cube();
         start = next;
@@ -344,13 +335,8 @@ fn tile_product<G: Numeric>(
 
 /// Where in a tile the `index`th of the eights lies that a unit brings: its line, and which of the line.
 #[cube]
-fn place(
-    #[comptime] index: usize,
-    #[comptime] units: usize,
-    #[comptime] side: usize,
-    #[comptime] along: bool,
-) -> (usize, usize) {
-    let at = comptime!(index * units) + UNIT_POS as usize;
+fn place(#[comptime] index: usize, #[comptime] side: usize, #[comptime] along: bool) -> (usize, usize) {
+    let at = comptime!(index * UNITS as usize) + UNIT_POS as usize;
     let of_line = comptime!(if along { DEPTH / 8 } else { side / 8 });
     (at / of_line, at % of_line)
 }
@@ -369,13 +355,12 @@ fn bring(
     inner: usize,
     end: usize,
     #[comptime] many: usize,
-    #[comptime] units: usize,
     #[comptime] side: usize,
     #[comptime] along: bool,
 ) {
     #[unroll]
     for index in 0..many {
-        let (line, of_line) = place(index, units, side, along);
+        let (line, of_line) = place(index, side, along);
         let mut value = Eight::new(0u32);
         if comptime!(along) {
             if at + line < count && inner + of_line * 8 < end {
@@ -397,14 +382,13 @@ fn lay(
     next: &Array<Eight>,
     start: usize,
     #[comptime] many: usize,
-    #[comptime] units: usize,
     #[comptime] side: usize,
     #[comptime] along: bool,
 ) {
     let line_length = comptime!(if along { DEPTH / 8 + 1 } else { side / 8 + 1 });
     #[unroll]
     for index in 0..many {
-        let (line, of_line) = place(index, units, side, along);
+        let (line, of_line) = place(index, side, along);
         tile[start + line * line_length + of_line] = next[index];
     }
 }
