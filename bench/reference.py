@@ -151,6 +151,8 @@ def serve(connection, checkout, name, peer, precision, threads):
     run = PEERS[peer](*network(name, sources.load(checkout)), precision, threads)
     connection.send("ready")
     while connection.recv():
+        # As ours: one run that does not count, for what the pause has cooled.
+        run()
         since = time.time()
         run()
         connection.send(time.time() - since)
@@ -164,7 +166,12 @@ class Peer:
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, *what), daemon=True)
         self.process.start()
-        self.connection.recv()
+        # So that the end of the peer's process is the end of what is read from it.
+        theirs.close()
+        try:
+            self.connection.recv()
+        except EOFError:
+            sys.exit(f"{' '.join(map(str, what))}: ended before it was ready; its reason stands above")
         os.kill(self.process.pid, signal.SIGSTOP)
 
     def seconds(self):

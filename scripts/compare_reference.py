@@ -1,14 +1,16 @@
 """Runs the reference's command line and ours on the same pictures from the same seed, and says how far apart they are.
 
-    python compare_reference.py CHECKOUT PROGRAM [--precision=bf16] [--rounds=5] -- --input DIR [flags of inference.py]
+    python compare_reference.py CHECKOUT PROGRAM [--precision bf16] [--rounds 5] [--raw FILE] -- --input DIR [flags of inference.py]
 
 CHECKOUT is a checkout of https://github.com/XPixelGroup/DiffBIR (commit 3f8b530) with its requirements installed; PROGRAM is the
 binary `diffbir`. Both take the weights from CHECKOUT/weights, where the reference keeps what it downloads; without
 them, `crates/diffbir/tests/goldens/full.py` makes files of the same names and shapes. --device cpu, --precision fp32 and
 --captioner none are added, the precision before `--` being ours alone; the order of random draws is the reference's. Both are
-measured in turns, and the weights are read before each, so that neither waits for the disk.
+measured in turns, each as its users run it, and the weights are read before each, so that neither waits for the disk. With --raw
+times are added to FILE as those of `bench/`.
 """
 
+import argparse
 import os
 import resource
 import statistics
@@ -19,6 +21,9 @@ import time
 
 import numpy as np
 from PIL import Image
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench"))
+import raw
 
 ALWAYS = ["--device", "cpu", "--precision", "fp32", "--captioner", "none"]
 # A newer PyTorch than the reference's, and a machine without a GPU.
@@ -64,21 +69,32 @@ def run(name, command, weights, **options):
 
 
 def main():
-    checkout, program = (os.path.abspath(path) for path in sys.argv[1:3])
-    split = sys.argv.index("--")
-    flags, ours_alone = [*sys.argv[split + 1 :], *ALWAYS], sys.argv[3:split]
-    flags[flags.index("--input") + 1] = os.path.abspath(flags[flags.index("--input") + 1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkout", type=os.path.abspath)
+    parser.add_argument("program", type=os.path.abspath)
+    parser.add_argument("--precision", default="fp32", help="ours alone")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--raw", help="file that all times are added to")
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments = parser.parse_args(sys.argv[1:split])
+    flags = [*sys.argv[split + 1 :], *ALWAYS]
+    if "--input" not in flags:
+        parser.error("--input DIR is wanted behind `--`")
+    at = flags.index("--input") + 1
+    pipeline = " ".join([*flags[:at], os.path.basename(flags[at]), *flags[at + 1 :]])
+    flags[at] = os.path.abspath(flags[at])
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = os.path.join(folder, "ours"), os.path.join(folder, "theirs")
-        environment = {**os.environ, "DIFFBIR_MODELS": os.path.join(checkout, "weights"), "ATTN_MODE": "sdp"}
-        own = [program, "restore", *flags, "--output", ours, "--seed-mode", "reference-cli"]
-        options = dict(option.removeprefix("--").split("=") for option in ours_alone)
-        own[own.index("--precision") + 1] = options.get("precision", "fp32")
+        environment = {**os.environ, "DIFFBIR_MODELS": os.path.join(arguments.checkout, "weights"), "ATTN_MODE": "sdp"}
+        own = [arguments.program, "restore", *flags, "--output", ours, "--seed-mode", "reference-cli"]
+        own[own.index("--precision") + 1] = arguments.precision
         official = [sys.executable, "-c", SHIMS, *flags, "--output", theirs]
         weights, rounds = environment["DIFFBIR_MODELS"], []
-        for _ in range(int(options.get("rounds", 1))):
+        for _ in range(arguments.rounds):
             ours_took = run("diffbir", own, weights, env=environment)
-            rounds.append([*ours_took, *run("reference", official, weights, cwd=checkout, env=environment)])
+            rounds.append([*ours_took, *run("reference", official, weights, cwd=arguments.checkout, env=environment)])
+        names = ["seconds", "processor", "reference seconds", "reference processor"]
+        raw.add(arguments.raw, {"pipeline": pipeline, "precision": arguments.precision}, dict(zip(names, zip(*rounds))))
         seconds, cpu, their_seconds, their_cpu = (statistics.median(times) for times in zip(*rounds))
         print(f"by the medians {seconds / their_seconds:.2f} of the time, {cpu / their_cpu:.2f} of the processor's")
         for name in sorted(os.listdir(theirs)):

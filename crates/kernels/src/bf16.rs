@@ -31,7 +31,7 @@ pub(crate) fn has_pairs(isa: Isa) -> bool {
 /// The cells to multiply bf16 with on this machine.
 pub(crate) fn cells() -> Cells {
     #[cfg(target_arch = "x86_64")]
-    if bf16_is_fast() {
+    if bf16_is_fast() && has_pairs(Isa::detect()) {
         return Cells::Pairs;
     }
     Cells::Widened

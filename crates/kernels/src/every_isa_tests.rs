@@ -20,11 +20,11 @@ impl Draw {
 
     /// In `1..=most`, every fourth time 1.
     fn size(&mut self, most: usize) -> usize {
-        if self.next() % 4 == 0 { 1 } else { 1 + self.next() as usize % most }
+        if self.next().is_multiple_of(4) { 1 } else { 1 + self.next() as usize % most }
     }
 
     fn coin(&mut self) -> bool {
-        self.next() % 2 == 0
+        self.next().is_multiple_of(2)
     }
 
     /// In -2..2.
@@ -143,7 +143,7 @@ fn convolutions() {
     each_isa_agrees(|draw| {
         let [batch, height, width, in_channels, out_channels] =
             [2, 20, 30, 50, 50].map(|most| draw.size(most));
-        let doubled = draw.next() % 4 == 0;
+        let doubled = draw.next().is_multiple_of(4);
         let kernel = if doubled { 3 } else { draw.size(4) };
         let stride = if doubled { 1 } else { draw.size(3) };
         let pad_before = if doubled { 1 } else { draw.next() as usize % kernel };
@@ -183,7 +183,7 @@ fn convolutions() {
         if !doubled {
             results.push(("trained convolution", c.forward_to_train(&x, &weight, &bias)));
         }
-        if kernel == 1 && out_channels % 2 == 0 {
+        if kernel == 1 && out_channels.is_multiple_of(2) {
             results.push(("gated linear map", gated_linear(&x, &packed, &bias)));
         }
         results

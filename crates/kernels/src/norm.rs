@@ -158,6 +158,11 @@ for_each_isa! {
 }
 
 impl GroupNorm {
+    fn check(&self) {
+        let groups = self.groups > 0 && self.channels.is_multiple_of(self.groups);
+        assert!(groups && self.channels > 0 && self.pixels > 0, "groups of channels, and pixels");
+    }
+
     /// Sums of each group over `values`, one a channel; returned for each channel.
     fn by_group(&self, values: &[f64]) -> Vec<f64> {
         let width = self.channels / self.groups;
@@ -210,6 +215,7 @@ impl GroupNorm {
     /// Mean and variance of each group of one image, `[2, groups]`. Of a part of an image whose number of pixels divides
     /// by 64 they are made of the same sums of floats as those of the whole.
     pub fn moments(&self, image: &[f32]) -> Vec<f64> {
+        self.check();
         assert_eq!(image.len(), self.pixels * self.channels, "input");
         let (sums, squares) = self.sums(Isa::detect(), image);
         let count = (self.pixels * self.channels / self.groups) as f64;
@@ -225,6 +231,7 @@ impl GroupNorm {
     pub fn forward(&self, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         let isa = Isa::detect();
         let size = self.pixels * self.channels;
+        self.check();
         assert_eq!(x.len(), self.batch * size, "input");
         assert!(weight.len() == self.channels && bias.len() == self.channels, "weight and bias");
         let write = |y: &mut [MaybeUninit<f32>]| {
@@ -246,6 +253,7 @@ impl GroupNorm {
     pub fn backward(&self, x: &[f32], weight: &[f32], bias: &[f32], dy: &[f32]) -> GroupNormGradients {
         let isa = Isa::detect();
         let (channels, size) = (self.channels, self.pixels * self.channels);
+        self.check();
         assert!(x.len() == self.batch * size && dy.len() == x.len(), "input and gradient");
         assert!(weight.len() == channels && bias.len() == channels, "weight and bias");
         let mut input = zeros(x.len());
