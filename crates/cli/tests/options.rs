@@ -79,7 +79,7 @@ fn numbers_out_of_range_are_called_so() {
     for number in ["NaN", "inf", "1e999", "six"] {
         run(&folder, &format!("--cfg-scale {number}")).code(2).stderr(contains("it must be a number"));
     }
-    run(&folder, "--fidelity 1").code(2).stderr(contains("below 1; for 1 there is --stage1-only"));
+    run(&folder, "--fidelity 1.5").code(2).stderr(contains("it must be from 0 to 1"));
     run(&folder, "--fidelity -0.1").code(2).stderr(contains("it must not be negative"));
     run(&folder, "--strength -1").code(2).stderr(contains("it must not be negative"));
     for line in ["--seed -1", "--seed=-1"] {

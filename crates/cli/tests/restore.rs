@@ -23,6 +23,18 @@ fn one_picture_goes_to_a_file_or_beside_itself() {
 }
 
 #[test]
+fn a_fidelity_of_one_is_stage_1_itself() {
+    let folder = TempDir::new().unwrap();
+    let input = save(folder.path(), "a.png");
+    let [free, whole, first] = ["free.png", "whole.png", "first.png"].map(|name| folder.path().join(name));
+    restore(&[&input, &"-o", &free, &"--fidelity", &"0.9"]).success();
+    restore(&[&input, &"-o", &whole, &"--fidelity", &"1"]).success();
+    restore(&[&input, &"-o", &first, &"--stage1-only"]).success();
+    let [free, whole, first] = [free, whole, first].map(|file| image::open(file).unwrap().to_rgb8());
+    assert!(whole == first && whole != free);
+}
+
+#[test]
 fn folders_keep_their_shape_and_go_on_where_they_stopped() {
     let folder = TempDir::new().unwrap();
     let (inputs, outputs) = (folder.path().join("in"), folder.path().join("out"));

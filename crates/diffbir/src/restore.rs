@@ -95,6 +95,11 @@ impl Options {
         }
     }
 
+    /// Whether anything is left to stage 2: a fidelity of 1 is stage 1 itself.
+    pub fn draws(&self) -> bool {
+        self.regions.is_some() || self.fidelity < 1.0
+    }
+
     /// The fidelity of the region that is freest.
     pub fn least_fidelity(&self) -> f64 {
         self.regions.as_ref().map_or(self.fidelity, |mask| regions::least(mask))
@@ -205,7 +210,8 @@ impl Model {
             None => (1, 1),
         };
         options.tiling.check(cleaner_px, cell_px, cell_px * multiple)?;
-        self.stage2.as_ref().map_or(Ok(()), |networks| stage2::check(networks, options))
+        let stage2 = self.stage2.as_ref().filter(|_| options.draws());
+        stage2.map_or(Ok(()), |networks| stage2::check(networks, options))
     }
 
     /// The first half, which has no chance in it: stage 1, and the latent of its picture if `stage2` is to
@@ -229,7 +235,7 @@ impl Model {
         let inner = geometry.inner_size(&stage1, size, least_px);
         let size = if options.keep_size { size } else { inner };
         watch.value(Value::Stage1(&stage1));
-        let condition = (stage2 && self.has_stage2())
+        let condition = (stage2 && self.has_stage2() && options.draws())
             .then(|| stage2::latent_of(self, &stage1, options, watch))
             .transpose()?;
         if let Some(condition) = &condition {

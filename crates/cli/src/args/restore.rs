@@ -1,8 +1,6 @@
 //! Flags of `diffbir restore`.
 
-use super::{
-    Existing, Faces, Guidance, Limit, Reference, cfg_scale, fidelity, not_negative, positive, seed, share,
-};
+use super::{Existing, Faces, Guidance, Limit, Reference, cfg_scale, not_negative, positive, seed, share};
 use crate::restore::sweep::Sweep;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, ValueEnum};
@@ -110,9 +108,9 @@ pub struct Restore {
     pub negative_prompt: Option<String>,
 
     /// How near stage 2 stays to stage 1: 0 draws the picture from noise alone, with .3 the sampler starts where
-    /// .7 of the noise's time is left, with .9 it hardly adds anything; 1 is --stage1-only [default: what suits the
+    /// .7 of the noise's time is left, with .9 it hardly adds anything; 1 is stage 1 itself [default: what suits the
     /// model].
-    #[arg(long, value_parser = fidelity, allow_negative_numbers = true)]
+    #[arg(long, value_parser = share, allow_negative_numbers = true)]
     pub fidelity: Option<f64>,
 
     /// A picture that gives each region its own fidelity, for one input of the same shape: white stays as stage 1 made it,

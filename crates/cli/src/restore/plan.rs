@@ -150,7 +150,7 @@ pub fn settle(
         .flat_map(|(_, size)| options.iter().map(move |options| (*size, options)))
         .map(|(size, options)| Job {
             config: &model.config,
-            stage2,
+            stage2: stage2 && options.draws(),
             options,
             size,
             samples,

@@ -32,7 +32,7 @@ const SHOWN: [Shown; 57] = [
     Shown("denoise", "Noise taken away", STAGES, Some([0.0, 1.0, 0.05]), Some("model=realesr-general-x4v3")),
     Shown("image_size", "Image size", STAGES, Some([256.0, 768.0, 64.0]), None),
     Shown("keep_original_size", "Keep original size", STAGES, None, None),
-    Shown("fidelity", "Fidelity", STAGES, Some([0.0, 0.95, 0.05]), None),
+    Shown("fidelity", "Fidelity", STAGES, Some([0.0, 1.0, 0.05]), None),
     Shown("mask", "Mask of regions", STAGES, None, None),
     Shown("safe", "Do no harm", STAGES, None, None),
     Shown("strength", "Control strength", STAGES, Some([0.0, 2.0, 0.01]), None),
