@@ -136,8 +136,21 @@ fn operations(device: &Device) {
         drawn(shape, device).cast(if precision == Precision::F16 { DType::F16 } else { DType::F32 })
     }
     let bias = |channels, device: &Device| Some(drawn([channels], device));
-    // The last two have long sums, which are shared out, and one of them larger tiles.
-    let sizes = [(16, 24, 40), (320, 64, 130), (7, 5, 3), (64, 48, 4200), (768, 32, 48), (1030, 256, 2304)];
+    // Some have long sums, which are shared out, or larger tiles. The last five are multiplied by planes where there are any,
+    // in half floats: two of them have long sums, three larger tiles, and all but one tiles that are not full.
+    let sizes = [
+        (16, 24, 40),
+        (320, 64, 130),
+        (7, 5, 3),
+        (64, 48, 4200),
+        (768, 32, 48),
+        (1030, 256, 2304),
+        (40, 80, 72),
+        (1032, 80, 72),
+        (1032, 256, 2304),
+        (40, 1008, 2056),
+        (40, 1008, 4232),
+    ];
     for (input, output, rows) in sizes {
         compare_runs(&format!("linear {input} to {output} of {rows}"), device, |precision, device| {
             let (x, weight) = (of(precision, [rows, input], device), of(precision, [output, input], device));
@@ -158,6 +171,14 @@ fn operations(device: &Device) {
             let x = of(precision, [2, 18, 14, input], device);
             let weight = of(precision, [10, kernel, kernel, input], device);
             ops::conv2d(x, weight, bias(10, device), stride, padding, Products::F32)
+        });
+    }
+    for (kernel, padding, input) in [(3, 1, 16), (1, 0, 40), (3, 1, 136)] {
+        let name = format!("convolution {kernel} x {kernel} of {input} to 80 channels");
+        compare_runs(&name, device, |precision, device| {
+            let x = of(precision, [2, 18, 14, input], device);
+            let weight = of(precision, [80, kernel, kernel, input], device);
+            ops::conv2d(x, weight, bias(80, device), 1, (padding, padding), Products::F32)
         });
     }
     compare_runs("convolution of doubled", device, |precision, device| {

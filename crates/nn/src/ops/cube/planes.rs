@@ -2,7 +2,7 @@
 //! the other is multiplied.
 
 use super::tiles::put_together;
-use super::{UNITS, element, empty, grid};
+use super::{element, empty, grid};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::client::Client;
@@ -21,8 +21,8 @@ const SHORTEST_SHARE: usize = 256;
 /// Summed values of a tile.
 const DEPTH: usize = 32;
 
-/// Side of the matrices that a plane multiplies at once.
-const SIDE: usize = 16;
+/// Sides that the matrices may have which a plane multiplies at once, the best first.
+const SIDES: [usize; 2] = [16, 8];
 
 /// Rows and columns of a cube's tile, and among how many cubes its sums are shared out.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,30 +33,44 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// For results of `rows` x `columns` that are sums over `length`.
-    pub(super) fn of(matrices: usize, rows: usize, columns: usize, length: usize) -> Self {
+    /// For results of `rows` x `columns` that are sums over `length`, where a cube has so many bytes of fast memory.
+    pub(super) fn of(matrices: usize, rows: usize, columns: usize, length: usize, memory: usize) -> Self {
         let tiles = |[m, n]: [usize; 2]| matrices * rows.div_ceil(m) * columns.div_ceil(n);
         let most_shares = (length / SHORTEST_SHARE).max(1);
         let sides = [[128, 128], [64, 128], [64, 64]];
         let filled = |[m, n]: [usize; 2]| 10 * tiles([m, n]) * m * n <= 11 * tiles([64, 64]) * 64 * 64;
-        let enough = |side: &[usize; 2]| filled(*side) && tiles(*side) * most_shares >= ENOUGH_CUBES;
+        let enough = |side: &[usize; 2]| {
+            fast_memory(*side) <= memory && filled(*side) && tiles(*side) * most_shares >= ENOUGH_CUBES
+        };
         let side = sides.into_iter().find(enough).unwrap_or([64, 64]);
         let shares = (ENOUGH_CUBES / tiles(side)).clamp(1, most_shares);
         Self { rows: side[0], columns: side[1], shares }
     }
 }
 
-/// Whether the planes of a card multiply such matrices.
-fn multiplies(client: &Client) -> bool {
-    let half = ElemType::Float(FloatKind::F16);
-    let (m, n, k) = (SIDE as u32, SIDE as u32, SIDE as u32);
-    let config = MmaConfig { a_type: half, b_type: half, cd_type: ElemType::Float(FloatKind::F32), m, n, k };
+/// Bytes of two pairs of tiles of such sides.
+fn fast_memory([rows, columns]: [usize; 2]) -> usize {
+    2 * (rows + columns) * (DEPTH / 8 + 1) * size_of::<[u32; 4]>()
+}
+
+/// Planes of a cube.
+const PLANES: usize = 8;
+
+/// Units of a plane of a card whose planes multiply such matrices, and the side of what they multiply at once.
+fn multiplying_plane(client: &Client) -> Option<(usize, usize)> {
     let properties = client.properties();
-    // The kernel has eight planes of thirty-two units.
+    let half = ElemType::Float(FloatKind::F16);
+    let has = |side: &usize| {
+        let (m, n, k) = (*side as u32, *side as u32, *side as u32);
+        let cd_type = ElemType::Float(FloatKind::F32);
+        properties.features.matmul.cmma.contains(&MmaConfig { a_type: half, b_type: half, cd_type, m, n, k })
+    };
     let hardware = &properties.hardware;
-    properties.features.matmul.cmma.contains(&config)
-        && hardware.plane_size_min == 32
-        && hardware.plane_size_max == 32
+    let plane = hardware.plane_size_max as usize;
+    let of_one_size = hardware.plane_size_min == hardware.plane_size_max;
+    // The smallest tile has something to bring for every unit.
+    let side = SIDES.into_iter().find(has).filter(|_| of_one_size && PLANES * plane <= 64 * DEPTH / 8)?;
+    Some((plane, side))
 }
 
 /// `y[.., rows, out]` from `a[.., rows, in]` and `b[.., in, out]` in half floats, each in order along rows or columns, where
@@ -65,7 +79,8 @@ pub(super) fn multiply(a: &CubeTensor, b: &CubeTensor, y: &CubeTensor) -> bool {
     let shape = a.meta.shape();
     let last = shape.num_dims() - 1;
     let matrices = shape[..last - 1].iter().product();
-    let plan = Plan::of(matrices, shape[last - 1], b.meta.shape()[last], shape[last]);
+    let memory = a.client.properties().hardware.max_shared_memory_size;
+    let plan = Plan::of(matrices, shape[last - 1], b.meta.shape()[last], shape[last], memory);
     multiply_by(plan, a, b, y)
 }
 
@@ -81,14 +96,19 @@ pub(super) fn multiply_by(plan: Plan, a: &CubeTensor, b: &CubeTensor, y: &CubeTe
     };
     let ((a_stride, a_rows), (b_stride, b_rows)) = (stride(a), stride(b));
     let eights = [a_stride, b_stride, length, if a_rows { length } else { rows }];
-    // Only what layers multiply, `x` by rows and a weight turned, has been run on a card.
+    // Only what layers multiply, `x` by rows and a weight turned, has been run.
     if !a_rows
         || b_rows
         || [a, b, y].iter().any(|x| x.dtype != DType::F16)
-        || !multiplies(&a.client)
         || eights.iter().any(|length| !length.is_multiple_of(8))
-        || !rows.is_multiple_of(SIDE)
-        || !columns.is_multiple_of(SIDE)
+    {
+        return false;
+    }
+    let Some((plane, side)) = multiplying_plane(&a.client) else { return false };
+    let memory = a.client.properties().hardware.max_shared_memory_size;
+    if fast_memory([plan.rows, plan.columns]) > memory
+        || !rows.is_multiple_of(side)
+        || !columns.is_multiple_of(side)
     {
         return false;
     }
@@ -99,13 +119,14 @@ pub(super) fn multiply_by(plan: Plan, a: &CubeTensor, b: &CubeTensor, y: &CubeTe
         _ => empty(y, Shape::from([matrices, shares, rows, columns]), DType::F32),
     };
     let (tiles_down, tiles_across) = (rows.div_ceil(plan.rows), columns.div_ceil(plan.columns));
-    let forms = Forms { rows: plan.rows, columns: plan.columns, a_rows, b_rows, shared_out: shares > 1 };
+    let forms =
+        Forms { rows: plan.rows, columns: plan.columns, a_rows, b_rows, shared_out: shares > 1, plane, side };
     // SAFETY: units that would read or write past the end of a matrix are held back by the kernel itself.
     unsafe {
         tile_product::launch_unchecked(
             &a.client,
             grid(tiles_down * tiles_across * matrices * shares),
-            CubeDim::new_1d(UNITS),
+            CubeDim::new_1d((PLANES * plane) as u32),
             a.clone().into_buffer_arg(),
             b.clone().into_buffer_arg(),
             parts.clone().into_buffer_arg(),
@@ -139,6 +160,10 @@ struct Forms {
     a_rows: bool,
     b_rows: bool,
     shared_out: bool,
+    /// Units of a plane.
+    plane: usize,
+    /// Of what a plane multiplies at once.
+    side: usize,
 }
 
 /// Eight half floats.
@@ -188,13 +213,15 @@ fn tile_product<G: Numeric>(
     if to > length {
         to = length;
     }
-    let plane = UNIT_POS as usize / 32;
+    let units = comptime!(PLANES * forms.plane);
+    let plane = UNIT_POS as usize / comptime!(forms.plane);
     let plane_row = plane / 4 * comptime!(tile_rows / 2);
     let plane_column = plane % 4 * comptime!(tile_columns / 4);
-    let down = comptime!(tile_rows / 2 / SIDE);
-    let across = comptime!(tile_columns / 4 / SIDE);
-    let a_bring = comptime!(tile_rows * DEPTH / 8 / UNITS as usize);
-    let b_bring = comptime!(tile_columns * DEPTH / 8 / UNITS as usize);
+    let side = comptime!(forms.side);
+    let down = comptime!(tile_rows / 2 / side);
+    let across = comptime!(tile_columns / 4 / side);
+    let a_bring = comptime!(tile_rows * DEPTH / 8 / units);
+    let b_bring = comptime!(tile_columns * DEPTH / 8 / units);
     let mut a_next = Array::<Eight>::new(a_bring);
     let mut b_next = Array::<Eight>::new(b_bring);
     let mut sums = Sequence::<Matrix<f32>>::new();
@@ -202,9 +229,9 @@ fn tile_product<G: Numeric>(
     for _ in 0..comptime!(down * across) {
         sums.push(Matrix::from_value(
             MatrixIdent::Accumulator,
-            comptime!(SIDE),
-            comptime!(SIDE),
-            comptime!(SIDE),
+            comptime!(side),
+            comptime!(side),
+            comptime!(side),
             MatrixLayout::Undefined,
             0.0,
         ));
@@ -219,6 +246,7 @@ fn tile_product<G: Numeric>(
         from,
         to,
         a_bring,
+        units,
         tile_rows,
         comptime!(forms.a_rows),
     );
@@ -232,11 +260,12 @@ fn tile_product<G: Numeric>(
         from,
         to,
         b_bring,
+        units,
         tile_columns,
         comptime!(!forms.b_rows),
     );
-    lay(&mut a_tile, &a_next, 0usize, a_bring, tile_rows, comptime!(forms.a_rows));
-    lay(&mut b_tile, &b_next, 0usize, b_bring, tile_columns, comptime!(!forms.b_rows));
+    lay(&mut a_tile, &a_next, 0usize, a_bring, units, tile_rows, comptime!(forms.a_rows));
+    lay(&mut b_tile, &b_next, 0usize, b_bring, units, tile_columns, comptime!(!forms.b_rows));
     sync_cube();
     let mut start = from;
     let mut half = 0usize;
@@ -253,6 +282,7 @@ fn tile_product<G: Numeric>(
                 next,
                 to,
                 a_bring,
+                units,
                 tile_rows,
                 comptime!(forms.a_rows),
             );
@@ -266,17 +296,18 @@ fn tile_product<G: Numeric>(
                 next,
                 to,
                 b_bring,
+                units,
                 tile_columns,
                 comptime!(!forms.b_rows),
             );
         }
         #[unroll]
-        for step in 0..comptime!(DEPTH / SIDE) {
-            let inner = comptime!(step * SIDE);
+        for step in 0..comptime!(DEPTH / side) {
+            let inner = comptime!(step * side);
             let mut right = Sequence::<Matrix<f16>>::new();
             #[unroll]
             for index in 0..across {
-                let column = plane_column + comptime!(index * SIDE);
+                let column = plane_column + comptime!(index * side);
                 let at = if comptime!(forms.b_rows) {
                     half * b_size + inner * b_line + column / 8
                 } else {
@@ -284,11 +315,11 @@ fn tile_product<G: Numeric>(
                 };
                 let layout =
                     comptime!(if forms.b_rows { MatrixLayout::RowMajor } else { MatrixLayout::ColMajor });
-                right.push(of_tile(&b_tile, at, b_line, MatrixIdent::B, layout));
+                right.push(of_tile(&b_tile, at, b_line, side, MatrixIdent::B, layout));
             }
             #[unroll]
             for index in 0..down {
-                let row = plane_row + comptime!(index * SIDE);
+                let row = plane_row + comptime!(index * side);
                 let at = if comptime!(forms.a_rows) {
                     half * a_size + row * a_line + inner / 8
                 } else {
@@ -296,7 +327,7 @@ fn tile_product<G: Numeric>(
                 };
                 let layout =
                     comptime!(if forms.a_rows { MatrixLayout::RowMajor } else { MatrixLayout::ColMajor });
-                let left = of_tile(&a_tile, at, a_line, MatrixIdent::A, layout);
+                let left = of_tile(&a_tile, at, a_line, side, MatrixIdent::A, layout);
                 #[unroll]
                 for other in 0..across {
                     let sum = sums.index(comptime!(index * across + other));
@@ -306,8 +337,8 @@ fn tile_product<G: Numeric>(
         }
         half = 1 - half;
         if next < to {
-            lay(&mut a_tile, &a_next, half * a_size, a_bring, tile_rows, comptime!(forms.a_rows));
-            lay(&mut b_tile, &b_next, half * b_size, b_bring, tile_columns, comptime!(!forms.b_rows));
+            lay(&mut a_tile, &a_next, half * a_size, a_bring, units, tile_rows, comptime!(forms.a_rows));
+            lay(&mut b_tile, &b_next, half * b_size, b_bring, units, tile_columns, comptime!(!forms.b_rows));
         }
         sync_cube();
         start = next;
@@ -316,12 +347,12 @@ fn tile_product<G: Numeric>(
     for index in 0..down {
         #[unroll]
         for other in 0..across {
-            let row = row_start + plane_row + comptime!(index * SIDE);
-            let column = column_start + plane_column + comptime!(other * SIDE);
+            let row = row_start + plane_row + comptime!(index * side);
+            let column = column_start + plane_column + comptime!(other * side);
             if row < rows && column < columns {
                 let sum = sums.index(comptime!(index * across + other));
                 let at = (part * rows + row) * columns + column;
-                let end = at + comptime!(SIDE - 1) * columns + comptime!(SIDE);
+                let end = at + comptime!(side - 1) * columns + comptime!(side);
                 if comptime!(forms.shared_out) {
                     cmma::store(y.slice_mut(at, end), sum, columns as u32, MatrixLayout::RowMajor);
                 } else {
@@ -335,8 +366,13 @@ fn tile_product<G: Numeric>(
 
 /// Where in a tile the `index`th of the eights lies that a unit brings: its line, and which of the line.
 #[cube]
-fn place(#[comptime] index: usize, #[comptime] side: usize, #[comptime] along: bool) -> (usize, usize) {
-    let at = comptime!(index * UNITS as usize) + UNIT_POS as usize;
+fn place(
+    #[comptime] index: usize,
+    #[comptime] units: usize,
+    #[comptime] side: usize,
+    #[comptime] along: bool,
+) -> (usize, usize) {
+    let at = comptime!(index * units) + UNIT_POS as usize;
     let of_line = comptime!(if along { DEPTH / 8 } else { side / 8 });
     (at / of_line, at % of_line)
 }
@@ -355,12 +391,13 @@ fn bring(
     inner: usize,
     end: usize,
     #[comptime] many: usize,
+    #[comptime] units: usize,
     #[comptime] side: usize,
     #[comptime] along: bool,
 ) {
     #[unroll]
     for index in 0..many {
-        let (line, of_line) = place(index, side, along);
+        let (line, of_line) = place(index, units, side, along);
         let mut value = Eight::new(0u32);
         if comptime!(along) {
             if at + line < count && inner + of_line * 8 < end {
@@ -382,13 +419,14 @@ fn lay(
     next: &Array<Eight>,
     start: usize,
     #[comptime] many: usize,
+    #[comptime] units: usize,
     #[comptime] side: usize,
     #[comptime] along: bool,
 ) {
     let line_length = comptime!(if along { DEPTH / 8 + 1 } else { side / 8 + 1 });
     #[unroll]
     for index in 0..many {
-        let (line, of_line) = place(index, side, along);
+        let (line, of_line) = place(index, units, side, along);
         tile[start + line * line_length + of_line] = next[index];
     }
 }
@@ -399,14 +437,15 @@ fn of_tile(
     tile: &Shared<[Eight]>,
     at: usize,
     #[comptime] line: usize,
+    #[comptime] side: usize,
     #[comptime] ident: MatrixIdent,
     #[comptime] layout: MatrixLayout,
 ) -> Matrix<f16> {
     let mut matrix = unsafe {
-        Matrix::<f16>::uninitialized(ident, comptime!(SIDE), comptime!(SIDE), comptime!(SIDE), layout)
+        Matrix::<f16>::uninitialized(ident, comptime!(side), comptime!(side), comptime!(side), layout)
     };
     // In numbers of the tile's, of which an eight has four.
     let stride = comptime!(4 * line as u32);
-    cmma::load(&mut matrix, tile.slice(at, at + comptime!((SIDE - 1) * line + 2)), stride.runtime());
+    cmma::load(&mut matrix, tile.slice(at, at + comptime!((side - 1) * line + side / 8)), stride.runtime());
     matrix
 }
