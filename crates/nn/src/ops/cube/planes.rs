@@ -1,6 +1,8 @@
 //! Products in half floats on the matrix units of a card, by planes: tiles in fast memory, of which one pair is filled while
 //! the other is multiplied.
 
+#![allow(unsafe_code, reason = "kernels hold their units back at the end of a matrix themselves")]
+
 use super::tiles::put_together;
 use super::{element, empty, grid};
 use burn::tensor::{DType, Shape};
@@ -441,6 +443,7 @@ fn of_tile(
     #[comptime] ident: MatrixIdent,
     #[comptime] layout: MatrixLayout,
 ) -> Matrix<f16> {
+    // SAFETY: all of it is loaded before anything is multiplied.
     let mut matrix = unsafe {
         Matrix::<f16>::uninitialized(ident, comptime!(side), comptime!(side), comptime!(side), layout)
     };

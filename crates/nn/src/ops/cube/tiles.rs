@@ -3,6 +3,8 @@
 //! Small results with long sums, as gradients of weights are, have few tiles: their sums are shared out among cubes and
 //! put together by a second kernel.
 
+#![allow(unsafe_code, reason = "kernels hold their units back at the end of a matrix themselves")]
+
 use super::{UNITS, element, empty, grid, widest};
 use burn::tensor::{DType, Shape};
 use burn_cubecl::tensor::CubeTensor;
