@@ -91,13 +91,12 @@ const STRIDE: Shown =
     Shown("cldm_tile_stride", "Its tile stride", TILES, Some([256.0, 512.0, 32.0]), Some("cldm_tiled"));
 
 /// What holds on a command line alone.
-const OF_COMMANDS: [&str; 6] = [
+const OF_COMMANDS: [&str; 5] = [
     " (see `diffbir models list`), or a file of one",
     ", or a file of one. The reference's RealESRGAN is the engine that enlarges as --upscale does, its DiffBIR the model",
     " (see `diffbir models list`) or a model file",
     ", or a model file",
     " (a wrong name lists them)",
-    "; 1 is --stage1-only",
 ];
 
 const BASIC: &str = "Basic";
