@@ -34,7 +34,7 @@ pub fn run(arguments: &Bench) -> Result<ExitCode> {
     let photo = picture(arguments.size as usize / 4)?;
     let mut runs = Vec::new();
     for run in 0..=arguments.runs {
-        let times = Times::measure(&model, &photo, &options, &memory)?;
+        let times = Times::measure(&model, &photo, &options)?;
         let which = if run == 0 { "to warm up".into() } else { format!("{run} of {}", arguments.runs) };
         talk::say(format_args!("run {which}: {:.2} s", times.whole()));
         if run > 0 {
@@ -63,26 +63,36 @@ fn picture(side_px: usize) -> Result<Photo> {
 
 /// The processor, the threads that are used of it, and the instructions.
 fn processor() -> String {
-    let name = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("model name"))?;
-        Some(line.split_once(':')?.1.trim().to_string())
-    });
-    let name = name.unwrap_or_else(|| std::env::consts::ARCH.into());
+    let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = named(&about).unwrap_or_else(|| std::env::consts::ARCH.into());
     let threads = rayon::current_num_threads();
     format!("{name}, {threads} threads, {}", diffbir_kernels::instruction_set())
 }
 
+/// The name of the first processor that Linux tells of, with the numbers of its kind: virtual machines hide the name's rest.
+fn named(about: &str) -> Option<String> {
+    let field = |name: &str| {
+        let fields = about.lines().filter_map(|line| line.split_once(':'));
+        fields
+            .map(|(key, value)| (key.trim(), value.trim()))
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value)
+    };
+    let name = field("model name")?;
+    let kind = field("cpu family").zip(field("model"));
+    Some(kind.map_or(name.into(), |(family, model)| format!("{name}, family {family}, model {model}")))
+}
+
 /// How long each stage of a run took, seconds.
-struct Times<'a> {
-    memory: &'a Memory,
+struct Times {
     since: Instant,
     /// Each stage with its steps or tiles, in the order in which they came.
     stages: Vec<(Stage, usize, f64)>,
 }
 
-impl<'a> Times<'a> {
-    fn measure(model: &Model, photo: &Photo, options: &Options, memory: &'a Memory) -> Result<Self> {
-        let mut times = Self { memory, since: Instant::now(), stages: Vec::new() };
+impl Times {
+    fn measure(model: &Model, photo: &Photo, options: &Options) -> Result<Self> {
+        let mut times = Self { since: Instant::now(), stages: Vec::new() };
         let prepared = model.prepare(photo, options, true, &mut times)?;
         model.detail(&prepared, 1, options, &mut TorchNoise::new(Source::TorchCpu, 231), &mut times)?;
         times.pass();
@@ -103,13 +113,12 @@ impl<'a> Times<'a> {
     }
 }
 
-impl Watch for Times<'_> {
+impl Watch for Times {
     fn progress(&mut self, progress: Progress) -> ControlFlow<()> {
         self.pass();
         if self.stages.last().map(|(stage, ..)| *stage) != Some(progress.stage) {
             self.stages.push((progress.stage, progress.total, 0.0));
         }
-        self.memory.stage(Some(progress.stage));
         ControlFlow::Continue(())
     }
 }
@@ -135,4 +144,18 @@ fn told(runs: &[Times]) -> String {
     let whole = sorted(&|times| times.whole());
     let (least, most) = (whole[0], whole[whole.len() - 1]);
     format!("{} | {:.2} s ({least:.2} to {most:.2}, {} runs)", stages.join(", "), middle(&whole), runs.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_is_named_with_the_numbers_of_its_kind() {
+        let about =
+            "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nstepping\t: 1\n";
+        assert_eq!(named(about).as_deref(), Some("AMD EPYC, family 25, model 17"));
+        assert_eq!(named("model name : Some board\n").as_deref(), Some("Some board"));
+        assert_eq!(named(""), None);
+    }
 }

@@ -28,7 +28,10 @@ pub fn run(command: &ModelsCommand) -> Result<ExitCode> {
             .context("there is no cache folder for this user: set DIFFBIR_MODELS to a folder for weights")
     };
     match command {
-        ModelsCommand::List => Ok(talk::ended(talk::data(list(&store()?).as_bytes()))),
+        ModelsCommand::List { json: false } => Ok(talk::ended(talk::data(list(&store()?).as_bytes()))),
+        ModelsCommand::List { json: true } => {
+            Ok(talk::ended(talk::data(format!("{:#}\n", described(&store()?)).as_bytes())))
+        }
         ModelsCommand::Path { name: None } => {
             Ok(talk::ended(talk::data(format!("{}\n", store()?.folder().display()).as_bytes())))
         }
@@ -140,10 +143,36 @@ fn line(store: &Store, file: &WeightFile) -> String {
         several => format!("{several} addresses"),
     };
     let tried = file.addresses.iter().filter(|address| address.tried).count();
+    let hash = if file.sha256.is_some() { "hash known" } else { "no hash" };
+    // The terms are told whole before a download.
+    let licence = file.licence.split(';').next().unwrap_or_default();
     format!(
-        "    {:<32} {:>8}  {state:<8}  {}; {addresses}, {tried} tried\n",
+        "    {:<32} {:>8}  {state:<8}  {}; {addresses}, {tried} tried; {hash}; {licence}\n",
         file.name, file.about, file.holds
     )
+}
+
+/// All that the catalog knows of each file, and where it lies here.
+fn described(store: &Store) -> serde_json::Value {
+    let sets = |file| SETS.iter().filter(move |set| set.files().contains(file)).map(|set| set.name);
+    let engines =
+        |file| ENGINES.iter().filter(move |engine| engine.files().contains(file)).map(|engine| engine.name);
+    let metrics =
+        |file| METRICS.iter().filter(move |metric| metric.files.contains(file)).map(|metric| metric.name);
+    let faces = |file| FACES.contains(file).then_some("faces");
+    let files = FILES.iter().map(|file| {
+        serde_json::json!({
+            "name": file.name,
+            "holds": file.holds,
+            "size": file.about,
+            "of": sets(file).chain(engines(file)).chain(metrics(file)).chain(faces(file)).collect::<Vec<_>>(),
+            "licence": file.licence,
+            "sha256": file.sha256,
+            "addresses": file.addresses.iter().map(|address| address.url).collect::<Vec<_>>(),
+            "path": store.find(file),
+        })
+    });
+    files.collect()
 }
 
 fn pull(store: &Store, files: &[&'static WeightFile]) -> Result<ExitCode> {

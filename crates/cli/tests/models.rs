@@ -329,3 +329,25 @@ fn files_are_listed_found_and_imported() {
     std::fs::write(snapshot.join("v2.pth"), b"weights").unwrap();
     models(here, &["path", "v2.pth"]).success().stdout(contains("snapshots"));
 }
+
+/// For programs, all that is known of a file.
+#[test]
+fn files_are_told_with_licences_hashes_and_addresses() {
+    let folder = TempDir::new().unwrap();
+    let here = folder.path();
+    std::fs::create_dir(here.join("models")).unwrap();
+    std::fs::write(here.join("models/RealESRNet_x4plus.pth"), b"weights").unwrap();
+    let told = models(here, &["list", "--json"]).success().get_output().stdout.clone();
+    let files: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    let file =
+        |name: &str| files.as_array().unwrap().iter().find(|file| file["name"] == name).unwrap().clone();
+    let net = file("RealESRNet_x4plus.pth");
+    assert_eq!(net["of"], serde_json::json!(["realesrnet-x4plus"]));
+    assert!(net["licence"].as_str().unwrap().starts_with("BSD-3-Clause"));
+    assert!(net["sha256"].as_str().unwrap().starts_with("a820b9bd"));
+    assert!(net["addresses"].as_array().unwrap().len() > 1);
+    assert!(net["path"].as_str().unwrap().ends_with("models/RealESRNet_x4plus.pth"));
+    assert!(file("parsing_parsenet.pth")["path"].is_null());
+    let line = contains("RealESRNet_x4plus.pth").and(contains("hash known; BSD-3-Clause"));
+    models(here, &["list"]).success().stdout(line);
+}

@@ -120,7 +120,11 @@ pub enum Command {
 #[derive(Subcommand)]
 pub enum ModelsCommand {
     /// Say which models and files there are, and which are here.
-    List,
+    List {
+        /// For programs: of each file its licence, its hash, its addresses and where it lies.
+        #[arg(long)]
+        json: bool,
+    },
     /// Download the files of a model, or single files; goes on where it stopped.
     Pull {
         /// v1, v2, v2.1, engines such as realesrgan-x4plus, faces, for metrics lpips, lpips-vgg, niqe, or names of files.

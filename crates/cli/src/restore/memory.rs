@@ -35,9 +35,14 @@ impl Seen {
 }
 
 impl Memory {
-    /// Begins to look.
-    pub fn watch() -> Self {
+    /// Begins to look, and has freed memory given back, so that what is seen is what is held: how a plan is checked.
+    pub fn watch_stages() -> Self {
         give_back_at_once();
+        Self::watch()
+    }
+
+    /// Begins to look; the program runs as it would without.
+    pub fn watch() -> Self {
         let (end, ended) = mpsc::channel::<()>();
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let own = seen.clone();

@@ -117,7 +117,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
             reporter.say(text);
         }
     };
-    let memory = arguments.memory.is_some().then(Memory::watch);
+    let memory = arguments.memory.is_some().then(Memory::watch_stages);
     let mut chosen = match &memory {
         Some(_) => choose::at_rest(arguments, task, &device)?,
         None => choose::choose(arguments, task, &device)?,

@@ -1,7 +1,7 @@
 //! Networks that restore by themselves, without a stage 2: Real-ESRGAN (arXiv 2107.10833), and GFPGAN for faces
 //! (arXiv 2101.04061).
 
-use super::files::untried;
+use super::files::{hub, hub_mirror, untried};
 use super::{Address, Network, WeightFile};
 
 /// Files that restore without a stage 2.
@@ -93,11 +93,19 @@ pub fn engine(name: &str) -> Option<&'static Engine> {
 
 const BSD: &str = "BSD-3-Clause (Xintao Wang)";
 
-/// A file of a release on GitHub.
+/// A file of a release on GitHub, and its copies.
 macro_rules! release {
     ($version:literal, $file:literal) => {
-        &[untried(concat!("https://github.com/xinntao/Real-ESRGAN/releases/download/", $version, "/", $file))]
-            as &[Address]
+        &[
+            untried(concat!(
+                "https://github.com/xinntao/Real-ESRGAN/releases/download/",
+                $version,
+                "/",
+                $file
+            )),
+            hub!("leonelhs/realesrgan", $file),
+            hub_mirror!("leonelhs/realesrgan", $file),
+        ] as &[Address]
     };
 }
 
@@ -116,7 +124,7 @@ pub(super) static NET_X4PLUS: WeightFile = WeightFile {
     holds: "Real-ESRNet x4plus (RRDBNet)",
     network: Network::Stage1,
     about: "67 MB",
-    sha256: None,
+    sha256: Some("a820b9bde89a874d7599d545567308ce6c128fc8754a53208eda016d40aa81df"),
     licence: BSD,
     addresses: release!("v0.1.1", "RealESRNet_x4plus.pth"),
 };
@@ -166,7 +174,7 @@ pub(super) static ANIMEVIDEO: WeightFile = WeightFile {
     holds: "Real-ESRGAN for drawn films (SRVGGNetCompact)",
     network: Network::Stage1,
     about: "2.5 MB",
-    sha256: None,
+    sha256: Some("b8a8376811077954d82ca3fcf476f1ac3da3e8a68a4f4d71363008000a18b75d"),
     licence: BSD,
     addresses: release!("v0.2.5.0", "realesr-animevideov3.pth"),
 };

@@ -25,6 +25,8 @@ macro_rules! hub_mirror {
     };
 }
 
+pub(super) use {hub, hub_mirror};
+
 pub(super) static SWINIR_GENERAL: WeightFile = WeightFile {
     name: "general_swinir_v1.ckpt",
     holds: "stage 1 (SwinIR) of v1",

@@ -152,12 +152,17 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
     // A layer on a card works in the numbers of its weight.
     let value = if diffbir_nn::runs_on_cpu(job.device) { 4 } else { choices.precision.bytes() };
     let count = Count { job, pictures, value };
-    let expected = |stage, networks: &[Sizes], tiles, (pictures, activations): (usize, usize)| {
+    let whole: usize = weights.all().iter().map(|network| network.held).sum();
+    // Of a file that is a part of the program what was read of it stays in memory.
+    let mut touched = 0;
+    let mut expected = |stage, networks: &[Sizes], tiles, (pictures, activations): (usize, usize)| {
         let (reading, held) = match choices.networks_apart {
             true => read(networks),
-            false => (0, weights.all().iter().map(|network| network.held).sum()),
+            false => (0, whole),
         };
-        let most = (job.before + job.file) as usize + photo + pictures + reading.max(held + activations);
+        touched = whole.min(touched + held);
+        let before = job.before as usize + (job.file as f64 * touched as f64 / whole as f64) as usize;
+        let most = before + photo + pictures + reading.max(held + activations);
         Expected { stage, weights: held as u64, tiles, most: most as u64 }
     };
     let all = weights.all();

@@ -2,12 +2,16 @@
 //! however many steps lie between them, because it follows from a tree of halvings.
 
 use super::{Noise, SeedSequence, Source};
+use rayon::prelude::*;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Words of the seed pool that torchsde uses for a tree.
 const POOL: usize = 24;
+
+/// Fewest values of a task.
+const SPAN: usize = 1 << 14;
 
 /// A place in the tree: its index among those of its depth, and the depth.
 type Place = (u64, u32);
@@ -103,7 +107,8 @@ impl BrownianTree {
             return;
         }
         if low == node.start && high == node.end {
-            total.iter_mut().zip(&node.increment.values).for_each(|(total, value)| *total += value);
+            let parts = total.par_iter_mut().zip(&node.increment.values).with_min_len(SPAN);
+            parts.for_each(|(total, value)| *total += value);
             return;
         }
         let middle = rounded(0.5 * (node.start + node.end));
@@ -114,8 +119,7 @@ impl BrownianTree {
         }
         // The right is what is left over. Paths are long: nothing is held that is not asked for.
         let right = (high > middle).then(|| {
-            let parts = node.increment.values.iter().zip(&left.increment.values);
-            let right = parts.map(|(whole, left)| whole - left).collect();
+            let right = of_both(&node.increment.values, &left.increment.values, |whole, left| whole - left);
             Node {
                 place: (index + 1, depth),
                 start: middle,
@@ -145,12 +149,19 @@ impl BrownianTree {
                 let seed = SeedSequence::new(self.entropy, &[index, u64::from(depth)], POOL).state(4)[0];
                 let noise = Field::new(self.source.field(u64::from(seed), self.count), &self.meter);
                 let (share, inverse, spread) = (l as f32, inverse as f32, (l * r * inverse).sqrt() as f32);
-                let bridge = node.increment.values.iter().zip(&noise.values);
-                let bridge = bridge.map(|(whole, n)| share * whole * inverse + spread * n).collect();
+                let bridge = of_both(&node.increment.values, &noise.values, |whole, noise| {
+                    share * whole * inverse + spread * noise
+                });
                 Rc::new(Field::new(bridge, &self.meter))
             });
         Node { place, start: node.start, end: middle, increment }
     }
+}
+
+/// A function of the values of two fields, place by place.
+fn of_both(first: &[f32], second: &[f32], function: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
+    let pairs = first.par_iter().zip(second).with_min_len(SPAN);
+    pairs.map(|(first, second)| function(*first, *second)).collect()
 }
 
 /// Noise of no values to speak of, which counts the fields that a Brownian motion would hold for what is asked of it: they follow

@@ -44,11 +44,16 @@ impl TorchCpu {
 
     /// The next state.
     fn turn(&mut self) {
-        for index in 0..LENGTH {
-            let mixed = (self.state[index] & 0x8000_0000) | (self.state[(index + 1) % LENGTH] & 0x7fff_ffff);
-            let twist = if mixed & 1 == 1 { 0x9908_b0df } else { 0 };
-            self.state[index] = self.state[(index + SHIFT) % LENGTH] ^ (mixed >> 1) ^ twist;
-        }
+        // In spans that neither wrap around nor write what they read, so that several words are turned at once.
+        let new = LENGTH - SHIFT;
+        let (low, high) = self.state.split_at_mut(new);
+        let after = high[0];
+        twist(low, after, &high[SHIFT - new..]);
+        let (middle, last) = high.split_at_mut(new);
+        let after = last[0];
+        twist(middle, after, low);
+        let after = low[0];
+        twist(last, after, middle);
         self.next = 0;
     }
 
@@ -57,12 +62,8 @@ impl TorchCpu {
         if self.next == LENGTH {
             self.turn();
         }
-        let mut bits = self.state[self.next];
         self.next += 1;
-        bits ^= bits >> 11;
-        bits ^= (bits << 7) & 0x9d2c_5680;
-        bits ^= (bits << 15) & 0xefc6_0000;
-        bits ^ (bits >> 18)
+        tempered(self.state[self.next - 1])
     }
 
     /// The next 64 bits, the first draw on top.
@@ -81,22 +82,34 @@ impl TorchCpu {
         if count < 16 {
             return (0..count).map(|_| self.single() as f32).collect();
         }
-        let mut values: Vec<f32> = (0..count).map(|_| self.uniform()).collect();
+        let mut values = vec![0.0; count];
+        self.uniform(&mut values);
         // Drawing is one after the other, the functions are most of the work.
         values.as_chunks_mut::<16>().0.par_iter_mut().with_min_len(BLOCKS).for_each(box_muller);
         if !count.is_multiple_of(16) {
             // The last sixteen are drawn anew, over numbers that are already done.
             let mut block = [0.0; 16];
-            block.fill_with(|| self.uniform());
+            self.uniform(&mut block);
             box_muller(&mut block);
             values[count - 16..].copy_from_slice(&block);
         }
         values
     }
 
-    /// 24 bits in 0..1.
-    fn uniform(&mut self) -> f32 {
-        (self.bits32() & 0xff_ffff) as f32 / (1 << 24) as f32
+    /// Numbers of 24 bits in 0..1.
+    fn uniform(&mut self, values: &mut [f32]) {
+        let mut rest = values;
+        while !rest.is_empty() {
+            if self.next == LENGTH {
+                self.turn();
+            }
+            let (values, later) = rest.split_at_mut(rest.len().min(LENGTH - self.next));
+            for (value, word) in values.iter_mut().zip(&self.state[self.next..]) {
+                *value = (tempered(*word) & 0xff_ffff) as f32 / (1 << 24) as f32;
+            }
+            self.next += values.len();
+            rest = later;
+        }
     }
 
     /// One normal number in double precision; every second is kept from the draw before.
@@ -109,6 +122,28 @@ impl TorchCpu {
         self.spare = Some(radius * angle.sin());
         radius * angle.cos()
     }
+}
+
+/// Words of the next state from those of this one: each with the top bit of itself and the others of the word behind it, which
+/// is `after` behind the last, and a word of `far`.
+fn twist(words: &mut [u32], after: u32, far: &[u32]) {
+    let twisted = |word: u32, after: u32, far: u32| {
+        let mixed = (word & 0x8000_0000) | (after & 0x7fff_ffff);
+        far ^ (mixed >> 1) ^ ((mixed & 1).wrapping_neg() & 0x9908_b0df)
+    };
+    let (last, far) = (words.len() - 1, &far[..words.len()]);
+    for index in 0..last {
+        words[index] = twisted(words[index], words[index + 1], far[index]);
+    }
+    words[last] = twisted(words[last], after, far[last]);
+}
+
+/// A word of the state as it is handed out.
+fn tempered(mut bits: u32) -> u32 {
+    bits ^= bits >> 11;
+    bits ^= (bits << 7) & 0x9d2c_5680;
+    bits ^= (bits << 15) & 0xefc6_0000;
+    bits ^ (bits >> 18)
 }
 
 /// Eight pairs at once: cosines first, then sines.
