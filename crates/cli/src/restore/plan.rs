@@ -145,6 +145,8 @@ pub fn settle(
         .collect();
     let options = options?;
     let samples = usize::from(arguments.batch_size.min(arguments.samples));
+    // Only the first picture, under the first settings, finds the file unread.
+    let (before, file) = if pictures.len() * options.len() > 1 { (before + file, 0) } else { (before, file) };
     let jobs: Vec<Job> = pictures
         .iter()
         .flat_map(|(_, size)| options.iter().map(move |options| (*size, options)))

@@ -46,7 +46,8 @@ pub struct Job<'a> {
     pub device: &'a Device,
     /// What the process holds before, bytes.
     pub before: u64,
-    /// What comes into memory beside that as networks are read: the file of a model that is a part of the program.
+    /// What comes into memory beside that as networks are read for the first time: the file of a model that is a part of the
+    /// program.
     pub file: u64,
 }
 
@@ -253,7 +254,8 @@ impl Count<'_> {
         }
         held.free(raster(input));
         if !self.job.stage2 {
-            // Samples are all the same.
+            // What stage 1 made stays beside its copies, which samples are.
+            held.take(raster(seen));
             finished(&mut held, seen, output);
             held.take((self.job.samples - 1) * raster(output));
             encoded(&mut held, output);

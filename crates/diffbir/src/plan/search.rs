@@ -54,10 +54,12 @@ fn most(stages: &[Expected]) -> (u64, Option<Stage>) {
     largest.map_or((0, None), |expected| (expected.most, expected.stage))
 }
 
-/// The limit that what is foretold needs: a tenth more, for what is not counted, as the scratch of kernels, by which up to so
-/// much more was measured.
+/// What is left free at least, bytes: small pictures took up to so much more than was foretold.
+const LEAST_FREE: u64 = 32 << 20;
+
+/// The limit that what is foretold needs: a tenth more, for what is not counted, as the scratch of kernels.
 fn limit_for(most: u64) -> u64 {
-    most + most / 10
+    most + LEAST_FREE.max(most / 10)
 }
 
 /// Sides of tiles that are tried, pixels.

@@ -23,20 +23,23 @@ const SHORTEST_SHARE: usize = 256;
 /// Summed values of a tile.
 const DEPTH: usize = 32;
 
+/// Eights of a tile's line: one more than are used, so that lines below each other lie in other banks.
+const LINE: usize = DEPTH / 8 + 1;
+
 /// Sides that the matrices may have which a plane multiplies at once, the best first.
 const SIDES: [usize; 2] = [16, 8];
 
 /// Rows and columns of a cube's tile, and among how many cubes its sums are shared out.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Plan {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) shares: usize,
+struct Plan {
+    rows: usize,
+    columns: usize,
+    shares: usize,
 }
 
 impl Plan {
     /// For results of `rows` x `columns` that are sums over `length`, where a cube has so many bytes of fast memory.
-    pub(super) fn of(matrices: usize, rows: usize, columns: usize, length: usize, memory: usize) -> Self {
+    fn of(matrices: usize, rows: usize, columns: usize, length: usize, memory: usize) -> Self {
         let tiles = |[m, n]: [usize; 2]| matrices * rows.div_ceil(m) * columns.div_ceil(n);
         let most_shares = (length / SHORTEST_SHARE).max(1);
         let sides = [[128, 128], [64, 128], [64, 64]];
@@ -52,7 +55,7 @@ impl Plan {
 
 /// Bytes of two pairs of tiles of such sides.
 fn fast_memory([rows, columns]: [usize; 2]) -> usize {
-    2 * (rows + columns) * (DEPTH / 8 + 1) * size_of::<[u32; 4]>()
+    2 * (rows + columns) * LINE * size_of::<[u32; 4]>()
 }
 
 /// Planes of a cube.
@@ -75,39 +78,25 @@ fn multiplying_plane(client: &Client) -> Option<(usize, usize)> {
     Some((plane, side))
 }
 
-/// `y[.., rows, out]` from `a[.., rows, in]` and `b[.., in, out]` in half floats, each in order along rows or columns, where
-/// the card has units for that and lines can be read sixteen bytes at a time.
+/// `y[.., rows, out]` from `a[.., rows, in]` in order along rows and `b[.., in, out]` along columns, as layers multiply by
+/// their weights, in half floats, where the card has units for that and lines can be read sixteen bytes at a time.
 pub(super) fn multiply(a: &CubeTensor, b: &CubeTensor, y: &CubeTensor) -> bool {
-    let shape = a.meta.shape();
-    let last = shape.num_dims() - 1;
-    let matrices = shape[..last - 1].iter().product();
-    let memory = a.client.properties().hardware.max_shared_memory_size;
-    let plan = Plan::of(matrices, shape[last - 1], b.meta.shape()[last], shape[last], memory);
-    multiply_by(plan, a, b, y)
-}
-
-pub(super) fn multiply_by(plan: Plan, a: &CubeTensor, b: &CubeTensor, y: &CubeTensor) -> bool {
     let shape = a.meta.shape();
     let last = shape.num_dims() - 1;
     let (rows, length, columns) = (shape[last - 1], shape[last], b.meta.shape()[last]);
     let matrices: usize = shape[..last - 1].iter().product();
-    let stride = |x: &CubeTensor| {
-        let strides = x.meta.strides();
-        let by_rows = strides[last] == 1;
-        (if by_rows { strides[last - 1] } else { strides[last] }, by_rows)
-    };
-    let ((a_stride, a_rows), (b_stride, b_rows)) = (stride(a), stride(b));
-    let eights = [a_stride, b_stride, length, if a_rows { length } else { rows }];
-    // Only what layers multiply, `x` by rows and a weight turned, has been run.
-    if !a_rows
-        || b_rows
+    let (a_strides, b_strides) = (a.meta.strides(), b.meta.strides());
+    let (a_stride, b_stride) = (a_strides[last - 1], b_strides[last]);
+    if a_strides[last] != 1
+        || b_strides[last] == 1
         || [a, b, y].iter().any(|x| x.dtype != DType::F16)
-        || eights.iter().any(|length| !length.is_multiple_of(8))
+        || [a_stride, b_stride, length].iter().any(|length| !length.is_multiple_of(8))
     {
         return false;
     }
     let Some((plane, side)) = multiplying_plane(&a.client) else { return false };
     let memory = a.client.properties().hardware.max_shared_memory_size;
+    let plan = Plan::of(matrices, rows, columns, length, memory);
     if fast_memory([plan.rows, plan.columns]) > memory
         || !rows.is_multiple_of(side)
         || !columns.is_multiple_of(side)
@@ -121,8 +110,7 @@ pub(super) fn multiply_by(plan: Plan, a: &CubeTensor, b: &CubeTensor, y: &CubeTe
         _ => empty(y, Shape::from([matrices, shares, rows, columns]), DType::F32),
     };
     let (tiles_down, tiles_across) = (rows.div_ceil(plan.rows), columns.div_ceil(plan.columns));
-    let forms =
-        Forms { rows: plan.rows, columns: plan.columns, a_rows, b_rows, shared_out: shares > 1, plane, side };
+    let forms = Forms { rows: plan.rows, columns: plan.columns, shared_out: shares > 1, plane, side };
     // SAFETY: units that would read or write past the end of a matrix are held back by the kernel itself.
     unsafe {
         tile_product::launch_unchecked(
@@ -159,8 +147,6 @@ pub(super) fn multiply_by(plan: Plan, a: &CubeTensor, b: &CubeTensor, y: &CubeTe
 struct Forms {
     rows: usize,
     columns: usize,
-    a_rows: bool,
-    b_rows: bool,
     shared_out: bool,
     /// Units of a plane.
     plane: usize,
@@ -172,7 +158,7 @@ struct Forms {
 type Eight = Vector<u32, Const<4>>;
 
 /// A cube for each tile of each matrix and share. Of its eight planes each multiplies a half of the rows by a quarter of the
-/// columns. A line of a tile has eight values more than are used, so that lines below each other lie in other banks.
+/// columns.
 #[cube(launch_unchecked)]
 fn tile_product<G: Numeric>(
     a: &[Eight],
@@ -195,11 +181,8 @@ fn tile_product<G: Numeric>(
 ) {
     let tile_rows = comptime!(forms.rows);
     let tile_columns = comptime!(forms.columns);
-    // Lines of tiles, in eights.
-    let a_line = comptime!(if forms.a_rows { DEPTH / 8 + 1 } else { forms.rows / 8 + 1 });
-    let b_line = comptime!(if forms.b_rows { forms.columns / 8 + 1 } else { DEPTH / 8 + 1 });
-    let a_size = comptime!(a_line * if forms.a_rows { forms.rows } else { DEPTH });
-    let b_size = comptime!(b_line * if forms.b_rows { DEPTH } else { forms.columns });
+    let a_size = comptime!(LINE * forms.rows);
+    let b_size = comptime!(LINE * forms.columns);
     let mut a_tile = Shared::<[Eight]>::new_slice(comptime!(2 * a_size));
     let mut b_tile = Shared::<[Eight]>::new_slice(comptime!(2 * b_size));
     let cube = CUBE_POS as usize;
@@ -238,56 +221,17 @@ fn tile_product<G: Numeric>(
             0.0,
         ));
     }
-    bring(
-        a,
-        &mut a_next,
-        matrix * a_matrix,
-        a_stride,
-        row_start,
-        rows,
-        from,
-        to,
-        a_bring,
-        units,
-        tile_rows,
-        comptime!(forms.a_rows),
-    );
-    bring(
-        b,
-        &mut b_next,
-        matrix * b_matrix,
-        b_stride,
-        column_start,
-        columns,
-        from,
-        to,
-        b_bring,
-        units,
-        tile_columns,
-        comptime!(!forms.b_rows),
-    );
-    lay(&mut a_tile, &a_next, 0usize, a_bring, units, tile_rows, comptime!(forms.a_rows));
-    lay(&mut b_tile, &b_next, 0usize, b_bring, units, tile_columns, comptime!(!forms.b_rows));
+    bring(a, &mut a_next, matrix * a_matrix, a_stride, row_start, rows, from, to, a_bring, units);
+    bring(b, &mut b_next, matrix * b_matrix, b_stride, column_start, columns, from, to, b_bring, units);
+    lay(&mut a_tile, &a_next, 0usize, a_bring, units);
+    lay(&mut b_tile, &b_next, 0usize, b_bring, units);
     sync_cube();
     let mut start = from;
     let mut half = 0usize;
     while start < to {
         let next = start + comptime!(DEPTH);
         if next < to {
-            bring(
-                a,
-                &mut a_next,
-                matrix * a_matrix,
-                a_stride,
-                row_start,
-                rows,
-                next,
-                to,
-                a_bring,
-                units,
-                tile_rows,
-                comptime!(forms.a_rows),
-            );
+            bring(a, &mut a_next, matrix * a_matrix, a_stride, row_start, rows, next, to, a_bring, units);
             bring(
                 b,
                 &mut b_next,
@@ -299,8 +243,6 @@ fn tile_product<G: Numeric>(
                 to,
                 b_bring,
                 units,
-                tile_columns,
-                comptime!(!forms.b_rows),
             );
         }
         #[unroll]
@@ -310,26 +252,14 @@ fn tile_product<G: Numeric>(
             #[unroll]
             for index in 0..across {
                 let column = plane_column + comptime!(index * side);
-                let at = if comptime!(forms.b_rows) {
-                    half * b_size + inner * b_line + column / 8
-                } else {
-                    half * b_size + column * b_line + inner / 8
-                };
-                let layout =
-                    comptime!(if forms.b_rows { MatrixLayout::RowMajor } else { MatrixLayout::ColMajor });
-                right.push(of_tile(&b_tile, at, b_line, side, MatrixIdent::B, layout));
+                let at = half * b_size + column * comptime!(LINE) + inner / 8;
+                right.push(of_tile(&b_tile, at, side, MatrixIdent::B, MatrixLayout::ColMajor));
             }
             #[unroll]
             for index in 0..down {
                 let row = plane_row + comptime!(index * side);
-                let at = if comptime!(forms.a_rows) {
-                    half * a_size + row * a_line + inner / 8
-                } else {
-                    half * a_size + inner * a_line + row / 8
-                };
-                let layout =
-                    comptime!(if forms.a_rows { MatrixLayout::RowMajor } else { MatrixLayout::ColMajor });
-                let left = of_tile(&a_tile, at, a_line, side, MatrixIdent::A, layout);
+                let at = half * a_size + row * comptime!(LINE) + inner / 8;
+                let left = of_tile(&a_tile, at, side, MatrixIdent::A, MatrixLayout::RowMajor);
                 #[unroll]
                 for other in 0..across {
                     let sum = sums.index(comptime!(index * across + other));
@@ -339,8 +269,8 @@ fn tile_product<G: Numeric>(
         }
         half = 1 - half;
         if next < to {
-            lay(&mut a_tile, &a_next, half * a_size, a_bring, units, tile_rows, comptime!(forms.a_rows));
-            lay(&mut b_tile, &b_next, half * b_size, b_bring, units, tile_columns, comptime!(!forms.b_rows));
+            lay(&mut a_tile, &a_next, half * a_size, a_bring, units);
+            lay(&mut b_tile, &b_next, half * b_size, b_bring, units);
         }
         sync_cube();
         start = next;
@@ -368,19 +298,12 @@ fn tile_product<G: Numeric>(
 
 /// Where in a tile the `index`th of the eights lies that a unit brings: its line, and which of the line.
 #[cube]
-fn place(
-    #[comptime] index: usize,
-    #[comptime] units: usize,
-    #[comptime] side: usize,
-    #[comptime] along: bool,
-) -> (usize, usize) {
+fn place(#[comptime] index: usize, #[comptime] units: usize) -> (usize, usize) {
     let at = comptime!(index * units) + UNIT_POS as usize;
-    let of_line = comptime!(if along { DEPTH / 8 } else { side / 8 });
-    (at / of_line, at % of_line)
+    (at / comptime!(DEPTH / 8), at % comptime!(DEPTH / 8))
 }
 
-/// What a unit brings of the tile at `at`, of so many, across and `inner` along the summed dimension, along which lines go if
-/// `along`.
+/// What a unit brings of the tile at the line `at`, of so many, and at `inner` of them, which end at `end`.
 #[cube]
 #[allow(clippy::too_many_arguments, reason = "what a tile is")]
 fn bring(
@@ -394,21 +317,13 @@ fn bring(
     end: usize,
     #[comptime] many: usize,
     #[comptime] units: usize,
-    #[comptime] side: usize,
-    #[comptime] along: bool,
 ) {
     #[unroll]
     for index in 0..many {
-        let (line, of_line) = place(index, units, side, along);
+        let (line, of_line) = place(index, units);
         let mut value = Eight::new(0u32);
-        if comptime!(along) {
-            if at + line < count && inner + of_line * 8 < end {
-                value = x[start + (at + line) * stride + inner / 8 + of_line];
-            }
-        } else {
-            if inner + line < end && at + of_line * 8 < count {
-                value = x[start + (inner + line) * stride + at / 8 + of_line];
-            }
+        if at + line < count && inner + of_line * 8 < end {
+            value = x[start + (at + line) * stride + inner / 8 + of_line];
         }
         next[index] = value;
     }
@@ -422,23 +337,19 @@ fn lay(
     start: usize,
     #[comptime] many: usize,
     #[comptime] units: usize,
-    #[comptime] side: usize,
-    #[comptime] along: bool,
 ) {
-    let line_length = comptime!(if along { DEPTH / 8 + 1 } else { side / 8 + 1 });
     #[unroll]
     for index in 0..many {
-        let (line, of_line) = place(index, units, side, along);
-        tile[start + line * line_length + of_line] = next[index];
+        let (line, of_line) = place(index, units);
+        tile[start + line * comptime!(LINE) + of_line] = next[index];
     }
 }
 
-/// The matrix at `at` of a tile with lines of so many eights.
+/// The matrix at `at` of a tile.
 #[cube]
 fn of_tile(
     tile: &Shared<[Eight]>,
     at: usize,
-    #[comptime] line: usize,
     #[comptime] side: usize,
     #[comptime] ident: MatrixIdent,
     #[comptime] layout: MatrixLayout,
@@ -448,7 +359,7 @@ fn of_tile(
         Matrix::<f16>::uninitialized(ident, comptime!(side), comptime!(side), comptime!(side), layout)
     };
     // In numbers of the tile's, of which an eight has four.
-    let stride = comptime!(4 * line as u32);
-    cmma::load(&mut matrix, tile.slice(at, at + comptime!((side - 1) * line + side / 8)), stride.runtime());
+    let stride = comptime!(4 * LINE as u32);
+    cmma::load(&mut matrix, tile.slice(at, at + comptime!((side - 1) * LINE + side / 8)), stride.runtime());
     matrix
 }

@@ -19,15 +19,15 @@ const SHORTEST_SHARE: usize = 128;
 
 /// Which side a tile has, and among how many cubes its sums are shared out.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Plan {
+struct Plan {
     /// Of 64 values each.
-    pub(super) quarters: usize,
-    pub(super) shares: usize,
+    quarters: usize,
+    shares: usize,
 }
 
 impl Plan {
     /// For results of `rows` x `columns` that are sums over `length`.
-    pub(super) fn of(matrices: usize, rows: usize, columns: usize, length: usize) -> Self {
+    fn of(matrices: usize, rows: usize, columns: usize, length: usize) -> Self {
         let tiles = |side: usize| matrices * rows.div_ceil(side) * columns.div_ceil(side);
         let most_shares = (length / SHORTEST_SHARE).max(1);
         // Larger tiles read less, where they are filled and enough of them are left.
@@ -68,15 +68,8 @@ pub(super) fn multiply(a: &CubeTensor, b: &CubeTensor, y: &CubeTensor) {
     let shape = a.meta.shape();
     let last = shape.num_dims() - 1;
     let (rows, length, columns) = (shape[last - 1], shape[last], b.meta.shape()[last]);
-    let matrices = shape[..last - 1].iter().product();
-    multiply_by(Plan::of(matrices, rows, columns, length), a, b, y);
-}
-
-pub(super) fn multiply_by(plan: Plan, a: &CubeTensor, b: &CubeTensor, y: &CubeTensor) {
-    let shape = a.meta.shape();
-    let last = shape.num_dims() - 1;
-    let (rows, length, columns) = (shape[last - 1], shape[last], b.meta.shape()[last]);
     let matrices: usize = shape[..last - 1].iter().product();
+    let plan = Plan::of(matrices, rows, columns, length);
     let side = 64 * plan.quarters;
     let share = length.div_ceil(plan.shares).next_multiple_of(64).max(64);
     let shares = length.div_ceil(share).max(1);
