@@ -21,7 +21,7 @@ struct Published {
     geometry: Geometry,
 }
 
-fn all() -> [Published; 9] {
+fn all() -> [Published; 11] {
     let srvgg = |convolutions| SrvggConfig { convolutions, ..SrvggConfig::general_x4v3() };
     let rrdb = |names| RrdbConfig { names, ..RrdbConfig::official() };
     let of_diffbir = |name, origin, sizes| Published { name, origin, sizes, geometry: Geometry::Reference };
@@ -44,6 +44,16 @@ fn all() -> [Published; 9] {
             "rrdbnet",
             "RRDBNet x2, in the names of Real-ESRGAN",
             Stage1Config::Rrdb(RrdbConfig { upscale: 2, ..rrdb(RrdbNames::BasicSr) }),
+        ),
+        others(
+            "rrdbnet",
+            "RRDBNet x2, in the names of BSRNet",
+            Stage1Config::Rrdb(RrdbConfig { upscale: 2, ..rrdb(RrdbNames::Esrgan) }),
+        ),
+        others(
+            "rrdbnet",
+            "RRDBNet x2 with one convolution that enlarges, as BSRGANx2 has it",
+            Stage1Config::Rrdb(RrdbConfig { upscale: 2, plain: true, ..rrdb(RrdbNames::Esrgan) }),
         ),
         others(
             "srvggnetcompact",

@@ -217,7 +217,14 @@ fn what_is_foretold_is_what_is_held() {
             wrong.extend(check(&mut Model::nano(apart).unwrap(), size, upscale, choices));
         }
     }
-    let sizes = RrdbConfig { features: 64, growth: 32, blocks: 1, upscale: 2, names: RrdbNames::BasicSr };
+    let sizes = RrdbConfig {
+        features: 64,
+        growth: 32,
+        blocks: 1,
+        upscale: 2,
+        plain: false,
+        names: RrdbNames::BasicSr,
+    };
     let faces = GfpganConfig { side_px: 128, features: 128, style: 64, mapping: 1 };
     for (config, size) in [
         (narrow("v2.1", Task::Sr), (130, 128)),

@@ -34,6 +34,9 @@ pub struct RrdbConfig {
     /// How many times larger the output is than the input: 4, or 2 or 1 with the input's pixels unshuffled.
     #[serde(default = "enlarged")]
     pub upscale: usize,
+    /// Whether one that enlarges less than 4 times sees the input as it is, and has fewer convolutions that enlarge: BSRGANx2.
+    #[serde(default)]
+    pub plain: bool,
     /// How the weights' file names its tensors.
     pub names: RrdbNames,
 }
@@ -55,12 +58,24 @@ pub enum RrdbNames {
 impl RrdbConfig {
     /// BSRNet: 16,697,987 parameters, 702 tensors.
     pub fn official() -> Self {
-        Self { features: 64, growth: 32, blocks: 23, upscale: ENLARGED, names: RrdbNames::Esrgan }
+        Self {
+            features: 64,
+            growth: 32,
+            blocks: 23,
+            upscale: ENLARGED,
+            plain: false,
+            names: RrdbNames::Esrgan,
+        }
     }
 
     /// Pixels of the input per side of what a block sees as one; sides of the input are multiples of it.
     pub fn unshuffle(&self) -> usize {
-        ENLARGED / self.upscale
+        if self.plain { 1 } else { ENLARGED / self.upscale }
+    }
+
+    /// How many convolutions enlarge, twice each.
+    pub fn doublings(&self) -> usize {
+        (self.upscale * self.unshuffle()).ilog2() as usize
     }
 
     /// The network, its tensors at `params`.
@@ -83,7 +98,7 @@ impl RrdbConfig {
                 })
                 .collect::<Result<_, WeightError>>()?,
             trunk_conv: conv(name("trunk_conv", "conv_body").into(), wide, wide)?,
-            upsampling: (1..=ENLARGED.ilog2())
+            upsampling: (1..=self.doublings())
                 .map(|step| {
                     let name = format!("{}{step}", name("upconv", "conv_up"));
                     Conv2dConfig::doubling(wide, wide).build(&params.at(name))

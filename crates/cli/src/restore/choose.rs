@@ -98,6 +98,10 @@ fn denoising(name: &str, share: f32, loading: Loading) -> Result<Chosen> {
         let other = if name == "auto" { "the model" } else { name };
         bail!("--denoise: {other} has one strength only: it goes with --model realesr-general-x4v3");
     };
+    if share >= 1.0 {
+        // It is the engine as it is, without the other file.
+        return named("--model", name, catalog::Task::Sr, loading);
+    }
     let ((path, doubt), (other, others_doubt)) = (file_of(engine, engine.file)?, file_of(engine, other)?);
     let mut model = Model::between(&path, &other, share, loading)?;
     model.config.name = engine.name.into();

@@ -5,6 +5,7 @@ use super::picture::{Follow, Found, encode};
 use super::seeds::Seeds;
 use super::settings;
 use crate::args::{Existing, Restore, Task, Which};
+use crate::doubts;
 use crate::outputs::{self, Job};
 use crate::paths::place;
 use anyhow::{Context, Result, bail};
@@ -139,6 +140,9 @@ impl Faces {
         };
         let loading = choose::loading(arguments, device);
         let parser = store.as_ref().and_then(|store| store.find(PARSER));
+        for file in [Some(&detector), parser.as_ref()].into_iter().flatten() {
+            doubts::of_file(file)?.iter().for_each(|doubt| say(doubt));
+        }
         let parser = parser.map(|file| Parser::open(&file, loading.precision, device)).transpose()?;
         let mut beside = |flag: &str, name: &str| -> Result<Model> {
             let (model, doubt) = choose::engine(flag, name, loading)?;

@@ -113,8 +113,9 @@ pub fn settle(
     pictures: &[Sized],
 ) -> Result<Settled> {
     if faces::asked(arguments)? {
+        let instead = if arguments.memory.is_some() { ", or leave out --memory" } else { "" };
         bail!(
-            "there is no plan for faces that are restored by themselves, for what they need is not known before they are found: use --task sr, or leave out --memory"
+            "there is no plan for faces that are restored by themselves, for what they need is not known before they are found: use --task sr{instead}"
         );
     }
     let model = &chosen.model;

@@ -60,12 +60,13 @@ fn rrdb(config: &RrdbConfig, pixels: usize) -> usize {
     held.need(features + 4 * growth);
     held.free(3 * features + 4 * growth);
     // At twice, at four times the size: a convolution, then a ReLU.
-    let (double, four) = (4 * features, 16 * features);
-    held.turn(features, double);
-    held.turn(double, double);
-    held.turn(double, four);
-    held.turn(four, four);
-    held.turn(four, four);
+    let mut size = features;
+    for _ in 0..config.doublings() {
+        held.turn(size, 4 * size);
+        size *= 4;
+        held.turn(size, size);
+    }
+    held.turn(size, size);
     held.most()
 }
 

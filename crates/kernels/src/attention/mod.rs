@@ -63,8 +63,11 @@ impl<'a> Heads<'a> {
 
     /// Panics if a vector of the given sizes is not within the data.
     fn check(&self, [batch, heads, rows, width]: [usize; 4]) {
-        let last = [batch, heads, rows].into_iter().zip(self.strides).map(|(n, stride)| (n - 1) * stride);
-        assert!(last.sum::<usize>() + width <= self.data.len(), "too few vectors");
+        let last = [batch, heads, rows]
+            .into_iter()
+            .zip(self.strides)
+            .try_fold(width, |end, (n, stride)| end.checked_add(n.checked_sub(1)?.checked_mul(stride)?));
+        assert!(last.is_some_and(|end| end <= self.data.len()), "too few vectors");
     }
 }
 
@@ -91,6 +94,8 @@ impl Attention {
         k.check([self.batch, self.heads, self.keys, self.width]);
         v.check([self.batch, self.heads, self.keys, self.width]);
         if let Some([batches, heads]) = self.bias {
+            let whole = |of: usize, all: usize| of == 1 || of == all;
+            assert!(whole(batches, self.batch) && whole(heads, self.heads), "a bias is whole or 1");
             let size = batches * heads * self.queries * self.keys;
             assert!(bias.is_some_and(|bias| bias.len() == size), "bias");
         }

@@ -435,3 +435,22 @@ fn rounded_probabilities_are_those_of_the_portable_path() {
         }
     }
 }
+
+#[test]
+fn vectors_and_biases_that_do_not_fit_are_refused() {
+    let refused = |sizes: Attention, strides, bias: &[f32]| {
+        let (data, bias) = ([0.0; 64], bias.to_vec());
+        let heads = Heads { data: &data, strides };
+        let run = || {
+            sizes.forward(heads, heads, heads, Some(&bias).filter(|_| sizes.bias.is_some()).map(|b| &b[..]))
+        };
+        std::panic::catch_unwind(run).is_err()
+    };
+    let sizes =
+        Attention { batch: 4, heads: 1, queries: 1, keys: 1, width: 8, bias: None, products: Products::F32 };
+    assert!(!refused(sizes, [8, 0, 0], &[]));
+    assert!(refused(Attention { queries: 9, keys: 9, ..sizes }, [0, 0, 1 << 61], &[]));
+    assert!(refused(Attention { keys: 0, ..sizes }, [8, 0, 0], &[]));
+    assert!(!refused(Attention { bias: Some([4, 1]), ..sizes }, [8, 0, 0], &[0.0; 4]));
+    assert!(refused(Attention { bias: Some([2, 1]), ..sizes }, [8, 0, 0], &[0.0; 2]));
+}

@@ -69,9 +69,15 @@ pub struct Conv2d {
 
 impl Conv2d {
     /// Height and width of the output.
+    ///
+    /// # Panics
+    /// When the padded picture is smaller than the kernel.
     pub fn out_size(&self) -> (usize, usize) {
         let scale = if self.doubled { 2 } else { 1 };
-        let side = |n: usize| (scale * n + self.pad_before + self.pad_after - self.kernel) / self.stride + 1;
+        let side = |n: usize| {
+            let left = (scale * n + self.pad_before + self.pad_after).checked_sub(self.kernel);
+            left.expect("a padded picture is as large as the kernel") / self.stride + 1
+        };
         (side(self.height), side(self.width))
     }
 

@@ -208,3 +208,23 @@ fn fused_instruction_sets_agree_in_every_bit() {
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{c:?}");
     }
 }
+
+/// Sizes that would wrap around are no way out of bounds.
+#[test]
+#[should_panic(expected = "as large as the kernel")]
+fn a_picture_smaller_than_the_kernel_is_refused() {
+    let c = Conv2d {
+        batch: 1,
+        height: 2,
+        width: 2,
+        in_channels: 1,
+        out_channels: 1,
+        kernel: 5,
+        stride: 1,
+        pad_before: 1,
+        pad_after: 0,
+        doubled: false,
+        products: Products::F32,
+    };
+    c.forward(&[0.0; 4], &[0.0; 25], &[0.0]);
+}

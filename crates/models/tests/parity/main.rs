@@ -220,10 +220,25 @@ fn rrdb_is_the_references() {
 fn rrdb_enlarges_twice_too() {
     let golden = Golden::open("rrdb_x2");
     let (blocks, names) = (1, RrdbNames::BasicSr);
-    let config = RrdbConfig { features: 8, growth: 32, blocks, upscale: 2, names };
+    let config = RrdbConfig { features: 8, growth: 32, blocks, upscale: 2, plain: false, names };
     let (network, _) = keyed(0, |params| config.build(params));
     let x = given("rrdb_x2_12x20", [1, 3, 12, 20], picture);
     golden.check("out@12x20", network.forward(x));
+}
+
+/// As KAIR's BSRGANx2: the input as it is, and one convolution that enlarges.
+#[test]
+fn rrdb_enlarges_twice_without_unshuffling() {
+    let config =
+        RrdbConfig { features: 8, growth: 4, blocks: 1, upscale: 2, plain: true, ..RrdbConfig::official() };
+    let keys = keys_of(|params| config.build(params)).unwrap();
+    let shape =
+        |name: &str| keys.parameters().find(|(_, own, _)| *own == name).map(|(_, _, shape)| shape.to_vec());
+    assert_eq!(shape("conv_first.weight"), Some(vec![8, 3, 3, 3]));
+    assert!(shape("upconv1.weight").is_some() && shape("upconv2.weight").is_none());
+    let (network, _) = keyed(0, |params| config.build(params));
+    let x = given("rrdb_x2_12x20", [1, 3, 12, 20], picture);
+    assert_eq!(network.forward(x).dims(), [1, 24, 40, 3]);
 }
 
 #[test]
