@@ -87,8 +87,8 @@ const LARGE_BYTES: i32 = 1 << 20;
 const MOST_LARGE: i32 = 1 << 16;
 
 /// From here on no large piece is cut out of a heap, where what is free between others is of use only to pieces that are not
-/// larger: a stage that goes through many sizes held a third more than it had asked for. It costs a twentieth of the time,
-/// since the system clears what it gives.
+/// larger: a stage that goes through many sizes held a third more than it had asked for. It costs a seventh to a third of
+/// the time, since the system clears what it gives.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "calls the C library")]
 fn give_back_at_once() {

@@ -172,6 +172,10 @@ mod tests {
         let mut generator = TorchCpu::new(231);
         let bits: Vec<u32> = (0..4).map(|_| generator.bits32()).collect();
         assert_eq!(bits, [3_356_491_351, 2_600_961_200, 2_509_159_060, 1_021_729_225]);
+        // The C++ standard names the ten thousandth: every word of the state has been turned by then, many times.
+        let mut generator = TorchCpu::new(5489);
+        generator.skip(9999);
+        assert_eq!(generator.bits32(), 4_123_659_995);
         let mut generator = TorchCpu::new(231);
         assert_eq!(generator.below(i64::MAX as u64), 5_192_648_547_598_042_289);
         assert_eq!(generator.below(i64::MAX as u64), 1_553_384_067_329_055_178);
