@@ -96,6 +96,9 @@ fn an_engine_is_listed_asked_for_and_restores() {
 
     let job = ended(to, &id(&submit(to, &png(), &options)));
     assert_eq!(job["command"], "diffbir restore a.png --model=realesr-animevideov3 --upscale=2");
+    let notes = job["notes"].to_string();
+    assert!(notes.contains("realesr-animevideov3.pth"), "its doubtful content is told: {notes}");
+    assert!(!notes.contains(&*models.path().to_string_lossy()), "{notes}");
     let result = get(to, job["results"][0]["href"].as_str().unwrap()).body;
     assert!(result == restored(models.path(), &["--model", ENGINE, "--upscale", "2"]));
     // What only stage 2 heeds is refused in the words of the command line.

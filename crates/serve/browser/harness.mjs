@@ -31,11 +31,11 @@ export function diffbir(...words) {
 
 /** Starts a server of its own; gives its address. Files of models come from `mirror`, or from nowhere. */
 export async function serve(test, ...words) {
-  return serveFrom(test, "http://127.0.0.1:9", ...words);
+  return serveFrom(test, folder(test), "http://127.0.0.1:9", ...words);
 }
 
-export async function serveFrom(test, mirror, ...words) {
-  const data = folder(test);
+/** The same, with what it keeps in `data`: models in its folder `models`. */
+export async function serveFrom(test, data, mirror, ...words) {
   const env = { ...process.env, DIFFBIR_MODELS: join(data, "models"), HF_HUB_CACHE: join(data, "hub"), DIFFBIR_MIRROR: mirror };
   const server = spawn(program, ["serve", "--port", "0", "--device", "cpu", "--data", data, ...words], { env });
   test.after(() => server.kill());

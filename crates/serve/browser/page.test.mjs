@@ -1,7 +1,7 @@
 // The page as people use it.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { copyFileSync, readFileSync, readdirSync } from "node:fs";
+import { copyFileSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -411,7 +411,7 @@ function weights() {
   return Buffer.concat([length, head, Buffer.alloc(end)]);
 }
 
-test("an engine is got where the settings ask for it, and restores; a task says what it lacks", async (t) => {
+test("an engine is got where the settings ask for it, refused if it is another, and restores; a task says what it lacks", async (t) => {
   const content = weights();
   let release;
   const held = new Promise((resume) => (release = resume));
@@ -424,7 +424,8 @@ test("an engine is got where the settings ask for it, and restores; a task says 
   });
   await new Promise((listens) => mirror.listen(0, "127.0.0.1", listens));
   t.after(() => mirror.close());
-  const page = await open(t, await serveFrom(t, `http://127.0.0.1:${mirror.address().port}`));
+  const data = folder(t);
+  const page = await open(t, await serveFrom(t, data, `http://127.0.0.1:${mirror.address().port}`));
   const steps = page.locator(".field[data-name=steps]");
   await page.locator("#advanced").evaluate((details) => (details.open = true));
   assert.ok(await steps.isVisible());
@@ -448,6 +449,14 @@ test("an engine is got where the settings ask for it, and restores; a task says 
   await page.selectOption("#option-model", "realesr-animevideov3");
   await page.waitForSelector("#lacks progress");
   release();
+  // What came is not what its authors published. Who puts it there by hand is taken at their word.
+  await page.waitForSelector("#lacks .wrong");
+  assert.match(await page.textContent("#lacks .wrong"), /is not the file it should be/);
+  await accessible(page, "a file of other content", "refused");
+  writeFileSync(join(data, "models", "realesr-animevideov3.pth"), content);
+  await page.reload();
+  await page.waitForFunction(() => document.body.dataset.ready === "true");
+  await page.selectOption("#option-model", "realesr-animevideov3");
   await page.waitForFunction(() => document.getElementById("lacks").childElementCount === 0);
   assert.match(await page.textContent("#option-model optgroup option:checked"), /^realesr-animevideov3: /);
   await restore(page);

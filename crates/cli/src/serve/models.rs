@@ -198,9 +198,9 @@ pub fn pull(model: &str, watch: &mut dyn FnMut(Pull) -> ControlFlow<()>) -> Resu
     failed.map_or(Ok(()), Err)
 }
 
-/// What an error says, files by their names alone.
-fn without_places(error: &dyn std::fmt::Display, store: &Store) -> String {
-    error.to_string().replace(&format!("{}/", store.folder().display()), "")
+/// What is said of files, these by their names alone.
+pub(super) fn without_places(text: &dyn std::fmt::Display, store: &Store) -> String {
+    text.to_string().replace(&format!("{}/", store.folder().display()), "")
 }
 
 /// Why a file could not be had, without the server's places.

@@ -1,5 +1,6 @@
 //! The thread of a device: its model, kept from job to job, and what a job tells.
 
+use super::models::without_places;
 use super::preview::{Preview, jpeg_of};
 use super::request;
 use crate::args::{Precision, Restore};
@@ -7,7 +8,7 @@ use crate::restore::choose::{self, Chosen};
 use crate::restore::picture::{Finished, Follow, Restorer};
 use crate::restore::{settings, together};
 use anyhow::Result;
-use diffbir::catalog::Task;
+use diffbir::catalog::{Store, Task};
 use diffbir::device::DeviceChoice;
 use diffbir::harm::Harm;
 use diffbir::model::Stages;
@@ -100,7 +101,7 @@ impl engine::Restorer for OnDevice {
         }
         let (chosen, device) = self.load(&mut request.arguments, request.task).map_err(failure)?;
         let arguments = &request.arguments;
-        let mut say = |text: &str| follow.note(text);
+        let mut say = |text: &str| note(follow, text);
         let asked = (request.task, request.format);
         let restorer = Restorer::new((arguments, regions), asked, chosen, &device, &mut say);
         let mut restorer = restorer.map_err(failure)?;
@@ -117,6 +118,14 @@ impl engine::Restorer for OnDevice {
             follow.stability(&map, mean)?;
         }
         Ok(())
+    }
+}
+
+/// Tells what is said on the command line, too, without the server's places.
+fn note(follow: &mut dyn engine::Follow, text: &str) {
+    match Store::of_user() {
+        Some(store) => follow.note(&without_places(&text, &store)),
+        None => follow.note(text),
     }
 }
 
@@ -243,7 +252,7 @@ impl Follow for Follower<'_> {
     }
 
     fn say(&mut self, text: &str) {
-        self.follow.note(text.trim_start());
+        note(self.follow, text.trim_start());
     }
 
     fn stage1(&mut self, _: &dyn Fn() -> Raster, encode: &dyn Fn() -> Result<Vec<u8>>) -> Result<()> {
