@@ -2,8 +2,9 @@
 //!
 //! `cargo bench --workspace --bench networks -- [part of a name] [--runs 3] [--precision f32|bf16|f16] [--device cpu] [--side 512]`
 //!
-//! One line a network: the median of the runs, after one that does not count; on a graphics card also what the first
-//! one took, and the memory that is held after it. `RAYON_NUM_THREADS` says how many threads. `bench/reference.py` runs
+//! One line a network: the median of the runs, after one that does not count; on a graphics card, which wakes up
+//! slowly, after half a second of them, and with what the first one took, and the memory that is held after it. The runs
+//! take two inputs in turns, and each has to give what the first of its input gave. `RAYON_NUM_THREADS` says how many threads. `bench/reference.py` runs
 //! this and the reference in turns. `vae-whole`, `vae-bands` and `vae-tiles` encode and decode whole, in bands, and in
 //! the reference's tiles of 512 pixels.
 
@@ -94,19 +95,39 @@ impl Asked {
         Tensor::random(shape, Distribution::Uniform(0.0, 1.0), &self.device)
     }
 
-    fn measure<const D: usize>(&self, name: &str, mut run: impl FnMut() -> Tensor<D>) {
+    /// Two inputs.
+    fn two<const D: usize>(&self, shape: [usize; D]) -> [Tensor<D>; 2] {
+        [self.drawn(shape), self.drawn(shape)]
+    }
+
+    fn measure<I, const D: usize>(&self, name: &str, inputs: &[I; 2], mut run: impl FnMut(&I) -> Tensor<D>) {
         if !self.wants(name) {
             return;
         }
-        let mut seconds = || {
+        let mut seconds = |input| {
             let since = Instant::now();
-            drop(black_box(run().into_data()));
-            since.elapsed().as_secs_f64()
+            let data = black_box(run(input).into_data());
+            (since.elapsed().as_secs_f64(), data.convert::<f32>().try_into_vec::<f32>().expect("numbers"))
         };
-        let first = seconds();
+        let (first, one) = seconds(&inputs[0]);
         // Where kernels are listed with their times, the list of the first run ends here.
         self.device.sync().expect("the device works");
-        let mut all: Vec<f64> = (0..self.runs).map(|_| seconds()).collect();
+        let given = [one, seconds(&inputs[1]).1];
+        // Weights that were not trained leave little of what tells inputs apart.
+        let apart = off(&given[0], &given[1]);
+        assert!(apart > 0.0, "{name}: two inputs give the same");
+        let memory = self.device.memory_pool_usage();
+        let since = Instant::now();
+        while memory.is_some() && since.elapsed().as_secs_f64() < 0.5 {
+            seconds(&inputs[0]);
+        }
+        let timed = |at: usize| {
+            let (took, values) = seconds(&inputs[at % 2]);
+            let off = off(&values, &given[at % 2]);
+            assert!(off < apart / 10.0, "{name}: run {at} is off by {off} from the first of its input");
+            took
+        };
+        let mut all: Vec<f64> = (0..self.runs).map(timed).collect();
         all.sort_by(f64::total_cmp);
         self.device.sync().expect("the device works");
         print!("{name}: {:.4} s", all[all.len() / 2]);
@@ -116,6 +137,13 @@ impl Asked {
         }
         println!();
     }
+}
+
+/// The largest difference over the largest value.
+fn off(a: &[f32], b: &[f32]) -> f32 {
+    let largest = b.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let most = a.iter().zip(b).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+    most / largest
 }
 
 /// The tiles of the reference, of which the last is given.
@@ -147,30 +175,34 @@ fn main() {
         let (config, width) = (UnetConfig::official(), UnetConfig::official().model_channels);
         let block = asked.made(|params| ResBlock::new(params, &config, width, width));
         let transformer = asked.made(|params| Transformer::new(params, &config, width));
-        let (x, time) = (asked.drawn([1, cells, cells, width]), asked.drawn([1, 4 * width]));
+        let (inputs, time) = (asked.two([1, cells, cells, width]), asked.drawn([1, 4 * width]));
         let context = asked.drawn([1, 77, config.context_channels]);
-        asked.measure("composite", || transformer.forward(block.forward(x.clone(), &time), &context));
+        asked.measure("composite", &inputs, |x| {
+            transformer.forward(block.forward(x.clone(), &time), &context)
+        });
     }
     if asked.wants("swinir") {
         let network = asked.made(|params| SwinIrConfig::official().build(params));
-        let x = asked.drawn([1, side, side, 3]);
-        asked.measure("swinir", || network.forward(x.clone()));
+        asked.measure("swinir", &asked.two([1, side, side, 3]), |x| network.forward(x.clone()));
     }
     if ["encode", "decode", "vae-whole", "vae-bands", "vae-tiles"].iter().any(|name| asked.wants(name)) {
         let network = asked.made(|params| KlConfig::official().build(params));
-        let (x, z) = (asked.drawn([1, side, side, 3]), asked.drawn([1, cells, cells, 4]));
-        asked.measure("encode", || network.encode(x.clone()));
-        asked.measure("decode", || network.decode(z.clone()));
+        let pictures = asked.two([1, side, side, 3]);
+        let latents = asked.two([1, cells, cells, 4]);
+        asked.measure("encode", &pictures, |x| network.encode(x.clone()));
+        asked.measure("decode", &latents, |z| network.decode(z.clone()));
         let rows = band_rows(side, 512);
         let mut on = |_, _| ControlFlow::Continue(());
-        asked.measure("vae-whole", || network.decode(network.encode(x.clone())));
-        asked.measure("vae-bands", || {
+        asked.measure("vae-whole", &pictures, |x| network.decode(network.encode(x.clone())));
+        asked.measure("vae-bands", &pictures, |x| {
             let z = network.encode_in_bands(x.clone(), rows, &mut on).expect("it goes on");
             network.decode_in_bands(z, rows, &mut on).expect("it goes on")
         });
-        asked.measure("vae-tiles", || {
-            in_tiles(&network, &x, 32, false);
-            in_tiles(&network, &z, 11, true)
+        let [one, other] = pictures;
+        let [z, z_other] = latents;
+        asked.measure("vae-tiles", &[(one, z), (other, z_other)], |(x, z)| {
+            in_tiles(&network, x, 32, false);
+            in_tiles(&network, z, 11, true)
         });
     }
     if asked.wants("step") {
@@ -179,9 +211,9 @@ fn main() {
         let control = asked.made(|params| ControlNet::new(params, &config));
         let unet = asked.made(|params| config.build(params));
         let shape = [2, cells, cells, 4];
-        let (x, hint, context) = (asked.drawn(shape), asked.drawn(shape), asked.drawn([2, 77, 1024]));
+        let (inputs, hint, context) = (asked.two(shape), asked.drawn(shape), asked.drawn([2, 77, 1024]));
         let time = Tensor::<1>::from_floats([499.0, 499.0], &asked.device);
-        asked.measure("step", || {
+        asked.measure("step", &inputs, |x| {
             let (x, hint, context) = (x.clone(), hint.clone(), context.clone());
             let extra = control.forward(x.clone(), hint, time.clone(), context.clone(), 1.0);
             unet.forward(x, time.clone(), Some(context), Some(extra))
