@@ -196,11 +196,27 @@ fn operations(device: &Device) {
         let (x, weight) = (of(precision, [3, 17, 100], device) * 3.0 + 5.0, drawn([100], device));
         ops::layer_norm(x, weight.clone(), weight, 1e-5)
     });
-    for (queries, keys, width) in [(64, 64, 32), (96, 77, 64), (33, 5, 8)] {
-        compare_runs(&format!("attention {queries} to {keys}, {width}"), device, |precision, device| {
-            let part = |tokens| of(precision, [2, tokens, 3, width], device).swap_dims(1, 2);
-            ops::attention(part(queries), part(keys), part(keys), Products::F32)
-        });
+    // Scores of some grow from key to key.
+    for (queries, keys, width, growth) in [
+        (64, 64, 32, 0.0),
+        (96, 77, 64, 0.0),
+        (300, 33, 64, 0.0),
+        (1, 100, 128, 0.0),
+        (33, 5, 8, 0.0),
+        (70, 200, 64, 30.0),
+        (70, 200, 96, 15.0),
+    ] {
+        compare_runs(
+            &format!("attention {queries} to {keys}, {width}, growth {growth}"),
+            device,
+            |precision, device| {
+                let part = |tokens| of(precision, [2, tokens, 3, width], device).swap_dims(1, 2);
+                let key =
+                    Tensor::<1, Int>::arange(0..keys as i64, device).float() * (growth / keys as f32) + 1.0;
+                let factor = key.reshape([1, 1, keys, 1]).cast(part(1).dtype());
+                ops::attention(part(queries), part(keys) * factor, part(keys), Products::F32)
+            },
+        );
     }
     compare_runs("attention of parts", device, |precision, device| {
         let x = of(precision, [4, 9, 3 * 24], device);

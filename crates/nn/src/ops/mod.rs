@@ -280,15 +280,7 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, products: Products) -
     if on_cpu(&q.device()) {
         return attend(q, k, v, None, products);
     }
-    // Scores may be stored there: of so many queries at a time that they take a gigabyte at most.
-    const MOST_SCORES: usize = 1 << 28;
-    let [batch, heads, queries, _] = q.dims();
-    let at_once = (MOST_SCORES / (batch * heads * k.dims()[2])).max(1);
-    if queries <= at_once {
-        return gpu::attention(q, k, v);
-    }
-    let parts = q.split(at_once, 2).into_iter().map(|q| gpu::attention(q, k.clone(), v.clone()));
-    Tensor::cat(parts.collect(), 2)
+    gpu::attention(q, k, v)
 }
 
 /// Attention of `heads` heads over `x[n, tokens, 3 · width]`, queries, keys and values side by side, with a bias added to

@@ -1,46 +1,49 @@
 //! Attention.
 
 use super::product::multiply;
-use super::{UNITS, element, empty, grid, widest};
+use super::{UNITS, element, empty, flash, grid, widest};
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Shape, Slice};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::attention::{AttentionStrategy, attention as burn_attention};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
-use cubek::attention::forward::routines::blackbox_accelerated::BlackboxAcceleratedStrategy;
 
 /// Width of a head up to which the kernels that store no scores keep it in fast memory.
 const MOST_WIDTH: usize = 128;
 
-/// Bytes that scores in f32 may take before they are not stored.
+/// Bytes that stored scores may take in f32.
 const MOST_SCORES: usize = 1 << 30;
 
 /// Attention of `q[batch, heads, n, d]` to `k` and `v`, `[batch, heads, m, d]`, without stored scores where the card has
 /// a kernel for that.
 pub(super) fn attention(q: CubeTensor, k: CubeTensor, v: CubeTensor) -> CubeTensor {
+    if let Some(y) = flash::attention(&q, &k, &v) {
+        return y;
+    }
     let [batch, heads, queries, width] = sizes(&q);
-    let scores = batch * heads * queries * sizes(&k)[2] * q.dtype.size();
-    let strategy = if q.dtype == DType::F32 {
-        // The faster kernels compute products of 16 bits, whatever they are given.
-        (scores > MOST_SCORES).then_some(AttentionStrategy::FlashUnit)
-    } else if q.client.properties().features.matmul.cmma.is_empty() {
-        None
-    } else {
-        let way = BlackboxAcceleratedStrategy { num_planes: 4, seq_q: 1, seq_kv: 1 };
-        Some(AttentionStrategy::FlashBlackboxAccelerated(way))
-    };
-    if let Some(strategy) = strategy.filter(|_| width <= MOST_WIDTH) {
+    let a_query = batch * heads * sizes(&k)[2] * size_of::<f32>();
+    if a_query * queries <= MOST_SCORES {
+        return stored(q, k, v, None);
+    }
+    // The library's multiplies without matrix units, but stores nothing either.
+    if q.dtype == DType::F32 && width <= MOST_WIDTH {
         let (q, k, v) = (q.clone(), k.clone(), v.clone());
         let options = AttentionModuleOptions::default();
-        if let Ok(y) = burn_attention(q, k, v, None, None, options, strategy) {
+        if let Ok(y) = burn_attention(q, k, v, None, None, options, AttentionStrategy::FlashUnit) {
             return y;
         }
     }
-    stored(q, k, v, None)
+    let at_once = (MOST_SCORES / a_query).max(1);
+    let parts = (0..queries).step_by(at_once).map(|start| {
+        let rows = Slice::from(start..(start + at_once).min(queries));
+        let part = CubeBackend::float_slice(q.clone(), &[Slice::full(), Slice::full(), rows]);
+        stored(part, k.clone(), v.clone(), None)
+    });
+    CubeBackend::float_cat(parts.collect(), 2)
 }
 
 /// The same with `bias[batch or 1, heads or 1, n, m]` in f32 added to the scores.

@@ -6,6 +6,7 @@
 mod attention;
 mod attention_backward;
 mod channels;
+mod flash;
 mod norm;
 mod norm_backward;
 mod optimizer;

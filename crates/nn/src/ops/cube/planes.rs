@@ -62,7 +62,7 @@ fn fast_memory([rows, columns]: [usize; 2]) -> usize {
 const PLANES: usize = 8;
 
 /// Units of a plane of a card whose planes multiply such matrices, and the side of what they multiply at once.
-fn multiplying_plane(client: &Client) -> Option<(usize, usize)> {
+pub(super) fn multiplying_plane(client: &Client) -> Option<(usize, usize)> {
     let properties = client.properties();
     let half = ElemType::Float(FloatKind::F16);
     let has = |side: &usize| {
