@@ -1,6 +1,7 @@
 //! `diffbir bench`: how fast this machine restores, in one line to paste into a report.
 
 use crate::args::Bench;
+use crate::progress::plural;
 use crate::restore::choose;
 use crate::restore::memory::Memory;
 use crate::talk;
@@ -44,9 +45,10 @@ pub fn run(arguments: &Bench) -> Result<ExitCode> {
     let machine = if device_name == "cpu" { processor() } else { device_name };
     let side = arguments.size / 4 * 4;
     let line = format!(
-        "diffbir {} | {} | {machine} | {precision:?} | {side} x {side} | {} | {} at most",
+        "diffbir {} | {} | {machine} | {} | {side} x {side} | {} | {} at most",
         env!("CARGO_PKG_VERSION"),
         model.config.name,
+        format!("{precision:?}").to_lowercase(),
         told(&runs),
         HumanBytes(memory.most())
     );
@@ -66,7 +68,7 @@ fn processor() -> String {
     let about = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = named(&about).unwrap_or_else(|| std::env::consts::ARCH.into());
     let threads = rayon::current_num_threads();
-    format!("{name}, {threads} threads, {}", diffbir_kernels::instruction_set())
+    format!("{name}, {threads} thread{}, {}", plural(threads), diffbir_kernels::instruction_set())
 }
 
 /// The name of the first processor that Linux tells of, with the numbers of its kind: virtual machines hide the name's rest.
@@ -143,7 +145,8 @@ fn told(runs: &[Times]) -> String {
     let stages: Vec<String> = stages.collect();
     let whole = sorted(&|times| times.whole());
     let (least, most) = (whole[0], whole[whole.len() - 1]);
-    format!("{} | {:.2} s ({least:.2} to {most:.2}, {} runs)", stages.join(", "), middle(&whole), runs.len())
+    let runs = format!("{} run{}", runs.len(), plural(runs.len()));
+    format!("{} | {:.2} s ({least:.2} to {most:.2}, {runs})", stages.join(", "), middle(&whole))
 }
 
 #[cfg(test)]

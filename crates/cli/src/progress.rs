@@ -305,7 +305,8 @@ pub fn summary(written: usize, model: Option<&str>, skipped: usize, failed: usiz
     format!("{written} result{} written{by}{skipped}{failed}", plural(written))
 }
 
-fn plural(count: usize) -> &'static str {
+/// The ending of a word for so many.
+pub fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 

@@ -3,6 +3,7 @@
 //! `FUSED` says whether the machine has fused products; without the instruction they are slow calls.
 
 use crate::simd::Isa;
+use std::f32::consts::LOG2_E;
 
 /// `a · b + c`.
 #[inline(always)]
@@ -18,7 +19,7 @@ const ROUND: f32 = 12_582_912.0;
 pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     const LOWEST: f32 = -87.3;
     let bounded = if x > LOWEST { x } else { LOWEST };
-    let shifted = mul_add::<FUSED>(bounded, std::f32::consts::LOG2_E, ROUND);
+    let shifted = mul_add::<FUSED>(bounded, LOG2_E, ROUND);
     let n = shifted - ROUND;
     // x - n ln 2, in two steps, the first of them exact.
     let r = mul_add::<FUSED>(n, 2.121_944_4e-4, mul_add::<FUSED>(n, -0.693_359_4, bounded));
@@ -166,6 +167,21 @@ fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+/// By what `row` is multiplied and what is added then for the exponents of two of `scale` times a score, less `base`, the largest
+/// of them.
+#[inline(always)]
+pub(crate) fn scaled_rough<const FUSED: bool>(row: &mut [f32], scale: f32, base: f32) -> (f32, f32) {
+    // Rounded products of larger ones, as where large numbers mask all keys, would differ by more than the scores do.
+    const MOST: f32 = 65536.0;
+    if base.abs() <= MOST {
+        return (scale * LOG2_E, -base * LOG2_E);
+    }
+    for score in row {
+        *score = mul_add::<FUSED>(*score, scale, -base).min(0.0);
+    }
+    (LOG2_E, 0.0)
+}
+
 /// `ROUGH`: with [`rough_exp2`].
 #[inline(always)]
 fn softmax_block<const FUSED: bool, const ROUGH: bool>(
@@ -187,8 +203,8 @@ fn softmax_block<const FUSED: bool, const ROUGH: bool>(
         // A row that is masked whole has no largest score to subtract.
         let base = if most == f32::NEG_INFINITY { 0.0 } else { most };
         let mut sum = [0.0; LANES];
-        let unit = if ROUGH { std::f32::consts::LOG2_E } else { 1.0 };
-        let (scale, shift) = (scale * unit, -base * unit);
+        let unit = if ROUGH { LOG2_E } else { 1.0 };
+        let (scale, shift) = if ROUGH { scaled_rough::<FUSED>(row, scale, base) } else { (scale, -base) };
         for chunk in row.as_chunks_mut::<LANES>().0 {
             for (sum, score) in sum.iter_mut().zip(chunk) {
                 let power = mul_add::<FUSED>(*score, scale, shift);

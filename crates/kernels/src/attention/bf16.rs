@@ -178,14 +178,13 @@ unsafe fn probabilities_avx512(scores: Scores, (largest, sums, factors): State, 
             }
             scale = 1.0;
         }
-        let row = &row[..whole];
         // SAFETY: the vectors lie within the chunks.
         let load = |chunk: &[f32]| unsafe {
             (_mm512_loadu_ps(chunk.as_ptr()), _mm512_loadu_ps(chunk[16..].as_ptr()))
         };
         let lowest = _mm512_set1_ps(f32::NEG_INFINITY);
         let mut most = (lowest, lowest);
-        for chunk in row.chunks_exact(32) {
+        for chunk in row[..whole].chunks_exact(32) {
             let (a, b) = load(chunk);
             most = (_mm512_max_ps(a, most.0), _mm512_max_ps(b, most.1));
         }
@@ -194,9 +193,10 @@ unsafe fn probabilities_avx512(scores: Scores, (largest, sums, factors): State, 
         let most = if most > before { most } else { before };
         // A row that is masked whole has no largest score to subtract.
         let base = if most == f32::NEG_INFINITY { 0.0 } else { most };
-        let (by, shift) = (_mm512_set1_ps(scale * LOG2_E), _mm512_set1_ps(-base * LOG2_E));
+        let (by, shift) = math::scaled_rough::<true>(&mut row[..whole], scale, base);
+        let (by, shift) = (_mm512_set1_ps(by), _mm512_set1_ps(shift));
         let mut sum = (_mm512_setzero_ps(), _mm512_setzero_ps());
-        for (chunk, out) in row.chunks_exact(32).zip(out.chunks_exact_mut(16)) {
+        for (chunk, out) in row[..whole].chunks_exact(32).zip(out.chunks_exact_mut(16)) {
             let (a, b) = load(chunk);
             let (a, b) = (exp2(_mm512_fmadd_ps(a, by, shift)), exp2(_mm512_fmadd_ps(b, by, shift)));
             sum = (_mm512_add_ps(sum.0, a), _mm512_add_ps(sum.1, b));

@@ -437,6 +437,49 @@ fn rounded_probabilities_are_those_of_the_portable_path() {
 }
 
 #[test]
+fn large_numbers_mask_keys_as_infinity_does() {
+    let a = case(1, 2, 20, 300, 16, Some([1, 1]));
+    let plain = inputs(&a);
+    let dy = rough(a.batch * a.heads * a.queries * a.width, 0.71);
+    for (isa, cells) in kernels().into_iter().chain([(Isa::detect(), Cells::Single)]) {
+        // The first block of keys, a part of it and a block more; nothing.
+        for masked in [0..256, 0..150, 0..299, 0..0] {
+            let run = |mask: f32| {
+                let mut inputs = inputs(&a);
+                for row in inputs.bias.chunks_exact_mut(a.keys) {
+                    row[masked.clone()].fill(mask);
+                }
+                let (q, k, v, bias) = inputs.views(&a);
+                let (y, logarithms) = a.forward_with(isa, cells, q, k, v, bias);
+                let dy = Heads::interleaved(&dy, a.queries, a.heads, a.width);
+                let gradients = a.backward_with(isa, cells, q, k, v, bias, &y, &logarithms, dy);
+                [y, gradients.q, gradients.k, gradients.v]
+            };
+            let want = run(f32::NEG_INFINITY);
+            for mask in [-1e4, -1e30, f32::MIN] {
+                for (got, want) in run(mask).iter().flatten().zip(want.iter().flatten()) {
+                    assert!(
+                        (got - want).abs() < 1e-5,
+                        "{isa:?} {cells:?} {masked:?} {mask}: {got}, not {want}"
+                    );
+                }
+            }
+        }
+    }
+    // Keys that are all masked so are as good as each other.
+    let (q, k, v, _) = plain.views(&a);
+    let bias = vec![f32::MIN; a.queries * a.keys];
+    for (isa, cells) in kernels() {
+        let (y, _) = a.forward_with(isa, cells, q, k, v, Some(&bias));
+        let mean =
+            |feature: usize| plain.v.iter().skip(feature).step_by(a.heads * a.width).sum::<f32>() / 300.0;
+        for (at, y) in y.iter().enumerate() {
+            assert!((y - mean(at % (a.heads * a.width))).abs() < 0.01, "{isa:?} {cells:?}: {y}");
+        }
+    }
+}
+
+#[test]
 fn vectors_and_biases_that_do_not_fit_are_refused() {
     let refused = |sizes: Attention, strides, bias: &[f32]| {
         let (data, bias) = ([0.0; 64], bias.to_vec());

@@ -38,6 +38,16 @@ use direct::{Direct, Grid, Weight};
 use packed::Panels;
 use std::ops::Range;
 
+const COUNTED: &str = "sizes whose product can be counted";
+
+/// The elements of something of these sizes.
+///
+/// # Panics
+/// When there are more than can be counted.
+fn count(sizes: &[usize]) -> usize {
+    sizes.iter().try_fold(1_usize, |count, &size| count.checked_mul(size)).expect(COUNTED)
+}
+
 /// The sizes of one convolution; lengths in pixels, the kernel square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2d {
@@ -71,19 +81,27 @@ impl Conv2d {
     /// Height and width of the output.
     ///
     /// # Panics
-    /// When the padded picture is smaller than the kernel.
+    /// When the padded picture is smaller than the kernel, and when input, weight or output have more elements than can be
+    /// counted.
     pub fn out_size(&self) -> (usize, usize) {
         let scale = if self.doubled { 2 } else { 1 };
         let side = |n: usize| {
-            let left = (scale * n + self.pad_before + self.pad_after).checked_sub(self.kernel);
+            let padded = n
+                .checked_mul(scale)
+                .and_then(|n| n.checked_add(self.pad_before)?.checked_add(self.pad_after));
+            let left = padded.expect(COUNTED).checked_sub(self.kernel);
             left.expect("a padded picture is as large as the kernel") / self.stride + 1
         };
-        (side(self.height), side(self.width))
+        let (height, width) = (side(self.height), side(self.width));
+        count(&[self.depth(), self.out_channels]);
+        count(&[self.batch, self.height, self.width, self.in_channels]);
+        count(&[self.batch, height, width, self.out_channels]);
+        (height, width)
     }
 
     /// Elements of one output channel's weight.
     fn depth(&self) -> usize {
-        self.kernel * self.kernel * self.in_channels
+        count(&[self.kernel, self.kernel, self.in_channels])
     }
 
     /// `y[batch, out_h, out_w, out]` from `x[batch, height, width, in]`, `weight[out, kernel, kernel, in]`

@@ -1,6 +1,6 @@
 //! Weights laid out once for the forward pass.
 
-use super::doubled;
+use super::{count, doubled};
 use crate::bf16;
 use crate::pack::Right;
 use crate::products::Products;
@@ -35,7 +35,7 @@ pub(super) struct Panels {
 impl PackedWeight {
     /// Packs `weight` of shape `[out, kernel, kernel, in]` for such products.
     pub fn new(weight: &[f32], shape: [usize; 4], products: Products) -> Self {
-        assert_eq!(weight.len(), shape.iter().product(), "weight");
+        assert_eq!(weight.len(), count(&shape), "weight");
         let [outputs, height, width, inputs] = shape;
         let kernels = vec![Panels::of_columns(weight, [outputs, height * width, inputs], products)];
         PackedWeight { shape, products, kernels }

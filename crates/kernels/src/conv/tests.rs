@@ -209,22 +209,30 @@ fn fused_instruction_sets_agree_in_every_bit() {
     }
 }
 
-/// Sizes that would wrap around are no way out of bounds.
 #[test]
-#[should_panic(expected = "as large as the kernel")]
-fn a_picture_smaller_than_the_kernel_is_refused() {
+fn sizes_that_would_wrap_around_are_refused() {
     let c = Conv2d {
         batch: 1,
         height: 2,
         width: 2,
         in_channels: 1,
         out_channels: 1,
-        kernel: 5,
+        kernel: 1,
         stride: 1,
-        pad_before: 1,
+        pad_before: 0,
         pad_after: 0,
         doubled: false,
         products: Products::F32,
     };
-    c.forward(&[0.0; 4], &[0.0; 25], &[0.0]);
+    let refused = |c: Conv2d, weights: usize| {
+        let run = || c.forward(&[0.0; 4], &vec![0.0; weights], &[0.0]);
+        std::panic::catch_unwind(run).is_err()
+    };
+    assert!(!refused(c, 1));
+    // A picture smaller than the kernel.
+    assert!(refused(Conv2d { kernel: 5, pad_before: 1, ..c }, 25));
+    // Products and sums of sizes that are small again.
+    assert!(refused(Conv2d { kernel: 1 << 32, pad_before: (1 << 32) - 4, ..c }, 0));
+    assert!(refused(Conv2d { pad_before: usize::MAX, pad_after: 1, ..c }, 1));
+    assert!(refused(Conv2d { batch: (1 << 62) + 1, ..c }, 1));
 }
