@@ -214,7 +214,9 @@ fn operations(device: &Device) {
                 let key =
                     Tensor::<1, Int>::arange(0..keys as i64, device).float() * (growth / keys as f32) + 1.0;
                 let factor = key.reshape([1, 1, keys, 1]).cast(part(1).dtype());
-                ops::attention(part(queries), part(keys) * factor, part(keys), Products::F32)
+                let y = ops::attention(part(queries), part(keys) * factor, part(keys), Products::F32);
+                // As networks take it.
+                y.swap_dims(1, 2).reshape([2, queries, 3 * width])
             },
         );
     }

@@ -8,7 +8,7 @@
 
 use super::planes::multiplying_plane;
 use super::{empty, grid};
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::cmma::{self, Matrix, MatrixIdent, MatrixLayout};
@@ -101,7 +101,8 @@ pub(super) fn attention(q: &CubeTensor, k: &CubeTensor, v: &CubeTensor) -> Optio
         let strides = x.meta.strides();
         LinesLaunch::new(strides[0] / 8, strides[1] / 8, strides[2] / 8)
     };
-    let y = empty(&q, q.meta.shape().clone(), DType::F16);
+    // Heads side by side, as layers behind it read them.
+    let mut y = empty(&q, Shape::from([matrices / heads, queries, heads, width]), DType::F16);
     let blocks = queries.div_ceil(PLANES * side);
     // SAFETY: units that would read or write past the end of a matrix are held back by the kernel itself.
     unsafe {
@@ -125,6 +126,7 @@ pub(super) fn attention(q: &CubeTensor, k: &CubeTensor, v: &CubeTensor) -> Optio
             forms,
         );
     }
+    y.meta.swap(1, 2);
     Some(y)
 }
 
@@ -365,7 +367,8 @@ fn planes_attend(
         }
         sync_plane();
         if query < queries {
-            let at = ((matrix * queries + query) * comptime!(forms.width) + comptime!(group * KEYS)) / 4
+            let at = ((batch * queries + query) * heads + head) * comptime!(forms.width / 4)
+                + comptime!(group * KEYS / 4)
                 + part * fours;
             #[unroll]
             for index in 0..fours {
