@@ -54,6 +54,20 @@ fn larger_pictures_need_more_and_stage_1_alone_needs_less() {
 }
 
 #[test]
+fn where_nothing_draws_stage_1_alone_is_counted() {
+    let stages = |flags: &[&str]| {
+        let stages = told(&[&["--json", "300x200"], flags].concat())["stages"].clone();
+        stages.as_array().unwrap().iter().map(|stage| stage["weights"].clone()).collect::<Vec<_>>()
+    };
+    let first = stages(&["--fidelity", "1"]);
+    assert_eq!(first.len(), 2, "{first:?}");
+    assert_eq!(stages(&["--sweep", "fidelity=1", "steps=1,2"]), first);
+    // A sweep of plan's own flags, too.
+    assert_eq!(stages(&["--sweep", "fidelity=.5,1"]), stages(&["--fidelity", ".5"]));
+    planned(&["300x200", "--sweep", "steps=0,1"]).code(2).stderr(contains("invalid value '0' for '--steps"));
+}
+
+#[test]
 fn what_does_not_fit_is_made_smaller_and_then_refused() {
     let picture = ["--json", "768x768", "--upscale", "1", "--precision", "f32"];
     let whole = told(&picture);

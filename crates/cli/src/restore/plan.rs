@@ -153,7 +153,8 @@ pub fn settle(
         .flat_map(|(_, size)| options.iter().map(move |options| (*size, options)))
         .map(|(size, options)| Job {
             config: &model.config,
-            stage2: stage2 && options.draws(),
+            // Networks that one setting needs are in memory for all.
+            stage2,
             options,
             size,
             samples,
