@@ -68,6 +68,20 @@ fn where_nothing_draws_stage_1_alone_is_counted() {
 }
 
 #[test]
+fn results_that_are_kept_for_a_sheet_or_a_map_are_counted() {
+    let of = |flags: &[&str]| {
+        let told = told(&[&["--json", "100x75", "--fidelity", "0.9", "--steps", "10"], flags].concat());
+        told["predicted"].as_u64().unwrap()
+    };
+    let (one, many) = (of(&["--samples", "2", "--stability"]), of(&["--samples", "90", "--stability"]));
+    // 400 x 300 pixels of three bytes each.
+    assert!((many - one).abs_diff(88 * 360_000) < 4_000_000, "{one} and {many}");
+    let sheet = of(&["--samples", "90", "--sheet"]);
+    assert!(sheet > many + 60_000_000, "{many} and {sheet}");
+    assert!(of(&["--samples", "90"]) < one + 4_000_000);
+}
+
+#[test]
 fn what_does_not_fit_is_made_smaller_and_then_refused() {
     let picture = ["--json", "768x768", "--upscale", "1", "--precision", "f32"];
     let whole = told(&picture);
@@ -84,6 +98,10 @@ fn what_does_not_fit_is_made_smaller_and_then_refused() {
             .and(contains("at least"))
             .and(contains("what fits: --upscale")),
     );
+    planned(&["100000000x100000000"]).code(2).stderr(contains("more than the limit of 400 megapixels"));
+    planned(&["64x64", "--seed-mode", "reference-cli"])
+        .code(2)
+        .stderr(contains("--seed-mode reference-cli: only for"));
     planned(&["64x64", "--memory", "6"]).code(2).stderr(contains("such as 6GB"));
 }
 
