@@ -57,6 +57,16 @@ pub fn draw(name: &str, rows: &[&[Panel]], reference: &Picture) -> Picture {
     sheet
 }
 
+/// Bytes of a sheet with so many panels in each row, of pictures of this size that can all be had.
+pub fn bytes(panels: &[usize], of: (usize, usize)) -> usize {
+    let (shown_width, shown_height) = shown(of.0, of.1);
+    let panel_px = shown_width.max(LEAST_PX);
+    let region = region_size(of, shown_width);
+    let row = 2 * GAP_PX + 2 * LINE_PX + shown_height + (region.1 * panel_px).div_ceil(region.0);
+    let width = GAP_PX + panels.iter().max().unwrap_or(&0) * (panel_px + GAP_PX);
+    3 * width * (2 * GAP_PX + LINE_PX + panels.len() * row)
+}
+
 /// Pictures side by side, their crops beneath them.
 fn row(panels: &[Panel], region: Region, reference: &Picture) -> Picture {
     let (width, height) = shown(reference.width_px, reference.height_px);
@@ -166,12 +176,17 @@ fn nearest(picture: &Picture, region: Region, (width_px, height_px): (usize, usi
     Picture { width_px, height_px, rgb }
 }
 
+/// The size of the region that is enlarged, of a picture that is shown `shown_px` wide.
+fn region_size((columns, rows): (usize, usize), shown_px: usize) -> (usize, usize) {
+    let width = (shown_px.min(columns) / ZOOM).max(1);
+    (width, (width * 3 / 4).clamp(1, rows))
+}
+
 /// Where neighbouring pixels differ most, of the size that fills `shown_px` when it is shown [`ZOOM`] times as large as
 /// the picture, or, where that is enlarged itself, as in the picture above.
 fn most_detailed(picture: &Picture, shown_px: usize) -> Region {
     let (columns, rows) = (picture.width_px, picture.height_px);
-    let width = (shown_px.min(columns) / ZOOM).max(1);
-    let height = (width * 3 / 4).clamp(1, rows);
+    let (width, height) = region_size((columns, rows), shown_px);
     let green = |x: usize, y: usize| u64::from(picture.rgb[3 * (y * columns + x) + 1]);
     // Sums of differences over the rectangle from the upper left corner.
     let mut sums = vec![0; (columns + 1) * (rows + 1)];
@@ -260,6 +275,19 @@ mod tests {
         // Crops of pictures that are enlarged themselves are enlarged further.
         for width in [512, 300, 256, 200, 50, 2] {
             assert_eq!(most_detailed(&flat(width, 40), shown(width, 40).0).width, width / 2);
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_sheet_are_known_before() {
+        for (width, height) in [(600, 400), (40, 300), (300, 7), (100, 3000)] {
+            let picture = flat(width, height);
+            let panels = |count| -> Vec<Panel> {
+                let panel = |_| Panel { name: String::new(), numbers: String::new(), picture: Ok(&picture) };
+                (0..count).map(panel).collect()
+            };
+            let drawn = draw("", &[&panels(2), &panels(3)], &picture);
+            assert_eq!(bytes(&[2, 3], (width, height)), drawn.rgb.len(), "{width} x {height}");
         }
     }
 

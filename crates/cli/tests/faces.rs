@@ -233,6 +233,35 @@ fn an_engine_restores_faces_alone_or_by_its_share() {
     assert_eq!(run("again", &[&"--face-engine", &face_engine]), engines);
 }
 
+/// What is told of harm is of the result: its faces are in it.
+#[test]
+fn faces_that_contradict_the_photograph_are_told_and_kept_as_stage_1_made_them() {
+    let folder = TempDir::new().unwrap();
+    let (sees, face_engine) = (detector(folder.path(), true), gfpgan(folder.path()));
+    let input = folder.path().join("a.png");
+    picture(100, 50).save(&input).unwrap();
+    // How many parts are harmed, and the picture; the background keeps so near to stage 1 that it harms few.
+    let run = |name: &str, more: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let out = folder.path().join(name);
+        let mut command = diffbir();
+        command.args(["restore", "--device", "cpu", "--json", "--upscale", "2", "--fidelity", "0.9"]);
+        command.args(["--steps", "10"]).arg(&input).arg("-o").arg(&out);
+        command.args(more.iter().map(|argument| argument.as_ref()));
+        let told = String::from_utf8_lossy(&command.assert().success().get_output().stdout).into_owned();
+        let harmed = told.split(r#""harmed":"#).nth(1).unwrap().split(',').next().unwrap();
+        (harmed.parse::<usize>().unwrap(), pixels(&out))
+    };
+    let faces: [&dyn AsRef<std::ffi::OsStr>; 6] =
+        [&"--task", &"face-background", &"--face-detector", &sees, &"--face-engine", &face_engine];
+    let (none, background) = run("background.png", &[]);
+    let (harmed, wild) = run("faces.png", &faces);
+    let (told, safe) = run("safe.png", &[&faces[..], &[&"--safe"]].concat());
+    assert!(harmed > none && told == harmed, "{none}, {harmed} and {told}");
+    let distance =
+        |a: &[u8]| -> u64 { a.iter().zip(&background).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum() };
+    assert!(2 * distance(&safe) < distance(&wild), "{} and {}", distance(&safe), distance(&wild));
+}
+
 #[test]
 fn an_engine_restores_the_background() {
     let folder = TempDir::new().unwrap();

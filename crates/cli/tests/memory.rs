@@ -54,6 +54,34 @@ fn larger_pictures_need_more_and_stage_1_alone_needs_less() {
 }
 
 #[test]
+fn where_nothing_draws_stage_1_alone_is_counted() {
+    let stages = |flags: &[&str]| {
+        let stages = told(&[&["--json", "300x200"], flags].concat())["stages"].clone();
+        stages.as_array().unwrap().iter().map(|stage| stage["weights"].clone()).collect::<Vec<_>>()
+    };
+    let first = stages(&["--fidelity", "1"]);
+    assert_eq!(first.len(), 2, "{first:?}");
+    assert_eq!(stages(&["--sweep", "fidelity=1", "steps=1,2"]), first);
+    // A sweep of plan's own flags, too.
+    assert_eq!(stages(&["--sweep", "fidelity=.5,1"]), stages(&["--fidelity", ".5"]));
+    planned(&["300x200", "--sweep", "steps=0,1"]).code(2).stderr(contains("invalid value '0' for '--steps"));
+}
+
+#[test]
+fn results_that_are_kept_for_a_sheet_or_a_map_are_counted() {
+    let of = |flags: &[&str]| {
+        let told = told(&[&["--json", "100x75", "--fidelity", "0.9", "--steps", "10"], flags].concat());
+        told["predicted"].as_u64().unwrap()
+    };
+    let (one, many) = (of(&["--samples", "2", "--stability"]), of(&["--samples", "90", "--stability"]));
+    // 400 x 300 pixels of three bytes each.
+    assert!((many - one).abs_diff(88 * 360_000) < 4_000_000, "{one} and {many}");
+    let sheet = of(&["--samples", "90", "--sheet"]);
+    assert!(sheet > many + 60_000_000, "{many} and {sheet}");
+    assert!(of(&["--samples", "90"]) < one + 4_000_000);
+}
+
+#[test]
 fn what_does_not_fit_is_made_smaller_and_then_refused() {
     let picture = ["--json", "768x768", "--upscale", "1", "--precision", "f32"];
     let whole = told(&picture);
@@ -70,6 +98,10 @@ fn what_does_not_fit_is_made_smaller_and_then_refused() {
             .and(contains("at least"))
             .and(contains("what fits: --upscale")),
     );
+    planned(&["100000000x100000000"]).code(2).stderr(contains("more than the limit of 400 megapixels"));
+    planned(&["64x64", "--seed-mode", "reference-cli"])
+        .code(2)
+        .stderr(contains("--seed-mode reference-cli: only for"));
     planned(&["64x64", "--memory", "6"]).code(2).stderr(contains("such as 6GB"));
 }
 

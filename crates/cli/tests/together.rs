@@ -111,6 +111,9 @@ fn a_mask_keeps_parts_of_a_picture_as_stage_1_made_them() {
     restore(&input, &format!("{flags} --existing overwrite"))
         .code(1)
         .stderr(contains("--mask: has another shape (30 x 12) than the picture (16 x 12)"));
+    restore(&input, &format!("{flags} --existing overwrite --memory 4GB"))
+        .code(2)
+        .stderr(contains("--mask: has another shape").and(contains("predicted").not()));
     restore(&input, &format!("{flags} --fidelity .3")).code(2).stderr(contains("cannot be used with"));
 }
 

@@ -222,9 +222,9 @@ impl Model {
         self.stage2.is_some()
     }
 
-    /// Whether it reads prompts.
+    /// Whether its stage 2, loaded or not, reads prompts.
     pub fn has_text(&self) -> bool {
-        self.stage2.as_ref().is_some_and(|stage2| stage2.text.is_some())
+        self.config.stage2.as_ref().is_some_and(|stage2| stage2.text.is_some())
     }
 }
 

@@ -168,6 +168,7 @@ fn check(model: &mut Model, (width, height): (usize, usize), upscale: f64, choic
         device: &device,
         before: before as u64,
         file: 0,
+        together: None,
     };
     let expected = expected(&job, &choices).unwrap();
     MOST.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);

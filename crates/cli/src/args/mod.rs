@@ -57,13 +57,13 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// A command line of `restore`, the program's name included; what is wrong with it in one line.
+    /// A command line of `restore` or `plan`, the program's name included; what is wrong with it in one line.
     pub fn of_restore(
         words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Box<Restore>, String> {
         match Self::of(words) {
-            Ok(Self { command: Command::Restore(arguments) }) => Ok(arguments),
-            Ok(_) => Err("is a command line of another command than restore".into()),
+            Ok(Self { command: Command::Restore(arguments) | Command::Plan(arguments) }) => Ok(arguments),
+            Ok(_) => Err("is a command line of another command than restore and plan".into()),
             Err(error) => {
                 let text = error.render().to_string();
                 let reason: Vec<&str> =

@@ -1,5 +1,6 @@
 //! Which model restores.
 
+use super::sweep;
 use crate::args::{Precision, Reference, Restore, Task, Version};
 use crate::{doubts, trained};
 use anyhow::{Context, Result, bail};
@@ -247,7 +248,7 @@ fn habits_of(name: &str) -> SamplingDefaults {
 
 /// What of a model is needed.
 pub fn stages(arguments: &Restore) -> Stages {
-    if arguments.stage1_only { Stages::First } else { Stages::All }
+    if arguments.stage1_only || sweep::draws_nothing(arguments) { Stages::First } else { Stages::All }
 }
 
 /// The precision that was asked for, or the best one on the device.

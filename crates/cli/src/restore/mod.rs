@@ -255,11 +255,7 @@ impl Run<'_> {
         }
         let (intermediates, gathered) = (follower.intermediates, follower.gathered);
         if let (Some(wanted), Some(gathered)) = (self.wanted, gathered) {
-            // Where there are rows of one setting, the other one's values are beneath each other.
-            let columns = match &self.arguments.sweep[..] {
-                [_, .., last] => Some(last.count() * usize::from(self.arguments.samples)),
-                _ => None,
-            };
+            let columns = together::columns(self.arguments);
             let written =
                 wanted.write(job, &gathered, (&photo.to_raster(), self.choices, columns), &mut |event| {
                     self.reporter.event(event)

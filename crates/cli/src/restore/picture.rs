@@ -12,6 +12,7 @@ use diffbir::geometry::MAX_OUTPUT_PIXELS;
 use diffbir::harm::Harm;
 use diffbir::restore::Watch;
 use diffbir::{Error, Model, Options};
+use diffbir_imaging::resize::{self, Filter};
 use diffbir_imaging::{Depth, Encoded, Format, Photo, Raster, Samples};
 use diffbir_nn::Device;
 use diffbir_nn::stop;
@@ -113,15 +114,9 @@ impl<'a> Restorer<'a> {
     }
 
     fn run(&mut self, photo: &Photo, samples: &[u64], follow: &mut dyn Follow) -> Result<Option<Found>> {
-        let shape = (photo.width_px, photo.height_px);
-        if let Some(mask) = self.options.regions.as_ref().filter(|mask| !has_shape(mask.size(), shape)) {
-            bail!(
-                "--mask: has another shape ({} x {}) than the picture ({} x {})",
-                mask.width_px,
-                mask.height_px,
-                shape.0,
-                shape.1
-            );
+        let size = (photo.width_px, photo.height_px);
+        if let Some(mask) = &self.options.regions {
+            check_mask(mask, size)?;
         }
         let lost = photo.metadata.lost_in(self.format);
         if !lost.is_empty() {
@@ -131,7 +126,6 @@ impl<'a> Restorer<'a> {
             Some(faces) => faces.background((self.model, &self.options)),
             None => (self.model, self.options.clone()),
         };
-        let size = (photo.width_px, photo.height_px);
         let (_, upscale) = background.config.geometry.output_size(size.0, size.1, self.options.upscale);
         if upscale < self.options.upscale {
             follow.say(&format!("  {}", lowered(self.options.upscale, upscale, size)));
@@ -176,35 +170,42 @@ impl<'a> Restorer<'a> {
                 }
             }
             let noise = self.seeds.batch(batch);
-            let mut details = background.detail(&prepared, batch.len(), &options, noise, follow)?;
-            if prepared.is_detailed() {
-                let (input, clean) = (photo.to_raster(), prepared.clean());
-                for detail in &mut details {
-                    let harm = Harm::of(detail, &clean, &input);
-                    let kept = self.arguments.safe && harm.harmed() > 0;
-                    if kept {
-                        *detail = harm.undone(detail, &clean);
-                    }
-                    follow.harm(&harm, kept);
-                }
-            }
+            let details = background.detail(&prepared, batch.len(), &options, noise, follow)?;
             let seconds = started.elapsed().as_secs_f64() / details.len() as f64;
-            for (&sample, background) in batch.iter().zip(&details) {
-                let pasted = match (&self.faces, &found) {
-                    (Some(faces), Some(found)) => Some(faces.paste(&found.restored, background, done)?),
-                    _ => None,
+            for (&sample, detail) in batch.iter().zip(details) {
+                let mut picture = match (&self.faces, &mut found) {
+                    (Some(faces), Some(found)) => {
+                        let pasted = faces.paste(&found.restored, &detail, done)?;
+                        found.backgrounds.push(detail);
+                        pasted
+                    }
+                    _ => detail,
                 };
-                let picture = pasted.as_ref().unwrap_or(background);
-                let seed = self.seeds.of(sample);
-                follow.result(sample, Finished { picture, bytes: encode(picture)?, seed, seconds })?;
+                let faces = found.as_ref().map_or(0, |found| found.restored.count());
+                if prepared.is_detailed() || faces > 0 && stage2 && self.model.has_stage2() {
+                    self.judge(&mut picture, photo, prepared.clean(), follow);
+                }
+                let (bytes, seed) = (encode(&picture)?, self.seeds.of(sample));
+                follow.result(sample, Finished { picture: &picture, bytes, seed, seconds })?;
                 done += 1;
-            }
-            if let Some(found) = &mut found {
-                found.backgrounds.extend(details);
             }
             started = Instant::now();
         }
         Ok(found)
+    }
+
+    /// Tells where a result contradicts the photograph, and puts stage 1's picture there if that is asked for.
+    fn judge(&self, result: &mut Raster, photo: &Photo, mut clean: Raster, follow: &mut dyn Follow) {
+        // v1's program lays faces into a background that is not yet of its own size.
+        if clean.size() != result.size() {
+            clean = resize::float(&clean, result.width_px, result.height_px, Filter::Bicubic);
+        }
+        let harm = Harm::of(result, &clean, &photo.to_raster());
+        let kept = self.arguments.safe && harm.harmed() > 0;
+        if kept {
+            *result = harm.undone(result, &clean);
+        }
+        follow.harm(&harm, kept);
     }
 }
 
@@ -229,6 +230,18 @@ pub(super) fn encode(
         metadata: &photo.metadata,
     };
     Ok(encoded.to_bytes(format, quality)?)
+}
+
+/// Refuses a mask that is not of the shape of a picture of this size.
+pub(super) fn check_mask(mask: &Raster, (width, height): (usize, usize)) -> Result<()> {
+    if has_shape(mask.size(), (width, height)) {
+        return Ok(());
+    }
+    bail!(
+        "--mask: has another shape ({} x {}) than the picture ({width} x {height})",
+        mask.width_px,
+        mask.height_px
+    )
 }
 
 /// Whether a picture has the shape of another, but for what rounding to whole pixels does.

@@ -2,7 +2,10 @@
 
 use super::choose::{self, Chosen};
 use super::memory::Memory;
+use super::picture::check_mask;
+use super::seeds::Seeds;
 use super::sweep::{self, Setting};
+use super::together::{self, Wanted};
 use super::{faces, settings};
 use crate::args::{Limit, Restore};
 use crate::inputs;
@@ -11,9 +14,9 @@ use crate::talk;
 use anyhow::{Context, Result, anyhow, bail};
 use diffbir::catalog::Task;
 use diffbir::device::Opened;
-use diffbir::plan::{Expected, Job, Plan, Unfit};
+use diffbir::plan::{Expected, Job, Plan, Together, Unfit};
 use diffbir::{Options, Stage};
-use diffbir_imaging::{Raster, size};
+use diffbir_imaging::{Raster, check_size, size};
 use diffbir_nn::Device;
 use indicatif::HumanBytes;
 use serde_json::json;
@@ -27,6 +30,10 @@ const SHARE_OF_FREE: f64 = 0.9;
 
 /// What of the program itself comes into memory as it works.
 const PROGRAM_BYTES: u64 = 6 << 20;
+
+/// The limit that is named as enough is so much larger than what is counted: what the program holds before differs a little
+/// from run to run.
+const MARGIN_BYTES: u64 = 2 << 20;
 
 /// A picture and its size.
 type Sized = (PathBuf, (usize, usize));
@@ -56,6 +63,7 @@ pub fn run(arguments: &Restore) -> Result<ExitCode> {
     let found = inputs::find(&files, arguments.recursive, &Target::Beside);
     let mut pictures: Vec<Sized> =
         sizes.into_iter().filter_map(|named| Some((named.clone(), size_named(named)?))).collect();
+    check_sizes(&pictures)?;
     found.problems.iter().for_each(|problem| talk::say(format_args!("error: {}", problem.message)));
     let (read, failed) = sizes_of(found.inputs.iter().map(|input| input.path.as_path()));
     failed.iter().for_each(|reason| talk::say(format_args!("error: {reason}")));
@@ -83,6 +91,15 @@ fn size_named(word: &Path) -> Option<(usize, usize)> {
     let (width, height) = word.to_str()?.split_once('x')?;
     let (width, height) = (width.parse().ok()?, height.parse().ok()?);
     (width > 0 && height > 0 && !word.exists()).then_some((width, height))
+}
+
+/// Refuses sizes that no picture has.
+fn check_sizes(pictures: &[Sized]) -> Result<()> {
+    let side = |px: usize| u32::try_from(px).unwrap_or(u32::MAX);
+    for (named, (width, height)) in pictures {
+        check_size((side(*width), side(*height)), &named.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// The sizes of pictures; of those that cannot be read, why.
@@ -118,6 +135,11 @@ pub fn settle(
             "there is no plan for faces that are restored by themselves, for what they need is not known before they are found: use --task sr{instead}"
         );
     }
+    // What is refused anyway is refused before a plan is told.
+    Seeds::new(arguments, chosen.set, task)?;
+    if let Some(mask) = &regions {
+        pictures.iter().try_for_each(|(_, size)| check_mask(mask, *size))?;
+    }
     let model = &chosen.model;
     let on_cpu = diffbir_nn::runs_on_cpu(device);
     let stage2 = model.has_stage2() && !arguments.stage1_only;
@@ -148,18 +170,25 @@ pub fn settle(
     let samples = usize::from(arguments.batch_size.min(arguments.samples));
     // Only the first picture, under the first settings, finds the file unread.
     let (before, file) = if pictures.len() * options.len() > 1 { (before + file, 0) } else { (before, file) };
+    let (wanted, columns) = (Wanted::new(arguments)?, together::columns(arguments));
+    let results = options.len() * usize::from(arguments.samples);
+    let making = |photo, result| wanted.map_or(0, |wanted| wanted.bytes((results, columns), photo, result));
+    let earlier = results - usize::from(arguments.samples);
+    let together = wanted.map(|_| Together { results, earlier, making: &making });
     let jobs: Vec<Job> = pictures
         .iter()
         .flat_map(|(_, size)| options.iter().map(move |options| (*size, options)))
         .map(|(size, options)| Job {
             config: &model.config,
-            stage2: stage2 && options.draws(),
+            // Networks that one setting needs are in memory for all.
+            stage2,
             options,
             size,
             samples,
             device,
             before,
             file,
+            together,
         })
         .collect();
     let precision = choose::precision(arguments.precision, device);
@@ -183,7 +212,7 @@ fn refusal<'a>(unfit: Unfit, of_job: &impl Fn(usize) -> &'a Sized, limit: u64) -
     let mut fits: Vec<String> = Vec::new();
     fits.extend(upscale.map(|(factor, needs)| format!("--upscale {factor} ({})", HumanBytes(needs))));
     fits.extend(stage1.map(|needs| format!("--stage1-only ({})", HumanBytes(needs))));
-    fits.push(format!("--memory {}MiB", needs.div_ceil(1 << 20)));
+    fits.push(format!("--memory {}MiB", (needs + MARGIN_BYTES).div_ceil(1 << 20)));
     anyhow!(
         "--memory {}: {} ({width} x {height}) needs {} at least, for {}; what fits: {}",
         HumanBytes(limit),

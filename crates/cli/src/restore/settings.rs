@@ -44,10 +44,11 @@ pub fn options(
         let reason = "--start-point-type cond and --better-start change nothing";
         unheeded(arguments, format!("{reason}: {name} starts from pure noise"), say)?;
     }
-    if arguments.no_stage1 && !model.has_stage2() {
+    let has_stage2 = model.config.stage2.is_some();
+    if arguments.no_stage1 && !has_stage2 {
         bail!("--no-stage1: {name} has no stage 2, so nothing would be left to do");
     }
-    if let (false, Some(flag)) = (model.has_stage2(), &arguments.of_stage2) {
+    if let (false, Some(flag)) = (has_stage2, &arguments.of_stage2) {
         bail!("{flag}: {name} has no stage 2, which alone heeds it");
     }
     if !model.has_text() {
@@ -59,7 +60,7 @@ pub fn options(
             say(&format!("warning: {flag} changes nothing: {name} reads no text"));
         }
     }
-    if !model.has_stage2() && !arguments.stage1_only {
+    if !has_stage2 && !arguments.stage1_only {
         say(&format!("{name} has no stage 2: it cleans and enlarges, and adds no detail"));
     }
     let sized = [

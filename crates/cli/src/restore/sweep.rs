@@ -76,6 +76,15 @@ pub struct Setting {
     pub arguments: Option<Box<Restore>>,
 }
 
+/// Whether every setting has a fidelity of 1, which is stage 1 itself. A mask goes with none.
+pub fn draws_nothing(arguments: &Restore) -> bool {
+    let swept = arguments.sweep.iter().find(|sweep| sweep.flag == "fidelity");
+    match swept {
+        Some(sweep) => sweep.values.iter().all(|value| value.parse() == Ok(1.0)),
+        None => arguments.fidelity == Some(1.0),
+    }
+}
+
 /// All choices of values, the last sweep's changing first; without a sweep the one that there is.
 ///
 /// # Errors

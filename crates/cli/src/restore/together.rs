@@ -4,7 +4,7 @@ use super::sweep::Setting;
 use crate::args::Restore;
 use crate::outputs::{self, Job};
 use crate::progress::Event;
-use crate::sheet::{Panel, draw, magnified, of_size};
+use crate::sheet::{self, Panel, draw, magnified, of_size};
 use anyhow::{Result, bail};
 use diffbir_imaging::{Format, Raster, encode_rgb};
 use diffbir_metrics::{Picture, deviations, local_deviation};
@@ -51,6 +51,29 @@ impl Wanted {
         let maps = settings.iter().map(|setting| format!("{}_stability", setting.suffix));
         let sheet = self.sheet.then(|| "_sheet".to_string());
         sheet.into_iter().chain(maps.filter(|_| self.stability)).collect()
+    }
+
+    /// Bytes that making it takes beside `results` pictures, for a photograph and results of these sizes.
+    pub fn bytes(
+        self,
+        (results, columns): (usize, Option<usize>),
+        photo: (usize, usize),
+        result: (usize, usize),
+    ) -> usize {
+        let [photo, pixels] = [photo, result].map(|(width, height)| width * height);
+        // Deviations of all values and of all pixels.
+        let stability = if self.stability { 32 * pixels } else { 0 };
+        let sheet = if self.sheet {
+            let panels = match columns {
+                Some(columns) => [vec![2], chunks(results, columns)].concat(),
+                None => chunks(results + 2, COLUMNS),
+            };
+            // The input, also magnified; sums of differences, or rows, sheet and file.
+            3 * photo + 3 * pixels + (8 * pixels).max(3 * sheet::bytes(&panels, result))
+        } else {
+            0
+        };
+        12 * photo + stability.max(sheet)
     }
 
     /// Writes it, and tells of it.
@@ -123,6 +146,19 @@ impl Gathered {
             }
         };
         draw(&name, &rows, reference)
+    }
+}
+
+/// Sizes of the pieces that [`slice::chunks`] makes of so many.
+fn chunks(count: usize, size: usize) -> Vec<usize> {
+    (0..count.div_ceil(size)).map(|index| size.min(count - index * size)).collect()
+}
+
+/// Pictures side by side, where there are rows of one setting: the other one's values are beneath each other.
+pub fn columns(arguments: &Restore) -> Option<usize> {
+    match &arguments.sweep[..] {
+        [_, .., last] => Some(last.count() * usize::from(arguments.samples)),
+        _ => None,
     }
 }
 

@@ -49,6 +49,26 @@ pub struct Job<'a> {
     /// What comes into memory beside that as networks are read for the first time: the file of a model that is a part of the
     /// program.
     pub file: u64,
+    /// What is made of all its results, if anything is.
+    pub together: Option<Together<'a>>,
+}
+
+/// What is made of all results of a picture, which stay in memory for it, 8 bits a value.
+#[derive(Clone, Copy)]
+pub struct Together<'a> {
+    /// How many there are.
+    pub results: usize,
+    /// How many of them are there as the last settings begin.
+    pub earlier: usize,
+    /// Bytes that making it takes beside them, for a photograph and results of these sizes.
+    pub making: &'a dyn Fn((usize, usize), (usize, usize)) -> usize,
+}
+
+impl Together<'_> {
+    /// Bytes of so many results of this size, and of what stage 1 made.
+    fn kept(results: usize, (width, height): Size) -> usize {
+        3 * (results + 1) * width * height
+    }
 }
 
 /// What can be chosen so that a restoration needs less.
@@ -156,14 +176,20 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
     let whole: usize = weights.all().iter().map(|network| network.held).sum();
     // Of a file that is a part of the program what was read of it stays in memory.
     let mut touched = 0;
+    let kept = |pick: fn(&Together) -> usize| {
+        job.together.as_ref().map_or(0, |together| Together::kept(pick(together), pictures.output))
+    };
+    let (earlier, all_kept) = (kept(|together| together.earlier), kept(|together| together.results));
     let mut expected = |stage, networks: &[Sizes], tiles, (pictures, activations): (usize, usize)| {
+        let drawn = job.stage2 && matches!(stage, Some(Stage::Sample | Stage::Decode));
+        let kept = if drawn || !job.stage2 { all_kept } else { earlier };
         let (reading, held) = match choices.networks_apart {
             true => read(networks),
             false => (0, whole),
         };
         touched = whole.min(touched + held);
         let before = job.before as usize + (job.file as f64 * touched as f64 / whole as f64) as usize;
-        let most = before + photo + pictures + reading.max(held + activations);
+        let most = before + photo + kept + pictures + reading.max(held + activations);
         Expected { stage, weights: held as u64, tiles, most: most as u64 }
     };
     let all = weights.all();
@@ -195,6 +221,12 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
         stages.push(sample);
         let (tiles, most) = count.decode(config);
         stages.push(expected(Some(Stage::Decode), &[weights.autoencoder], tiles, (rest, most)));
+    }
+    if let (Some(together), Some(last)) = (job.together, stages.last_mut()) {
+        let held = if choices.networks_apart { 0 } else { whole };
+        let making = (together.making)(pictures.photo, pictures.output);
+        let most = (job.before + job.file) as usize + held + photo + all_kept + making;
+        last.most = last.most.max(most as u64);
     }
     Ok(stages)
 }

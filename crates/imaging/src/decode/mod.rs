@@ -189,7 +189,8 @@ pub fn decode_bytes(bytes: &[u8], file: &str) -> Result<Photo, DecodeError> {
     Ok(photo)
 }
 
-fn check_size((width, height): (u32, u32), file: &str) -> Result<(), DecodeError> {
+/// Refuses a size that no picture has, or one of more than 400 megapixels.
+pub fn check_size((width, height): (u32, u32), file: &str) -> Result<(), DecodeError> {
     if width == 0 || height == 0 {
         return Err(Refusal::Damaged("it claims no pixels".into()).in_file(file));
     }
