@@ -83,6 +83,11 @@ impl Geometry {
         self == Self::Reference && width.min(height) < least_px
     }
 
+    /// The size that the networks want a picture of this size to have.
+    pub(crate) fn enlarged(self, size: (usize, usize), least_px: usize) -> (usize, usize) {
+        if self.enlarges(size, least_px) { short_side_to(least_px, size.0, size.1) } else { size }
+    }
+
     /// The picture with its right and lower edge filled up to a multiple.
     pub(crate) fn padded(self, picture: &Raster, multiple_px: usize) -> Raster {
         match self {

@@ -24,22 +24,37 @@ pub(crate) enum Way {
     Blended(Sliding),
 }
 
-/// The way of a picture of `width` by `height` of the network's input.
-pub(crate) fn way(config: &Stage1Config, (width, height): (usize, usize), cut: Cut<Sliding>) -> Way {
-    let (short, long) = (width.min(height), width.max(height));
+/// Of a picture of `size`, which stage 2 wants `enlarged`, what the network sees, and its way with that.
+pub(crate) fn way(
+    config: &Stage1Config,
+    size: (usize, usize),
+    enlarged: (usize, usize),
+    cut: Cut<Sliding>,
+) -> ((usize, usize), Way) {
+    let seen = match config {
+        // The reference enlarges before SwinIR, where that does not work in tiles, and after the other networks.
+        Stage1Config::SwinIr(_) => match cut {
+            Cut::Tiles(Sliding { tile_px, .. }) if size.0.min(size.1) >= tile_px => size,
+            Cut::Tiles(_) => return (enlarged, Way::Whole),
+            _ => enlarged,
+        },
+        _ => size,
+    };
+    let (short, long) = (seen.0.min(seen.1), seen.0.max(seen.1));
     let sliding = match cut {
         Cut::Auto => (long > config.whole_px()).then_some(SLIDING),
         Cut::AtMost(tile_px) => (long > tile_px).then_some(Sliding { tile_px, stride_px: tile_px / 2 }),
         Cut::Whole => None,
         Cut::Tiles(sliding) => Some(sliding),
     };
-    match (sliding.filter(|sliding| short >= sliding.tile_px), config.reach_px()) {
+    let way = match (sliding.filter(|sliding| short >= sliding.tile_px), config.reach_px()) {
         (None, _) => Way::Whole,
         (Some(sliding), Some(reach_px)) if matches!(cut, Cut::Auto | Cut::AtMost(_)) => {
             Way::Exact(sliding, reach_px)
         }
         (Some(sliding), _) => Way::Blended(sliding),
-    }
+    };
+    (seen, way)
 }
 
 /// The photograph without its degradation, at the size that stage 2 sees: `size`, or larger where its
@@ -62,16 +77,13 @@ pub(crate) fn clean(
     // A network that enlarges sees the photograph as it is, one that does not sees it at the final size.
     let grows = config.upscale() > 1;
     let mut input = if grows { photo.to_raster() } else { geometry.resized(photo, size, least_px) };
-    let (width, height) = (input.width_px, input.height_px);
+    let (seen, way) = way(config, input.size(), geometry.enlarged(input.size(), least_px), tiling.cleaner);
+    if seen != input.size() {
+        input = to_short_side(&input, least_px);
+    }
     let mut cleaner = Cleaner { model, network, watch };
-    let out = match way(config, (width, height), tiling.cleaner) {
-        Way::Whole => {
-            // The reference enlarges before SwinIR and after the other networks.
-            if matches!(config, Stage1Config::SwinIr(_)) && geometry.enlarges((width, height), least_px) {
-                input = to_short_side(&input, least_px);
-            }
-            cleaner.run(&input, 0, 1)?
-        }
+    let out = match way {
+        Way::Whole => cleaner.run(&input, 0, 1)?,
         Way::Exact(sliding, reach_px) => cleaner.exact(&input, sliding.tile_px, reach_px)?,
         Way::Blended(sliding) => cleaner.blended(&input, sliding)?,
     };

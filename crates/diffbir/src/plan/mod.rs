@@ -16,7 +16,7 @@ pub use search::{Plan, Unfit, choose};
 use crate::config::ModelConfig;
 use crate::error::{Error, Stage};
 use crate::restore::{ColourFix, Options};
-use crate::stage1::{Way, way};
+use crate::stage1::Way;
 use crate::stage2;
 use crate::tiling::{Cut, Sliding, Tiling};
 use diffbir_diffusion::Schedule;
@@ -261,7 +261,7 @@ impl Count<'_> {
         let mut held = self.input();
         let (count, tile) = self.stage1_tiles();
         let made = raster((tile.0 * scale, tile.1 * scale));
-        match self.stage1_way() {
+        match self.pictures.way {
             Way::Whole => self.cleaned(&mut held, input),
             Way::Exact(..) => {
                 held.take(raster(cleaned));
@@ -295,18 +295,10 @@ impl Count<'_> {
         ((count, tile.0.max(tile.1)), held.most())
     }
 
-    fn stage1_way(&self) -> Way {
-        let config = &self.job.config.stage1;
-        match config.side_px() {
-            Some(_) => Way::Whole,
-            None => way(config, self.pictures.input, self.job.options.tiling.cleaner),
-        }
-    }
-
     /// How many tiles stage 1 has, and the size of the largest.
     fn stage1_tiles(&self) -> (usize, Size) {
         let (width, height) = self.pictures.input;
-        match self.stage1_way() {
+        match self.pictures.way {
             Way::Whole => (1, (width, height)),
             Way::Exact(sliding, reach_px) => {
                 let tiles = vae_tiles(height, width, sliding.tile_px, reach_px);

@@ -6,9 +6,7 @@ use crate::geometry::{Geometry, REFERENCE_MULTIPLE_PX};
 use crate::stage1::{Way, way};
 use crate::stage2::{self, Tiles};
 use crate::tiling::{Cut, Joining, Pieces, Tiling};
-use diffbir_imaging::resize::short_side_to;
 use diffbir_imaging::tiles::VaeTile;
-use diffbir_models::stage1::Stage1Config;
 
 /// Width and height in pixels.
 pub(super) type Size = (usize, usize);
@@ -25,6 +23,8 @@ pub(super) struct Pictures {
     pub photo: Size,
     /// What the network of stage 1 sees.
     pub input: Size,
+    /// How it works on that.
+    pub way: Way,
     /// What it makes of that.
     pub cleaned: Size,
     /// What stage 2 sees.
@@ -41,24 +41,19 @@ impl Pictures {
         let (output, _) = geometry.output_size(job.size.0, job.size.1, options.upscale);
         let least_px = options.least_px(geometry);
         let (scale, cleaner) = (config.stage1.upscale(), options.tiling.cleaner);
-        let enlarged = |size: Size| match geometry.enlarges(size, least_px) {
-            true => short_side_to(least_px, size.0, size.1),
-            false => size,
-        };
+        let enlarged = |size: Size| geometry.enlarged(size, least_px);
         let multiple = |size: Size, px: usize| (size.0.next_multiple_of(px), size.1.next_multiple_of(px));
         let sized = match geometry {
             Geometry::Article => multiple(geometry.working_size(output, least_px), REFERENCE_MULTIPLE_PX),
             Geometry::Free | Geometry::Reference => output,
         };
-        let input = match (config.stage1.side_px(), scale > 1) {
-            (Some(side), _) => (side, side),
-            (None, true) if options.stage1 => job.size,
-            // The reference enlarges before SwinIR and after the other networks.
-            (None, false) if options.stage1 => match (&config.stage1, way(&config.stage1, sized, cleaner)) {
-                (Stage1Config::SwinIr(_), Way::Whole) => enlarged(sized),
-                _ => sized,
-            },
-            _ => enlarged(sized),
+        let (input, way) = match config.stage1.side_px() {
+            Some(side) => ((side, side), Way::Whole),
+            None if options.stage1 => {
+                let brought = if scale > 1 { job.size } else { sized };
+                way(&config.stage1, brought, enlarged(brought), cleaner)
+            }
+            None => (enlarged(sized), Way::Whole),
         };
         let cleaned = if options.stage1 { (input.0 * scale, input.1 * scale) } else { input };
         let seen = enlarged(sized);
@@ -67,7 +62,7 @@ impl Pictures {
             None => seen,
         };
         let output = if options.keep_size { output } else { seen };
-        Self { photo: job.size, input, cleaned, seen, filled, output }
+        Self { photo: job.size, input, way, cleaned, seen, filled, output }
     }
 }
 
