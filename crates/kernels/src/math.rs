@@ -167,19 +167,21 @@ fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// By what `row` is multiplied and what is added then for the exponents of two of `scale` times a score, less `base`, the largest
-/// of them.
+/// By what `row` is multiplied and what is added then for the exponents of `scale` times a score, less `base`, the largest of
+/// them: of e, `ROUGH` of two.
 #[inline(always)]
-pub(crate) fn scaled_rough<const FUSED: bool>(row: &mut [f32], scale: f32, base: f32) -> (f32, f32) {
-    // Rounded products of larger ones, as where large numbers mask all keys, would differ by more than the scores do.
+pub(crate) fn exponents<const ROUGH: bool>(row: &mut [f32], scale: f32, base: f32) -> (f32, f32) {
+    // What products of larger ones, as where large numbers mask all keys, lose in rounding is more than the scores differ
+    // by: all are rounded the same way.
     const MOST: f32 = 65536.0;
+    let unit = if ROUGH { LOG2_E } else { 1.0 };
     if base.abs() <= MOST {
-        return (scale * LOG2_E, -base * LOG2_E);
+        return (scale * unit, -base * unit);
     }
     for score in row {
-        *score = mul_add::<FUSED>(*score, scale, -base).min(0.0);
+        *score = (*score * scale - base).min(0.0);
     }
-    (LOG2_E, 0.0)
+    (unit, 0.0)
 }
 
 /// `ROUGH`: with [`rough_exp2`].
@@ -203,8 +205,7 @@ fn softmax_block<const FUSED: bool, const ROUGH: bool>(
         // A row that is masked whole has no largest score to subtract.
         let base = if most == f32::NEG_INFINITY { 0.0 } else { most };
         let mut sum = [0.0; LANES];
-        let unit = if ROUGH { LOG2_E } else { 1.0 };
-        let (scale, shift) = if ROUGH { scaled_rough::<FUSED>(row, scale, base) } else { (scale, -base) };
+        let (scale, shift) = exponents::<ROUGH>(row, scale, base);
         for chunk in row.as_chunks_mut::<LANES>().0 {
             for (sum, score) in sum.iter_mut().zip(chunk) {
                 let power = mul_add::<FUSED>(*score, scale, shift);
@@ -213,7 +214,7 @@ fn softmax_block<const FUSED: bool, const ROUGH: bool>(
             }
         }
         let factor = before - base;
-        let factor = if ROUGH { rough_exp2::<FUSED>(factor * unit) } else { exp::<FUSED>(factor) };
+        let factor = if ROUGH { rough_exp2::<FUSED>(factor * LOG2_E) } else { exp::<FUSED>(factor) };
         largest[index] = most;
         factors[index] = factor;
         sums[index] = sums[index] * factor + fold(sum, |a, b| a + b);

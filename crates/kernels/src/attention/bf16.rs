@@ -193,7 +193,7 @@ unsafe fn probabilities_avx512(scores: Scores, (largest, sums, factors): State, 
         let most = if most > before { most } else { before };
         // A row that is masked whole has no largest score to subtract.
         let base = if most == f32::NEG_INFINITY { 0.0 } else { most };
-        let (by, shift) = math::scaled_rough::<true>(&mut row[..whole], scale, base);
+        let (by, shift) = math::exponents::<true>(&mut row[..whole], scale, base);
         let (by, shift) = (_mm512_set1_ps(by), _mm512_set1_ps(shift));
         let mut sum = (_mm512_setzero_ps(), _mm512_setzero_ps());
         for (chunk, out) in row[..whole].chunks_exact(32).zip(out.chunks_exact_mut(16)) {

@@ -1,7 +1,8 @@
 //! Softmax attention over heads, forward and backward, without a stored matrix of scores (FlashAttention,
 //! arXiv 2205.14135): keys come in blocks, and what was summed before is scaled to the largest score so far.
 //!
-//! A query whose keys are all masked by `-inf` gives NaN; masked by finite numbers they are as good as each other.
+//! A query whose keys are all masked by `-inf` gives NaN; masked by large finite numbers they are as good as each other
+//! forward, and their gradients are as many times too large as there are keys: a logarithm of sums holds no more digits.
 //!
 //! Blocks depend on the number of keys alone, so that a query's result depends neither on the queries
 //! around it nor on the number of threads.

@@ -480,6 +480,28 @@ fn large_numbers_mask_keys_as_infinity_does() {
 }
 
 #[test]
+fn scores_may_be_large() {
+    // The root of three is not exact.
+    let a = case(1, 1, 5, 300, 3, None);
+    let mut inputs = inputs(&a);
+    for values in [&mut inputs.q, &mut inputs.k] {
+        values.iter_mut().for_each(|value| *value *= 1e8);
+    }
+    let (q, k, v, _) = inputs.views(&a);
+    let want = definition(&a, &wide(&inputs));
+    for (isa, cells) in Isa::available().into_iter().map(|isa| (isa, Cells::Single)).chain(kernels()) {
+        let (y, _) = a.forward_with(isa, cells, q, k, v, None);
+        assert!(y.iter().all(|y| y.is_finite()), "{isa:?} {cells:?}: {y:?}");
+        if cells == Cells::Single {
+            assert!(
+                y.iter().zip(&want).all(|(y, want)| (f64::from(*y) - want).abs() < 1e-5),
+                "{isa:?}: {y:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn vectors_and_biases_that_do_not_fit_are_refused() {
     let refused = |sizes: Attention, strides, bias: &[f32]| {
         let (data, bias) = ([0.0; 64], bias.to_vec());

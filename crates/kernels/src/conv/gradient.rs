@@ -1,6 +1,6 @@
 //! The gradients of a convolution's weight and bias: sums over all pixels.
 
-use super::{Conv2d, paired};
+use super::{Conv2d, count, paired};
 use crate::share::{Shared, zeros};
 use crate::simd::Isa;
 use crate::tile::{self, Cells, Onto, Then, Tile, even_parts};
@@ -28,7 +28,11 @@ pub(super) struct Part {
 pub(super) fn weight(c: &Conv2d, isa: Isa, cells: Cells, x: &[f32], dy: &[f32]) -> Vec<f32> {
     let (inputs, outputs) = (c.in_channels, c.out_channels);
     let flat = c.kernel == 1 && c.stride == 1 && c.pad_before == 0 && c.pad_after == 0;
-    let c = if flat { &Conv2d { batch: 1, height: 1, width: c.batch * c.height * c.width, ..*c } } else { c };
+    let c = if flat {
+        &Conv2d { batch: 1, height: 1, width: count(&[c.batch, c.height, c.width]), ..*c }
+    } else {
+        c
+    };
     let (out_h, out_w) = c.out_size();
     assert_eq!(x.len(), c.batch * c.height * c.width * inputs, "input");
     assert_eq!(dy.len(), c.batch * out_h * out_w * outputs, "gradient of the output");
