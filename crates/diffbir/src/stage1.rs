@@ -31,16 +31,10 @@ pub(crate) fn way(
     enlarged: (usize, usize),
     cut: Cut<Sliding>,
 ) -> ((usize, usize), Way) {
-    let seen = match config {
-        // The reference enlarges before SwinIR, where that does not work in tiles, and after the other networks.
-        Stage1Config::SwinIr(_) => match cut {
-            Cut::Tiles(Sliding { tile_px, .. }) if size.0.min(size.1) >= tile_px => size,
-            Cut::Tiles(_) => return (enlarged, Way::Whole),
-            _ => enlarged,
-        },
-        _ => size,
-    };
-    let (short, long) = (seen.0.min(seen.1), seen.0.max(seen.1));
+    let swinir = matches!(config, Stage1Config::SwinIr(_));
+    // A limit of memory is one of what is seen.
+    let judged = if swinir && matches!(cut, Cut::AtMost(_)) { enlarged } else { size };
+    let (short, long) = (judged.0.min(judged.1), judged.0.max(judged.1));
     let sliding = match cut {
         Cut::Auto => (long > config.whole_px()).then_some(SLIDING),
         Cut::AtMost(tile_px) => (long > tile_px).then_some(Sliding { tile_px, stride_px: tile_px / 2 }),
@@ -54,6 +48,8 @@ pub(crate) fn way(
         }
         (Some(sliding), _) => Way::Blended(sliding),
     };
+    // The reference enlarges before SwinIR, where that does not work in tiles, and after the other networks.
+    let seen = if swinir && matches!(way, Way::Whole) { enlarged } else { judged };
     (seen, way)
 }
 
