@@ -147,3 +147,27 @@ impl Cleaner<'_> {
 fn cut(picture: &Raster, window: Window) -> Raster {
     picture.crop(window.x0, window.y0, window.width(), window.height())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diffbir_models::swinir::SwinIrConfig;
+
+    #[test]
+    fn swinir_sees_a_small_picture_enlarged_but_in_the_references_tiles() {
+        let config = Stage1Config::SwinIr(SwinIrConfig::official());
+        let of = |size, enlarged, cut| {
+            let (seen, way) = way(&config, size, enlarged, cut);
+            (seen, !matches!(way, Way::Whole))
+        };
+        let tiles = |tile_px| Cut::Tiles(Sliding { tile_px, stride_px: tile_px / 2 });
+        let (small, large) = ((128, 97), (676, 512));
+        assert_eq!(of(small, large, Cut::Auto), (large, false));
+        assert_eq!(of(small, large, Cut::AtMost(128)), (large, true));
+        assert_eq!(of(small, large, tiles(64)), (small, true));
+        assert_eq!(of(small, large, tiles(512)), (large, false));
+        // Long once it is enlarged: whole, as the reference has it.
+        assert_eq!(of((600, 200), (1536, 512), Cut::Auto), ((1536, 512), false));
+        assert_eq!(of((1100, 600), (1100, 600), Cut::Auto), ((1100, 600), true));
+    }
+}
