@@ -1,8 +1,8 @@
 //! Do no harm: a result, reduced to so few pixels that blur and noise of the photograph matter little, must not be further from
 //! it than the picture of stage 1 is, part by part. What stage 2 invents may be finer and sharper, but not contradict.
 
-use diffbir_imaging::Raster;
 use diffbir_imaging::resize::{self, Filter};
+use diffbir_imaging::{Photo, Raster};
 
 /// Pixels of the photograph that become one, down and across.
 const REDUCED: usize = 4;
@@ -11,6 +11,11 @@ const PART_PX: usize = 4;
 /// A result may be this much further away than stage 1: a share of its root mean square distance, and levels of 255.
 const SHARE: f64 = 1.25;
 const LEVELS: f64 = 3.0;
+
+/// The size at which a photograph of this one is compared.
+pub(crate) fn reduced((width, height): (usize, usize)) -> (usize, usize) {
+    ((width / REDUCED).max(1), (height / REDUCED).max(1))
+}
 
 /// Parts of a picture, row by row.
 pub struct Harm {
@@ -21,10 +26,11 @@ pub struct Harm {
 
 impl Harm {
     /// Where `result` is further from `photo` than `clean`, stage 1's picture, is. Both are of the size of the output.
-    pub fn of(result: &Raster, clean: &Raster, photo: &Raster) -> Self {
-        let size = ((photo.width_px / REDUCED).max(1), (photo.height_px / REDUCED).max(1));
-        let [result, clean, photo] =
-            [result, clean, photo].map(|picture| resize::float(picture, size.0, size.1, Filter::Bicubic));
+    pub fn of(result: &Raster, clean: &Raster, photo: &Photo) -> Self {
+        let size = reduced((photo.width_px, photo.height_px));
+        let [result, clean] =
+            [result, clean].map(|picture| resize::float(picture, size.0, size.1, Filter::Bicubic));
+        let photo = photo.resized(size.0, size.1, Filter::Bicubic);
         let [columns, rows] = [size.0, size.1].map(|side| (side / PART_PX).max(1));
         let part = |index: usize| {
             let bounds = |at: usize, count: usize, side: usize| at * side / count..(at + 1) * side / count;
@@ -92,6 +98,7 @@ mod tests {
         let clean = picture(4 * side, 4, &|_, _| 0.0);
         // Fine detail whose mean is nothing is no harm, a patch of another brightness is.
         let detailed = picture(4 * side, 4, &|x, y| if (x + y) % 2 == 0 { 0.1 } else { -0.1 });
+        let photo = Photo::of_raster(&photo);
         let none = Harm::of(&detailed, &clean, &photo);
         assert_eq!((none.harmed(), none.parts()), (0, 16));
         assert_eq!(none.undone(&detailed, &clean).data, detailed.data);
@@ -107,7 +114,7 @@ mod tests {
     #[test]
     fn small_pictures_have_one_part() {
         let picture = Raster::new(3, 2, 3);
-        let harm = Harm::of(&picture, &picture, &picture);
+        let harm = Harm::of(&picture, &picture, &Photo::of_raster(&picture));
         assert_eq!((harm.parts(), harm.harmed()), (1, 0));
     }
 }

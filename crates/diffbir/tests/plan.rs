@@ -2,12 +2,13 @@
 
 use diffbir::catalog::{self, Task};
 use diffbir::config::{AutoencoderConfig, CONFIG_KEY};
+use diffbir::harm::Harm;
 use diffbir::model::Loading;
 use diffbir::plan::{Choices, Job, expected};
 use diffbir::restore::Watch;
 use diffbir::{Model, ModelConfig, Options, Progress, Stage};
 use diffbir_diffusion::noise::{Source as NoiseSource, TorchNoise};
-use diffbir_imaging::{Photo, Raster};
+use diffbir_imaging::{Depth, Encoded, Format, Metadata, Outline, Photo, Raster, Samples, decode_bytes};
 use diffbir_models::clip::ClipTextConfig;
 use diffbir_models::controlnet::ControlNet;
 use diffbir_models::gfpgan::GfpganConfig;
@@ -163,11 +164,12 @@ fn check(model: &mut Model, (width, height): (usize, usize), upscale: f64, choic
         config: &config,
         stage2,
         options: &options,
-        size: (width, height),
+        photo: Outline::rgb(width, height),
         samples: 1,
         device: &device,
         before: before as u64,
         file: 0,
+        undoes: false,
         together: None,
     };
     let expected = expected(&job, &choices).unwrap();
@@ -203,6 +205,93 @@ fn check(model: &mut Model, (width, height): (usize, usize), upscale: f64, choic
     wrong
 }
 
+/// A file of a picture of 8 or 16 bits, grey or of colours, with opacity and another space than sRGB or without.
+fn photograph((width, height): (usize, usize), deep: bool, grey: bool, alpha: bool, own: bool) -> Vec<u8> {
+    let (channels, pixels) = (if grey { 1 } else { 3 }, width * height);
+    let values = |count: usize| {
+        let values = (0..count).map(|i| (i * i / 7 % 65536) as u16);
+        if deep {
+            Samples::U16(values.collect())
+        } else {
+            Samples::U8(values.map(|v| (v >> 8) as u8).collect())
+        }
+    };
+    let samples = values(channels * pixels);
+    let alpha = alpha.then(|| values(pixels));
+    let icc = own.then(|| moxcms::ColorProfile::new_display_p3().encode().unwrap());
+    let metadata = Metadata { icc, ..Metadata::default() };
+    let picture = Encoded {
+        width_px: width,
+        height_px: height,
+        channels,
+        samples: &samples,
+        alpha: alpha.as_ref(),
+        metadata: &metadata,
+    };
+    picture.to_bytes(Format::Png, None).unwrap()
+}
+
+/// A photograph from its file to that of its result, for which it may be much reduced: what is wrong in words.
+fn check_photograph(model: &mut Model, file: &[u8], upscale: f64, stage2: bool) -> Vec<String> {
+    let options = Options { upscale, steps: 1, stage1: !stage2, ..Options::of(model) };
+    let device = Device::flex();
+    let before = HELD.load(Ordering::Relaxed);
+    let config = model.config.clone();
+    let outline = Outline::of(file, "test").unwrap();
+    let job = Job {
+        config: &config,
+        stage2,
+        options: &options,
+        photo: outline,
+        samples: 1,
+        device: &device,
+        before: before as u64,
+        file: 0,
+        undoes: true,
+        together: None,
+    };
+    let expected = expected(&job, &LEAST).unwrap().into_iter().map(|expected| expected.most).max().unwrap();
+    MOST.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
+    model.hold(LEAST.precision, true).unwrap();
+    let photo = decode_bytes(file, "test").unwrap();
+    let options = LEAST.applied(&options);
+    let mut seen = Seen::default();
+    let prepared = model.prepare(&photo, &options, stage2, &mut seen).unwrap();
+    let mut noise = TorchNoise::new(NoiseSource::TorchCpu, 1);
+    for mut result in model.detail(&prepared, 1, &options, &mut noise, &mut seen).unwrap() {
+        if stage2 {
+            let clean = prepared.clean();
+            result = Harm::of(&result, &clean, &photo).undone(&result, &clean);
+        }
+        let depth = if photo.is_deep() { Depth::Sixteen } else { Depth::Eight };
+        let alpha = prepared.alpha.as_ref().map(|alpha| match depth {
+            Depth::Sixteen => Samples::U16(alpha.to_u16_rounding()),
+            _ => Samples::U8(alpha.to_u8_rounding()),
+        });
+        let samples = photo.to_own_colours(&result, depth);
+        let encoded = Encoded {
+            width_px: result.width_px,
+            height_px: result.height_px,
+            channels: photo.channels,
+            samples: &samples,
+            alpha: alpha.as_ref(),
+            metadata: &photo.metadata,
+        };
+        encoded.to_bytes(Format::Png, None).unwrap();
+    }
+    seen.next(None);
+    let most = seen.most.iter().map(|(_, most)| *most).max().unwrap();
+    let (told, most) = (expected as f64 - before as f64, most as f64 - before as f64);
+    let line = format!(
+        "{outline:?} {upscale} {stage2}: told {:.2} MB, held {:.2} MB, {:+.1} %",
+        told / 1e6,
+        most / 1e6,
+        100.0 * (told / most - 1.0)
+    );
+    println!("{line}");
+    if (most * 0.9 - 1e6..most * 1.15 + 1e6).contains(&told) { Vec::new() } else { vec![line] }
+}
+
 const PLAIN: Choices =
     Choices { precision: Precision::F32, guidance_apart: false, networks_apart: false, most_px: None };
 const LEAST: Choices = Choices { guidance_apart: true, networks_apart: true, most_px: Some(128), ..PLAIN };
@@ -216,6 +305,19 @@ fn what_is_foretold_is_what_is_held() {
     for choices in [PLAIN, Choices { precision: Precision::Bf16, ..LEAST }] {
         for (size, upscale) in [((96, 64), 4.0), ((200, 150), 1.0)] {
             wrong.extend(check(&mut Model::nano(apart).unwrap(), size, upscale, choices));
+        }
+    }
+    for (deep, grey, alpha, own) in [
+        (false, false, false, false),
+        (false, true, true, false),
+        (false, false, false, true),
+        (true, false, false, false),
+        (true, true, false, false),
+        (true, false, true, true),
+    ] {
+        for (size, upscale, stage2) in [((2400, 1800), 0.1, true), ((120, 90), 4.0, false)] {
+            let file = photograph(size, deep, grey, alpha, own);
+            wrong.extend(check_photograph(&mut Model::nano(apart).unwrap(), &file, upscale, stage2));
         }
     }
     let sizes = RrdbConfig {

@@ -11,6 +11,7 @@ use crate::Raster;
 use crate::metadata::Metadata;
 use crate::profile::Profile;
 use crate::resize::{self, Filter};
+use std::borrow::Cow;
 
 /// Interleaved samples at the depth of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,7 +132,7 @@ impl Photo {
         match &self.samples {
             Samples::U8(samples) => {
                 let rgb = match &self.profile {
-                    Some(profile) => profile.to_srgb_u8(samples),
+                    Some(profile) => profile.to_srgb_u8(samples).into(),
                     None => to_rgb(samples, self.channels),
                 };
                 let rgb = resize::pil(&rgb, size, 3, (width, height), filter);
@@ -139,10 +140,15 @@ impl Photo {
             }
             Samples::U16(samples) => {
                 let rgb = match &self.profile {
-                    Some(profile) => profile.to_srgb_u16(samples),
+                    Some(profile) => profile.to_srgb_u16(samples).into(),
                     None => to_rgb(samples, self.channels),
                 };
-                resize::float(&from_u16(size, 3, &rgb), width, height, filter)
+                let picture = from_u16(size, 3, &rgb);
+                if picture.size() == (width, height) {
+                    return picture;
+                }
+                drop(rgb);
+                resize::float(&picture, width, height, filter)
             }
         }
     }
@@ -223,8 +229,15 @@ fn luma<T: Copy + Into<f64>>(pixel: &[T]) -> f64 {
 }
 
 /// Three channels of one.
-fn to_rgb<T: Copy>(samples: &[T], channels: usize) -> Vec<T> {
-    if channels == 3 { samples.to_vec() } else { samples.iter().flat_map(|&value| [value; 3]).collect() }
+fn to_rgb<T: Copy>(samples: &[T], channels: usize) -> Cow<'_, [T]> {
+    match channels {
+        3 => samples.into(),
+        _ => {
+            let mut rgb = Vec::with_capacity(3 * samples.len());
+            rgb.extend(samples.iter().flat_map(|&value| [value; 3]));
+            rgb.into()
+        }
+    }
 }
 
 fn from_u16((width_px, height_px): (usize, usize), channels: usize, samples: &[u16]) -> Raster {

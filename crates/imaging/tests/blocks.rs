@@ -243,7 +243,7 @@ fn packed_metadata_does_not_grow_without_end() {
     let profile = with_chunk(plain.clone(), 1, *b"iCCP", [b"x\0\0", &bomb[..]].concat());
     let xmp = with_chunk(plain.clone(), 1, *b"iTXt", [b"XML:com.adobe.xmp\0\x01\0\0\0", &bomb[..]].concat());
     for file in [profile, xmp] {
-        assert_eq!(diffbir_imaging::size(&file, "test").unwrap(), (3, 2));
+        assert_eq!(diffbir_imaging::Outline::of(&file, "test").unwrap().size(), (3, 2));
         let metadata = read(&file);
         assert!(metadata.icc.is_none() && metadata.xmp.is_none(), "it is left out");
         assert_eq!(metadata.unread.len(), 1, "and said: {:?}", metadata.unread);

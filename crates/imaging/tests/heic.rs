@@ -1,7 +1,7 @@
 //! HEIC files, read as libheif reads them (`goldens/make_files.py`).
 #![cfg(feature = "heic")]
 
-use diffbir_imaging::{DecodeError, Photo, Samples, decode_bytes, describe, extension_of, size};
+use diffbir_imaging::{DecodeError, Outline, Photo, Samples, decode_bytes, describe, extension_of};
 use safetensors::SafeTensors;
 
 fn file(name: &str) -> Vec<u8> {
@@ -30,7 +30,7 @@ fn pictures_are_read_as_libheif_reads_them() {
         let known = tensors.tensor(&format!("heic_{name}")).expect("a known name");
         let photo = read(name);
         assert_eq!((photo.height_px, photo.width_px), (known.shape()[0], known.shape()[1]), "{name}");
-        assert_eq!(size(&file(name), name).unwrap(), (photo.width_px as u32, photo.height_px as u32));
+        assert_eq!(Outline::of(&file(name), name).unwrap().size(), (photo.width_px, photo.height_px));
         let values = joined(&photo);
         assert_eq!(values.len(), known.data().len(), "{name}");
         let off: Vec<u8> = values.iter().zip(known.data()).map(|(a, b)| a.abs_diff(*b)).collect();

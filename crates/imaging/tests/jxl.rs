@@ -1,6 +1,6 @@
 //! JPEG XL files, read as the reference decoder reads them (`goldens/make_files.py`).
 
-use diffbir_imaging::{DecodeError, Photo, Samples, decode_bytes, describe, extension_of, size};
+use diffbir_imaging::{DecodeError, Outline, Photo, Samples, decode_bytes, describe, extension_of};
 use safetensors::SafeTensors;
 
 fn file(name: &str) -> Vec<u8> {
@@ -33,7 +33,7 @@ fn most_off(photo: &Photo, name: &str) -> u8 {
 fn pictures_without_loss_are_read_to_the_bit() {
     for name in ["rgb", "grey"] {
         assert_eq!(most_off(&read(name), name), 0, "{name}");
-        assert_eq!(size(&file(name), name).unwrap(), (37, 29));
+        assert_eq!(Outline::of(&file(name), name).unwrap().size(), (37, 29));
     }
     let photo = read("rgba");
     let (_, values) = known("rgba");

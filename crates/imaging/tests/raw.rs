@@ -1,7 +1,7 @@
 //! Camera RAW: a DNG of a sensor with four colour filters, written here.
 #![cfg(feature = "raw")]
 
-use diffbir_imaging::{DecodeError, Samples, decode_bytes, extension_of, size};
+use diffbir_imaging::{DecodeError, Outline, Samples, decode_bytes, extension_of};
 use std::io::Cursor;
 use tiff::encoder::{Rational, SRational, TiffEncoder, colortype as kind};
 use tiff::tags::Tag;
@@ -63,7 +63,7 @@ fn a_dng_is_developed_to_sixteen_bits_of_srgb() {
 fn it_is_turned_as_the_file_says() {
     let photo = decode_bytes(&dng(6), "test.dng").unwrap();
     assert_eq!((photo.width_px, photo.height_px), (48, 64));
-    assert_eq!(size(&dng(6), "test.dng").unwrap(), (48, 64));
+    assert_eq!(Outline::of(&dng(6), "test.dng").unwrap().size(), (48, 64));
     let Samples::U16(samples) = &photo.samples else { panic!("16 bits") };
     // What was left is above.
     let top = &samples[(12 * 48 + 24) * 3..][..3];

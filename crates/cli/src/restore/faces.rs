@@ -199,6 +199,11 @@ impl Faces {
         }
     }
 
+    /// Whether what restores faces, where `model` restores all else, draws what stage 1 does not show.
+    pub fn draw(&self, model: &Model) -> bool {
+        self.engine.is_some() || self.stage2 && self.model.as_ref().unwrap_or(model).has_stage2()
+    }
+
     /// Whether the faces of a picture are one batch, whose noise is drawn at once, before each background: as v1 does.
     pub fn are_one_batch(&self, model: &Model) -> bool {
         self.rules.manner == Manner::Reference && model.config.geometry == Geometry::Article

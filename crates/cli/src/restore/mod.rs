@@ -18,7 +18,7 @@ use crate::outputs::{self, Job, Target, Variant};
 use crate::progress::{Event, Reporter};
 use crate::stop::{STOPPED, on_ctrl_c};
 use crate::talk;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use diffbir::device::Opened;
 use diffbir::harm::Harm;
 use diffbir::restore::{Value, Watch};
@@ -70,9 +70,6 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     }
     // The reference numbers samples always where it looks for faces.
     let numbered = arguments.samples > 1 || faces::asked(arguments)? && settings::as_reference(arguments);
-    if arguments.mask.is_some() && found.inputs.len() > 1 {
-        bail!("--mask: is for one picture, and there are {}", found.inputs.len());
-    }
     let wanted = Wanted::new(arguments)?;
     let together = wanted.map(|wanted| wanted.names(&choices)).unwrap_or_default();
     let variants = variants(&choices, u64::from(arguments.samples), numbered);
@@ -107,8 +104,9 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         let kept = inputs.chain([Path::new(&arguments.model)]).chain(weights);
         intermediates::plan(folder, &jobs, kept, existing)?;
     }
-    let mask = arguments.mask.as_deref().map(decode).transpose().context("--mask")?;
-    let regions = mask.map(|mask| settings::regions(&mask));
+    // Before anything large is read, which would otherwise be counted as what the program holds anyway.
+    let memory = arguments.memory.is_some().then(Memory::watch_stages);
+    let regions = settings::regions_of(arguments, found.inputs.len())?;
     let Opened { device, name: device_name, instead } = arguments.device.open()?;
     instead.iter().for_each(|why| reporter.say(&format!("--device: {why}")));
     let mut told = HashSet::new();
@@ -117,7 +115,6 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
             reporter.say(text);
         }
     };
-    let memory = arguments.memory.is_some().then(Memory::watch_stages);
     let mut chosen = match &memory {
         Some(_) => choose::at_rest(arguments, task, &device)?,
         None => choose::choose(arguments, task, &device)?,
@@ -125,7 +122,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     let mut settled = None;
     if memory.is_some() {
         // Pictures that cannot be read are told of when it is their turn.
-        let (pictures, _) = plan::sizes_of(jobs.iter().map(|job| job.input.as_path()));
+        let (pictures, _) = plan::outlines_of(jobs.iter().map(|job| job.input.as_path()));
         if pictures.is_empty() {
             chosen.model.hold(choose::precision(arguments.precision, &device), false)?;
         } else {

@@ -181,8 +181,10 @@ impl<'a> Restorer<'a> {
                     }
                     _ => detail,
                 };
-                let faces = found.as_ref().map_or(0, |found| found.restored.count());
-                if prepared.is_detailed() || faces > 0 && stage2 && self.model.has_stage2() {
+                let count = found.as_ref().map_or(0, |found| found.restored.count());
+                let faces_drawn =
+                    count > 0 && self.faces.as_ref().is_some_and(|faces| faces.draw(self.model));
+                if prepared.is_detailed() || faces_drawn {
                     self.judge(&mut picture, photo, prepared.clean(), follow);
                 }
                 let (bytes, seed) = (encode(&picture)?, self.seeds.of(sample));
@@ -200,7 +202,7 @@ impl<'a> Restorer<'a> {
         if clean.size() != result.size() {
             clean = resize::float(&clean, result.width_px, result.height_px, Filter::Bicubic);
         }
-        let harm = Harm::of(result, &clean, &photo.to_raster());
+        let harm = Harm::of(result, &clean, photo);
         let kept = self.arguments.safe && harm.harmed() > 0;
         if kept {
             *result = harm.undone(result, &clean);

@@ -16,7 +16,7 @@ use diffbir::catalog::Task;
 use diffbir::device::Opened;
 use diffbir::plan::{Expected, Job, Plan, Together, Unfit};
 use diffbir::{Options, Stage};
-use diffbir_imaging::{Raster, check_size, size};
+use diffbir_imaging::{Outline, Raster, check_size};
 use diffbir_nn::Device;
 use indicatif::HumanBytes;
 use serde_json::json;
@@ -28,6 +28,9 @@ use sysinfo::{MemoryRefreshKind, ProcessRefreshKind, ProcessesToUpdate, System, 
 /// Of what is free so much is planned with: other programs go on meanwhile, and what is foretold is not exact.
 const SHARE_OF_FREE: f64 = 0.9;
 
+/// And no more than this of all that there is: a small container has little more than the program itself.
+const SHARE_OF_ALL: f64 = 0.95;
+
 /// What of the program itself comes into memory as it works.
 const PROGRAM_BYTES: u64 = 6 << 20;
 
@@ -35,14 +38,14 @@ const PROGRAM_BYTES: u64 = 6 << 20;
 /// from run to run.
 const MARGIN_BYTES: u64 = 2 << 20;
 
-/// A picture and its size.
-type Sized = (PathBuf, (usize, usize));
+/// A picture's name and what its file says.
+type Named = (PathBuf, Outline);
 
 /// A plan, and what it is for.
 pub struct Settled {
     pub plan: Plan,
-    /// The picture that needs most, and its size.
-    picture: Sized,
+    /// The picture that needs most.
+    picture: Named,
     /// Width and height of its result.
     output: (usize, usize),
     model: String,
@@ -61,11 +64,12 @@ pub fn run(arguments: &Restore) -> Result<ExitCode> {
     let (sizes, files): (Vec<_>, Vec<_>) = named.iter().partition(|named| size_named(named).is_some());
     let files: Vec<PathBuf> = files.into_iter().cloned().collect();
     let found = inputs::find(&files, arguments.recursive, &Target::Beside);
-    let mut pictures: Vec<Sized> =
-        sizes.into_iter().filter_map(|named| Some((named.clone(), size_named(named)?))).collect();
+    let of_size = |(width, height)| Outline::rgb(width, height);
+    let mut pictures: Vec<Named> =
+        sizes.into_iter().filter_map(|named| Some((named.clone(), of_size(size_named(named)?)))).collect();
     check_sizes(&pictures)?;
     found.problems.iter().for_each(|problem| talk::say(format_args!("error: {}", problem.message)));
-    let (read, failed) = sizes_of(found.inputs.iter().map(|input| input.path.as_path()));
+    let (read, failed) = outlines_of(found.inputs.iter().map(|input| input.path.as_path()));
     failed.iter().for_each(|reason| talk::say(format_args!("error: {reason}")));
     pictures.extend(read);
     let failed = found.problems.len() + failed.len();
@@ -77,7 +81,8 @@ pub fn run(arguments: &Restore) -> Result<ExitCode> {
     instead.iter().for_each(|why| talk::say(format_args!("--device: {why}")));
     let chosen = choose::at_rest(arguments, task, &device)?;
     let choices = sweep::settings(arguments)?;
-    let settled = settle(arguments, &choices, (&chosen, task, &device, None), &pictures)?;
+    let regions = settings::regions_of(arguments, pictures.len())?;
+    let settled = settle(arguments, &choices, (&chosen, task, &device, regions), &pictures)?;
     let written = match arguments.json {
         true => talk::data(format!("{}\n", settled.to_json()).as_bytes()),
         false => talk::data(format!("{}\n", settled.table(None)).as_bytes()),
@@ -89,34 +94,38 @@ pub fn run(arguments: &Restore) -> Result<ExitCode> {
 /// The size that a word such as `4000x3000` is, where no file has this name.
 fn size_named(word: &Path) -> Option<(usize, usize)> {
     let (width, height) = word.to_str()?.split_once('x')?;
-    let (width, height) = (width.parse().ok()?, height.parse().ok()?);
-    (width > 0 && height > 0 && !word.exists()).then_some((width, height))
+    let size = (width.parse().ok()?, height.parse().ok()?);
+    (!word.exists()).then_some(size)
 }
 
 /// Refuses sizes that no picture has.
-fn check_sizes(pictures: &[Sized]) -> Result<()> {
+fn check_sizes(pictures: &[Named]) -> Result<()> {
     let side = |px: usize| u32::try_from(px).unwrap_or(u32::MAX);
-    for (named, (width, height)) in pictures {
-        check_size((side(*width), side(*height)), &named.display().to_string())?;
+    for (named, outline) in pictures {
+        let (width, height) = outline.size();
+        if width == 0 || height == 0 {
+            bail!("{}: a picture has one pixel at least each way", named.display());
+        }
+        check_size((side(width), side(height)), &named.display().to_string())?;
     }
     Ok(())
 }
 
-/// The sizes of pictures; of those that cannot be read, why.
-pub fn sizes_of<'a>(paths: impl Iterator<Item = &'a Path>) -> (Vec<Sized>, Vec<String>) {
-    let (mut sizes, mut failed) = (Vec::new(), Vec::new());
+/// What the files of pictures say; of those that cannot be read, why.
+pub fn outlines_of<'a>(paths: impl Iterator<Item = &'a Path>) -> (Vec<Named>, Vec<String>) {
+    let (mut read, mut failed) = (Vec::new(), Vec::new());
     for path in paths {
         let name = path.display().to_string();
         let found = match std::fs::read(path) {
-            Ok(bytes) => size(&bytes, &name).map_err(|error| error.to_string()),
+            Ok(bytes) => Outline::of(&bytes, &name).map_err(|error| error.to_string()),
             Err(error) => Err(format!("{name}: cannot be read: {error}")),
         };
         match found {
-            Ok((width, height)) => sizes.push((path.to_path_buf(), (width as usize, height as usize))),
+            Ok(outline) => read.push((path.to_path_buf(), outline)),
             Err(reason) => failed.push(reason),
         }
     }
-    (sizes, failed)
+    (read, failed)
 }
 
 /// The plan for all of these pictures, under each of the settings, with a model at rest.
@@ -127,7 +136,7 @@ pub fn settle(
     arguments: &Restore,
     choices: &[Setting],
     (chosen, task, device, regions): (&Chosen, Task, &Device, Option<Arc<Raster>>),
-    pictures: &[Sized],
+    pictures: &[Named],
 ) -> Result<Settled> {
     if faces::asked(arguments)? {
         let instead = if arguments.memory.is_some() { ", or leave out --memory" } else { "" };
@@ -138,7 +147,7 @@ pub fn settle(
     // What is refused anyway is refused before a plan is told.
     Seeds::new(arguments, chosen.set, task)?;
     if let Some(mask) = &regions {
-        pictures.iter().try_for_each(|(_, size)| check_mask(mask, *size))?;
+        pictures.iter().try_for_each(|(_, outline)| check_mask(mask, outline.size()))?;
     }
     let model = &chosen.model;
     let on_cpu = diffbir_nn::runs_on_cpu(device);
@@ -150,8 +159,9 @@ pub fn settle(
         None => None,
         Some(Limit::Bytes(bytes)) => Some(bytes),
         Some(Limit::Auto) if on_cpu => {
-            let free = free().context("--memory auto: this system does not say how much memory is free")?;
-            Some(before + (free as f64 * SHARE_OF_FREE) as u64)
+            let Free { bytes, most } =
+                free().context("--memory auto: this system does not say how much memory is free")?;
+            Some((before + (bytes as f64 * SHARE_OF_FREE) as u64).min((most as f64 * SHARE_OF_ALL) as u64))
         }
         Some(Limit::Auto) => {
             bail!(
@@ -177,17 +187,18 @@ pub fn settle(
     let together = wanted.map(|_| Together { results, earlier, making: &making });
     let jobs: Vec<Job> = pictures
         .iter()
-        .flat_map(|(_, size)| options.iter().map(move |options| (*size, options)))
-        .map(|(size, options)| Job {
+        .flat_map(|(_, photo)| options.iter().map(move |options| (*photo, options)))
+        .map(|(photo, options)| Job {
             config: &model.config,
             // Networks that one setting needs are in memory for all.
             stage2,
             options,
-            size,
+            photo,
             samples,
             device,
             before,
             file,
+            undoes: arguments.safe,
             together,
         })
         .collect();
@@ -198,17 +209,19 @@ pub fn settle(
     let plan = plan.map_err(|unfit| refusal(unfit, &of_job, limit.unwrap_or_default()))?;
     let picture = of_job(plan.neediest).clone();
     let options = &jobs[plan.neediest].options;
-    let (output, _) = model.config.geometry.output_size(picture.1.0, picture.1.1, options.upscale);
+    let (output, _) =
+        model.config.geometry.output_size(picture.1.width_px, picture.1.height_px, options.upscale);
     Ok(Settled { plan, picture, output, model: model.config.name.clone(), limit, on_cpu })
 }
 
 /// Why nothing fits, and what would.
-fn refusal<'a>(unfit: Unfit, of_job: &impl Fn(usize) -> &'a Sized, limit: u64) -> anyhow::Error {
+fn refusal<'a>(unfit: Unfit, of_job: &impl Fn(usize) -> &'a Named, limit: u64) -> anyhow::Error {
     let (neediest, needs, stage, upscale, stage1) = match unfit {
         Unfit::Error(error) => return anyhow!(error).context("--memory"),
         Unfit::Short { neediest, needs, stage, upscale, stage1 } => (neediest, needs, stage, upscale, stage1),
     };
-    let (path, (width, height)) = of_job(neediest);
+    let (path, outline) = of_job(neediest);
+    let (width, height) = outline.size();
     let mut fits: Vec<String> = Vec::new();
     fits.extend(upscale.map(|(factor, needs)| format!("--upscale {factor} ({})", HumanBytes(needs))));
     fits.extend(stage1.map(|needs| format!("--stage1-only ({})", HumanBytes(needs))));
@@ -223,18 +236,30 @@ fn refusal<'a>(unfit: Unfit, of_job: &impl Fn(usize) -> &'a Sized, limit: u64) -
     )
 }
 
-/// Memory that can be had, bytes: what the system says, and what the limits of a container leave.
-fn free() -> Option<u64> {
+/// Memory that can be had, bytes.
+struct Free {
+    /// Besides what the program holds.
+    bytes: u64,
+    /// All that there is.
+    most: u64,
+}
+
+/// What the system says, and what the limits of a container leave.
+fn free() -> Option<Free> {
     let mut system = System::new();
     system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-    let free = system.available_memory();
+    let free = Free { bytes: system.available_memory(), most: system.total_memory() };
     let own = get_current_pid().ok().and_then(|pid| {
         let own = ProcessesToUpdate::Some(&[pid]);
         system.refresh_processes_specifics(own, false, ProcessRefreshKind::nothing());
         system.process(pid)?.cgroup_limits()
     });
-    let contained = own.map(|limits| limits.total_memory.saturating_sub(limits.rss));
-    (free > 0).then(|| contained.map_or(free, |contained| contained.min(free)))
+    let contained = own.map_or(Free { bytes: u64::MAX, most: u64::MAX }, |limits| Free {
+        bytes: limits.total_memory.saturating_sub(limits.rss),
+        most: limits.total_memory,
+    });
+    (free.bytes > 0)
+        .then(|| Free { bytes: free.bytes.min(contained.bytes), most: free.most.min(contained.most) })
 }
 
 /// How far what was foretold is from what was measured.
@@ -268,7 +293,8 @@ impl Settled {
 
     /// The plan as a table; with what was measured once it was carried out.
     pub fn table(&self, measured: Option<&Memory>) -> String {
-        let ((path, (width, height)), (out_width, out_height)) = (&self.picture, self.output);
+        let ((path, outline), (out_width, out_height)) = (&self.picture, self.output);
+        let (width, height) = outline.size();
         let limit = self.limit.map_or(String::new(), |limit| format!(" of {}", HumanBytes(limit)));
         let mut lines = vec![format!(
             "{}, {width} x {height} to {out_width} x {out_height}, by {}: {}{limit}",
@@ -326,8 +352,8 @@ impl Settled {
         let stages: Vec<_> = stages.collect();
         json!({
             "input": self.picture.0.display().to_string(),
-            "width": self.picture.1.0,
-            "height": self.picture.1.1,
+            "width": self.picture.1.width_px,
+            "height": self.picture.1.height_px,
             "model": self.model,
             "limit": self.limit,
             "predicted": self.plan.most(),
@@ -349,7 +375,9 @@ mod tests {
     fn a_size_stands_for_a_picture() {
         let of = |word: &str| size_named(Path::new(word));
         assert_eq!(of("4000x3000"), Some((4000, 3000)));
-        assert_eq!((of("0x3"), of("photo.jpg"), of("3x"), of("axb")), (None, None, None, None));
+        assert_eq!((of("photo.jpg"), of("3x"), of("axb"), of("-1x3")), (None, None, None, None));
+        let refused = |(width, height)| check_sizes(&[("a".into(), Outline::rgb(width, height))]).is_err();
+        assert!(refused((0, 3)) && refused((3, 0)) && refused((1 << 40, 1)) && !refused((1, 1)));
     }
 
     #[test]
@@ -361,6 +389,6 @@ mod tests {
 
     #[test]
     fn something_is_free() {
-        assert!(free().is_some_and(|bytes| bytes > 1 << 20));
+        assert!(free().is_some_and(|free| free.bytes > 1 << 20 && free.most > free.bytes));
     }
 }

@@ -1,7 +1,7 @@
 //! From flags and model to the settings of a run.
 
 use crate::args::{self, ColourFix, Guidance, GuidanceLoss, GuidanceSpace, KeepSize, Restore, VaeTiling};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use diffbir::catalog::{NEGATIVE_V21, PROMPT_V21, Task};
 use diffbir::config::SamplingDefaults;
 use diffbir::geometry::Geometry;
@@ -9,7 +9,7 @@ use diffbir::tiling::{Cut, Joining, Sliding, Tiling};
 use diffbir::{Model, Options, restore};
 use diffbir_diffusion::restoration::{Loss, Space};
 use diffbir_diffusion::{Parameter, Parameters, Restoration, Sampler, StartPoint, Terminal, spaced, start};
-use diffbir_imaging::{Photo, Raster};
+use diffbir_imaging::{Photo, Raster, decode};
 use std::sync::Arc;
 
 /// The reference's guidance scale where none is given, for all its models.
@@ -129,6 +129,15 @@ pub fn options(
         unheeded(arguments, reason, say)?;
     }
     Ok(options)
+}
+
+/// What the mask of `--mask` says, if there is one, for so many pictures.
+pub fn regions_of(arguments: &Restore, pictures: usize) -> Result<Option<Arc<Raster>>> {
+    let Some(file) = &arguments.mask else { return Ok(None) };
+    if pictures > 1 {
+        bail!("--mask: is for one picture, and there are {pictures}");
+    }
+    Ok(Some(regions(&decode(file).context("--mask")?)))
 }
 
 /// What a mask says of the fidelity of each region: how light it is.

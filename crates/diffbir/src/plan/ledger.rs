@@ -31,6 +31,11 @@ impl Ledger {
         self.free(size);
     }
 
+    /// What is left.
+    pub(super) fn held(self) -> usize {
+        self.held
+    }
+
     /// The most that was held at once.
     pub(super) fn most(self) -> usize {
         self.most

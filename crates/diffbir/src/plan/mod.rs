@@ -6,6 +6,7 @@
 mod bands;
 mod denoiser;
 mod ledger;
+mod photograph;
 mod pictures;
 mod search;
 mod stage1;
@@ -15,17 +16,20 @@ pub use search::{Plan, Unfit, choose};
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Stage};
+use crate::harm::reduced;
 use crate::restore::{ColourFix, Options};
 use crate::stage1::Way;
 use crate::stage2;
 use crate::tiling::{Cut, Sliding, Tiling};
 use diffbir_diffusion::Schedule;
 use diffbir_diffusion::restoration::Space;
+use diffbir_imaging::Outline;
 use diffbir_imaging::tiles::{sliding_windows, vae_tiles};
 use diffbir_models::controlnet::ControlNet;
 use diffbir_nn::Device;
 use diffbir_nn::params::{Precision, Sizes, sizes_in};
 use ledger::Ledger;
+use photograph::resized;
 use pictures::{Pictures, Size, autoencoder_work, denoiser_tiles, raster};
 use steps::Work;
 
@@ -38,8 +42,8 @@ pub struct Job<'a> {
     pub stage2: bool,
     /// How it is restored.
     pub options: &'a Options,
-    /// Width and height of the photograph in pixels.
-    pub size: (usize, usize),
+    /// The photograph.
+    pub photo: Outline,
     /// Results that are computed at once.
     pub samples: usize,
     /// Where the networks run.
@@ -49,6 +53,8 @@ pub struct Job<'a> {
     /// What comes into memory beside that as networks are read for the first time: the file of a model that is a part of the
     /// program.
     pub file: u64,
+    /// Whether stage 1 is put where a result contradicts the photograph.
+    pub undoes: bool,
     /// What is made of all its results, if anything is.
     pub together: Option<Together<'a>>,
 }
@@ -169,7 +175,7 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
     let job = &Job { options: &options, ..*job };
     let weights = Weights::of(job, choices.precision)?;
     let pictures = Pictures::of(job);
-    let photo = 3 * pictures.photo.0 * pictures.photo.1;
+    let photo = pictures.photo.bytes();
     // A layer on a card works in the numbers of its weight.
     let value = if diffbir_nn::runs_on_cpu(job.device) { 4 } else { choices.precision.bytes() };
     let count = Count { job, pictures, value };
@@ -194,9 +200,9 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
     };
     let all = weights.all();
     let (reading, held) = if choices.networks_apart { (0, 0) } else { read(&all) };
-    // A photograph is decoded, and turned upright or put in other order; where there is no stage 1, it is brought to the size that
+    // A photograph is decoded, and may be turned upright or put in other order; where there is no stage 1, it is brought to the size that
     // stage 2 sees.
-    let mut load = held + 2 * photo;
+    let mut load = held + photo + pictures.photo.decoding;
     if !options.stage1 && job.stage2 {
         load = load.max(held + photo + count.input().most());
     }
@@ -211,7 +217,10 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
     if let Some(config) = job.config.stage2.as_ref().filter(|_| job.stage2) {
         let rest = raster(pictures.seen);
         let (tiles, most) = count.encode(config)?;
+        let opacity = photograph::opacity(&pictures.photo, pictures.output);
+        let most = most.max(opacity.most());
         stages.push(expected(Some(Stage::Encode), &[weights.autoencoder], tiles, (rest, most)));
+        let rest = rest + opacity.held();
         let (tiles, most) = count.sample(config);
         let networks = [weights.unet, weights.control];
         let mut sample = expected(Some(Stage::Sample), &networks, tiles, (rest, most));
@@ -219,12 +228,15 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
         let text = expected(Some(Stage::Sample), &[weights.text], tiles, (rest, 0));
         sample.most = sample.most.max(text.most);
         stages.push(sample);
-        let (tiles, most) = count.decode(config);
-        stages.push(expected(Some(Stage::Decode), &[weights.autoencoder], tiles, (rest, most)));
+        let (tiles, most, after) = count.decode(config);
+        let mut decode = expected(Some(Stage::Decode), &[weights.autoencoder], tiles, (rest, most));
+        // The autoencoder has gone when a result is compared and encoded.
+        decode.most = decode.most.max(expected(Some(Stage::Decode), &[], tiles, (rest, after)).most);
+        stages.push(decode);
     }
     if let (Some(together), Some(last)) = (job.together, stages.last_mut()) {
         let held = if choices.networks_apart { 0 } else { whole };
-        let making = (together.making)(pictures.photo, pictures.output);
+        let making = (together.making)(pictures.photo.size(), pictures.output);
         let most = (job.before + job.file) as usize + held + photo + all_kept + making;
         last.most = last.most.max(most as u64);
     }
@@ -242,20 +254,14 @@ struct Count<'a> {
 type Tiles = (usize, usize);
 
 impl Count<'_> {
-    /// The photograph in sRGB, then at the size that the network sees, as bytes and as floats, which are left.
+    /// The photograph at the size that the network sees, as floats, which are left.
     fn input(&self) -> Ledger {
-        let Pictures { photo, input, .. } = self.pictures;
-        let mut held = Ledger::default();
-        let bytes = 3 * input.0 * input.1;
-        held.need(3 * (photo.0 * photo.1 + input.0 * photo.1) + bytes);
-        held.take(bytes);
-        held.turn(bytes, raster(input));
-        held
+        photograph::seen(&self.pictures.photo, self.pictures.input)
     }
 
     /// Stage 1, and all that follows where it is the end.
     fn stage1(&self) -> (Tiles, usize) {
-        let Pictures { input, cleaned, seen, output, .. } = self.pictures;
+        let Pictures { photo, input, cleaned, seen, output, .. } = self.pictures;
         let config = &self.job.config.stage1;
         let scale = config.upscale();
         let mut held = self.input();
@@ -290,7 +296,10 @@ impl Count<'_> {
             held.take(raster(seen));
             finished(&mut held, seen, output);
             held.take((self.job.samples - 1) * raster(output));
-            encoded(&mut held, output);
+            let opacity = photograph::opacity(&photo, output);
+            held.need(opacity.most());
+            held.take(opacity.held());
+            photograph::encoded(&mut held, &photo, output);
         }
         ((count, tile.0.max(tile.1)), held.most())
     }
@@ -389,8 +398,8 @@ impl Count<'_> {
         (tiles, ((4 + drawing) * latent).max((4 + waiting) * latent + self.value * values))
     }
 
-    /// The decoder, the colours, and all that follows.
-    fn decode(&self, config: &crate::config::Stage2Config) -> (Tiles, usize) {
+    /// The decoder and the colours; then all that follows.
+    fn decode(&self, config: &crate::config::Stage2Config) -> (Tiles, usize, usize) {
         let (Pictures { photo, seen, filled, output, .. }, options) = (self.pictures, self.job.options);
         let mut held = Ledger::default();
         let others = self.job.samples - 1;
@@ -415,24 +424,24 @@ impl Count<'_> {
         finished(&mut held, seen, output);
         held.free(others * raster(seen));
         held.take(others * raster(output));
-        // Where the result contradicts the photograph: both, and stage 1 at the size of the result.
-        let mut harm = held;
-        harm.take(raster(photo));
+        let mut after = Ledger::default();
+        after.take(held.held());
+        // Where the result contradicts the photograph: stage 1 at the size of the result, and all of them reduced.
+        let mut harm = after;
         harm.take(raster(seen));
         harm.take(raster(output));
-        encoded(&mut held, output);
-        let most = held.most().max(harm.most()).max(network.most());
+        let small = reduced(photo.size());
+        harm.need(
+            2 * raster(small) + photograph::seen(&photo, small).most().max(raster((small.0, output.1))),
+        );
+        if self.job.undoes {
+            // How much of each pixel, and a copy of the result.
+            harm.need(raster(output) / 3 + raster(output));
+        }
+        photograph::encoded(&mut after, &photo, output);
         let (count, side) = work.told();
-        ((count, side * cell_px), most)
+        ((count, side * cell_px), held.most().max(network.most()), after.most().max(harm.most()))
     }
-}
-
-/// A picture as floats at another size, across first; it is left beside the new one.
-fn resized(held: &mut Ledger, from: Size, to: Size) {
-    let across = raster((to.0, from.1));
-    held.take(across);
-    held.take(raster(to));
-    held.free(across);
 }
 
 /// The part of a result that is the picture, at the size of the output, which takes its place.
@@ -444,9 +453,4 @@ fn finished(held: &mut Ledger, from: Size, to: Size) {
     }
     resized(held, from, to);
     held.free(2 * raster(from));
-}
-
-/// A result as the bytes of a file: in whole numbers, in the order of the format, and compressed.
-fn encoded(held: &mut Ledger, (width, height): Size) {
-    held.need(3 * 3 * width * height);
 }

@@ -6,6 +6,7 @@ use crate::geometry::{Geometry, REFERENCE_MULTIPLE_PX};
 use crate::stage1::{Way, way};
 use crate::stage2::{self, Tiles};
 use crate::tiling::{Cut, Joining, Pieces, Tiling};
+use diffbir_imaging::Outline;
 use diffbir_imaging::tiles::VaeTile;
 
 /// Width and height in pixels.
@@ -20,7 +21,7 @@ pub(super) fn raster(size: Size) -> usize {
 #[derive(Clone, Copy)]
 pub(super) struct Pictures {
     /// The photograph.
-    pub photo: Size,
+    pub photo: Outline,
     /// What the network of stage 1 sees.
     pub input: Size,
     /// How it works on that.
@@ -38,7 +39,7 @@ pub(super) struct Pictures {
 impl Pictures {
     pub(super) fn of(job: &Job) -> Self {
         let (config, options, geometry) = (job.config, job.options, job.config.geometry);
-        let (output, _) = geometry.output_size(job.size.0, job.size.1, options.upscale);
+        let (output, _) = geometry.output_size(job.photo.width_px, job.photo.height_px, options.upscale);
         let least_px = options.least_px(geometry);
         let (scale, cleaner) = (config.stage1.upscale(), options.tiling.cleaner);
         let enlarged = |size: Size| geometry.enlarged(size, least_px);
@@ -50,7 +51,7 @@ impl Pictures {
         let (input, way) = match config.stage1.side_px() {
             Some(side) => ((side, side), Way::Whole),
             None if options.stage1 => {
-                let brought = if scale > 1 { job.size } else { sized };
+                let brought = if scale > 1 { job.photo.size() } else { sized };
                 way(&config.stage1, brought, enlarged(brought), cleaner)
             }
             None => (enlarged(sized), Way::Whole),
@@ -62,7 +63,7 @@ impl Pictures {
             None => seen,
         };
         let output = if options.keep_size { output } else { seen };
-        Self { photo: job.size, input, way, cleaned, seen, filled, output }
+        Self { photo: job.photo, input, way, cleaned, seen, filled, output }
     }
 }
 

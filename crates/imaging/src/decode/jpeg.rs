@@ -32,6 +32,11 @@ fn data_bytes(data: &[u8]) -> usize {
     data.windows(2).position(ends).unwrap_or(data.len())
 }
 
+/// Whether its pixels come in several scans.
+pub(super) fn is_progressive(bytes: &[u8]) -> bool {
+    segments(bytes).any(|(marker, ..)| marker == 0xc2)
+}
+
 pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {
     let mut facts = Facts::default();
     let metadata = &mut facts.metadata;

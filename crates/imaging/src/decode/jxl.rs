@@ -4,8 +4,9 @@ use super::{CONVERT, Facts, Refusal, upright};
 use crate::metadata::Metadata;
 use image::error::{DecodingError, ImageFormatHint};
 use image::{ColorType, ImageDecoder, ImageError, ImageResult};
+use jxl_oxide::frame::Encoding;
 use jxl_oxide::image::BitDepth;
-use jxl_oxide::{AllocTracker, AuxBoxData, InitializeResult, JxlImage};
+use jxl_oxide::{AllocTracker, AuxBoxData, FrameHeader, InitializeResult, JxlImage};
 
 /// Bytes that a picture's header, its profile and its frames' tables may grow to.
 const HEADER_BYTES: usize = 256 << 20;
@@ -86,6 +87,24 @@ impl Jxl {
             premultiplied,
             ..Facts::default()
         })
+    }
+
+    /// Bytes that decoding its pixels takes, beside the file and what comes of it (measured, by version 0.12.6 of the
+    /// decoder): planes of floats and their copy between filters, or, without loss, planes of whole numbers and a float for
+    /// the opacity; and samples of 16 bits once more.
+    pub fn decoding(&self) -> usize {
+        let metadata = &self.image.image_header().metadata;
+        let pixels = self.image.pixel_format();
+        let alpha = usize::from(pixels.has_alpha());
+        let channels = alpha + if pixels.is_grayscale() { 1 } else { 3 };
+        let by_cosines = |frame: &FrameHeader| frame.encoding == Encoding::VarDct;
+        let lossy = metadata.xyb_encoded || self.image.frame_header(0).is_some_and(by_cosines);
+        let a_pixel = match lossy {
+            true => 8 * (3 + alpha),
+            false => channels * if metadata.modular_16bit_buffers { 2 } else { 4 } + 4 * alpha,
+        };
+        let twice = if self.is_deep() { 2 * channels } else { 0 };
+        (a_pixel + twice) * self.image.width() as usize * self.image.height() as usize
     }
 
     fn is_deep(&self) -> bool {

@@ -6,6 +6,7 @@ mod heic;
 mod jpeg;
 mod jxl;
 mod kind;
+mod outline;
 mod png;
 #[cfg(feature = "raw")]
 mod raw;
@@ -24,6 +25,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, Limits};
 use jxl::Jxl;
 use kind::Kind;
 pub use kind::{EXTENSIONS, FORMATS};
+pub use outline::Outline;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -85,31 +87,6 @@ pub fn decode(path: &Path) -> Result<Photo, DecodeError> {
     let file = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|source| DecodeError::Read { file: file.clone(), source })?;
     decode_bytes(&bytes, &file)
-}
-
-/// Width and height that a file's bytes claim; pixels are not decoded.
-pub fn size(bytes: &[u8], file: &str) -> Result<(u32, u32), DecodeError> {
-    let kind = kind_of(bytes, file)?;
-    let reader = Cursor::new(bytes);
-    let own = |error: ImageError| Refusal::of(error);
-    let size = match kind {
-        Kind::Png => png::decoder(bytes).map(|decoder| decoder.dimensions()).map_err(own),
-        Kind::Jpeg => JpegDecoder::new(reader).map(|decoder| decoder.dimensions()).map_err(own),
-        Kind::WebP => WebPDecoder::new(reader).map(|decoder| decoder.dimensions()).map_err(own),
-        Kind::Tiff => match tiff::GreyWithOpacity::of(bytes) {
-            Some(decoder) => Ok(decoder.dimensions()),
-            None => TiffDecoder::new(reader).map(|decoder| decoder.dimensions()).map_err(own),
-        },
-        Kind::Bmp => BmpDecoder::new(reader).map(|decoder| decoder.dimensions()).map_err(own),
-        Kind::Jxl => Jxl::open(bytes).map(|decoder| decoder.dimensions()),
-        #[cfg(feature = "heic")]
-        Kind::Heic => heic::size(bytes),
-        #[cfg(feature = "raw")]
-        Kind::Raw => raw::size(bytes),
-    }
-    .map_err(|refusal| refusal.in_file(file))?;
-    check_size(size, file)?;
-    Ok(size)
 }
 
 /// The usual ending of names for what a file's bytes are, where they are a picture that is decoded.
@@ -232,8 +209,20 @@ fn read<D: ImageDecoder>(mut decoder: D, mut facts: Facts, file: &str) -> Result
     let failed = |error| Refusal::of(error).in_file(file);
     let (width, height) = decoder.dimensions();
     check_size((width, height), file)?;
-    // Metadata that cannot be read is no reason to refuse the pixels.
-    let mut metadata = std::mem::take(&mut facts.metadata);
+    let (metadata, orientation) = beside_pixels(&mut decoder, std::mem::take(&mut facts.metadata));
+    // Behind the metadata, because the TIFF decoder counts the size of tags against the limit of pixels.
+    let mut limits = Limits::no_limits();
+    // Decoders with buffers of their own need a multiple of the picture.
+    limits.max_alloc = Some(u64::from(width) * u64::from(height) * 32 + (64 << 20));
+    decoder.set_limits(limits).map_err(failed)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    picture.apply_orientation(orientation);
+    photo(picture, Facts { metadata, ..facts }, file)
+}
+
+/// All that a file says beside its pixels, of which `metadata` is a part, and how they are turned.
+fn beside_pixels(decoder: &mut impl ImageDecoder, mut metadata: Metadata) -> (Metadata, Orientation) {
+    // What cannot be read is no reason to refuse the pixels.
     metadata.icc = metadata.icc.or_else(|| decoder.icc_profile().ok().flatten());
     metadata.exif = metadata.exif.or_else(|| decoder.exif_metadata().ok().flatten());
     // Some writers put JPEG's signature in front in other formats too.
@@ -242,18 +231,11 @@ fn read<D: ImageDecoder>(mut decoder: D, mut facts: Facts, file: &str) -> Result
         None => exif,
     });
     metadata.xmp = metadata.xmp.or_else(|| decoder.xmp_metadata().ok().flatten());
-    // Behind the metadata, because the TIFF decoder counts the size of tags against the limit of pixels.
-    let mut limits = Limits::no_limits();
-    // Decoders with buffers of their own need a multiple of the picture.
-    limits.max_alloc = Some(u64::from(width) * u64::from(height) * 32 + (64 << 20));
-    decoder.set_limits(limits).map_err(failed)?;
     let orientation = match metadata.take_orientation() {
         Orientation::NoTransforms => decoder.orientation().unwrap_or(Orientation::NoTransforms),
         orientation => orientation,
     };
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    picture.apply_orientation(orientation);
-    photo(picture, Facts { metadata, ..facts }, file)
+    (metadata, orientation)
 }
 
 /// A photograph of upright pixels.
@@ -302,8 +284,7 @@ fn planes(picture: DynamicImage) -> Result<(usize, Samples, Option<Samples>), Re
 /// Colour and opacity apart.
 fn split<T: Copy>(samples: &[T], colours: usize) -> (Vec<T>, Vec<T>) {
     let pixels = || samples.chunks_exact(colours + 1);
-    (
-        pixels().flat_map(|pixel| &pixel[..colours]).copied().collect(),
-        pixels().map(|pixel| pixel[colours]).collect(),
-    )
+    let mut own = Vec::with_capacity(colours * pixels().len());
+    own.extend(pixels().flat_map(|pixel| &pixel[..colours]));
+    (own, pixels().map(|pixel| pixel[colours]).collect())
 }

@@ -12,7 +12,7 @@ use axum::Json;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use diffbir_imaging::DecodeError;
+use diffbir_imaging::{DecodeError, Outline};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,8 +161,9 @@ fn settle(app: &App, upload: Upload, key: Option<String>) -> Result<Arc<Job>, Pr
     let limits = &app.jobs.limits;
     let look = |what: &str, Picture { file, name, .. }: &Picture| {
         let bytes = file.read().map_err(Problem::internal)?;
-        let size = diffbir_imaging::size(&bytes, name).map_err(|error| unreadable(&error))?;
-        let pixels = u64::from(size.0) * u64::from(size.1);
+        let outline = Outline::of(&bytes, name).map_err(|error| unreadable(&error))?;
+        let pixels = outline.pixels() as u64;
+        let size = (outline.width_px as u32, outline.height_px as u32);
         let way = "make it smaller, or start the server with a larger --max-pixels";
         if pixels > limits.pixels { Err(too_many_pixels(what, pixels, limits.pixels, way)) } else { Ok(size) }
     };

@@ -1,0 +1,154 @@
+//! What a file says of its picture before the pixels are decoded, and what decoding them takes.
+
+use super::jxl::Jxl;
+use super::{Facts, Kind, Refusal, beside_pixels, bmp, check_size, jpeg, kind_of, png, tiff, webp};
+use crate::error::DecodeError;
+use crate::profile::{Profile, Reading};
+use image::codecs::{bmp::BmpDecoder, jpeg::JpegDecoder, tiff::TiffDecoder, webp::WebPDecoder};
+use image::metadata::Orientation;
+use image::{ColorType, ImageDecoder, ImageError};
+use std::io::Cursor;
+
+/// A picture whose pixels are not decoded yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Pixels a row, once it is upright.
+    pub width_px: usize,
+    /// Rows.
+    pub height_px: usize,
+    /// 1 for grey, 3 for RGB.
+    pub channels: usize,
+    /// Whether it has opacity.
+    pub has_alpha: bool,
+    /// Whether samples have more than 8 bits.
+    pub is_deep: bool,
+    /// Whether its colours have to be converted to sRGB.
+    pub is_converted: bool,
+    /// Bytes that decoding it takes beside what comes of it.
+    pub decoding: usize,
+}
+
+/// Bytes a pixel that decoders of a feature hold, read from their code and not measured.
+#[cfg(feature = "heic")]
+const HEIC_BYTES: usize = 24;
+#[cfg(feature = "raw")]
+const RAW_BYTES: usize = 40;
+
+impl Outline {
+    /// RGB of 8 bits in sRGB, without opacity.
+    pub fn rgb(width_px: usize, height_px: usize) -> Self {
+        Self {
+            width_px,
+            height_px,
+            channels: 3,
+            has_alpha: false,
+            is_deep: false,
+            is_converted: false,
+            decoding: 0,
+        }
+    }
+
+    /// Of a file's bytes; `file` is its name in errors.
+    pub fn of(bytes: &[u8], file: &str) -> Result<Self, DecodeError> {
+        let kind = kind_of(bytes, file)?;
+        let outline = Self::of_kind(kind, bytes).map_err(|refusal| refusal.in_file(file))?;
+        let side = |px: usize| u32::try_from(px).unwrap_or(u32::MAX);
+        check_size((side(outline.width_px), side(outline.height_px)), file)?;
+        Ok(outline)
+    }
+
+    fn of_kind(kind: Kind, bytes: &[u8]) -> Result<Self, Refusal> {
+        let reader = Cursor::new(bytes);
+        let own = |error: ImageError| Refusal::of(error);
+        // What the file says beside its pixels may be broken where its size is not.
+        let facts = |facts: Result<Facts, Refusal>| facts.unwrap_or_default();
+        let outline = match kind {
+            Kind::Png => Self::by(png::decoder(bytes).map_err(own)?, facts(png::inspect(bytes))),
+            Kind::Jpeg => {
+                let outline = Self::by(JpegDecoder::new(reader).map_err(own)?, facts(jpeg::inspect(bytes)));
+                // Coefficients of all scans.
+                outline.taking(|pixels| if jpeg::is_progressive(bytes) { pixels } else { 0 })
+            }
+            Kind::WebP => {
+                let outline = Self::by(WebPDecoder::new(reader).map_err(own)?, facts(webp::inspect(bytes)));
+                outline.taking(|pixels| pixels / 2)
+            }
+            Kind::Tiff => {
+                let facts = facts(tiff::inspect(bytes));
+                let outline = match tiff::GreyWithOpacity::of(bytes) {
+                    Some(decoder) => Self::by(decoder, facts),
+                    None => Self::by(TiffDecoder::new(reader).map_err(own)?, facts),
+                };
+                outline.taking(|pixels| pixels)
+            }
+            Kind::Bmp => Self::by(BmpDecoder::new(reader).map_err(own)?, facts(bmp::inspect(bytes))),
+            Kind::Jxl => {
+                let decoder = Jxl::open(bytes)?;
+                let (decoding, facts) = (decoder.decoding() + bytes.len(), facts(decoder.inspect()));
+                Self { decoding, ..Self::by(decoder, facts) }
+            }
+            #[cfg(feature = "heic")]
+            Kind::Heic => Self::decoded_by(HEIC_BYTES, false, super::heic::size(bytes)?),
+            #[cfg(feature = "raw")]
+            Kind::Raw => Self::decoded_by(RAW_BYTES, true, super::raw::size(bytes)?),
+        };
+        // The file itself is in memory as it is decoded.
+        Ok(outline.taking(|_| bytes.len()))
+    }
+
+    /// By a decoder that has no buffers but for what it makes.
+    fn by(mut decoder: impl ImageDecoder, facts: Facts) -> Self {
+        use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+        let (metadata, orientation) = beside_pixels(&mut decoder, facts.metadata);
+        let (across, down) = decoder.dimensions();
+        let lies = matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH);
+        let (width_px, height_px) = if lies { (down, across) } else { (across, down) };
+        let colours = decoder.color_type();
+        let channels = if colours.has_color() { 3 } else { 1 };
+        let is_deep = !matches!(colours, ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8);
+        let is_converted =
+            metadata.icc.is_some_and(|icc| matches!(Profile::read(&icc, channels), Reading::Convert(_)));
+        let outline = Self {
+            width_px: width_px as usize,
+            height_px: height_px as usize,
+            channels,
+            has_alpha: colours.has_alpha(),
+            is_deep,
+            is_converted,
+            decoding: 0,
+        };
+        // Turned pixels, and opacity apart, are made beside those that were read.
+        outline.taking(|pixels| if lies || outline.has_alpha { pixels } else { 0 })
+    }
+
+    /// Takes so much more while it is decoded, of the bytes of its pixels.
+    fn taking(self, more: impl FnOnce(usize) -> usize) -> Self {
+        Self { decoding: self.decoding + more(self.bytes()), ..self }
+    }
+
+    #[cfg(any(feature = "heic", feature = "raw"))]
+    fn decoded_by(bytes_a_pixel: usize, is_deep: bool, (width, height): (u32, u32)) -> Self {
+        let outline = Self::rgb(width as usize, height as usize);
+        Self { is_deep, decoding: bytes_a_pixel * outline.pixels(), ..outline }
+    }
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        (self.width_px, self.height_px)
+    }
+
+    /// How many pixels it has.
+    pub fn pixels(&self) -> usize {
+        self.width_px * self.height_px
+    }
+
+    /// Bytes of a sample.
+    pub fn sample_bytes(&self) -> usize {
+        1 + usize::from(self.is_deep)
+    }
+
+    /// Bytes of its pixels, decoded.
+    pub fn bytes(&self) -> usize {
+        (self.channels + usize::from(self.has_alpha)) * self.sample_bytes() * self.pixels()
+    }
+}
