@@ -40,6 +40,11 @@ pub fn model(run: &Path) -> Result<(ModelConfig, Parts)> {
     };
     let config: Stage2Training = settled(run)?;
     let trained = Checkpoint::open(file)?;
+    let decoder_learned = both.is_some() && config.one_step.decoder;
+    let autoencoder = match decoder_learned {
+        true => trained.part("autoencoder"),
+        false => parts::autoencoder_file(&config.autoencoder)?,
+    };
     let (unet, control) = match both {
         Some(_) => (trained.part("unet"), trained.part("control")),
         None => (Part::Unet.open(&config.control.unet)?, trained),
@@ -50,7 +55,10 @@ pub fn model(run: &Path) -> Result<(ModelConfig, Parts)> {
         origin: vec![
             origin("UNet and control branch", file),
             format!("stage 1: {}", config.stage1.path.display()),
-            format!("autoencoder: {}", config.autoencoder.path.display()),
+            match decoder_learned {
+                true => origin("the autoencoder's decoder", file),
+                false => format!("autoencoder: {}", config.autoencoder.path.display()),
+            },
         ],
         stage1: config.stage1.network.sizes.clone(),
         stage2: Some(Stage2Config {
@@ -68,7 +76,7 @@ pub fn model(run: &Path) -> Result<(ModelConfig, Parts)> {
     };
     let parts = Parts {
         stage1: Part::Stage1.open(&config.stage1.path)?,
-        autoencoder: parts::autoencoder_file(&config.autoencoder)?,
+        autoencoder,
         unet,
         control,
         text: text.map(|file| parts::text_file(file)).transpose()?.unwrap_or_default(),

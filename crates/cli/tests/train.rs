@@ -3,6 +3,7 @@
 mod common;
 
 use common::{diffbir, names, picture, save};
+use diffbir_nn::checkpoint::Checkpoint;
 use predicates::prelude::*;
 use predicates::str::contains;
 use std::path::Path;
@@ -148,6 +149,53 @@ fn a_run_samples_as_what_it_began_with_and_has_a_name_once_imported() {
     let mut command = diffbir();
     command.env("DIFFBIR_MODELS", &store).args(["restore", "--device", "cpu", "--model", "own"]).arg(&input);
     command.arg("-o").arg(folder.path().join("b.png")).assert().success().stderr(contains("with own on cpu"));
+}
+
+/// One step is what such a model takes, through the decoder that learned with it.
+#[test]
+fn a_decoder_that_learned_goes_into_the_model() {
+    let folder = TempDir::new().unwrap();
+    let of = |name: &str| folder.path().join(name);
+    let (data, output, file) = (of("data"), of("own"), of("own.safetensors"));
+    std::fs::create_dir(&data).unwrap();
+    picture(130, 140).save(data.join("good.png")).unwrap();
+    let mut command = diffbir();
+    command.args(["train", "stage2", "--autoencoder", "nano", "--stage1", "nano", "--unet", "nano"]);
+    command.args([
+        "--together-with",
+        "nano",
+        "--steps",
+        "1",
+        "--rate",
+        "1",
+        "--batch",
+        "1",
+        "--set",
+        "data.side_cells=8",
+    ]);
+    command.args(["--set", "one_step.timestep=333", "--set", "one_step.decoder=true", "--set", "loss.l1=1"]);
+    command.arg("--data").arg(&data).arg("--output").arg(&output).assert().success();
+    let mut command = diffbir();
+    command.args(["models", "pack"]).arg(&output).arg("-o").arg(&file).assert().success();
+    let run = Checkpoint::open(&output.join("stage2.safetensors")).unwrap();
+    let packed = Checkpoint::open(&file).unwrap();
+    let before = Checkpoint::from_static(diffbir::NANO, "nano").unwrap();
+    let config: serde_json::Value = serde_json::from_str(&packed.metadata["diffbir"]).unwrap();
+    let sampling = &config["stage2"]["sampling"];
+    let fidelity = sampling["fidelity"].as_f64().unwrap();
+    assert!(sampling["steps"] == 1 && (fidelity - 2.0 / 3.0).abs() < 1e-3, "{sampling}");
+    // The bias of its last layer.
+    let [run, packed, before] = [run, packed, before].map(|file| {
+        let decoder = file.part("autoencoder").part("decoder");
+        let (name, ..) = decoder.entries().find(|(_, shape, ..)| shape[..] == [3]).unwrap();
+        decoder.get(name).unwrap().unwrap().1
+    });
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(apart(&run, &packed) < 1e-4 && apart(&run, &before) > 2e-4, "{run:?} {packed:?} {before:?}");
+    let input = save(folder.path(), "a.png");
+    let mut command = diffbir();
+    command.args(["restore", "--device", "cpu", "--model"]).arg(&file).arg(&input);
+    command.arg("-o").arg(of("b.png")).assert().success();
 }
 
 #[test]

@@ -51,7 +51,8 @@ impl<'a> Anew<'a> {
         let Encoder { autoencoder, cleaner, device: plain, .. } = self.encoder;
         let values = |latents: Tensor<4>| latents.into_data().iter::<f32>().collect::<Vec<_>>();
         let pictures = |pictures: &mut dyn Iterator<Item = &Raster>| to_tensor(pictures, plain);
-        let truth = autoencoder.distribution(pictures(&mut examples.iter().map(|example| &example.truth)));
+        let crops = pictures(&mut examples.iter().map(|example| &example.truth));
+        let truth = autoencoder.distribution(crops.clone());
         let condition = cleaner.as_ref().map(|(cleaner, _)| {
             let restored: Vec<Raster> = examples
                 .iter()
@@ -60,7 +61,7 @@ impl<'a> Anew<'a> {
             values(autoencoder.encode(pictures(&mut restored.iter())))
         });
         let prompts = examples.into_iter().map(|example| example.caption).collect();
-        let crops = Crops { truth: values(truth), condition, prompts };
+        let crops = Crops { truth: values(truth), condition, prompts, pictures: crops.into_data() };
         Ok(crops.drawn(drawing, random, device))
     }
 }

@@ -41,7 +41,7 @@ impl Part {
     fn names(self) -> &'static [&'static str] {
         match self {
             Self::Stage1 => &["stage1"],
-            Self::Autoencoder => &["autoencoder"],
+            Self::Autoencoder => &["autoencoder", "stage2"],
             Self::Unet => &["unet", "stage2"],
             Self::Control => &["control", "stage2"],
             Self::Text => &[],

@@ -229,6 +229,8 @@ pub struct LatentBatch {
     pub augmentation: Option<(Tensor<4>, Vec<usize>)>,
     /// What the UNet reads, where it reads.
     pub prompts: Vec<String>,
+    /// The true crops themselves, `[batch, height, width, 3]`, where latents are made anew.
+    pub pictures: Option<TensorData>,
 }
 
 impl Batch for LatentBatch {
@@ -242,6 +244,7 @@ impl Batch for LatentBatch {
             ("timesteps", row(&self.timesteps)),
         ];
         tensors.extend(self.condition.iter().map(|condition| ("condition", condition.to_data())));
+        tensors.extend(self.pictures.iter().map(|pictures| ("pictures", pictures.clone())));
         if let Some((noise, times)) = &self.augmentation {
             tensors.extend([("condition_noise", noise.to_data()), ("condition_timesteps", row(times))]);
         }
@@ -307,6 +310,7 @@ impl Drawing<'_> {
             truth: tensor(truth),
             timesteps,
             prompts,
+            pictures: None,
         }
     }
 }
@@ -329,6 +333,8 @@ pub(crate) struct Crops {
     pub condition: Option<Vec<f32>>,
     /// Captions; nothing where a picture has none.
     pub prompts: Vec<String>,
+    /// The crops as they are.
+    pub pictures: TensorData,
 }
 
 impl Crops {
@@ -346,7 +352,9 @@ impl Crops {
             let prompt = if own.is_empty() { drawing.text.prompt.clone() } else { own };
             prompts.push(if drawing.is_emptied(&mut random) { String::new() } else { prompt });
         }
-        drawing.batch((truth, self.condition), (timesteps, noise_aug), prompts, random, device)
+        let pictures = Some(self.pictures);
+        let latents = (truth, self.condition);
+        LatentBatch { pictures, ..drawing.batch(latents, (timesteps, noise_aug), prompts, random, device) }
     }
 }
 

@@ -1,34 +1,76 @@
 //! Stage 2 in one step: UNet and branch learn to go from the condition's latent, under the noise of any timestep, to a
-//! latent whose picture is judged beside the true one (as OSEDiff does for Stable Diffusion, arXiv 2406.08177).
+//! latent whose picture is judged beside the true one (as OSEDiff does for Stable Diffusion, arXiv 2406.08177). The decoder
+//! may learn with them.
 
-use crate::config::Stage2Training;
+use crate::config::{AutoencoderSizes, Stage2Training};
 use crate::degrade::generator;
 use crate::latents::LatentBatch;
 use crate::losses::{ADVERSARIAL, DISCRIMINATOR, LossTerms, judged, new_discriminator};
 use crate::optimizer::total;
-use crate::parts::{Opened, Sets, autoencoder_in};
+use crate::parts::{Opened, Sets, autoencoder_file, autoencoder_in};
 use crate::run::{Batch, Loss, Report, Run, TrainError};
 use crate::stage2::{Both, Task, steered, validate};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use diffbir_diffusion::schedule::LAST_T;
 use diffbir_models::autoencoder::Autoencoder;
+use diffbir_models::kl::KlAutoencoder;
 use diffbir_models::patch::PatchDiscriminator;
+use diffbir_models::taef2::Taef2;
 use diffbir_nn::checkpoint::Checkpoint;
+use diffbir_nn::{Params, WeightError};
 use std::cell::RefCell;
 
 /// What learns.
 #[derive(Module, Debug)]
 struct Trainee {
-    networks: Both,
+    networks: Networks,
     discriminator: Option<PatchDiscriminator>,
 }
 
-/// The place of UNet and branch in a checkpoint.
+/// What restores.
+#[derive(Module, Debug)]
+struct Networks {
+    both: Both,
+    /// Where its decoder learns; its encoder has no gradients, and stays.
+    autoencoder: Option<Learner>,
+}
+
+/// An autoencoder that learns.
+#[derive(Module, Debug)]
+enum Learner {
+    Taef2(Taef2),
+    Kl(KlAutoencoder),
+}
+
+/// The place of what restores in a checkpoint, and in that the autoencoder's.
 const NETWORKS: &str = "networks";
+const AUTOENCODER: &str = "autoencoder";
+
+impl Networks {
+    fn new(params: &Params, config: &Stage2Training) -> Result<Self, WeightError> {
+        let place = params.at(AUTOENCODER);
+        let autoencoder = match &config.autoencoder.network.sizes {
+            _ if !config.one_step.decoder => None,
+            AutoencoderSizes::Taef2(sizes) => Some(Learner::Taef2(sizes.build(&place)?)),
+            AutoencoderSizes::Kl(sizes) => Some(Learner::Kl(sizes.build(&place)?)),
+        };
+        Ok(Self { both: Both::new(params, &config.network.sizes)?, autoencoder })
+    }
+}
+
+impl Learner {
+    fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Taef2(network) => network.decode(latent),
+            Self::Kl(network) => network.decode(latent),
+        }
+    }
+}
 
 /// What judges a latent's picture, on one device.
 struct Judge {
+    /// As it was before, which true latents go through.
     decoder: Box<dyn Autoencoder>,
     terms: LossTerms,
 }
@@ -52,7 +94,7 @@ impl Batch for Judged {
     }
 }
 
-/// Trains UNet and branch together, from `start`, which has both.
+/// Trains UNet and branch together, from `start`, which has both, and the decoder where that is to learn.
 pub(crate) fn train(
     task: &Task,
     start: Checkpoint,
@@ -60,19 +102,22 @@ pub(crate) fn train(
     report: &mut dyn FnMut(Report),
 ) -> Result<(), TrainError> {
     let config = task.config;
-    let (weights, sizes) = (config.one_step, &config.network.sizes);
+    let weights = config.one_step;
     let has_judge = weights.discriminator > 0.0;
-    let mut both = Checkpoint::default();
-    both.insert(NETWORKS, start);
+    let mut all = Checkpoint::default();
+    all.insert(NETWORKS, start);
+    if weights.decoder {
+        all.insert(&format!("{NETWORKS}.{AUTOENCODER}"), autoencoder_file(&config.autoencoder)?);
+    }
     if has_judge {
-        both.insert(DISCRIMINATOR, new_discriminator(config.run.seed)?);
+        all.insert(DISCRIMINATOR, new_discriminator(config.run.seed)?);
     }
     let judge = Judge::open(config, &task.device)?;
     let plain_judge = Judge::open(config, &task.plain)?;
-    let run = Run::start(config, "stage2", Some(both.named("UNet and branch")), &task.device, |params| {
+    let run = Run::start(config, "stage2", Some(all.named("UNet and branch")), &task.device, |params| {
         let discriminator = || PatchDiscriminator::new(&params.at(DISCRIMINATOR));
         Ok(Trainee {
-            networks: Both::new(&params.at(NETWORKS), sizes)?,
+            networks: Networks::new(&params.at(NETWORKS), config)?,
             discriminator: has_judge.then(discriminator).transpose()?,
         })
     })?
@@ -113,7 +158,7 @@ pub(crate) fn train(
 fn loss(
     task: &Task,
     judge: &Judge,
-    Both { unet, control }: &Both,
+    Networks { both: Both { unet, control }, autoencoder }: &Networks,
     discriminator: Option<&PatchDiscriminator>,
     batch: &LatentBatch,
 ) -> Loss {
@@ -130,8 +175,15 @@ fn loss(
     let x = objective.noised(start, &batch.noise, &times);
     let predicted = steered((unet, control), x.clone(), condition, t, context, None);
     let latent = objective.clean(x, predicted, &times);
-    let truth = judge.decoder.decode(batch.truth.clone());
-    let picture = judge.decoder.decode(latent.clone());
+    let picture = match autoencoder {
+        Some(learner) => learner.decode(latent.clone()),
+        None => judge.decoder.decode(latent.clone()),
+    };
+    // A decoder that stays cannot give more than it makes of the true latent.
+    let truth = match (&batch.pictures, autoencoder) {
+        (Some(pictures), Some(_)) => Tensor::from_data(pictures.clone(), &device),
+        _ => judge.decoder.decode(batch.truth.clone()),
+    };
     let Loss { total: between, terms: mut told } = judge.terms.of(picture.clone(), truth.clone());
     if told.is_empty() {
         told.push(("picture", between.clone()));

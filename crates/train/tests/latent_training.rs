@@ -229,7 +229,13 @@ fn one_step_is_learned_by_its_picture_and_goes_on() {
     one.run = RunConfig { output: folder.join("one"), steps: 30, log_every: 5, ..branch.run.clone() };
     one.control.together_with = Some(branch.run.output.join("control.safetensors"));
     one.loss = PictureLoss { l1: 1.0, ..PictureLoss::default() };
-    one.one_step = OneStepConfig { timestep: 700, latent: 0.1, discriminator: 0.01, discriminator_start: 10 };
+    one.one_step = OneStepConfig {
+        timestep: 700,
+        latent: 0.1,
+        decoder: false,
+        discriminator: 0.01,
+        discriminator_start: 10,
+    };
     let train = |run: &Stage2Training| {
         let (mut losses, mut terms) = (Vec::new(), Vec::new());
         stage2::train_control(run, &device, &mut |report| match report {
@@ -249,7 +255,20 @@ fn one_step_is_learned_by_its_picture_and_goes_on() {
     let weights = tensors(&one.run.output.join("stage2.safetensors"));
     assert!(weights.keys().all(|name| name.starts_with("unet.") || name.starts_with("control.")));
 
-    let mut parts = one.clone();
+    // The decoder learns with them, and its encoder stays.
+    let mut whole = one.clone();
+    (whole.one_step.decoder, whole.run.output) = (true, folder.join("whole"));
+    let (learned, _) = train(&whole).unwrap();
+    assert!(learned[0] == losses[0] && learned[3] < losses[3], "{losses:?} {learned:?}");
+    let before = tensors(&one.autoencoder.path);
+    let after = tensors(&whole.run.output.join("stage2.safetensors"));
+    for (name, values) in &before {
+        let same = after[&format!("autoencoder.{name}")] == *values;
+        let decodes = ["decoder.", "post_quant_conv."].iter().any(|place| name.starts_with(place));
+        assert_eq!(same, !decodes, "{name}");
+    }
+
+    let mut parts = whole.clone();
     parts.run.output = folder.join("parts");
     let stopped = std::panic::catch_unwind(|| {
         let _ = stage2::train_control(&parts, &Device::flex(), &mut |report| {
@@ -259,7 +278,7 @@ fn one_step_is_learned_by_its_picture_and_goes_on() {
     assert!(stopped.is_err());
     train(&parts).unwrap();
     let state = |run: &Stage2Training| tensors(&run.run.output.join("checkpoints/0000030.safetensors"));
-    assert_eq!(state(&one), state(&parts));
+    assert_eq!(state(&whole), state(&parts));
 
     for (change, field) in [
         ((|run| run.control.together_with = None) as fn(&mut Stage2Training), "control.together_with"),

@@ -170,6 +170,7 @@ fn a_step_of_stage_2_is_the_references() {
             timesteps: vec![17, last],
             augmentation: augmented.then(|| (latent("train_c_noise"), vec![3, 150])),
             prompts: Vec::new(),
+            pictures: None,
         };
         check_step(case, control.clone(), &keys, |control| {
             control_loss(&objective, &unet, control, Some(tokens.clone()), &batch, None)

@@ -171,6 +171,8 @@ pub struct OneStepConfig {
     pub timestep: usize,
     /// Weight of the mean squared error of the latent, beside the terms between pictures.
     pub latent: f64,
+    /// Whether the decoder learns with them.
+    pub decoder: bool,
     /// Of what a discriminator of patches says; 0 for none.
     pub discriminator: f64,
     /// The step from which it is heard.

@@ -198,6 +198,7 @@ impl Default for Stage2Training {
             one_step: OneStepConfig {
                 timestep: 0,
                 latent: 1.0,
+                decoder: false,
                 discriminator: 0.0,
                 discriminator_start: 1000,
             },
