@@ -38,6 +38,7 @@ struct Networks {
 
 /// An autoencoder that learns.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one, and it is not moved about")]
 enum Learner {
     Taef2(Taef2),
     Kl(KlAutoencoder),
