@@ -241,10 +241,10 @@ fn faces_that_contradict_the_photograph_are_told_and_kept_as_stage_1_made_them()
     let input = folder.path().join("a.png");
     picture(100, 50).save(&input).unwrap();
     // How many parts are harmed, and the picture; the background keeps so near to stage 1 that it harms few.
-    let run = |name: &str, more: &[&dyn AsRef<std::ffi::OsStr>]| {
+    let run = |name: &str, fidelity: &str, more: &[&dyn AsRef<std::ffi::OsStr>]| {
         let out = folder.path().join(name);
         let mut command = diffbir();
-        command.args(["restore", "--device", "cpu", "--json", "--upscale", "2", "--fidelity", "0.9"]);
+        command.args(["restore", "--device", "cpu", "--json", "--upscale", "2", "--fidelity", fidelity]);
         command.args(["--steps", "10"]).arg(&input).arg("-o").arg(&out);
         command.args(more.iter().map(|argument| argument.as_ref()));
         let told = String::from_utf8_lossy(&command.assert().success().get_output().stdout).into_owned();
@@ -253,13 +253,16 @@ fn faces_that_contradict_the_photograph_are_told_and_kept_as_stage_1_made_them()
     };
     let faces: [&dyn AsRef<std::ffi::OsStr>; 6] =
         [&"--task", &"face-background", &"--face-detector", &sees, &"--face-engine", &face_engine];
-    let (none, background) = run("background.png", &[]);
-    let (harmed, wild) = run("faces.png", &faces);
-    let (told, safe) = run("safe.png", &[&faces[..], &[&"--safe"]].concat());
+    let (none, background) = run("background.png", "0.9", &[]);
+    let (harmed, wild) = run("faces.png", "0.9", &faces);
+    let (told, safe) = run("safe.png", "0.9", &[&faces[..], &[&"--safe"]].concat());
     assert!(harmed > none && told == harmed, "{none}, {harmed} and {told}");
     let distance =
         |a: &[u8]| -> u64 { a.iter().zip(&background).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum() };
     assert!(2 * distance(&safe) < distance(&wild), "{} and {}", distance(&safe), distance(&wild));
+    // Where nothing but the faces is drawn, too.
+    let (alone, _) = run("alone.png", "1", &faces);
+    assert!(alone > 0 && alone <= harmed, "{alone} and {harmed}");
 }
 
 #[test]

@@ -19,7 +19,9 @@ pub mod similarity;
 pub mod tiles;
 pub mod warp;
 
-pub use decode::{EXTENSIONS, FORMATS, Outline, check_size, decode, decode_bytes, describe, extension_of};
+pub use decode::{
+    EXTENSIONS, FORMATS, Outline, check_size, decode, decode_bytes, describe, extension_of, outline,
+};
 pub use disk::{Partial, remove_orphans, remove_partials, write_atomic, write_atomic_with};
 pub use encode::{Encoded, Format, JPEG_QUALITY, encode_rgb};
 pub use error::{DecodeError, EncodeError};

@@ -201,7 +201,8 @@ impl Faces {
 
     /// Whether what restores faces, where `model` restores all else, draws what stage 1 does not show.
     pub fn draw(&self, model: &Model) -> bool {
-        self.engine.is_some() || self.stage2 && self.model.as_ref().unwrap_or(model).has_stage2()
+        self.engine.as_ref().is_some_and(|(_, share)| *share > 0.0)
+            || self.stage2 && self.model.as_ref().unwrap_or(model).has_stage2()
     }
 
     /// Whether the faces of a picture are one batch, whose noise is drawn at once, before each background: as v1 does.

@@ -27,6 +27,7 @@ use diffbir_imaging::{EncodeError, Format, Raster, decode};
 use intermediates::Intermediates;
 use memory::Memory;
 use picture::{Finished, Follow, Restorer};
+use plan::Settled;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -104,9 +105,9 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         let kept = inputs.chain([Path::new(&arguments.model)]).chain(weights);
         intermediates::plan(folder, &jobs, kept, existing)?;
     }
-    // Before anything large is read, which would otherwise be counted as what the program holds anyway.
+    // From the beginning, so that what is freed is not counted as what the program holds anyway.
     let memory = arguments.memory.is_some().then(Memory::watch_stages);
-    let regions = settings::regions_of(arguments, found.inputs.len())?;
+    let mask = settings::mask_of(arguments, found.inputs.len())?;
     let Opened { device, name: device_name, instead } = arguments.device.open()?;
     instead.iter().for_each(|why| reporter.say(&format!("--device: {why}")));
     let mut told = HashSet::new();
@@ -123,16 +124,19 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
     if memory.is_some() {
         // Pictures that cannot be read are told of when it is their turn.
         let (pictures, _) = plan::outlines_of(jobs.iter().map(|job| job.input.as_path()));
-        if pictures.is_empty() {
-            chosen.model.hold(choose::precision(arguments.precision, &device), false)?;
-        } else {
-            let with = (&chosen, task, &device, regions.clone());
-            let found = plan::settle(arguments, &choices, with, &pictures)?;
+        if !pictures.is_empty() {
+            let found = plan::settle(arguments, &choices, (&chosen, task, &device, mask), &pictures)?;
             say(&found.table(None));
-            let how = &found.plan.choices;
-            chosen.model.hold(how.precision, how.networks_apart)?;
             settled = Some(found);
         }
+    }
+    let regions = settings::regions_of(arguments)?;
+    if memory.is_some() {
+        let (precision, apart) = match &settled {
+            Some(Settled { plan, .. }) => (plan.choices.precision, plan.choices.networks_apart),
+            None => (choose::precision(arguments.precision, &device), false),
+        };
+        chosen.model.hold(precision, apart)?;
     }
     let restorers: Result<Vec<Restorer>> = choices
         .iter()

@@ -116,7 +116,7 @@ impl<'a> Restorer<'a> {
     fn run(&mut self, photo: &Photo, samples: &[u64], follow: &mut dyn Follow) -> Result<Option<Found>> {
         let size = (photo.width_px, photo.height_px);
         if let Some(mask) = &self.options.regions {
-            check_mask(mask, size)?;
+            check_mask(mask.size(), size)?;
         }
         let lost = photo.metadata.lost_in(self.format);
         if !lost.is_empty() {
@@ -235,15 +235,11 @@ pub(super) fn encode(
 }
 
 /// Refuses a mask that is not of the shape of a picture of this size.
-pub(super) fn check_mask(mask: &Raster, (width, height): (usize, usize)) -> Result<()> {
-    if has_shape(mask.size(), (width, height)) {
+pub(super) fn check_mask(mask: (usize, usize), (width, height): (usize, usize)) -> Result<()> {
+    if has_shape(mask, (width, height)) {
         return Ok(());
     }
-    bail!(
-        "--mask: has another shape ({} x {}) than the picture ({width} x {height})",
-        mask.width_px,
-        mask.height_px
-    )
+    bail!("--mask: has another shape ({} x {}) than the picture ({width} x {height})", mask.0, mask.1)
 }
 
 /// Whether a picture has the shape of another, but for what rounding to whole pixels does.

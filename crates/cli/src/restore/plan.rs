@@ -16,7 +16,7 @@ use diffbir::catalog::Task;
 use diffbir::device::Opened;
 use diffbir::plan::{Expected, Job, Plan, Together, Unfit};
 use diffbir::{Options, Stage};
-use diffbir_imaging::{Outline, Raster, check_size};
+use diffbir_imaging::{Outline, Raster, check_size, outline};
 use diffbir_nn::Device;
 use indicatif::HumanBytes;
 use serde_json::json;
@@ -81,8 +81,8 @@ pub fn run(arguments: &Restore) -> Result<ExitCode> {
     instead.iter().for_each(|why| talk::say(format_args!("--device: {why}")));
     let chosen = choose::at_rest(arguments, task, &device)?;
     let choices = sweep::settings(arguments)?;
-    let regions = settings::regions_of(arguments, pictures.len())?;
-    let settled = settle(arguments, &choices, (&chosen, task, &device, regions), &pictures)?;
+    let mask = settings::mask_of(arguments, pictures.len())?;
+    let settled = settle(arguments, &choices, (&chosen, task, &device, mask), &pictures)?;
     let written = match arguments.json {
         true => talk::data(format!("{}\n", settled.to_json()).as_bytes()),
         false => talk::data(format!("{}\n", settled.table(None)).as_bytes()),
@@ -115,14 +115,9 @@ fn check_sizes(pictures: &[Named]) -> Result<()> {
 pub fn outlines_of<'a>(paths: impl Iterator<Item = &'a Path>) -> (Vec<Named>, Vec<String>) {
     let (mut read, mut failed) = (Vec::new(), Vec::new());
     for path in paths {
-        let name = path.display().to_string();
-        let found = match std::fs::read(path) {
-            Ok(bytes) => Outline::of(&bytes, &name).map_err(|error| error.to_string()),
-            Err(error) => Err(format!("{name}: cannot be read: {error}")),
-        };
-        match found {
+        match outline(path) {
             Ok(outline) => read.push((path.to_path_buf(), outline)),
-            Err(reason) => failed.push(reason),
+            Err(error) => failed.push(error.to_string()),
         }
     }
     (read, failed)
@@ -135,7 +130,7 @@ pub fn outlines_of<'a>(paths: impl Iterator<Item = &'a Path>) -> (Vec<Named>, Ve
 pub fn settle(
     arguments: &Restore,
     choices: &[Setting],
-    (chosen, task, device, regions): (&Chosen, Task, &Device, Option<Arc<Raster>>),
+    (chosen, task, device, mask): (&Chosen, Task, &Device, Option<Outline>),
     pictures: &[Named],
 ) -> Result<Settled> {
     if faces::asked(arguments)? {
@@ -146,8 +141,8 @@ pub fn settle(
     }
     // What is refused anyway is refused before a plan is told.
     Seeds::new(arguments, chosen.set, task)?;
-    if let Some(mask) = &regions {
-        pictures.iter().try_for_each(|(_, outline)| check_mask(mask, outline.size()))?;
+    if let Some(mask) = &mask {
+        pictures.iter().try_for_each(|(_, outline)| check_mask(mask.size(), outline.size()))?;
     }
     let model = &chosen.model;
     let on_cpu = diffbir_nn::runs_on_cpu(device);
@@ -169,6 +164,8 @@ pub fn settle(
             )
         }
     };
+    // It is not read before there is a plan: one that asks for all of stage 2 stands for it.
+    let regions = mask.map(|_| Arc::new(Raster::new(1, 1, 1)));
     let options: Result<Vec<Options>> = choices
         .iter()
         .map(|choice| {
@@ -194,6 +191,7 @@ pub fn settle(
             stage2,
             options,
             photo,
+            mask,
             samples,
             device,
             before,

@@ -9,7 +9,7 @@ use diffbir::tiling::{Cut, Joining, Sliding, Tiling};
 use diffbir::{Model, Options, restore};
 use diffbir_diffusion::restoration::{Loss, Space};
 use diffbir_diffusion::{Parameter, Parameters, Restoration, Sampler, StartPoint, Terminal, spaced, start};
-use diffbir_imaging::{Photo, Raster, decode};
+use diffbir_imaging::{Outline, Photo, Raster, decode, outline};
 use std::sync::Arc;
 
 /// The reference's guidance scale where none is given, for all its models.
@@ -131,13 +131,19 @@ pub fn options(
     Ok(options)
 }
 
-/// What the mask of `--mask` says, if there is one, for so many pictures.
-pub fn regions_of(arguments: &Restore, pictures: usize) -> Result<Option<Arc<Raster>>> {
+/// What the file of `--mask` is, if it is given, for so many pictures.
+pub fn mask_of(arguments: &Restore, pictures: usize) -> Result<Option<Outline>> {
     let Some(file) = &arguments.mask else { return Ok(None) };
     if pictures > 1 {
         bail!("--mask: is for one picture, and there are {pictures}");
     }
-    Ok(Some(regions(&decode(file).context("--mask")?)))
+    Ok(Some(outline(file).context("--mask")?))
+}
+
+/// What it says.
+pub fn regions_of(arguments: &Restore) -> Result<Option<Arc<Raster>>> {
+    let mask = arguments.mask.as_deref().map(decode).transpose().context("--mask")?;
+    Ok(mask.map(|mask| regions(&mask)))
 }
 
 /// What a mask says of the fidelity of each region: how light it is.

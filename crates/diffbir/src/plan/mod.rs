@@ -44,6 +44,8 @@ pub struct Job<'a> {
     pub options: &'a Options,
     /// The photograph.
     pub photo: Outline,
+    /// The mask of `--mask`, if there is one.
+    pub mask: Option<Outline>,
     /// Results that are computed at once.
     pub samples: usize,
     /// Where the networks run.
@@ -175,7 +177,8 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
     let job = &Job { options: &options, ..*job };
     let weights = Weights::of(job, choices.precision)?;
     let pictures = Pictures::of(job);
-    let photo = pictures.photo.bytes();
+    let mask = job.mask.as_ref().map(photograph::mask).unwrap_or_default();
+    let photo = pictures.photo.bytes() + mask.held();
     // A layer on a card works in the numbers of its weight.
     let value = if diffbir_nn::runs_on_cpu(job.device) { 4 } else { choices.precision.bytes() };
     let count = Count { job, pictures, value };
@@ -207,7 +210,8 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
         load = load.max(held + photo + count.input().most());
     }
     let file = if choices.networks_apart { 0 } else { job.file };
-    let load = (job.before + file) as usize + reading.max(load);
+    // A mask is read before networks are.
+    let load = ((job.before + file) as usize + reading.max(load)).max(job.before as usize + mask.most());
     let load = Expected { stage: None, weights: held as u64, tiles: (1, 0), most: load as u64 };
     let mut stages = vec![load];
     if options.stage1 || !job.stage2 {
@@ -220,7 +224,8 @@ pub fn expected(job: &Job, choices: &Choices) -> Result<Vec<Expected>, Error> {
         let opacity = photograph::opacity(&pictures.photo, pictures.output);
         let most = most.max(opacity.most());
         stages.push(expected(Some(Stage::Encode), &[weights.autoencoder], tiles, (rest, most)));
-        let rest = rest + opacity.held();
+        // The mask at the size of the result.
+        let rest = rest + opacity.held() + job.mask.map_or(0, |_| raster(pictures.seen) / 3);
         let (tiles, most) = count.sample(config);
         let networks = [weights.unet, weights.control];
         let mut sample = expected(Some(Stage::Sample), &networks, tiles, (rest, most));

@@ -29,6 +29,17 @@ pub(super) fn seen(photo: &Outline, to: Size) -> Ledger {
     held
 }
 
+/// A mask from its file to how light it is, as floats, which are left.
+pub(super) fn mask(mask: &Outline) -> Ledger {
+    let (picture, lightness) = (mask.bytes(), 4 * mask.pixels());
+    let mut held = Ledger::default();
+    held.take(picture);
+    held.need(mask.decoding);
+    held.need(seen(mask, mask.size()).most().max(raster(mask.size()) + lightness));
+    held.turn(picture, lightness);
+    held
+}
+
 /// Its opacity at a size, which is left, if it has any.
 pub(super) fn opacity(photo: &Outline, to: Size) -> Ledger {
     let mut held = Ledger::default();

@@ -32,9 +32,13 @@ fn data_bytes(data: &[u8]) -> usize {
     data.windows(2).position(ends).unwrap_or(data.len())
 }
 
-/// Whether its pixels come in several scans.
-pub(super) fn is_progressive(bytes: &[u8]) -> bool {
-    segments(bytes).any(|(marker, ..)| marker == 0xc2)
+/// Values of all components for each pixel, where its pixels come in several scans and are kept until the last.
+pub(super) fn kept_values(bytes: &[u8]) -> Option<f64> {
+    let (_, frame, _) = segments(bytes).find(|(marker, ..)| *marker == 0xc2)?;
+    // Behind precision, sides and number of components: name, sampling across and down, table.
+    let sampling = |component: &[u8]| (component[1] >> 4) as usize * (component[1] & 15) as usize;
+    let counts: Vec<usize> = frame.get(6..)?.chunks_exact(3).map(sampling).collect();
+    Some(counts.iter().sum::<usize>() as f64 / *counts.iter().max()? as f64)
 }
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {

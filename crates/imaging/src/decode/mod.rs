@@ -89,6 +89,13 @@ pub fn decode(path: &Path) -> Result<Photo, DecodeError> {
     decode_bytes(&bytes, &file)
 }
 
+/// What a file says of its picture; pixels are not decoded.
+pub fn outline(path: &Path) -> Result<Outline, DecodeError> {
+    let file = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|source| DecodeError::Read { file: file.clone(), source })?;
+    Outline::of(&bytes, &file)
+}
+
 /// The usual ending of names for what a file's bytes are, where they are a picture that is decoded.
 pub fn extension_of(bytes: &[u8]) -> Option<&'static str> {
     Kind::of(bytes).map(Kind::extension)

@@ -66,12 +66,16 @@ impl Outline {
             Kind::Png => Self::by(png::decoder(bytes).map_err(own)?, facts(png::inspect(bytes))),
             Kind::Jpeg => {
                 let outline = Self::by(JpegDecoder::new(reader).map_err(own)?, facts(jpeg::inspect(bytes)));
-                // Coefficients of all scans.
-                outline.taking(|pixels| if jpeg::is_progressive(bytes) { pixels } else { 0 })
+                // A copy of the file; coefficients of all scans.
+                let kept = jpeg::kept_values(bytes)
+                    .map_or(0, |values| (2.0 * values * outline.pixels() as f64) as usize);
+                outline.taking(|_| bytes.len() + kept)
             }
             Kind::WebP => {
                 let outline = Self::by(WebPDecoder::new(reader).map_err(own)?, facts(webp::inspect(bytes)));
-                outline.taking(|pixels| pixels / 2)
+                // A copy of the file; planes of half the resolution, or, without loss, a picture's.
+                let lossy = bytes.get(12..16) == Some(b"VP8 ");
+                outline.taking(|pixels| bytes.len() + if lossy { pixels / 2 } else { pixels })
             }
             Kind::Tiff => {
                 let facts = facts(tiff::inspect(bytes));
@@ -79,7 +83,7 @@ impl Outline {
                     Some(decoder) => Self::by(decoder, facts),
                     None => Self::by(TiffDecoder::new(reader).map_err(own)?, facts),
                 };
-                outline.taking(|pixels| pixels)
+                outline.taking(|pixels| pixels / 4)
             }
             Kind::Bmp => Self::by(BmpDecoder::new(reader).map_err(own)?, facts(bmp::inspect(bytes))),
             Kind::Jxl => {
