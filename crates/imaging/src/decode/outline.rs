@@ -156,3 +156,61 @@ impl Outline {
         (self.channels + usize::from(self.has_alpha)) * self.sample_bytes() * self.pixels()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::decode_bytes;
+    use crate::{Encoded, Format, Metadata, Samples};
+
+    fn file(format: Format, deep: bool, channels: usize, alpha: bool) -> Vec<u8> {
+        let values = |count: usize| match deep {
+            true => Samples::U16((0..count).map(|value| value as u16).collect()),
+            false => Samples::U8((0..count).map(|value| value as u8).collect()),
+        };
+        let (samples, alpha) = (values(6 * channels), alpha.then(|| values(6)));
+        let metadata = Metadata {
+            icc: (channels == 3).then(|| moxcms::ColorProfile::new_display_p3().encode().unwrap()),
+            ..Metadata::default()
+        };
+        let (alpha, metadata) = (alpha.as_ref(), &metadata);
+        let picture = Encoded { width_px: 3, height_px: 2, channels, samples: &samples, alpha, metadata };
+        picture.to_bytes(format, None).unwrap()
+    }
+
+    #[test]
+    fn a_file_says_what_its_pixels_will_be() {
+        for (format, deep, channels, alpha) in [
+            (Format::Png, true, 1, true),
+            (Format::Png, false, 3, true),
+            (Format::Tiff, true, 3, false),
+            (Format::Tiff, false, 1, true),
+            (Format::Jpeg, false, 1, false),
+            (Format::Jpeg, false, 3, false),
+            (Format::WebP, false, 3, true),
+        ] {
+            let file = file(format, deep, channels, alpha);
+            let (outline, photo) = (Outline::of(&file, "a").unwrap(), decode_bytes(&file, "a").unwrap());
+            assert_eq!(outline.size(), (photo.width_px, photo.height_px));
+            assert_eq!(
+                (outline.channels, outline.is_deep, outline.has_alpha, outline.is_converted),
+                (photo.channels, photo.is_deep(), photo.alpha.is_some(), photo.profile.is_some()),
+                "{format:?}"
+            );
+            assert!(outline.decoding >= file.len());
+        }
+    }
+
+    #[test]
+    fn values_that_wait_for_the_last_scan_follow_from_the_sampling() {
+        let frame = |marker: u8, sampling: [u8; 3]| {
+            let components = sampling.iter().flat_map(|&sampling| [1, sampling, 0]);
+            let header = [0xff, 0xd8, 0xff, marker, 0, 17, 8, 0, 2, 0, 3, 3];
+            header.into_iter().chain(components).collect::<Vec<u8>>()
+        };
+        let kept = |marker, sampling| jpeg::kept_values(&frame(marker, sampling));
+        assert_eq!(kept(0xc2, [0x22, 0x11, 0x11]), Some(1.5));
+        assert_eq!(kept(0xc2, [0x11, 0x11, 0x11]), Some(3.0));
+        assert_eq!(kept(0xc0, [0x11, 0x11, 0x11]), None);
+    }
+}
