@@ -32,13 +32,20 @@ fn data_bytes(data: &[u8]) -> usize {
     data.windows(2).position(ends).unwrap_or(data.len())
 }
 
-/// Values of all components for each pixel, where its pixels come in several scans and are kept until the last.
+/// Values of all components for each pixel, where they come in several scans and are kept until the last: in a progressive
+/// picture, and where the first scan has not all components.
 pub(super) fn kept_values(bytes: &[u8]) -> Option<f64> {
-    let (_, frame, _) = segments(bytes).find(|(marker, ..)| *marker == 0xc2)?;
+    let (marker, frame, _) = segments(bytes).find(|(marker, ..)| matches!(marker, 0xc0..=0xc2))?;
     // Behind precision, sides and number of components: name, sampling across and down, table.
-    let sampling = |component: &[u8]| (component[1] >> 4) as usize * (component[1] & 15) as usize;
-    let counts: Vec<usize> = frame.get(6..)?.chunks_exact(3).map(sampling).collect();
-    Some(counts.iter().sum::<usize>() as f64 / *counts.iter().max()? as f64)
+    let components = frame.get(6..)?.chunks_exact(3);
+    let in_first_scan = segments(bytes).find(|(marker, ..)| *marker == SCAN)?.1.first()?;
+    if marker != 0xc2 && usize::from(*in_first_scan) >= components.len() {
+        return None;
+    }
+    let sampling: Vec<[u8; 2]> = components.map(|component| [component[1] >> 4, component[1] & 15]).collect();
+    let most = |way: usize| sampling.iter().map(|each| each[way]).max().filter(|most| *most > 0);
+    let whole = f64::from(most(0)?) * f64::from(most(1)?);
+    Some(sampling.iter().map(|[across, down]| f64::from(*across) * f64::from(*down)).sum::<f64>() / whole)
 }
 
 pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {

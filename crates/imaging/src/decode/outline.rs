@@ -67,15 +67,14 @@ impl Outline {
             Kind::Jpeg => {
                 let outline = Self::by(JpegDecoder::new(reader).map_err(own)?, facts(jpeg::inspect(bytes)));
                 // A copy of the file; coefficients of all scans.
-                let kept = jpeg::kept_values(bytes)
-                    .map_or(0, |values| (2.0 * values * outline.pixels() as f64) as usize);
-                outline.taking(|_| bytes.len() + kept)
+                let kept = 2.0 * jpeg::kept_values(bytes).unwrap_or(0.0) * outline.pixels() as f64;
+                outline.read_with(bytes.len() + kept as usize)
             }
             Kind::WebP => {
                 let outline = Self::by(WebPDecoder::new(reader).map_err(own)?, facts(webp::inspect(bytes)));
                 // A copy of the file; planes of half the resolution, or, without loss, a picture's.
                 let lossy = bytes.get(12..16) == Some(b"VP8 ");
-                outline.taking(|pixels| bytes.len() + if lossy { pixels / 2 } else { pixels })
+                outline.read_with(bytes.len() + if lossy { outline.bytes() / 2 } else { outline.bytes() })
             }
             Kind::Tiff => {
                 let facts = facts(tiff::inspect(bytes));
@@ -83,21 +82,22 @@ impl Outline {
                     Some(decoder) => Self::by(decoder, facts),
                     None => Self::by(TiffDecoder::new(reader).map_err(own)?, facts),
                 };
-                outline.taking(|pixels| pixels / 4)
+                // The library reads all before it hands it over.
+                outline.read_with(outline.bytes())
             }
             Kind::Bmp => Self::by(BmpDecoder::new(reader).map_err(own)?, facts(bmp::inspect(bytes))),
             Kind::Jxl => {
                 let decoder = Jxl::open(bytes)?;
-                let (decoding, facts) = (decoder.decoding() + bytes.len(), facts(decoder.inspect()));
-                Self { decoding, ..Self::by(decoder, facts) }
+                let (decoding, facts) = (decoder.decoding(), facts(decoder.inspect()));
+                Self::by(decoder, facts).read_with(bytes.len() + decoding)
             }
             #[cfg(feature = "heic")]
             Kind::Heic => Self::decoded_by(HEIC_BYTES, false, super::heic::size(bytes)?),
             #[cfg(feature = "raw")]
             Kind::Raw => Self::decoded_by(RAW_BYTES, true, super::raw::size(bytes)?),
         };
-        // The file itself is in memory as it is decoded.
-        Ok(outline.taking(|_| bytes.len()))
+        // The file itself is in memory all the while.
+        Ok(Self { decoding: outline.decoding + bytes.len(), ..outline })
     }
 
     /// By a decoder that has no buffers but for what it makes.
@@ -122,12 +122,13 @@ impl Outline {
             decoding: 0,
         };
         // Turned pixels, and opacity apart, are made beside those that were read.
-        outline.taking(|pixels| if lies || outline.has_alpha { pixels } else { 0 })
+        let copied = lies || outline.has_alpha;
+        Self { decoding: if copied { outline.bytes() } else { 0 }, ..outline }
     }
 
-    /// Takes so much more while it is decoded, of the bytes of its pixels.
-    fn taking(self, more: impl FnOnce(usize) -> usize) -> Self {
-        Self { decoding: self.decoding + more(self.bytes()), ..self }
+    /// Where so much is held as pixels are read, which goes before they are turned or parted.
+    fn read_with(self, held: usize) -> Self {
+        Self { decoding: self.decoding.max(held), ..self }
     }
 
     #[cfg(any(feature = "heic", feature = "raw"))]
@@ -203,14 +204,15 @@ mod tests {
 
     #[test]
     fn values_that_wait_for_the_last_scan_follow_from_the_sampling() {
-        let frame = |marker: u8, sampling: [u8; 3]| {
+        let kept = |marker, sampling: [u8; 3], scan: u8| {
             let components = sampling.iter().flat_map(|&sampling| [1, sampling, 0]);
-            let header = [0xff, 0xd8, 0xff, marker, 0, 17, 8, 0, 2, 0, 3, 3];
-            header.into_iter().chain(components).collect::<Vec<u8>>()
+            let frame = [0xff, 0xd8, 0xff, marker, 0, 17, 8, 0, 2, 0, 3, 3].into_iter().chain(components);
+            jpeg::kept_values(&frame.chain([0xff, 0xda, 0, 3, scan]).collect::<Vec<u8>>())
         };
-        let kept = |marker, sampling| jpeg::kept_values(&frame(marker, sampling));
-        assert_eq!(kept(0xc2, [0x22, 0x11, 0x11]), Some(1.5));
-        assert_eq!(kept(0xc2, [0x11, 0x11, 0x11]), Some(3.0));
-        assert_eq!(kept(0xc0, [0x11, 0x11, 0x11]), None);
+        assert_eq!(kept(0xc2, [0x22, 0x11, 0x11], 3), Some(1.5));
+        assert_eq!(kept(0xc2, [0x11, 0x11, 0x11], 3), Some(3.0));
+        assert_eq!(kept(0xc2, [0x21, 0x12, 0x12], 3), Some(1.5));
+        assert_eq!(kept(0xc0, [0x11, 0x11, 0x11], 3), None);
+        assert_eq!(kept(0xc0, [0x11, 0x11, 0x11], 1), Some(3.0));
     }
 }
