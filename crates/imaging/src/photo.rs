@@ -131,24 +131,24 @@ impl Photo {
         let size = (self.width_px, self.height_px);
         match &self.samples {
             Samples::U8(samples) => {
-                let rgb = match &self.profile {
-                    Some(profile) => profile.to_srgb_u8(samples).into(),
-                    None => to_rgb(samples, self.channels),
+                let (channels, samples) = match &self.profile {
+                    Some(profile) => (3, profile.to_srgb_u8(samples).into()),
+                    None => (self.channels, Cow::from(samples)),
                 };
-                let rgb = resize::pil(&rgb, size, 3, (width, height), filter);
-                Raster::from_u8(width, height, 3, &rgb)
+                let samples = resize::pil(&samples, size, channels, (width, height), filter);
+                in_rgb(Raster::from_u8(width, height, channels, &samples))
             }
             Samples::U16(samples) => {
-                let rgb = match &self.profile {
-                    Some(profile) => profile.to_srgb_u16(samples).into(),
-                    None => to_rgb(samples, self.channels),
+                let (channels, samples) = match &self.profile {
+                    Some(profile) => (3, profile.to_srgb_u16(samples).into()),
+                    None => (self.channels, Cow::from(samples)),
                 };
-                let picture = from_u16(size, 3, &rgb);
-                if picture.size() == (width, height) {
-                    return picture;
-                }
-                drop(rgb);
-                resize::float(&picture, width, height, filter)
+                let picture = from_u16(size, channels, &samples);
+                drop(samples);
+                in_rgb(match picture.size() == (width, height) {
+                    true => picture,
+                    false => resize::float(&picture, width, height, filter),
+                })
             }
         }
     }
@@ -228,16 +228,14 @@ fn luma<T: Copy + Into<f64>>(pixel: &[T]) -> f64 {
     0.299 * pixel[0].into() + 0.587 * pixel[1].into() + 0.114 * pixel[2].into()
 }
 
-/// Three channels of one.
-fn to_rgb<T: Copy>(samples: &[T], channels: usize) -> Cow<'_, [T]> {
-    match channels {
-        3 => samples.into(),
-        _ => {
-            let mut rgb = Vec::with_capacity(3 * samples.len());
-            rgb.extend(samples.iter().flat_map(|&value| [value; 3]));
-            rgb.into()
-        }
+/// Three channels, where there is one.
+fn in_rgb(picture: Raster) -> Raster {
+    if picture.channels == 3 {
+        return picture;
     }
+    let mut data = Vec::with_capacity(3 * picture.data.len());
+    data.extend(picture.data.iter().flat_map(|&value| [value; 3]));
+    Raster { channels: 3, data, ..picture }
 }
 
 fn from_u16((width_px, height_px): (usize, usize), channels: usize, samples: &[u16]) -> Raster {

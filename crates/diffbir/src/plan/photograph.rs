@@ -8,24 +8,30 @@ use diffbir_imaging::Outline;
 /// The photograph in sRGB at a size, as floats, which are left.
 pub(super) fn seen(photo: &Outline, to: Size) -> Ledger {
     let (width, height) = photo.size();
-    let copied = photo.channels == 1 || photo.is_converted;
-    let copy = if copied { 3 * photo.sample_bytes() * photo.pixels() } else { 0 };
+    let copy = if photo.is_converted { 3 * photo.sample_bytes() * photo.pixels() } else { 0 };
+    // Grey becomes three channels at the end.
+    let floats = |size: Size| 4 * photo.channels * size.0 * size.1;
     let mut held = Ledger::default();
     held.take(copy);
     if photo.is_deep {
-        held.turn(copy, raster(photo.size()));
+        held.turn(copy, floats(photo.size()));
         if to != photo.size() {
-            resized(&mut held, photo.size(), to);
-            held.free(raster(photo.size()));
+            let across = floats((to.0, height));
+            held.take(across);
+            held.turn(across, floats(to));
+            held.free(floats(photo.size()));
         }
-        return held;
+    } else {
+        let across = if to.0 == width { 0 } else { photo.channels * to.0 * height };
+        let bytes = photo.channels * to.0 * to.1;
+        held.take(across);
+        held.turn(across, bytes);
+        held.take(floats(to));
+        held.free(bytes + copy);
     }
-    let across = if to.0 == width { 0 } else { 3 * to.0 * height };
-    let bytes = 3 * to.0 * to.1;
-    held.take(across);
-    held.turn(across, bytes);
-    held.take(raster(to));
-    held.free(bytes + copy);
+    if photo.channels == 1 {
+        held.turn(floats(to), raster(to));
+    }
     held
 }
 

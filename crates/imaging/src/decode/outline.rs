@@ -72,9 +72,11 @@ impl Outline {
             }
             Kind::WebP => {
                 let outline = Self::by(WebPDecoder::new(reader).map_err(own)?, facts(webp::inspect(bytes)));
-                // A copy of the file; planes of half the resolution, or, without loss, a picture's.
-                let lossy = bytes.get(12..16) == Some(b"VP8 ");
-                outline.read_with(bytes.len() + if lossy { outline.bytes() / 2 } else { outline.bytes() })
+                // A copy of the file; planes of half the resolution, with opacity once more in one and apart; or, without
+                // loss, a picture's.
+                let of_planes = outline.pixels() * if outline.has_alpha { 13 } else { 3 } / 2;
+                let held = if webp::is_lossy(bytes) { of_planes } else { outline.bytes() };
+                outline.read_with(bytes.len() + held)
             }
             Kind::Tiff => {
                 let facts = facts(tiff::inspect(bytes));
@@ -105,6 +107,7 @@ impl Outline {
         use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
         let (metadata, orientation) = beside_pixels(&mut decoder, facts.metadata);
         let (across, down) = decoder.dimensions();
+        let indexed = facts.indexed;
         let lies = matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH);
         let (width_px, height_px) = if lies { (down, across) } else { (across, down) };
         let colours = decoder.color_type();
@@ -121,8 +124,8 @@ impl Outline {
             is_converted,
             decoding: 0,
         };
-        // Turned pixels, and opacity apart, are made beside those that were read.
-        let copied = lies || outline.has_alpha;
+        // Turned pixels, opacity apart, and greys out of a table are made beside those that were read.
+        let copied = lies || outline.has_alpha || indexed;
         Self { decoding: if copied { outline.bytes() } else { 0 }, ..outline }
     }
 

@@ -17,3 +17,18 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {
     }
     Ok(facts)
 }
+
+/// Whether its colours are compressed with loss.
+pub(super) fn is_lossy(bytes: &[u8]) -> bool {
+    let mut rest = bytes.get(12..).unwrap_or_default();
+    while let Some((head, behind)) = rest.split_first_chunk::<8>() {
+        match &head[..4] {
+            b"VP8 " => return true,
+            b"VP8L" => return false,
+            _ => {}
+        }
+        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        rest = behind.get(length.next_multiple_of(2)..).unwrap_or_default();
+    }
+    false
+}
