@@ -84,16 +84,22 @@ const TO_RGB: &str = "convert it to RGB first";
 
 /// Reads and decodes a file.
 pub fn decode(path: &Path) -> Result<Photo, DecodeError> {
-    let file = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|source| DecodeError::Read { file: file.clone(), source })?;
-    decode_bytes(&bytes, &file)
+    of_file(path, decode_bytes)
 }
 
 /// What a file says of its picture; pixels are not decoded.
 pub fn outline(path: &Path) -> Result<Outline, DecodeError> {
+    of_file(path, Outline::of)
+}
+
+/// What is made of a file's bytes and its name.
+fn of_file<T>(
+    path: &Path,
+    make: impl FnOnce(&[u8], &str) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
     let file = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|source| DecodeError::Read { file: file.clone(), source })?;
-    Outline::of(&bytes, &file)
+    make(&bytes, &file)
 }
 
 /// The usual ending of names for what a file's bytes are, where they are a picture that is decoded.

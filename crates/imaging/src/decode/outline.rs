@@ -107,7 +107,6 @@ impl Outline {
         use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
         let (metadata, orientation) = beside_pixels(&mut decoder, facts.metadata);
         let (across, down) = decoder.dimensions();
-        let indexed = facts.indexed;
         let lies = matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH);
         let (width_px, height_px) = if lies { (down, across) } else { (across, down) };
         let colours = decoder.color_type();
@@ -125,7 +124,7 @@ impl Outline {
             decoding: 0,
         };
         // Turned pixels, opacity apart, and greys out of a table are made beside those that were read.
-        let copied = lies || outline.has_alpha || indexed;
+        let copied = lies || outline.has_alpha || facts.indexed;
         Self { decoding: if copied { outline.bytes() } else { 0 }, ..outline }
     }
 
