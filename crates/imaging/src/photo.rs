@@ -78,7 +78,8 @@ impl Photo {
     pub(crate) fn grey_if_equal(&mut self) {
         fn grey<T: Copy + PartialEq>(samples: &[T]) -> Option<Vec<T>> {
             let (pixels, _) = samples.as_chunks::<3>();
-            pixels.iter().map(|&[r, g, b]| (r == g && g == b).then_some(r)).collect()
+            let all = pixels.iter().all(|[r, g, b]| r == g && g == b);
+            all.then(|| pixels.iter().map(|&[r, ..]| r).collect())
         }
         let found = match &self.samples {
             _ if self.channels == 1 => None,

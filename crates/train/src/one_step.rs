@@ -11,7 +11,7 @@ use crate::parts::{Opened, Sets, autoencoder_file, autoencoder_in};
 use crate::run::{Batch, Loss, Report, Run, TrainError};
 use crate::stage2::{Both, Task, steered, validate};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, s};
 use diffbir_diffusion::schedule::LAST_T;
 use diffbir_models::autoencoder::Autoencoder;
 use diffbir_models::kl::KlAutoencoder;
@@ -19,6 +19,7 @@ use diffbir_models::patch::PatchDiscriminator;
 use diffbir_models::taef2::Taef2;
 use diffbir_nn::checkpoint::Checkpoint;
 use diffbir_nn::{Params, WeightError};
+use rand::Rng;
 use std::cell::RefCell;
 
 /// What learns.
@@ -86,12 +87,22 @@ impl Judge {
     }
 }
 
-/// A batch, and whether the discriminator is heard.
-struct Judged(LatentBatch, bool);
+/// A batch, and how its pictures are judged.
+struct Judged {
+    batch: LatentBatch,
+    /// Whether the discriminator is heard.
+    heard: bool,
+    /// Rows and columns that are left out at the top and at the left.
+    left_out: [usize; 2],
+}
+
+/// Below which what is left out is drawn. What judges looks in steps of some pixels and does not see a pattern that repeats in
+/// them, so that a network would learn to weave one: it may not know where the steps are.
+const MOST_LEFT_OUT_PX: usize = 8;
 
 impl Batch for Judged {
     fn tensors(&self) -> Vec<(&'static str, TensorData)> {
-        self.0.tensors()
+        self.batch.tensors()
     }
 }
 
@@ -137,18 +148,20 @@ pub(crate) fn train(
             position += 1;
             let random = generator(config.run.seed, &position.to_string());
             let batch = train.next(&drawing, random, &task.device, &mut { tell })?;
-            Ok(Judged(
+            let mut random = generator(config.run.seed, &format!("{position} left out"));
+            Ok(Judged {
                 batch,
-                has_judge && (position - 1) / config.run.accumulate >= weights.discriminator_start,
-            ))
+                heard: has_judge && (position - 1) / config.run.accumulate >= weights.discriminator_start,
+                left_out: [(); 2].map(|()| random.random_range(0..MOST_LEFT_OUT_PX)),
+            })
         },
-        |trainee, Judged(batch, heard)| {
+        |trainee, Judged { batch, heard, left_out }| {
             let discriminator = trainee.discriminator.as_ref().filter(|_| *heard);
-            loss(task, &judge, &trainee.networks, discriminator, batch)
+            loss(task, &judge, &trainee.networks, discriminator, batch, *left_out)
         },
         |trainee| {
             Ok(validate(&held_out, &drawing, &task.plain, |batch| {
-                loss(task, &plain_judge, &trainee.networks, None, batch).total
+                loss(task, &plain_judge, &trainee.networks, None, batch, [0; 2]).total
             }))
         },
         &mut { tell },
@@ -162,6 +175,7 @@ fn loss(
     Networks { both: Both { unet, control }, autoencoder }: &Networks,
     discriminator: Option<&PatchDiscriminator>,
     batch: &LatentBatch,
+    [top, left]: [usize; 2],
 ) -> Loss {
     let (objective, weights) = (&task.objective, task.config.one_step);
     let device = batch.truth.device();
@@ -185,6 +199,7 @@ fn loss(
         (Some(pictures), Some(_)) => Tensor::from_data(pictures.clone(), &device),
         _ => judge.decoder.decode(batch.truth.clone()),
     };
+    let [picture, truth] = [picture, truth].map(|picture| picture.slice(s![.., top.., left.., ..]));
     let Loss { total: between, terms: mut told } = judge.terms.of(picture.clone(), truth.clone());
     if told.is_empty() {
         told.push(("picture", between.clone()));

@@ -1,6 +1,6 @@
 //! BMP's header.
 
-use super::{Facts, Refusal};
+use super::{Facts, Refusal, Table};
 use crate::metadata::Density;
 
 /// Whether bytes that begin with BMP's two letters have one of its headers behind them.
@@ -17,7 +17,15 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {
     if long(14).is_some_and(|header| header >= 40) {
         // Rows are counted below zero in a picture from the top down.
         facts.size = long(18).zip(long(22).map(|rows| (rows as i32).unsigned_abs()));
-        facts.indexed = short(28).is_some_and(|bits| bits <= 8);
+        facts.table = short(28).filter(|&bits| bits <= 8).map(|bits| {
+            let colours =
+                long(46).filter(|&colours| colours > 0).unwrap_or(1 << bits).min(1 << bits) as usize;
+            let start = 14 + long(14).unwrap_or(0) as usize;
+            let table = bytes.get(start..start + 4 * colours);
+            table.map_or(Table::Colours, |table| {
+                Table::of(table.as_chunks::<4>().0.iter().filter_map(|colour| colour.first_chunk()))
+            })
+        });
         facts.metadata.density = long(38).zip(long(42)).and_then(|(x, y)| Density::per_metre(x, y));
     }
     Ok(facts)

@@ -1,24 +1,38 @@
 //! HEIC (ISO/IEC 23008-12 with HEVC), by heic-decoder; a feature, because HEVC is under patents.
 
-use super::{Facts, Refusal, check_size, upright};
+use super::{Facts, Outline, Refusal, check_size, upright};
 use crate::error::DecodeError;
 use crate::metadata::Metadata;
 use crate::profile;
 use heic_decoder::{DecodedImage, HeifError};
 use image::{DynamicImage, ImageBuffer};
 
-/// Pixels a row and rows.
-pub(super) fn size(bytes: &[u8]) -> Result<(u32, u32), Refusal> {
+/// What the container says of its picture.
+pub(super) fn outline(bytes: &[u8]) -> Result<Outline, Refusal> {
     let info = heic_decoder::probe(bytes).map_err(refusal)?;
-    // Sides beyond 32 bits are beyond any limit.
-    let side = |px: usize| u32::try_from(px).unwrap_or(u32::MAX);
-    Ok((side(info.width), side(info.height)))
+    let has_alpha = info.alpha_bit_depth.is_some();
+    // Planes of 16 bits: brightness, two of colours, which may be halved in one or both ways, and opacity; as they were coded,
+    // filtered, and turned.
+    let halves = [2, 3, 4, 6][info.chroma_format_idc.min(3) as usize] + if has_alpha { 2 } else { 0 };
+    let outline = Outline::rgb(info.width, info.height);
+    Ok(Outline {
+        channels: if info.chroma_format_idc == 0 { 1 } else { 3 },
+        has_alpha,
+        is_deep: info.bit_depth_luma > 8,
+        // Telephones write a wider space than sRGB; which one is not known before.
+        is_converted: true,
+        decoding: 3 * halves * outline.pixels(),
+        ..outline
+    })
 }
 
 /// The picture, turned as its container says, and what the file says beside it.
 pub(super) fn decode(bytes: &[u8], file: &str) -> Result<(DynamicImage, Facts), DecodeError> {
     let refuse = |refusal: Refusal| refusal.in_file(file);
-    check_size(size(bytes).map_err(refuse)?, file)?;
+    // Sides beyond 32 bits are beyond any limit.
+    let side = |px: usize| u32::try_from(px).unwrap_or(u32::MAX);
+    let (width, height) = outline(bytes).map_err(refuse)?.size();
+    check_size((side(width), side(height)), file)?;
     let mut image = heic_decoder::decode(bytes).map_err(|error| refuse(refusal(error)))?;
     let metadata = std::mem::take(&mut image.metadata);
     let icc = match metadata.icc_profile {

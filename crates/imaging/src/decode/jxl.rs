@@ -90,8 +90,8 @@ impl Jxl {
     }
 
     /// Bytes that decoding its pixels takes, beside the file and what comes of it (measured, by version 0.12.6 of the
-    /// decoder): planes of floats and their copy between filters, or, without loss, planes of whole numbers and a float for
-    /// the opacity; and samples of 16 bits once more.
+    /// decoder): planes of floats and their copy between filters, and samples of 16 bits once more; or, without loss, planes
+    /// of whole numbers, twice.
     pub fn decoding(&self) -> usize {
         let metadata = &self.image.image_header().metadata;
         let pixels = self.image.pixel_format();
@@ -100,11 +100,10 @@ impl Jxl {
         let by_cosines = |frame: &FrameHeader| frame.encoding == Encoding::VarDct;
         let lossy = metadata.xyb_encoded || self.image.frame_header(0).is_some_and(by_cosines);
         let a_pixel = match lossy {
-            true => 8 * (3 + alpha),
-            false => channels * if metadata.modular_16bit_buffers { 2 } else { 4 } + 4 * alpha,
+            true => 8 * (3 + alpha) + if self.is_deep() { 2 * channels } else { 0 },
+            false => 2 * channels * if metadata.modular_16bit_buffers { 2 } else { 4 },
         };
-        let twice = if self.is_deep() { 2 * channels } else { 0 };
-        (a_pixel + twice) * self.image.width() as usize * self.image.height() as usize
+        a_pixel * self.image.width() as usize * self.image.height() as usize
     }
 
     fn is_deep(&self) -> bool {

@@ -39,10 +39,26 @@ struct Facts {
     metadata: Metadata,
     /// Pixels a row and rows, as far as they are read here.
     size: Option<(u32, u32)>,
-    /// Whether the colours come out of a table.
-    indexed: bool,
+    /// Out of which the colours come, if they do.
+    table: Option<Table>,
     /// Whether the colours are already multiplied by the opacity.
     premultiplied: bool,
+}
+
+/// A table of colours.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Table {
+    /// All it has are greys.
+    Greys,
+    /// What pixels take of it may still be greys.
+    Colours,
+}
+
+impl Table {
+    /// Of its colours, in any order of red, green and blue.
+    fn of<'a>(mut colours: impl Iterator<Item = &'a [u8; 3]>) -> Self {
+        if colours.all(|[r, g, b]| r == g && g == b) { Self::Greys } else { Self::Colours }
+    }
 }
 
 /// Why a file is refused, without its name.
@@ -261,7 +277,7 @@ fn photo(picture: DynamicImage, facts: Facts, file: &str) -> Result<Photo, Decod
         photo.unpremultiply();
     }
     // A table of greys is how some formats write grey; a profile tells colours that look like it.
-    if facts.indexed && photo.metadata.icc.is_none() {
+    if facts.table.is_some() && photo.metadata.icc.is_none() {
         photo.grey_if_equal();
     }
     Ok(photo)

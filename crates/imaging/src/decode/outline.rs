@@ -1,8 +1,9 @@
 //! What a file says of its picture before the pixels are decoded, and what decoding them takes.
 
 use super::jxl::Jxl;
-use super::{Facts, Kind, Refusal, beside_pixels, bmp, check_size, jpeg, kind_of, png, tiff, webp};
+use super::{Facts, Kind, Refusal, Table, beside_pixels, bmp, check_size, jpeg, kind_of, png, tiff, webp};
 use crate::error::DecodeError;
+use crate::metadata::Metadata;
 use crate::profile::{Profile, Reading};
 use image::codecs::{bmp::BmpDecoder, jpeg::JpegDecoder, tiff::TiffDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
@@ -28,9 +29,7 @@ pub struct Outline {
     pub decoding: usize,
 }
 
-/// Bytes a pixel that decoders of a feature hold, read from their code and not measured.
-#[cfg(feature = "heic")]
-const HEIC_BYTES: usize = 24;
+/// Bytes a pixel that rawler holds, read from its code and not measured.
 #[cfg(feature = "raw")]
 const RAW_BYTES: usize = 40;
 
@@ -73,10 +72,13 @@ impl Outline {
             Kind::WebP => {
                 let outline = Self::by(WebPDecoder::new(reader).map_err(own)?, facts(webp::inspect(bytes)));
                 // A copy of the file; planes of half the resolution, with opacity once more in one and apart; or, without
-                // loss, a picture's.
-                let of_planes = outline.pixels() * if outline.has_alpha { 13 } else { 3 } / 2;
-                let held = if webp::is_lossy(bytes) { of_planes } else { outline.bytes() };
-                outline.read_with(bytes.len() + held)
+                // loss, a picture with opacity, whether it has any or not.
+                let a_pixel = match (webp::is_lossy(bytes), outline.has_alpha) {
+                    (true, true) => 6.5,
+                    (true, false) => 1.5,
+                    (false, _) => 4.0,
+                };
+                outline.read_with(bytes.len() + (a_pixel * outline.pixels() as f64) as usize)
             }
             Kind::Tiff => {
                 let facts = facts(tiff::inspect(bytes));
@@ -94,9 +96,13 @@ impl Outline {
                 Self::by(decoder, facts).read_with(bytes.len() + decoding)
             }
             #[cfg(feature = "heic")]
-            Kind::Heic => Self::decoded_by(HEIC_BYTES, false, super::heic::size(bytes)?),
+            Kind::Heic => super::heic::outline(bytes)?,
             #[cfg(feature = "raw")]
-            Kind::Raw => Self::decoded_by(RAW_BYTES, true, super::raw::size(bytes)?),
+            Kind::Raw => {
+                let (width, height) = super::raw::size(bytes)?;
+                let outline = Self::rgb(width as usize, height as usize);
+                Self { is_deep: true, decoding: RAW_BYTES * outline.pixels(), ..outline }
+            }
         };
         // The file itself is in memory all the while.
         Ok(Self { decoding: outline.decoding + bytes.len(), ..outline })
@@ -110,7 +116,8 @@ impl Outline {
         let lies = matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH);
         let (width_px, height_px) = if lies { (down, across) } else { (across, down) };
         let colours = decoder.color_type();
-        let channels = if colours.has_color() { 3 } else { 1 };
+        let is_grey = |metadata: &Metadata| facts.table == Some(Table::Greys) && metadata.icc.is_none();
+        let channels = if colours.has_color() && !is_grey(&metadata) { 3 } else { 1 };
         let is_deep = !matches!(colours, ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8);
         let is_converted =
             metadata.icc.is_some_and(|icc| matches!(Profile::read(&icc, channels), Reading::Convert(_)));
@@ -123,20 +130,19 @@ impl Outline {
             is_converted,
             decoding: 0,
         };
-        // Turned pixels, opacity apart, and greys out of a table are made beside those that were read.
-        let copied = lies || outline.has_alpha || facts.indexed;
-        Self { decoding: if copied { outline.bytes() } else { 0 }, ..outline }
+        let read = usize::from(colours.bytes_per_pixel()) * outline.pixels();
+        // Turned pixels and opacity apart are made beside those that were read, and greys beside the table's colours.
+        let most = match facts.table {
+            _ if lies || outline.has_alpha => 2 * read,
+            Some(_) => read + outline.pixels(),
+            None => read,
+        };
+        Self { decoding: most - outline.bytes(), ..outline }
     }
 
     /// Where so much is held as pixels are read, which goes before they are turned or parted.
     fn read_with(self, held: usize) -> Self {
         Self { decoding: self.decoding.max(held), ..self }
-    }
-
-    #[cfg(any(feature = "heic", feature = "raw"))]
-    fn decoded_by(bytes_a_pixel: usize, is_deep: bool, (width, height): (u32, u32)) -> Self {
-        let outline = Self::rgb(width as usize, height as usize);
-        Self { is_deep, decoding: bytes_a_pixel * outline.pixels(), ..outline }
     }
 
     /// Width and height in pixels.
@@ -164,7 +170,7 @@ impl Outline {
 mod tests {
     use super::*;
     use crate::decode::decode_bytes;
-    use crate::{Encoded, Format, Metadata, Samples};
+    use crate::{Encoded, Format, Samples};
 
     fn file(format: Format, deep: bool, channels: usize, alpha: bool) -> Vec<u8> {
         let values = |count: usize| match deep {

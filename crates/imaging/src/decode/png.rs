@@ -1,6 +1,6 @@
 //! PNG's chunks: metadata wherever it lies, also behind the pixels, and what the file says of its colours.
 
-use super::{Facts, Refusal};
+use super::{Facts, Refusal, Table};
 use crate::metadata::{Density, Metadata, XMP_SIGNATURE, iptc_resource};
 use crate::profile;
 use image::codecs::png::PngDecoder;
@@ -28,8 +28,11 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Facts, Refusal> {
         match &kind {
             b"IHDR" => {
                 facts.size = long(contents, 0).zip(long(contents, 4));
-                facts.indexed = contents.get(9) == Some(&3);
+                facts.table = (contents.get(9) == Some(&3)).then_some(Table::Colours);
                 colours.grey = matches!(contents.get(9), Some(0 | 4));
+            }
+            b"PLTE" if facts.table.is_some() => {
+                facts.table = Some(Table::of(contents.as_chunks().0.iter()));
             }
             b"acTL" => {
                 return Err(Refusal::unsupported("an animated PNG", "save one of its frames as a picture"));

@@ -1,4 +1,4 @@
-"""Small JPEG XL and HEIC files, and what other decoders make of them.
+"""JPEG XL and HEIC files, small ones and what other decoders make of them, and smooth ones of 1280 x 1024 pixels (`large_*`).
 
     python make_files.py
 
@@ -19,6 +19,14 @@ from safetensors.numpy import save_file
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WIDTH, HEIGHT = 37, 29
+
+
+LARGE = 1280, 1024
+
+
+def smooth():
+    y, x = np.mgrid[0 : LARGE[1], 0 : LARGE[0]]
+    return np.stack([x // 6, y // 5, x // 8], axis=-1).astype(np.uint8)
 
 
 def picture():
@@ -82,17 +90,29 @@ def main():
     pixels["lossy"] = imagecodecs.jpegxl_decode(files["jxl/lossy.jxl"])
     files["jxl/animated.jxl"] = imagecodecs.jpegxl_encode(np.stack([rgb, 255 - rgb]), lossless=True)
 
+    large = smooth()
+    opaque = np.dstack([large, large[..., 0]])
+    for name, values in [("rgb", large), ("rgba", opaque), ("grey", large[..., 1]), ("deep", large.astype(np.uint16) * 257)]:
+        bits = 8 * values.itemsize
+        files[f"jxl/large_{name}.jxl"] = imagecodecs.jpegxl_encode(values, lossless=True, bitspersample=bits)
+        files[f"jxl/large_lossy_{name}.jxl"] = imagecodecs.jpegxl_encode(values, distance=2.0, bitspersample=bits)
+
     def heic(name, image, **options):
         file = io.BytesIO()
         pillow_heif.from_pillow(image).save(file, **options)
         files[f"heic/{name}.heic"] = file.getvalue()
-        pixels[f"heic_{name}"] = np.asarray(pillow_heif.open_heif(file.getvalue()).to_pillow())
+        if image.size != LARGE:
+            pixels[f"heic_{name}"] = np.asarray(pillow_heif.open_heif(file.getvalue()).to_pillow())
 
     # Without a loss in colours: the decoders differ in how they enlarge halved planes.
     heic("rgb", Image.fromarray(rgb), quality=80, chroma=444, exif=exif(1), xmp=XMP)
     heic("turned", Image.fromarray(rgb), quality=80, chroma=444, exif=exif(6))
     heic("rgba", Image.fromarray(rgba), quality=80, chroma=444)
     heic("half", Image.fromarray(rgb), quality=80, chroma=420)
+
+    heic("large_rgb", Image.fromarray(large), quality=50, chroma=444)
+    heic("large_half", Image.fromarray(large), quality=50, chroma=420)
+    heic("large_rgba", Image.fromarray(opaque), quality=50, chroma=420)
 
     for name, data in files.items():
         with open(os.path.join(HERE, name), "wb") as file:
