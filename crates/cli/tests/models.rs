@@ -61,6 +61,11 @@ fn engines_are_models_by_name() {
     let behind = ["--model", "nano", "--stage1", "realesr-general-x4v3", "--stage1-only"];
     restore(&behind).success();
     assert!(std::fs::read(here.join("out.png")).unwrap() == whole);
+    let less = [&behind[..], &["--denoise", "0.5"]].concat();
+    restore(&less).success();
+    let mixed = std::fs::read(here.join("out.png")).unwrap();
+    restore(&["--model", "realesr-general-x4v3", "--denoise", "0.5"]).success();
+    assert!(std::fs::read(here.join("out.png")).unwrap() == mixed && mixed != whole);
     restore(&["--stage1", "nothing"]).code(2).stderr(contains("--stage1 nothing: is neither an engine"));
     restore(&["--denoise", "0.5"]).code(2).stderr(contains("it goes with --model realesr-general-x4v3"));
     restore(&["--denoise", "1.5"]).code(2).stderr(contains("it must be from 0 to 1"));

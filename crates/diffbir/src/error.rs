@@ -15,6 +15,8 @@ pub enum Stage {
     Sample,
     /// From the latent to the picture.
     Decode,
+    /// Laying restored faces back.
+    Paste,
 }
 
 impl fmt::Display for Stage {
@@ -25,6 +27,7 @@ impl fmt::Display for Stage {
             Self::Encode => "encode",
             Self::Sample => "sample",
             Self::Decode => "decode",
+            Self::Paste => "paste",
         })
     }
 }

@@ -122,22 +122,16 @@ impl Model {
     /// The model that is built in.
     pub fn nano(loading: Loading) -> Result<Self, Error> {
         const NAME: &str = "the built-in model";
-        Self::load(&Checkpoint::from_static(diffbir_nano::NANO, NAME)?, NAME, loading)
+        Self::of(&Checkpoint::from_static(diffbir_nano::NANO, NAME)?, NAME, loading)
     }
 
     /// A model file, or a published stage 1.
     pub fn open(path: &Path, loading: Loading) -> Result<Self, Error> {
-        Self::load(&Checkpoint::open(path)?, &path.display().to_string(), loading)
+        Self::of(&Checkpoint::open(path)?, &path.display().to_string(), loading)
     }
 
-    /// A published stage 1 whose weights are `share` of those in one file and the rest of those in `other`, as
-    /// Real-ESRGAN blends two states of training (arXiv 1811.10515).
-    pub fn between(path: &Path, other: &Path, share: f32, loading: Loading) -> Result<Self, Error> {
-        let mixed = Checkpoint::open(path)?.mixed(&Checkpoint::open(other)?, share)?;
-        Self::load(&mixed, &path.display().to_string(), loading)
-    }
-
-    fn load(checkpoint: &Checkpoint, file: &str, loading: Loading) -> Result<Self, Error> {
+    /// The same of its weights; `file` is their name in errors.
+    pub fn of(checkpoint: &Checkpoint, file: &str, loading: Loading) -> Result<Self, Error> {
         let config = ModelConfig::of(checkpoint, file)?;
         if !checkpoint.metadata.contains_key(CONFIG_KEY) {
             let stage1 = checkpoint.clone();
@@ -176,10 +170,10 @@ impl Model {
         Ok(Self { config, device: self.device.clone(), stage1, lacking, stage2: self.stage2.clone() })
     }
 
-    /// This model behind the stage 1 of another model file, or a published one; stage 2 is in memory once.
-    pub fn behind(&self, stage1: &Path, loading: Loading) -> Result<Self, Error> {
-        let file = Checkpoint::open(stage1)?;
-        let other = ModelConfig::of(&file, &stage1.display().to_string())?;
+    /// This model behind the stage 1 of another model's weights, or a published one; stage 2 is in memory once. `name` is
+    /// theirs in errors.
+    pub fn behind(&self, file: Checkpoint, name: &str, loading: Loading) -> Result<Self, Error> {
+        let other = ModelConfig::of(&file, name)?;
         let is_whole = file.metadata.contains_key(CONFIG_KEY);
         let weights = if is_whole { Parts::of_file(&file).stage1 } else { file };
         let mut config = ModelConfig { stage1: other.stage1, ..self.config.clone() };

@@ -4,13 +4,14 @@
 mod support;
 
 use burn::tensor::Device;
-use diffbir::ModelConfig;
 use diffbir::catalog::{self, Task};
 use diffbir::faces::{Face, Manner, Parser, Scene};
+use diffbir::{ModelConfig, Progress, Stage};
 use diffbir_imaging::similarity::Point;
 use diffbir_imaging::{Raster, Similarity};
 use diffbir_models::parsenet::ParseNetConfig;
 use diffbir_nn::params::Precision;
+use std::ops::ControlFlow;
 use support::{Golden, filler, weights};
 
 fn golden() -> Golden {
@@ -91,7 +92,13 @@ fn faces_are_cut_and_laid_back_as_the_reference_does() {
         (0..scene.count()).map(|n| noise(&format!("restored_{n}"), (512, 512))).collect();
     let restored: Vec<&Raster> = restored.iter().collect();
     for (name, parser) in [("parsed", Some(&parser)), ("feathered", None)] {
-        let result = scene.paste(noise("background", size), &restored, parser).unwrap();
+        let mut told = Vec::new();
+        let mut watch = |progress: Progress| {
+            told.push((progress.stage, progress.done));
+            ControlFlow::Continue(())
+        };
+        let result = scene.paste(noise("background", size), &restored, parser, &mut watch).unwrap();
+        assert_eq!(told.last(), Some(&(Stage::Paste, restored.len())));
         let (most, count) = levels(&golden, name, &result.to_u8_truncating());
         println!("{name}: {count} differ, by {most} at most");
         assert!(most <= 2.0, "{name}: {most}");

@@ -172,7 +172,11 @@ fn decoding_takes_what_is_foretold() {
         let before = HELD.load(Ordering::Relaxed);
         MOST.store(before, Ordering::Relaxed);
         let photo = decode_bytes(&bytes, &name).unwrap();
-        let most = MOST.load(Ordering::Relaxed) - before;
+        let mut most = MOST.load(Ordering::Relaxed) - before;
+        if name.starts_with("jxl/large_") && !name.contains("lossy") {
+            // Its decoder asks once more for two bytes of each value, and leaves them as they come: the system gives none.
+            most -= 2 * outline.channels * outline.pixels();
+        }
         assert_eq!((outline.channels, outline.has_alpha), (photo.channels, photo.alpha.is_some()), "{name}");
         let (a_pixel, off) = (most as f64 / (WIDTH * HEIGHT) as f64, foretold as f64 / most as f64 - 1.0);
         println!("{name}: {a_pixel:.2} bytes a pixel, foretold {:+.0} %", 100.0 * off);

@@ -51,7 +51,8 @@ pub struct Restore {
     #[arg(long, value_name = "NAME", conflicts_with = "no_stage1")]
     pub stage1: Option<String>,
 
-    /// How much noise realesr-general-x4v3 takes away, 0..1; below 1 it needs its second file [default: 1].
+    /// How much noise realesr-general-x4v3 takes away, 0..1, wherever it works; below 1 it needs its second
+    /// file [default: 1].
     #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
     pub denoise: Option<f64>,
 

@@ -39,48 +39,88 @@ pub fn at_rest(arguments: &Restore, task: catalog::Task, device: &Device) -> Res
 }
 
 fn chosen_in(arguments: &Restore, task: catalog::Task, loading: Loading) -> Result<Chosen> {
+    check_denoise(arguments)?;
     let mut chosen = chosen(arguments, task, loading)?;
     if let Some(name) = &arguments.stage1 {
-        let (path, doubt) = engine_or_file("--stage1", name)?;
-        chosen.model = chosen.model.behind(&path, loading).context("--stage1")?;
+        let Weights { file, shown, doubts } = weights("--stage1", name, arguments.denoise)?;
+        chosen.model = chosen.model.behind(file, &shown, loading).context("--stage1")?;
         if chosen.model.config.stage1.side_px().is_some() {
             bail!("--stage1 {name}: restores aligned faces by itself: it goes with --model or --face-engine");
         }
-        chosen.doubts.extend(doubt);
+        chosen.doubts.extend(doubts);
     }
     Ok(chosen)
 }
 
-/// The file of an engine, or a file, that `flag` names, and what speaks against it.
-fn engine_or_file(flag: &str, name: &str) -> Result<(PathBuf, Option<String>)> {
-    match catalog::engine(name) {
-        Some(engine) => file_of(engine, engine.file),
-        None if Path::new(name).is_file() => Ok((name.into(), doubts::of_file(Path::new(name))?)),
-        None => bail!("{flag} {name}: is neither an engine (see `diffbir models list`) nor a file"),
+/// Refuses to take a share of the noise away where no network named can.
+fn check_denoise(arguments: &Restore) -> Result<()> {
+    let Restore { model, stage1, faces, .. } = arguments;
+    let beside = [stage1, &faces.face_engine, &faces.background_engine].map(Option::as_deref);
+    let mut named = beside.into_iter().flatten().chain([model.as_str()]);
+    let can = |name| catalog::engine(name).is_some_and(|engine| engine.less_denoising.is_some());
+    if arguments.denoise.is_none() || named.any(can) {
+        return Ok(());
     }
+    bail!(
+        "--denoise: no network that is named has more than one strength: it goes with --model realesr-general-x4v3, \
+         or with this engine as --stage1 or --background-engine"
+    )
 }
 
-/// The engine that `flag` names, which works beside a model, and what speaks against its file.
-pub fn engine(flag: &str, name: &str, loading: Loading) -> Result<(Model, Option<String>)> {
-    let (path, doubt) = engine_or_file(flag, name)?;
-    let model = Model::open(&path, Loading { stages: Stages::First, ..loading }).context(flag.to_string())?;
+/// Weights that a flag names.
+struct Weights {
+    file: Checkpoint,
+    /// What they are in errors.
+    shown: String,
+    /// What speaks against their files.
+    doubts: Vec<String>,
+}
+
+/// Those of an engine, or in a file. An engine that can takes this share of the noise away: its two states of training are
+/// mixed, as Real-ESRGAN does (arXiv 1811.10515).
+fn weights(flag: &str, name: &str, denoise: Option<f64>) -> Result<Weights> {
+    let (path, doubt) = match catalog::engine(name) {
+        Some(engine) => file_of(engine, engine.file)?,
+        None if Path::new(name).is_file() => (name.into(), doubts::of_file(Path::new(name))?),
+        None => bail!("{flag} {name}: is neither an engine (see `diffbir models list`) nor a file"),
+    };
+    let (mut file, mut doubts) = (Checkpoint::open(&path)?, Vec::from_iter(doubt));
+    let mixed = catalog::engine(name).and_then(|engine| Some((engine, engine.less_denoising?)));
+    // All of it is the engine as it is, without the other file.
+    if let (Some((engine, other)), Some(share)) = (mixed, denoise.filter(|&share| share < 1.0)) {
+        let (other, doubt) = file_of(engine, other)?;
+        file = file.mixed(&Checkpoint::open(&other)?, share as f32)?;
+        doubts.extend(doubt);
+    }
+    Ok(Weights { file, shown: path.display().to_string(), doubts })
+}
+
+/// The engine that `flag` names, which works beside a model, and what speaks against its files.
+pub fn engine(
+    (flag, name): (&str, &str),
+    denoise: Option<f64>,
+    loading: Loading,
+) -> Result<(Model, Vec<String>)> {
+    let Weights { file, shown, doubts } = weights(flag, name, denoise)?;
+    let loading = Loading { stages: Stages::First, ..loading };
+    let model = Model::of(&file, &shown, loading).context(flag.to_string())?;
     if model.config.stage2.is_some() {
         bail!("{flag} {name}: has a stage 2, so it is no engine: it goes with --model");
     }
-    Ok((model, doubt))
+    Ok((model, doubts))
 }
 
 fn chosen(arguments: &Restore, task: catalog::Task, loading: Loading) -> Result<Chosen> {
-    if let Some(share) = arguments.denoise {
-        return denoising(&arguments.model, share as f32, loading);
-    }
     if let Some(set) = named_version(arguments)? {
         return official(set, task, loading);
     }
     if let Some(ckpt) = &arguments.reference.ckpt {
         return from_files(ckpt, &arguments.reference, loading);
     }
-    named("--model", &arguments.model, task, loading)
+    match catalog::engine(&arguments.model) {
+        Some(engine) => of_engine(engine, arguments.denoise, loading),
+        None => named("--model", &arguments.model, task, loading),
+    }
 }
 
 /// A file of an engine, and what speaks against it.
@@ -92,21 +132,12 @@ fn file_of(engine: &Engine, file: &'static WeightFile) -> Result<(PathBuf, Optio
     Ok((path, doubt))
 }
 
-/// An engine that takes less noise away than it could.
-fn denoising(name: &str, share: f32, loading: Loading) -> Result<Chosen> {
-    let engine = catalog::engine(name).filter(|engine| engine.less_denoising.is_some());
-    let Some((engine, other)) = engine.and_then(|engine| Some((engine, engine.less_denoising?))) else {
-        let other = if name == "auto" { "the model" } else { name };
-        bail!("--denoise: {other} has one strength only: it goes with --model realesr-general-x4v3");
-    };
-    if share >= 1.0 {
-        // It is the engine as it is, without the other file.
-        return named("--model", name, catalog::Task::Sr, loading);
-    }
-    let ((path, doubt), (other, others_doubt)) = (file_of(engine, engine.file)?, file_of(engine, other)?);
-    let mut model = Model::between(&path, &other, share, loading)?;
+/// An engine that restores by itself.
+fn of_engine(engine: &Engine, denoise: Option<f64>, loading: Loading) -> Result<Chosen> {
+    let Weights { file, shown, doubts } = weights("--model", engine.name, denoise)?;
+    let mut model = Model::of(&file, &shown, loading)?;
     model.config.name = engine.name.into();
-    Ok(Chosen { model, set: None, doubts: [doubt, others_doubt].into_iter().flatten().collect() })
+    Ok(Chosen { model, set: None, doubts })
 }
 
 /// How networks are loaded.
@@ -133,10 +164,7 @@ pub fn named(flag: &str, name: &str, task: catalog::Task, loading: Loading) -> R
         return official(set);
     }
     if let Some(engine) = catalog::engine(name) {
-        let (path, doubt) = file_of(engine, engine.file)?;
-        let mut model = Model::open(&path, loading)?;
-        model.config.name = engine.name.into();
-        return Ok(Chosen { model, set: None, doubts: doubt.into_iter().collect() });
+        return of_engine(engine, None, loading);
     }
     match name {
         "nano" => own(Model::nano(loading)?),

@@ -145,8 +145,8 @@ impl Faces {
         }
         let parser = parser.map(|file| Parser::open(&file, loading.precision, device)).transpose()?;
         let mut beside = |flag: &str, name: &str| -> Result<Model> {
-            let (model, doubt) = choose::engine(flag, name, loading)?;
-            doubt.iter().for_each(|doubt| say(doubt));
+            let (model, doubts) = choose::engine((flag, name), arguments.denoise, loading)?;
+            doubts.iter().for_each(|doubt| say(doubt));
             model.check(options).with_context(|| format!("{flag} {name}"))?;
             Ok(model)
         };
@@ -288,9 +288,10 @@ impl Faces {
         faces: &Restored,
         background: &Raster,
         index: usize,
+        follow: &mut dyn Follow,
     ) -> Result<Raster, diffbir::Error> {
         let of_sample: Vec<&Raster> = faces.results.iter().map(|samples| &samples[index]).collect();
-        faces.scene.paste(background.clone(), &of_sample, self.finder.parser.as_ref())
+        faces.scene.paste(background.clone(), &of_sample, self.finder.parser.as_ref(), &mut Quiet(follow))
     }
 }
 

@@ -127,6 +127,7 @@ fn restore_all(arguments: &Restore, reporter: &mut Reporter) -> Result<ExitCode>
         if !pictures.is_empty() {
             let found = plan::settle(arguments, &choices, (&chosen, task, &device, mask), &pictures)?;
             say(&found.table(None));
+            found.doubt().iter().for_each(|doubt| say(doubt));
             settled = Some(found);
         }
     }

@@ -171,16 +171,18 @@ impl<'a> Restorer<'a> {
             }
             let noise = self.seeds.batch(batch);
             let details = background.detail(&prepared, batch.len(), &options, noise, follow)?;
-            let seconds = started.elapsed().as_secs_f64() / details.len() as f64;
+            let seconds_each = started.elapsed().as_secs_f64() / details.len() as f64;
             for (&sample, detail) in batch.iter().zip(details) {
+                let pasting = Instant::now();
                 let mut picture = match (&self.faces, &mut found) {
                     (Some(faces), Some(found)) => {
-                        let pasted = faces.paste(&found.restored, &detail, done)?;
+                        let pasted = faces.paste(&found.restored, &detail, done, follow)?;
                         found.backgrounds.push(detail);
                         pasted
                     }
                     _ => detail,
                 };
+                let seconds = seconds_each + pasting.elapsed().as_secs_f64();
                 let count = found.as_ref().map_or(0, |found| found.restored.count());
                 let faces_drawn =
                     count > 0 && self.faces.as_ref().is_some_and(|faces| faces.draw(self.model));

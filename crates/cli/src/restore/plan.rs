@@ -147,7 +147,7 @@ pub fn settle(
     let model = &chosen.model;
     let on_cpu = diffbir_nn::runs_on_cpu(device);
     let stage2 = model.has_stage2() && !arguments.stage1_only;
-    let before = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64) + PROGRAM_BYTES;
+    let before = held_now() + PROGRAM_BYTES;
     let built_in = model.config.name == "nano" && stage2;
     let file = if built_in { diffbir::NANO.len() as u64 } else { 0 };
     let limit = match arguments.memory {
@@ -234,6 +234,23 @@ fn refusal<'a>(unfit: Unfit, of_job: &impl Fn(usize) -> &'a Named, limit: u64) -
     )
 }
 
+/// Bytes that the program holds.
+fn held_now() -> u64 {
+    memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64)
+}
+
+/// Why `most` bytes may be too many where there is `room` for so many.
+fn doubt_of(most: u64, room: u64) -> Option<String> {
+    (most > room).then(|| {
+        format!(
+            "warning: this takes {} and only {} are free here: the system may end the program half-way; \
+             --memory auto plans for what is free",
+            HumanBytes(most),
+            HumanBytes(room)
+        )
+    })
+}
+
 /// Memory that can be had, bytes.
 struct Free {
     /// Besides what the program holds.
@@ -273,6 +290,12 @@ fn stage_name(stage: Option<Stage>) -> String {
 }
 
 impl Settled {
+    /// Why it may not fit after all, where more is allowed than there is.
+    pub fn doubt(&self) -> Option<String> {
+        let free = self.on_cpu.then(free)??;
+        doubt_of(self.plan.most(), held_now() + free.bytes)
+    }
+
     /// What is done so that it fits, in words.
     fn measures(&self) -> Vec<String> {
         let choices = &self.plan.choices;
@@ -383,6 +406,13 @@ mod tests {
         let of = |foretold| percent(foretold, 1000);
         assert_eq!((of(997), of(1003), of(1000)), ("0 %".into(), "0 %".into(), "0 %".into()));
         assert_eq!((of(994), of(1150)), ("-1 %".into(), "+15 %".into()));
+    }
+
+    #[test]
+    fn more_than_there_is_is_doubted() {
+        assert_eq!(doubt_of(5 << 20, 5 << 20), None);
+        let doubt = doubt_of(6 << 20, 5 << 20).unwrap();
+        assert!(doubt.contains("takes 6.00 MiB and only 5.00 MiB are free"), "{doubt}");
     }
 
     #[test]

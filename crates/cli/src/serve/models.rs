@@ -155,8 +155,7 @@ pub fn check_present(arguments: &Restore, task: Task) -> Result<(), Problem> {
         ("background_engine", faces.background_engine.as_ref()),
     ] {
         let Some(engine) = name.and_then(|name| catalog::engine(name)) else { continue };
-        let both = option == "model" && arguments.denoise.is_some();
-        let needed = if both { engine.files() } else { vec![engine.file] };
+        let needed = if arguments.denoise.is_some() { engine.files() } else { vec![engine.file] };
         if !needed.iter().all(|file| is_here(file, store.as_ref())) {
             return missing(option, engine.name);
         }

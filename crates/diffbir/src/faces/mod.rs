@@ -280,6 +280,7 @@ impl Scene {
         background: Raster,
         faces: &[&Raster],
         parser: Option<&Parser>,
+        watch: &mut dyn Watch,
     ) -> Result<Raster, Error> {
         let mut picture = match self.manner {
             Manner::Own => background,
@@ -295,7 +296,8 @@ impl Scene {
         let to_photo = Similarity::resizing(self.enlarging()).inverse();
         let places: Vec<Similarity> =
             self.faces.iter().map(|aligned| to_photo.then(aligned.to_face)).collect();
-        for (face, &to_face) in faces.iter().zip(&places) {
+        for (done, (face, &to_face)) in faces.iter().zip(&places).enumerate() {
+            report(watch, Stage::Paste, done, faces.len())?;
             let (width, height) = face.size();
             let face = &match self.manner {
                 Manner::Own => {
@@ -306,6 +308,9 @@ impl Scene {
             };
             let parts = parser.map(|parser| parser.mask(face, self.manner)).transpose()?;
             paste(&mut picture, &Placed { face, to_face, parts }, &places, self.manner);
+        }
+        if !faces.is_empty() {
+            report(watch, Stage::Paste, faces.len(), faces.len())?;
         }
         if self.manner == Manner::Reference {
             let levels: Vec<u8> = picture.data.iter().map(|&level| level as u8).collect();
@@ -321,7 +326,9 @@ impl Scene {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::restore::Progress;
     use diffbir_imaging::resize;
+    use std::ops::ControlFlow;
 
     fn face(bounds: [f32; 4]) -> Face {
         let [left, top, right, bottom] = bounds;
@@ -371,7 +378,9 @@ mod tests {
         let cut: Vec<Raster> =
             (0..scene.count()).map(|index| scene.cut(index, &config).0.to_raster()).collect();
         assert!(cut.iter().all(|face| face.size() == (SIDE_PX, SIDE_PX)));
-        let pasted = scene.paste(background.clone(), &cut.iter().collect::<Vec<_>>(), None).unwrap();
+        let mut quiet = |_: Progress| ControlFlow::Continue(());
+        let pasted =
+            scene.paste(background.clone(), &cut.iter().collect::<Vec<_>>(), None, &mut quiet).unwrap();
         let differs = pasted.data.iter().zip(&background.data).map(|(a, b)| (a - b).abs());
         assert!(differs.fold(0.0, f32::max) < 0.02);
     }

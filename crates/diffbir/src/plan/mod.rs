@@ -16,6 +16,7 @@ pub use search::{Plan, Unfit, choose};
 
 use crate::config::ModelConfig;
 use crate::error::{Error, Stage};
+use crate::geometry::Geometry;
 use crate::harm::reduced;
 use crate::restore::{ColourFix, Options};
 use crate::stage1::Way;
@@ -298,8 +299,7 @@ impl Count<'_> {
         held.free(raster(input));
         if !self.job.stage2 {
             // What stage 1 made stays beside its copies, which samples are.
-            held.take(raster(seen));
-            finished(&mut held, seen, output);
+            self.finished(&mut held);
             held.take((self.job.samples - 1) * raster(output));
             let opacity = photograph::opacity(&photo, output);
             held.need(opacity.most());
@@ -403,6 +403,17 @@ impl Count<'_> {
         (tiles, ((4 + drawing) * latent).max((4 + waiting) * latent + self.value * values))
     }
 
+    /// The part of a result that is the picture, at the size of the output, which is left beside it.
+    fn finished(&self, held: &mut Ledger) {
+        let Pictures { seen, output, .. } = self.pictures;
+        held.take(raster(seen));
+        // The article's program resizes in any case.
+        if seen != output || self.job.config.geometry == Geometry::Article {
+            resized(held, seen, output);
+            held.free(raster(seen));
+        }
+    }
+
     /// The decoder and the colours; then all that follows.
     fn decode(&self, config: &crate::config::Stage2Config) -> (Tiles, usize, usize) {
         let (Pictures { photo, seen, filled, output, .. }, options) = (self.pictures, self.job.options);
@@ -426,8 +437,8 @@ impl Count<'_> {
             ColourFix::Adain => raster(seen),
             ColourFix::None => 0,
         });
-        finished(&mut held, seen, output);
-        held.free(others * raster(seen));
+        self.finished(&mut held);
+        held.free((1 + others) * raster(seen));
         held.take(others * raster(output));
         let mut after = Ledger::default();
         after.take(held.held());
@@ -447,15 +458,4 @@ impl Count<'_> {
         let (count, side) = work.told();
         ((count, side * cell_px), held.most().max(network.most()), after.most().max(harm.most()))
     }
-}
-
-/// The part of a result that is the picture, at the size of the output, which takes its place.
-fn finished(held: &mut Ledger, from: Size, to: Size) {
-    held.take(raster(from));
-    if from == to {
-        held.free(raster(from));
-        return;
-    }
-    resized(held, from, to);
-    held.free(2 * raster(from));
 }

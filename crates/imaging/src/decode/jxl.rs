@@ -90,8 +90,8 @@ impl Jxl {
     }
 
     /// Bytes that decoding its pixels takes, beside the file and what comes of it (measured, by version 0.12.6 of the
-    /// decoder): planes of floats and their copy between filters, and samples of 16 bits once more; or, without loss, planes
-    /// of whole numbers, twice.
+    /// decoder): planes of floats and their copy between filters, or, without loss, planes of whole numbers and a little more
+    /// for the opacity; and samples of 16 bits once more.
     pub fn decoding(&self) -> usize {
         let metadata = &self.image.image_header().metadata;
         let pixels = self.image.pixel_format();
@@ -100,10 +100,12 @@ impl Jxl {
         let by_cosines = |frame: &FrameHeader| frame.encoding == Encoding::VarDct;
         let lossy = metadata.xyb_encoded || self.image.frame_header(0).is_some_and(by_cosines);
         let a_pixel = match lossy {
-            true => 8 * (3 + alpha) + if self.is_deep() { 2 * channels } else { 0 },
-            false => 2 * channels * if metadata.modular_16bit_buffers { 2 } else { 4 },
+            true => 8 * (3 + alpha),
+            false if self.is_deep() => 4 * channels + 8 * alpha,
+            false => channels * if metadata.modular_16bit_buffers { 2 } else { 4 } + 2 * alpha,
         };
-        a_pixel * self.image.width() as usize * self.image.height() as usize
+        let twice = if self.is_deep() { 2 * channels } else { 0 };
+        (a_pixel + twice) * self.image.width() as usize * self.image.height() as usize
     }
 
     fn is_deep(&self) -> bool {
