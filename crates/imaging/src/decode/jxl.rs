@@ -90,8 +90,8 @@ impl Jxl {
     }
 
     /// Bytes that decoding its pixels takes, beside the file and what comes of it (measured, by version 0.12.6 of the
-    /// decoder): planes of floats and their copy between filters, or, without loss, planes of whole numbers and a little more
-    /// for the opacity; and samples of 16 bits once more.
+    /// decoder): planes of floats and their copy between filters, or, without loss, planes of whole numbers, with opacity of
+    /// 16 bits some more; and samples of 16 bits once more.
     pub fn decoding(&self) -> usize {
         let metadata = &self.image.image_header().metadata;
         let pixels = self.image.pixel_format();
@@ -102,7 +102,7 @@ impl Jxl {
         let a_pixel = match lossy {
             true => 8 * (3 + alpha),
             false if self.is_deep() => 4 * channels + 8 * alpha,
-            false => channels * if metadata.modular_16bit_buffers { 2 } else { 4 } + 2 * alpha,
+            false => channels * if metadata.modular_16bit_buffers { 2 } else { 4 },
         };
         let twice = if self.is_deep() { 2 * channels } else { 0 };
         (a_pixel + twice) * self.image.width() as usize * self.image.height() as usize
