@@ -63,7 +63,7 @@ fn check_denoise(arguments: &Restore) -> Result<()> {
     }
     bail!(
         "--denoise: no network that is named has more than one strength: it goes with --model realesr-general-x4v3, \
-         or with this engine as --stage1 or --background-engine"
+         or with this engine, by its name, as --stage1, --background-engine or --face-engine"
     )
 }
 

@@ -293,7 +293,7 @@ impl Settled {
     /// Why it may not fit after all, where more is allowed than there is.
     pub fn doubt(&self) -> Option<String> {
         let free = self.on_cpu.then(free)??;
-        doubt_of(self.plan.most(), held_now() + free.bytes)
+        doubt_of(self.plan.most(), (held_now() + free.bytes).min(free.most))
     }
 
     /// What is done so that it fits, in words.

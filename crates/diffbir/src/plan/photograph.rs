@@ -89,6 +89,7 @@ pub(super) fn encoded(held: &mut Ledger, photo: &Outline, to: Size) {
     }
     held.take(alpha);
     let both = colours + alpha;
-    held.need(if photo.is_deep && photo.has_alpha { 3 * both } else { 2 * both });
+    // Two bytes of a sample change places, in a copy.
+    held.need(if photo.is_deep { 3 * both } else { 2 * both });
     held.free(both);
 }
