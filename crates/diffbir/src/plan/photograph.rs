@@ -89,7 +89,7 @@ pub(super) fn encoded(held: &mut Ledger, photo: &Outline, to: Size) {
     }
     held.take(alpha);
     let both = colours + alpha;
-    // Two bytes of a sample change places, in a copy.
-    held.need(if photo.is_deep { 3 * both } else { 2 * both });
+    // Two bytes of a sample change places, in a copy, and cannot be compressed as well.
+    held.need(if photo.is_deep { 7 * both / 2 } else { 2 * both });
     held.free(both);
 }
