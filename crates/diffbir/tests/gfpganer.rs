@@ -104,7 +104,8 @@ fn gfpgan_restores_faces_of_a_photograph_as_its_own_program_does() {
     // As it enlarges what nothing else restores.
     let background = opencv::resize(&bytes, SIZE, 3, result, None, Kernel::Lanczos);
     let background = Raster::from_u8(result.0, result.1, 3, &background);
-    let pasted = scene.paste(background, &restored.iter().collect::<Vec<_>>(), Some(&parser)).unwrap();
+    let pasted =
+        scene.paste(background, &restored.iter().collect::<Vec<_>>(), Some(&parser), &mut watch).unwrap();
     let pasted = pasted.to_u8_truncating();
 
     // From the result to the aligned face.

@@ -89,7 +89,7 @@ fn unaligned_v2() {
     for (sample, picture) in pictures.into_iter().enumerate() {
         compare_picture(&golden, &format!("restored_backgrounds/photo_{sample}"), &picture);
         let faces: Vec<&Raster> = restored.iter().map(|faces| &faces[sample]).collect();
-        let pasted = scene.paste(picture, &faces, finder.parser.as_ref()).expect("a picture");
+        let pasted = scene.paste(picture, &faces, finder.parser.as_ref(), &mut watch).expect("a picture");
         compare_picture(&golden, &format!("photo_{sample}"), &pasted);
     }
 }
@@ -145,7 +145,7 @@ fn run_v1(name: &str, engine: Option<&Model>, times: f64) -> Scene {
     let background = by.detail(&prepared, 1, &options, &mut noise, &mut watch).expect("a picture").remove(0);
     compare_picture(&golden, "background", &background);
     let faces: Vec<&Raster> = restored.iter().collect();
-    let pasted = scene.paste(background, &faces, finder.parser.as_ref()).expect("a picture");
+    let pasted = scene.paste(background, &faces, finder.parser.as_ref(), &mut watch).expect("a picture");
     compare_picture(&golden, "restored_imgs/photo", &pasted);
     scene
 }
